@@ -1,0 +1,32 @@
+// Loops over rows on several threads.
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+
+namespace mst::cpu {
+
+// Calls body(begin, end) for parts of [0, n), one a thread, each of at least `grain` items (but for the last). Which part a thread gets
+// depends on n, grain and the number of threads only. The first exception of a part is thrown again here.
+template <class Body>
+void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
+  if (n <= 0) return;
+  const std::int64_t num_parts = std::clamp<std::int64_t>(n / std::max<std::int64_t>(grain, 1), 1, omp_get_max_threads());
+  if (num_parts == 1) return body(std::int64_t{0}, n);
+  std::exception_ptr error;
+#pragma omp parallel for num_threads(static_cast<int>(num_parts)) schedule(static, 1)
+  for (std::int64_t part = 0; part < num_parts; ++part) {
+    try {
+      body(n * part / num_parts, n * (part + 1) / num_parts);
+    } catch (...) {
+#pragma omp critical(mst_parallel_for)
+      if (!error) error = std::current_exception();
+    }
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace mst::cpu

@@ -1,0 +1,82 @@
+// Element types, and the one place that turns a run-time dtype into a C++ type.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "check.h"
+
+namespace mst {
+
+enum class Dtype : std::uint8_t { f32, bf16, f64, i32 };
+
+constexpr std::size_t size_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::bf16: return 2;
+    case Dtype::f64: return 8;
+    default: return 4;
+  }
+}
+
+constexpr const char* name_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f32: return "float32";
+    case Dtype::bf16: return "bfloat16";
+    case Dtype::f64: return "float64";
+    case Dtype::i32: return "int32";
+  }
+  return "?";
+}
+
+// The upper half of an f32. Arithmetic happens in f32; storing rounds to the nearest, ties to even, and keeps NaN a NaN.
+struct bf16 {
+  std::uint16_t bits;
+
+  bf16() = default;
+  explicit bf16(float value) {
+    std::uint32_t word;
+    std::memcpy(&word, &value, sizeof word);
+    const std::uint32_t rounded = (word + 0x7fffu + (word >> 16 & 1)) >> 16;
+    bits = static_cast<std::uint16_t>(value == value ? rounded : (word >> 16 | 0x40));
+  }
+  operator float() const {
+    const std::uint32_t word = static_cast<std::uint32_t>(bits) << 16;
+    float value;
+    std::memcpy(&value, &word, sizeof value);
+    return value;
+  }
+};
+
+// What values of type T are computed in: f64 for f64, else f32.
+template <class T>
+struct compute {
+  using type = float;
+};
+template <>
+struct compute<double> {
+  using type = double;
+};
+template <class T>
+using compute_t = typename compute<T>::type;
+
+// The dtype that goes with compute_t: of log-sum-exps, per-token losses, weight gradients.
+constexpr Dtype compute_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+
+template <class T>
+struct type_tag {
+  using type = T;
+};
+
+// Calls function(type_tag<T>{}) with the C++ type of a floating dtype, on the CPU.
+template <class Function>
+void with_float(const char* op, Dtype dtype, Function&& function) {
+  switch (dtype) {
+    case Dtype::f32: return function(type_tag<float>{});
+    case Dtype::bf16: return function(type_tag<bf16>{});
+    case Dtype::f64: return function(type_tag<double>{});
+    default: MST_FAIL(op, ": needs a floating dtype, got ", name_of(dtype));
+  }
+}
+
+}  // namespace mst

@@ -1,0 +1,26 @@
+// Element by element; shapes agree, row strides are free, outputs may be inputs.
+#pragma once
+
+#include "../kernel.h"
+
+namespace mst {
+
+// y = a + b, one dtype.
+KERNEL(add, const Tensor& a, const Tensor& b, const Tensor& y);
+
+// y += x; y in x's dtype or in the compute dtype.
+KERNEL(add_to, const Tensor& x, const Tensor& y);
+
+// y = x * factor.
+KERNEL(scale, const Tensor& x, const Tensor& y, double factor);
+
+// y = x * factor (1,) / divisor (1,), both in the compute dtype (absent divisor: 1): a scalar that only the device knows.
+KERNEL(scale_by, const Tensor& x, const Tensor& factor, const OptionalTensor& divisor, const Tensor& y);
+
+// y = x, converted to y's dtype (f32, bf16 and f64 among each other, i32 to i32).
+KERNEL(cast, const Tensor& x, const Tensor& y);
+
+// y = value, any dtype.
+KERNEL(fill, const Tensor& y, double value);
+
+}  // namespace mst
