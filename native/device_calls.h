@@ -1,0 +1,21 @@
+// The addon's calls that are not ops: opening devices, their memory, copies to and from JavaScript.
+#pragma once
+
+#include <napi.h>
+
+namespace mst {
+
+// Adds to exports:
+//   open_device(kind: 'cpu' | 'cuda', index, threads) → { id, granularity }      throws where the device cannot be used
+//   close_device(id)                                   drops what has not run
+//   reserve(id, bytes) → address                       addresses without memory
+//   map(id, address, bytes), unmap(id, address, bytes) memory behind them; map throws an error with code 'OUT_OF_MEMORY'
+//   available_bytes(id) → number
+//   write(id, address, bytes: Uint8Array)              copies now, enqueues the transfer
+//   copy_within(id, to, from, bytes), fill_bytes(id, address, value, bytes), check_bytes(id, address, value, bytes, what)   enqueued
+//   read(id, address, into: Uint8Array) → Promise      resolves when `into` holds the bytes; rejects with the first error before it
+//   synchronize(id) → Promise
+//   describe_cuda() → object, set_cuda_library_path(directories)
+void add_device_calls(Napi::Env env, Napi::Object exports);
+
+}  // namespace mst
