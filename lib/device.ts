@@ -1,0 +1,163 @@
+// Devices: where tensors live and ops run. One arena each; `meta` has the bookkeeping and nothing behind it.
+import { availableParallelism } from 'node:os';
+import { Arena } from './memory/arena.ts';
+import type { MemoryStatistics } from './memory/statistics.ts';
+import { addon } from './native.ts';
+
+/** `'auto'`: cuda where it can be used, else cpu with one warning. */
+export type DeviceName = 'cpu' | 'cuda' | `cuda:${number}` | 'meta' | 'auto';
+
+/** What a device computes like: decides workspace sizes, so that `meta` can imitate it. */
+export type Target = { kind: 'cpu'; threads: number } | { kind: 'cuda' };
+
+export interface DeviceOptions {
+  /** Most bytes the arena may reserve. Default: 90 % of the memory available now (cpu), what is free (cuda), no bound (meta). */
+  memoryLimit?: number;
+  /** CPU threads. @default the number of cores available to the process */
+  threads?: number;
+  /** Red zones around every block and NaN in freed memory: slow, finds kernels that leave their tensors. @default false */
+  debug?: boolean;
+  /** What `meta` imitates. @default the CPU of this machine */
+  like?: Target;
+}
+
+/** Bytes of addresses that an arena reserves; memory comes as it is needed. */
+const ADDRESS_RANGE = 2 ** 40;
+const CPU_MEMORY_SHARE = 0.9;
+/** Pages of `meta` when it imitates a GPU; the granularity of CUDA's virtual memory. */
+const CUDA_GRANULARITY = 2 ** 21;
+const CPU_GRANULARITY = 2 ** 16;
+
+export class Device {
+  readonly name: string;
+  /** Number of the open native device; null on `meta`. */
+  readonly id: number | null;
+  readonly target: Target;
+  readonly arena: Arena;
+  readonly memoryLimit: number;
+  readonly #base: number;
+  #closed = false;
+
+  private constructor(
+    name: string,
+    id: number | null,
+    target: Target,
+    base: number,
+    granularity: number,
+    options: { memoryLimit: number; debug: boolean },
+  ) {
+    this.name = name;
+    this.id = id;
+    this.target = target;
+    this.memoryLimit = options.memoryLimit;
+    this.#base = base;
+    const memory =
+      id === null
+        ? { name, granularity, map() {}, fill() {}, check() {} }
+        : {
+            name,
+            granularity,
+            map: (offset: number, bytes: number) => addon().map(id, base + offset, bytes),
+            fill: (offset: number, value: number, bytes: number) => addon().fill_bytes(id, base + offset, value, bytes),
+            check: (offset: number, value: number, bytes: number, what: string) =>
+              addon().check_bytes(id, base + offset, value, bytes, what),
+          };
+    this.arena = new Arena(memory, options);
+  }
+
+  /** Opens a device of its own, with its own arena. Throws with cause and remedy where it cannot be used. */
+  static open(name: DeviceName, options: DeviceOptions = {}): Device {
+    const { threads = availableParallelism(), debug = false } = options;
+    if (!Number.isInteger(threads) || threads < 1) {
+      throw new RangeError(`openDevice: threads must be a positive integer, got ${threads}`);
+    }
+    if (options.memoryLimit !== undefined && !(options.memoryLimit > 0)) {
+      throw new RangeError(`openDevice: memoryLimit must be a positive number of bytes, got ${options.memoryLimit}`);
+    }
+    const [kind, index] = parseName(name === 'auto' ? chooseAutomatically() : name);
+    if (kind === 'meta') {
+      const target = options.like ?? { kind: 'cpu', threads };
+      const granularity = target.kind === 'cpu' ? CPU_GRANULARITY : CUDA_GRANULARITY;
+      return new Device('meta', null, target, 0, granularity, { memoryLimit: options.memoryLimit ?? Infinity, debug });
+    }
+    const { id, granularity } = addon().open_device(kind, index, threads);
+    const available = addon().available_bytes(id) * (kind === 'cpu' ? CPU_MEMORY_SHARE : 1);
+    const memoryLimit = Math.min(options.memoryLimit ?? available, ADDRESS_RANGE);
+    const target: Target = kind === 'cpu' ? { kind, threads } : { kind };
+    const base = addon().reserve(id, ADDRESS_RANGE);
+    return new Device(kind === 'cpu' ? 'cpu' : `cuda:${index}`, id, target, base, granularity, { memoryLimit, debug });
+  }
+
+  /** Address of a byte of the arena; on `meta` a number that nothing lies at. */
+  address(offset: number): number {
+    if (this.#closed) throw new Error(`${this.name}: the device was closed`);
+    return this.#base + offset;
+  }
+
+  memory(): MemoryStatistics {
+    return this.arena.statistics();
+  }
+
+  /** Resolves when every op so far has run; rejects with the first error among them. */
+  async synchronize(): Promise<void> {
+    if (this.id !== null) await addon().synchronize(this.id);
+  }
+
+  /** Drops ops that have not run and gives all memory back. Tensors of this device cannot be used afterwards. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.id !== null) addon().close_device(this.id);
+    for (const [name, device] of shared) if (device === this) shared.delete(name);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  toString(): string {
+    return this.name;
+  }
+}
+
+const shared = new Map<string, Device>();
+
+/** A device by name, opened on first use and shared from then on; a Device is passed through. */
+export function getDevice(device: Device | DeviceName): Device {
+  if (device instanceof Device) return device;
+  const name = device === 'cuda' ? 'cuda:0' : device;
+  let found = shared.get(name);
+  if (!found) {
+    found = Device.open(name as DeviceName);
+    shared.set(name, found);
+  }
+  return found;
+}
+
+/** Opens a device of its own: a memory limit, a number of threads, or a `meta` that imitates another machine. */
+export function openDevice(name: DeviceName, options: DeviceOptions = {}): Device {
+  return Device.open(name, options);
+}
+
+/** Statistics of a device's arena. @default the shared CPU device */
+export function memory(device: Device | DeviceName = 'cpu'): MemoryStatistics {
+  return getDevice(device).memory();
+}
+
+function parseName(name: string): ['cpu' | 'cuda' | 'meta', number] {
+  const match = /^(cpu|meta|cuda)(?::(\d+))?$/.exec(name);
+  if (!match || (match[2] !== undefined && match[1] !== 'cuda')) {
+    throw new RangeError(`device: '${name}' is none of 'cpu', 'cuda', 'cuda:N', 'meta', 'auto'`);
+  }
+  return [match[1] as 'cpu' | 'cuda' | 'meta', Number(match[2] ?? 0)];
+}
+
+let warned = false;
+
+function chooseAutomatically(): DeviceName {
+  const { problem } = addon().describe_cuda();
+  if (problem === '') return 'cuda';
+  if (!warned) process.emitWarning(`device 'auto' is the CPU: ${problem}`, { code: 'MINISEQUENCE_NO_CUDA' });
+  warned = true;
+  return 'cpu';
+}

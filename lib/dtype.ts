@@ -1,0 +1,44 @@
+// Element types, as JavaScript sees them.
+
+export type Dtype = 'float32' | 'bfloat16' | 'float64' | 'int32';
+
+/** A tensor's elements on the host. bfloat16 comes as the upper halves of f32 words; `toFloat32` widens them. */
+export type TensorData = Float32Array | Float64Array | Uint16Array | Int32Array;
+
+interface DtypeFacts {
+  /** Number of the native enum. */
+  code: number;
+  bytes: number;
+  array: Float32ArrayConstructor | Float64ArrayConstructor | Uint16ArrayConstructor | Int32ArrayConstructor;
+}
+
+export const dtypes: Record<Dtype, DtypeFacts> = {
+  float32: { code: 0, bytes: 4, array: Float32Array },
+  bfloat16: { code: 1, bytes: 2, array: Uint16Array },
+  float64: { code: 2, bytes: 8, array: Float64Array },
+  int32: { code: 3, bytes: 4, array: Int32Array },
+};
+
+/** What values of a dtype are computed and their gradients accumulated in: f64 for f64, else f32. */
+export function computeDtype(dtype: Dtype): 'float32' | 'float64' {
+  return dtype === 'float64' ? 'float64' : 'float32';
+}
+
+/** Widens bfloat16 words to f32; exact. */
+export function toFloat32(words: Uint16Array): Float32Array {
+  const widened = new Uint32Array(words.length);
+  for (let i = 0; i < words.length; i++) widened[i] = words[i]! << 16;
+  return new Float32Array(widened.buffer);
+}
+
+/** Rounds to bfloat16 words: to nearest, ties to even; NaN stays NaN. */
+export function toBfloat16(values: ArrayLike<number>): Uint16Array {
+  const floats = Float32Array.from(values);
+  const bits = new Uint32Array(floats.buffer);
+  const words = new Uint16Array(floats.length);
+  for (let i = 0; i < words.length; i++) {
+    const word = bits[i]!;
+    words[i] = Number.isNaN(floats[i]) ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+  }
+  return words;
+}

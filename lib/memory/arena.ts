@@ -1,0 +1,146 @@
+// All memory of one device: one range of addresses that grows at its end, handed out by best fit. On `meta` the same
+// bookkeeping runs with nothing behind it, so that a step's peak there is the step's peak on the device that it imitates.
+import { OutOfMemoryError } from './errors.ts';
+import { FreeList } from './free_list.ts';
+import { type Category, emptyBreakdown, type MemoryStatistics, type TimelineEvent } from './statistics.ts';
+
+/** Alignment of every allocation in bytes, on every device. */
+export const ALIGNMENT = 512;
+/** Bytes before and after each block of a debug arena. */
+const RED_ZONE = 512;
+/** Fills freed and new memory of a debug arena: NaN in every floating dtype, -1 in i32. */
+const POISON = 0xff;
+const RED_ZONE_FILL = 0xa5;
+
+/** What an arena needs of its device. Offsets and sizes in bytes. */
+export interface ArenaMemory {
+  readonly name: string;
+  readonly granularity: number;
+  /** Puts memory behind [offset, offset + bytes). Throws an error with code 'OUT_OF_MEMORY' where there is none. */
+  map(offset: number, bytes: number): void;
+  /** Both enqueued: they act after the commands before them. */
+  fill(offset: number, value: number, bytes: number): void;
+  check(offset: number, value: number, bytes: number, what: string): void;
+}
+
+export interface Block {
+  readonly offset: number;
+  readonly size: number;
+  readonly category: Category;
+}
+
+export interface ArenaOptions {
+  memoryLimit: number;
+  /** Red zones around blocks, checked on release; freed and new memory is filled with NaN. */
+  debug: boolean;
+}
+
+export class Arena {
+  readonly #memory: ArenaMemory;
+  readonly #options: ArenaOptions;
+  readonly #free = new FreeList();
+  #mapped = 0;
+  #live = emptyBreakdown();
+  #liveBytes = 0;
+  #peak = emptyBreakdown();
+  #peakBytes = 0;
+  #highestEnd = 0;
+  #numAllocations = 0;
+  #timeline: TimelineEvent[] | null = null;
+
+  constructor(memory: ArenaMemory, options: ArenaOptions) {
+    this.#memory = memory;
+    this.#options = options;
+  }
+
+  /** A block of at least `bytes`, its contents garbage. Throws OutOfMemoryError and stays usable. */
+  allocate(bytes: number, category: Category): Block {
+    const size = roundUp(Math.max(bytes, 1), ALIGNMENT);
+    const zone = this.#options.debug ? RED_ZONE : 0;
+    const whole = size + 2 * zone;
+    const start = this.#free.find(whole);
+    this.#grow(start + whole, bytes);
+    this.#free.take(start, whole);
+    const block: Block = { offset: start + zone, size, category };
+    if (zone) {
+      this.#memory.fill(start, RED_ZONE_FILL, zone);
+      this.#memory.fill(block.offset, POISON, size);
+      this.#memory.fill(block.offset + size, RED_ZONE_FILL, zone);
+    }
+    this.#numAllocations += 1;
+    this.#account(size, category);
+    return block;
+  }
+
+  /** Takes a block back at once: commands that still use it run before those of its next owner. */
+  release(block: Block): void {
+    const zone = this.#options.debug ? RED_ZONE : 0;
+    if (zone) {
+      const what = `${this.#memory.name}: red zone of a ${block.category} block of ${block.size} bytes`;
+      this.#memory.check(block.offset - zone, RED_ZONE_FILL, zone, `${what} (before it)`);
+      this.#memory.check(block.offset + block.size, RED_ZONE_FILL, zone, `${what} (after it)`);
+      this.#memory.fill(block.offset, POISON, block.size);
+    }
+    this.#free.give(block.offset - zone, block.size + 2 * zone);
+    this.#account(-block.size, block.category);
+  }
+
+  statistics(): MemoryStatistics {
+    return {
+      liveBytes: this.#liveBytes,
+      peakBytes: this.#peakBytes,
+      reservedBytes: roundUp(this.#highestEnd, this.#memory.granularity),
+      live: { ...this.#live },
+      peak: { ...this.#peak },
+      numAllocations: this.#numAllocations,
+    };
+  }
+
+  /** From now on, peaks are told of what follows. */
+  resetPeak(): void {
+    this.#peakBytes = this.#liveBytes;
+    this.#peak = { ...this.#live };
+    this.#highestEnd = this.#free.end;
+  }
+
+  /** Records every allocation and release until stopTimeline(). */
+  startTimeline(): void {
+    this.#timeline = [];
+  }
+  stopTimeline(): TimelineEvent[] {
+    const events = this.#timeline ?? [];
+    this.#timeline = null;
+    return events;
+  }
+
+  #grow(end: number, requested: number): void {
+    const { memoryLimit } = this.#options;
+    const { granularity, name } = this.#memory;
+    if (end > memoryLimit) throw new OutOfMemoryError(name, requested, memoryLimit, { ...this.#live });
+    if (end > this.#mapped) {
+      const target = roundUp(end, granularity);
+      try {
+        this.#memory.map(this.#mapped, target - this.#mapped);
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'OUT_OF_MEMORY') throw error;
+        throw new OutOfMemoryError(name, requested, this.#mapped, { ...this.#live }, error);
+      }
+      this.#mapped = target;
+    }
+    this.#highestEnd = Math.max(this.#highestEnd, end);
+  }
+
+  #account(bytes: number, category: Category): void {
+    this.#live[category] += bytes;
+    this.#liveBytes += bytes;
+    if (this.#liveBytes > this.#peakBytes) {
+      this.#peakBytes = this.#liveBytes;
+      this.#peak = { ...this.#live };
+    }
+    this.#timeline?.push({ bytes, category, liveBytes: this.#liveBytes });
+  }
+}
+
+function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
+}

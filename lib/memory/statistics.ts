@@ -1,0 +1,53 @@
+// Who holds how many bytes, now and at the peak.
+
+/** What a piece of device memory is for. */
+export const categories = [
+  'parameter',
+  'gradient',
+  'optimizer',
+  'activation',
+  'checkpoint',
+  'workspace',
+  'other',
+] as const;
+export type Category = (typeof categories)[number];
+
+/** Bytes by category. */
+export type MemoryBreakdown = Record<Category, number>;
+
+/** What `memory(device)` tells. All in bytes. */
+export interface MemoryStatistics {
+  /** Held now. */
+  liveBytes: number;
+  /** Most held at once since the last `resetPeak()`. */
+  peakBytes: number;
+  /** End of the highest memory in use since the last `resetPeak()`, holes included: what a `memoryLimit` bounds. */
+  reservedBytes: number;
+  live: MemoryBreakdown;
+  /** The categories' shares at the moment of `peakBytes`. */
+  peak: MemoryBreakdown;
+  numAllocations: number;
+}
+
+/** One allocation (positive) or release (negative), with the live bytes after it. */
+export interface TimelineEvent {
+  bytes: number;
+  category: Category;
+  liveBytes: number;
+}
+
+export function emptyBreakdown(): MemoryBreakdown {
+  return { parameter: 0, gradient: 0, optimizer: 0, activation: 0, checkpoint: 0, workspace: 0, other: 0 };
+}
+
+/** 1536 → '1.50 KiB'. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let unit = 0;
+  let value = bytes;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return unit === 0 ? `${value} B` : `${value.toFixed(2)} ${units[unit]}`;
+}

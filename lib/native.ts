@@ -1,0 +1,149 @@
+// Loads the addon and types its calls: one line for each kernel, with the C++ names and argument order.
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Tensor } from './tensor.ts';
+
+type Optional = Tensor | null;
+
+/** The ops of native/ops/*.h. Called through `kernels`, which sends each to its tensors' device. */
+export interface Kernels {
+  embedding_forward(weight: Tensor, ids: Tensor, y: Tensor): void;
+  embedding_backward(dy: Tensor, ids: Tensor, dweight: Tensor): void;
+  rms_norm_forward(x: Tensor, weight: Tensor, y: Tensor, eps: number, weightOffset: number): void;
+  // biome-ignore format: one line for each kernel
+  rms_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, dx: Tensor, dweight: Optional, partials: Optional, eps: number, weightOffset: number): void;
+  // biome-ignore format: one line for each kernel
+  matmul(a: Tensor, b: Tensor, c: Tensor, workspace: Optional, transposeA: boolean, transposeB: boolean, alpha: number, beta: number): void;
+  // biome-ignore format: one line for each kernel
+  rope(x: Tensor, inverseFrequencies: Tensor, documentStart: Optional, y: Tensor, T: number, D: number, scale: number, inverse: boolean): void;
+  // biome-ignore format: one line for each kernel
+  attention_forward(q: Tensor, k: Tensor, v: Tensor, documentStart: Optional, out: Tensor, lse: Tensor, workspace: Optional, T: number, D: number, scale: number, window: number, softcap: number): void;
+  // biome-ignore format: one line for each kernel
+  attention_backward(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, documentStart: Optional, out: Tensor, lse: Tensor, dq: Tensor, dk: Tensor, dv: Tensor, workspace: Optional, T: number, D: number, scale: number, window: number, softcap: number): void;
+  glu_forward(gate: Tensor, up: Tensor, y: Tensor, activation: number): void;
+  // biome-ignore format: one line for each kernel
+  glu_backward(dy: Tensor, gate: Tensor, up: Tensor, dgate: Tensor, dup: Tensor, y: Optional, activation: number): void;
+  // biome-ignore format: one line for each kernel
+  chunked_mlp_forward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, y: Tensor, gateUp: Tensor, h: Optional, workspace: Optional, activation: number): void;
+  // biome-ignore format: one line for each kernel
+  chunked_mlp_backward(dy: Tensor, x: Tensor, gate: Tensor, up: Tensor, down: Tensor, dx: Optional, dgate: Optional, dup: Optional, ddown: Optional, gateUp: Tensor, dh: Tensor, workspace: Optional, gateUpSaved: boolean, overwriteDgate: boolean, overwriteDup: boolean, overwriteDdown: boolean, activation: number): void;
+  // biome-ignore format: one line for each kernel
+  cross_entropy(logits: Tensor, targets: Tensor, tokenWeights: Optional, losses: Tensor, lse: Optional, logProbability: Optional, entropy: Optional, correct: Optional, firstRow: number, ignoreIndex: number, labelSmoothing: number, zLoss: number, softcap: number, writeDlogits: boolean): void;
+  cross_entropy_sum(losses: Tensor, tokenWeights: Optional, loss: Tensor, scale: number): void;
+  cross_entropy_divisor(targets: Tensor, tokenWeights: Optional, divisor: Tensor, ignoreIndex: number): void;
+  // biome-ignore format: one line for each kernel
+  chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, tokenWeights: Optional, losses: Tensor, lse: Optional, logProbability: Optional, entropy: Optional, correct: Optional, dhidden: Optional, dweight: Optional, logits: Tensor, workspace: Optional, scale: number, ignoreIndex: number, labelSmoothing: number, zLoss: number, softcap: number): void;
+  add(a: Tensor, b: Tensor, y: Tensor): void;
+  add_to(x: Tensor, y: Tensor): void;
+  scale(x: Tensor, y: Tensor, factor: number): void;
+  scale_by(x: Tensor, factor: Tensor, divisor: Optional, y: Tensor): void;
+  cast(x: Tensor, y: Tensor): void;
+  fill(y: Tensor, value: number): void;
+  sum_of_squares(x: Tensor, sum: Tensor, partials: Tensor): void;
+  clip_factor(sums: Tensor, norm: Tensor, factor: Tensor, maxNorm: number): void;
+  // biome-ignore format: one line for each kernel
+  adamw(parameter: Tensor, master: Optional, gradient: Tensor, m: Tensor, v: Tensor, gradientFactor: Optional, learningRate: number, beta1: number, beta2: number, eps: number, weightDecay: number, step: number): void;
+  random_normal(y: Tensor, mean: number, standardDeviation: number, seed: number, op: number, step: number): void;
+}
+
+/** What the addon knows of CUDA on this machine. */
+export interface CudaReport {
+  built: boolean;
+  architectures: string;
+  /** 13000 is 13.0; 0 is unknown. */
+  runtimeVersion: number;
+  driverVersion: number;
+  cublasLtPath: string;
+  cublasLtVersion: number;
+  cublasLtTried: string[];
+  /** Why no CUDA device can be used; empty where one can. */
+  problem: string;
+  devices: {
+    index: number;
+    name: string;
+    computeCapability: string;
+    numMultiprocessors: number;
+    totalBytes: number;
+    freeBytes: number;
+  }[];
+}
+
+/** The addon's calls that are not ops; native/device_calls.h describes them. Addresses are numbers, sizes bytes. */
+export interface DeviceCalls {
+  open_device(kind: 'cpu' | 'cuda', index: number, threads: number): { id: number; granularity: number };
+  close_device(id: number): void;
+  reserve(id: number, bytes: number): number;
+  map(id: number, address: number, bytes: number): void;
+  unmap(id: number, address: number, bytes: number): void;
+  available_bytes(id: number): number;
+  write(id: number, address: number, bytes: Uint8Array): void;
+  copy_within(id: number, to: number, from: number, bytes: number): void;
+  fill_bytes(id: number, address: number, value: number, bytes: number): void;
+  check_bytes(id: number, address: number, value: number, bytes: number, what: string): void;
+  read(id: number, address: number, into: Uint8Array): Promise<void>;
+  synchronize(id: number): Promise<void>;
+  describe_cuda(): CudaReport;
+  set_cuda_library_path(directories: string[]): void;
+}
+
+type Addon = DeviceCalls & Record<string, (device: number, ...args: unknown[]) => void>;
+
+/** Thrown when the addon cannot be loaded on this machine. `meta` and planning work without it. */
+export class NativeLoadError extends Error {
+  override readonly name = 'NativeLoadError';
+  readonly code = 'NATIVE_LOAD_FAILED';
+}
+
+let loaded: Addon | null = null;
+
+/** The addon, loaded on first use. Throws NativeLoadError with the paths tried and what to do. */
+export function addon(): Addon {
+  loaded ??= load();
+  return loaded;
+}
+
+/** Where the addon is looked for: a checkout's build first, then the binary inside the package. */
+export function addonPaths(): string[] {
+  const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+  return [
+    join(root, 'build', 'Release', 'minisequence.node'),
+    join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'minisequence.node'),
+  ];
+}
+
+function load(): Addon {
+  const require = createRequire(import.meta.url);
+  const problems: string[] = [];
+  for (const path of addonPaths()) {
+    try {
+      return require(path) as Addon;
+    } catch (error) {
+      problems.push(`  ${path}: ${(error as Error).message.split('\n')[0]}`);
+    }
+  }
+  throw new NativeLoadError(
+    `minisequence: the native addon could not be loaded on ${process.platform}-${process.arch}, Node ${process.version}.\n` +
+      `${problems.join('\n')}\n` +
+      'Binaries are shipped for linux-x64 with glibc 2.34 or newer. In a checkout: npm run build. ' +
+      "Elsewhere, device 'meta' and planning work without it.",
+  );
+}
+
+/** Every kernel by its C++ name; each call goes to the device of its first argument, and nowhere on `meta`. */
+export const kernels = new Proxy<Record<string, unknown>>(
+  {},
+  {
+    get(cache, name: string) {
+      cache[name] ??= (first: Tensor, ...rest: (Tensor | number | boolean | null)[]) => {
+        const id = first.device.id;
+        if (id === null) return;
+        const views = rest.map((argument) =>
+          typeof argument === 'object' && argument !== null ? argument.view : argument,
+        );
+        addon()[name]!(id, first.view, ...views);
+      };
+      return cache[name];
+    },
+  },
+) as unknown as Kernels;

@@ -1,0 +1,101 @@
+// Causal self-attention with grouped key/value heads, by streaming softmax.
+import { computeDtype } from '../dtype.ts';
+import { kernels } from '../native.ts';
+import { tidy } from '../scope.ts';
+import { operation } from '../tape.ts';
+import { empty, type Tensor } from '../tensor.ts';
+import {
+  requireCount,
+  requireDtype,
+  requireFinite,
+  requireFloat,
+  requireOneDevice,
+  requireShape,
+  rowsAndCols,
+} from './check.ts';
+import { attentionBackwardWorkspace, attentionForwardWorkspace } from './workspace.ts';
+
+export interface AttentionOptions {
+  /** Sequence length T; the rows N are B·T. */
+  T: number;
+  /** Head size D. */
+  headSize: number;
+  /** Factor on q·k. @default 1 / sqrt(D) */
+  scale?: number;
+  /** A query sees this many positions, its own included; 0: all before it. @default 0 */
+  window?: number;
+  /** c * tanh(score / c) on every score; 0: none. @default 0 */
+  softcap?: number;
+  /** (N,) int32: the row where each row's document begins; a query sees its own document alone. */
+  documentStart?: Tensor | null;
+}
+
+/**
+ * out (N,H·D) = softmax(scale * q·k, causal) · v; query head h reads key/value head h / (H/G). Memory grows with T, not with T².
+ * @param q (N,H·D)
+ * @param k (N,G·D)
+ * @param v (N,G·D)
+ */
+export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
+  const {
+    T,
+    headSize: D,
+    scale = 1 / Math.sqrt(options.headSize),
+    window = 0,
+    softcap = 0,
+    documentStart = null,
+  } = options;
+  const op = 'attention';
+  requireOneDevice(op, { q, k, v, documentStart });
+  requireFloat(op, 'q', q);
+  requireDtype(op, 'k', k, q.dtype);
+  requireDtype(op, 'v', v, q.dtype);
+  requireCount(op, 'T', T);
+  requireCount(op, 'headSize', D);
+  requireFinite(op, 'scale', scale);
+  requireFinite(op, 'window', window, { min: 0 });
+  requireFinite(op, 'softcap', softcap, { min: 0 });
+  const [N, queryWidth] = rowsAndCols(q);
+  const [keyRows, keyWidth] = rowsAndCols(k);
+  if (keyRows !== N) throw new RangeError(`${op}: q has ${N} rows, k ${keyRows}`);
+  requireShape(op, 'v', v, k.shape);
+  if (queryWidth % D !== 0 || keyWidth % D !== 0) {
+    throw new RangeError(`${op}: q (${N},${queryWidth}) and k (${N},${keyWidth}) are not whole heads of ${D}`);
+  }
+  const [H, G] = [queryWidth / D, keyWidth / D];
+  if (H % G !== 0) throw new RangeError(`${op}: ${H} query heads are not a multiple of ${G} key/value heads`);
+  if (N % T !== 0) throw new RangeError(`${op}: q has ${N} rows, not a multiple of T ${T}`);
+  if (documentStart) {
+    requireDtype(op, 'documentStart', documentStart, 'int32');
+    requireShape(op, 'documentStart', documentStart, [N]);
+  }
+  const { device, dtype } = q;
+  const B = N / T;
+  const sizes = { B, T, H, G, D, dtype };
+  return operation({
+    name: op,
+    inputs: [q, k, v],
+    saved: documentStart ? [q, k, v, documentStart] : [q, k, v],
+    savesMore: true,
+    forward() {
+      const out = empty([N, queryWidth], { dtype, device, category: 'activation' });
+      const lse = empty([B, H, T], { dtype: computeDtype(dtype), device, category: 'activation' });
+      tidy(() => {
+        const workspace = attentionForwardWorkspace(device, sizes);
+        kernels.attention_forward(q, k, v, documentStart, out, lse, workspace, T, D, scale, window, softcap);
+      });
+      return { output: out, more: [out.alias(), lse] };
+    },
+    backward(dout, saved) {
+      const [q, k, v] = saved as [Tensor, Tensor, Tensor];
+      const [out, lse] = saved.slice(-2) as [Tensor, Tensor];
+      const starts = documentStart ? saved[3]! : null;
+      const dq = empty([N, queryWidth], { dtype, device, category: 'activation' });
+      const dk = empty([N, keyWidth], { dtype, device, category: 'activation' });
+      const dv = empty([N, keyWidth], { dtype, device, category: 'activation' });
+      const workspace = attentionBackwardWorkspace(device, sizes);
+      kernels.attention_backward(dout, q, k, v, starts, out, lse, dq, dk, dv, workspace, T, D, scale, window, softcap);
+      return [dq, dk, dv];
+    },
+  });
+}

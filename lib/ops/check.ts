@@ -1,0 +1,62 @@
+// Checks that ops share: an error names the op, the argument and both values.
+import type { Dtype } from '../dtype.ts';
+import type { Tensor } from '../tensor.ts';
+
+/** Rows N and columns of a tensor of rank 1 or more: activations (B,T,C) are N = B·T rows of C. */
+export function rowsAndCols(tensor: Tensor): [number, number] {
+  const cols = tensor.shape.at(-1) ?? 1;
+  return [cols === 0 ? 0 : tensor.size / cols, cols];
+}
+
+export function requireRank(op: string, argument: string, tensor: Tensor, rank: number): void {
+  if (tensor.shape.length !== rank) {
+    throw new RangeError(
+      `${op}: ${argument} must have rank ${rank}, got rank ${tensor.shape.length} (${tensor.shape})`,
+    );
+  }
+}
+
+export function requireShape(op: string, argument: string, tensor: Tensor, shape: readonly number[]): void {
+  if (tensor.shape.length !== shape.length || tensor.shape.some((length, i) => length !== shape[i])) {
+    throw new RangeError(`${op}: ${argument} must be (${shape}), got (${tensor.shape})`);
+  }
+}
+
+export function requireDtype(op: string, argument: string, tensor: Tensor, ...allowed: Dtype[]): void {
+  if (!allowed.includes(tensor.dtype)) {
+    throw new TypeError(`${op}: ${argument} must be ${allowed.join(' or ')}, got ${tensor.dtype}`);
+  }
+}
+
+export function requireFloat(op: string, argument: string, tensor: Tensor): void {
+  requireDtype(op, argument, tensor, 'float32', 'bfloat16', 'float64');
+}
+
+/** All on the first one's device; null is absent. */
+export function requireOneDevice(op: string, tensors: Record<string, Tensor | null | undefined>): void {
+  const present = Object.entries(tensors).filter((entry): entry is [string, Tensor] => entry[1] != null);
+  const [first] = present;
+  for (const [argument, tensor] of present) {
+    if (tensor.device !== first![1].device) {
+      throw new TypeError(`${op}: ${argument} is on ${tensor.device}, ${first![0]} on ${first![1].device}`);
+    }
+  }
+}
+
+/** A positive integer. */
+export function requireCount(op: string, argument: string, value: number): void {
+  if (!Number.isSafeInteger(value) || value < 1) {
+    throw new RangeError(`${op}: ${argument} must be a positive integer, got ${value}`);
+  }
+}
+
+export function requireFinite(
+  op: string,
+  argument: string,
+  value: number,
+  { min = -Infinity, max = Infinity } = {},
+): void {
+  if (!Number.isFinite(value) || value < min || value > max) {
+    throw new RangeError(`${op}: ${argument} must be a number in [${min}, ${max}], got ${value}`);
+  }
+}

@@ -1,0 +1,108 @@
+// Language-model head and cross-entropy over mini-sequences: the (N,V) logits exist for one chunk of M rows at a time, and the gradients
+// are made while they do: 6·N·C·V operations, nothing computed twice.
+import { computeDtype } from '../dtype.ts';
+import { kernels } from '../native.ts';
+import { tidy } from '../scope.ts';
+import { operation } from '../tape.ts';
+import { empty, type Tensor } from '../tensor.ts';
+import { requireCount, requireDtype, requireFloat, requireOneDevice, requireRank, rowsAndCols } from './check.ts';
+import {
+  type CrossEntropyOptions,
+  type CrossEntropyResult,
+  checkOptions,
+  perTokenTensors,
+  pick,
+  reduceLosses,
+} from './cross_entropy.ts';
+import { defaultChunkSize, matmulWorkspace } from './workspace.ts';
+
+export interface ChunkedCrossEntropyOptions extends CrossEntropyOptions {
+  /** Rows M of one chunk; the last may be shorter. @default max(C, 1024) */
+  chunkSize?: number;
+}
+
+/**
+ * Cross-entropy of hidden (N,C) · weightᵀ and targets (N,), without the (N,V) logits.
+ * Where gradients are wanted they are made in the forward: until the backward the op holds dhidden (N,C) and dweight (V,C) in f32
+ * (f64 for f64), which becomes the weight's `.grad` if it has none.
+ * @param hidden (…,C), read as rows (N,C)
+ * @param weight (V,C), hidden's dtype; may be frozen or tied to the embedding
+ * @param targets int32 of N elements; outside [0, V) and not ignoreIndex rejects the next read with row, target and V
+ */
+export function chunkedCrossEntropy(
+  hidden: Tensor,
+  weight: Tensor,
+  targets: Tensor,
+  options: ChunkedCrossEntropyOptions = {},
+): CrossEntropyResult {
+  const op = 'chunkedCrossEntropy';
+  requireOneDevice(op, { hidden, weight, targets, tokenWeights: options.tokenWeights });
+  requireFloat(op, 'hidden', hidden);
+  requireDtype(op, 'weight', weight, hidden.dtype);
+  requireRank(op, 'weight', weight, 2);
+  const [N, C] = rowsAndCols(hidden);
+  const [V, weightC] = weight.shape as [number, number];
+  if (C !== weightC)
+    throw new RangeError(`${op}: hidden (${N},${C}) and weight (${V},${weightC}) disagree on the hidden size`);
+  const checked = checkOptions(op, N, targets, hidden.dtype, options);
+  const { chunkSize = defaultChunkSize(C) } = options;
+  requireCount(op, 'chunkSize', chunkSize);
+  const { ignoreIndex, labelSmoothing, zLoss, softcap, tokenWeights, factor, countsOnDevice } = checked;
+  const M = Math.min(N, chunkSize);
+  const { device, dtype } = hidden;
+  const outputs = perTokenTensors(hidden, N, options.perToken);
+  const wantsDhidden = hidden.requiresGrad;
+  const wantsDweight = weight.requiresGrad;
+  const loss = operation({
+    name: op,
+    inputs: [hidden, weight],
+    saved: [],
+    savesMore: true,
+    forward: (recording) =>
+      tidy(() => {
+        const dhidden = recording && wantsDhidden ? empty([N, C], { dtype, device, category: 'activation' }) : null;
+        const dweight =
+          recording && wantsDweight
+            ? empty([V, C], { dtype: computeDtype(dtype), device, category: 'gradient' })
+            : null;
+        tidy(() =>
+          kernels.chunked_cross_entropy(
+            hidden,
+            weight,
+            targets.reshape([N]),
+            tokenWeights,
+            outputs.losses,
+            outputs.lse ?? null,
+            outputs.logProbability ?? null,
+            outputs.entropy ?? null,
+            outputs.correct ?? null,
+            dhidden,
+            dweight,
+            empty([M, V], { dtype, device, category: 'workspace' }),
+            matmulWorkspace(device),
+            factor,
+            ignoreIndex,
+            labelSmoothing,
+            zLoss,
+            softcap,
+          ),
+        );
+        const { loss, divisor } = reduceLosses(outputs.losses, targets, checked);
+        return { output: loss, more: [dhidden, dweight, divisor].filter((tensor) => tensor !== null) };
+      }),
+    // The gradients are there; only the incoming scalar, and a divisor that the host did not know, are missing.
+    backward(dloss, saved, gradients) {
+      const rest = [...saved];
+      const dhidden = wantsDhidden ? rest.shift()! : null;
+      const dweight = wantsDweight ? rest.shift()! : null;
+      const divisor = countsOnDevice ? rest.shift()! : null;
+      if (!dloss.isOne || divisor) {
+        if (dhidden) kernels.scale_by(dhidden, dloss, divisor, dhidden);
+        if (dweight) kernels.scale_by(dweight, dloss, divisor, dweight);
+      }
+      if (dweight) gradients.adopt(1, dweight);
+      return [dhidden, null];
+    },
+  });
+  return pick(loss, outputs, options.perToken);
+}

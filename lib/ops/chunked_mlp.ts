@@ -1,0 +1,87 @@
+// The gated MLP over mini-sequences: its (N,F) intermediates exist for one chunk of M rows at a time, forward and backward.
+import { kernels } from '../native.ts';
+import { tidy } from '../scope.ts';
+import { operation } from '../tape.ts';
+import { empty, type Tensor } from '../tensor.ts';
+import { requireCount, requireDtype, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';
+import { type Activation, activationCodes } from './glu.ts';
+import { defaultChunkSize, matmulWorkspace } from './workspace.ts';
+
+export interface ChunkedMlpOptions {
+  /** Activation of the gate. @default 'silu' */
+  activation?: Activation;
+  /** Rows M of one chunk; the last may be shorter. @default max(C, 1024) */
+  chunkSize?: number;
+  /** What is kept for the backward: x, and gate and up are computed again (11 units of 2·N·C·F operations), or gate and up (9). @default 'input' */
+  save?: 'input' | 'gateUp';
+}
+
+/**
+ * y (N,C) = down( act(x·gateᵀ) * (x·upᵀ) ), in chunks of rows. The down product is never computed twice.
+ * @param x (…,C), read as rows (N,C)
+ * @param gate (F,C), x's dtype
+ * @param up (F,C)
+ * @param down (C,F)
+ */
+export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, options: ChunkedMlpOptions = {}): Tensor {
+  const op = 'chunkedMlp';
+  requireOneDevice(op, { x, gate, up, down });
+  requireFloat(op, 'x', x);
+  const [N, C] = rowsAndCols(x);
+  const [F = 0] = gate.shape;
+  requireShape(op, 'gate', gate, [F, C]);
+  requireShape(op, 'up', up, [F, C]);
+  requireShape(op, 'down', down, [C, F]);
+  for (const [name, weight] of Object.entries({ gate, up, down })) requireDtype(op, name, weight, x.dtype);
+  const { activation = 'silu', chunkSize = defaultChunkSize(C), save = 'input' } = options;
+  requireCount(op, 'chunkSize', chunkSize);
+  if (!(activation in activationCodes))
+    throw new RangeError(`${op}: activation '${activation}' is neither 'silu' nor 'geluTanh'`);
+  if (save !== 'input' && save !== 'gateUp')
+    throw new RangeError(`${op}: save '${save}' is neither 'input' nor 'gateUp'`);
+  const M = Math.min(N, chunkSize);
+  const code = activationCodes[activation];
+  const { device, dtype } = x;
+  const scratch = (rows: number, cols: number) => empty([rows, cols], { dtype, device, category: 'workspace' });
+  const keepsGateUp = save === 'gateUp';
+  return operation({
+    name: op,
+    inputs: [x, gate, up, down],
+    saved: [x, gate, up, down],
+    savesMore: keepsGateUp,
+    forward(recording) {
+      const y = empty([N, C], { dtype, device, category: 'activation' });
+      return tidy(() => {
+        const keeps = keepsGateUp && recording;
+        const gateUp = keeps ? empty([N, 2 * F], { dtype, device, category: 'activation' }) : scratch(M, 2 * F);
+        const h = keeps ? scratch(M, F) : null;
+        kernels.chunked_mlp_forward(x, gate, up, down, y, gateUp, h, matmulWorkspace(device), code);
+        return { output: y, more: keeps ? [gateUp] : [] };
+      });
+    },
+    backward(dy, [x, gate, up, down, kept = null], gradients) {
+      const dx = gradients.needs(0) ? empty([N, C], { dtype, device, category: 'activation' }) : null;
+      const [dgate, dup, ddown] = [gradients.target(1), gradients.target(2), gradients.target(3)];
+      kernels.chunked_mlp_backward(
+        dy,
+        x!,
+        gate!,
+        up!,
+        down!,
+        dx,
+        dgate?.gradient ?? null,
+        dup?.gradient ?? null,
+        ddown?.gradient ?? null,
+        kept ?? scratch(M, 2 * F),
+        scratch(M, F),
+        matmulWorkspace(device),
+        kept !== null,
+        dgate?.overwrite ?? false,
+        dup?.overwrite ?? false,
+        ddown?.overwrite ?? false,
+        code,
+      );
+      return [dx, null, null, null];
+    },
+  });
+}

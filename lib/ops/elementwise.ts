@@ -1,0 +1,61 @@
+// Sums and multiples of tensors.
+import type { Dtype } from '../dtype.ts';
+import { kernels } from '../native.ts';
+import { operation } from '../tape.ts';
+import { empty, type Tensor } from '../tensor.ts';
+import { requireDtype, requireFinite, requireFloat, requireOneDevice, requireShape } from './check.ts';
+
+/** y = a + b, of one shape and dtype. */
+export function add(a: Tensor, b: Tensor): Tensor {
+  requireOneDevice('add', { a, b });
+  requireFloat('add', 'a', a);
+  requireDtype('add', 'b', b, a.dtype);
+  requireShape('add', 'b', b, a.shape);
+  return operation({
+    name: 'add',
+    inputs: [a, b],
+    saved: [],
+    forward() {
+      const y = empty(a.shape, { dtype: a.dtype, device: a.device, category: 'activation' });
+      kernels.add(a, b, y);
+      return { output: y };
+    },
+    backward: (dy) => [dy, dy],
+  });
+}
+
+/** y = x * factor. */
+export function scale(x: Tensor, factor: number): Tensor {
+  requireFloat('scale', 'x', x);
+  requireFinite('scale', 'factor', factor);
+  const scaled = (from: Tensor) => {
+    const y = empty(from.shape, { dtype: from.dtype, device: from.device, category: 'activation' });
+    kernels.scale(from, y, factor);
+    return y;
+  };
+  return operation({
+    name: 'scale',
+    inputs: [x],
+    saved: [],
+    forward: () => ({ output: scaled(x) }),
+    backward: (dy) => [scaled(dy)],
+  });
+}
+
+/** x in another floating dtype. */
+export function cast(x: Tensor, dtype: Dtype): Tensor {
+  requireFloat('cast', 'x', x);
+  const converted = (from: Tensor, to: Dtype) => {
+    const y = empty(from.shape, { dtype: to, device: from.device, category: 'activation' });
+    kernels.cast(from, y);
+    return y;
+  };
+  const original = x.dtype;
+  return operation({
+    name: 'cast',
+    inputs: [x],
+    saved: [],
+    forward: () => ({ output: converted(x, dtype) }),
+    backward: (dy) => [converted(dy, original)],
+  });
+}

@@ -1,0 +1,35 @@
+// Rows of a table by token id.
+import { kernels } from '../native.ts';
+import { operation } from '../tape.ts';
+import { empty, type Tensor } from '../tensor.ts';
+import { requireDtype, requireFloat, requireOneDevice, requireRank } from './check.ts';
+
+/**
+ * y (N,C) = weight (V,C)[ids (N,)].
+ * @param weight (V,C), floating
+ * @param ids int32 of any shape, read as (N,); an id outside [0, V) rejects the next read with op, row, id and V
+ */
+export function embedding(weight: Tensor, ids: Tensor): Tensor {
+  requireOneDevice('embedding', { weight, ids });
+  requireRank('embedding', 'weight', weight, 2);
+  requireFloat('embedding', 'weight', weight);
+  requireDtype('embedding', 'ids', ids, 'int32');
+  const C = weight.shape[1]!;
+  const N = ids.size;
+  return operation({
+    name: 'embedding',
+    inputs: [weight],
+    saved: [ids],
+    forward() {
+      const y = empty([N, C], { dtype: weight.dtype, device: weight.device, category: 'activation' });
+      kernels.embedding_forward(weight, ids.reshape([N]), y);
+      return { output: y };
+    },
+    backward(dy, [ids], gradients) {
+      const { gradient, overwrite } = gradients.target(0)!;
+      if (overwrite) kernels.fill(gradient, 0);
+      kernels.embedding_backward(dy, ids!.reshape([N]), gradient);
+      return [null];
+    },
+  });
+}

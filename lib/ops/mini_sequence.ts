@@ -1,0 +1,83 @@
+// Any function of single tokens as a mini-sequence block: the generality of the method in one call.
+import { kernels } from '../native.ts';
+import { isFirstRun, Region } from '../region.ts';
+import { disown, own, tidy } from '../scope.ts';
+import { noGrad, operation } from '../tape.ts';
+import { empty, type Tensor } from '../tensor.ts';
+import { requireCount, rowsAndCols } from './check.ts';
+
+/**
+ * Runs `fn` over chunks of the rows of x, forward and backward, so that one chunk's intermediates exist at a time. The backward computes
+ * each chunk again, up to the op that saves last; gradients of parameters used inside add up over the chunks.
+ * @param fn takes rows (M,C) of x and returns (M,C'), each row from its own row alone; synchronous, made of this package's ops
+ * @param x (…,C), read as rows (N,C)
+ * @param options.chunkSize rows M of one chunk; the last may be shorter
+ * @returns (N,C')
+ */
+export function miniSequence(fn: (x: Tensor) => Tensor, x: Tensor, options: { chunkSize: number }): Tensor {
+  const { chunkSize } = options;
+  requireCount('miniSequence', 'chunkSize', chunkSize);
+  const [N, C] = rowsAndCols(x);
+  if (N === 0) throw new RangeError(`miniSequence: x ${x} has no rows`);
+  const regions: Region[] = [];
+  return operation({
+    name: 'miniSequence',
+    inputs: [x],
+    saved: [x],
+    isRegion: true,
+    forward() {
+      const records = isFirstRun();
+      const rows = x.reshape([N, C]);
+      let y: Tensor | null = null;
+      for (const [begin, end] of chunksOf(N, chunkSize)) {
+        tidy(() => {
+          const chunk = rows.rows(begin, end);
+          chunk.requiresGrad = x.requiresGrad;
+          let output: Tensor;
+          if (records) {
+            const region = new Region(fn);
+            regions.push(region);
+            output = region.run([chunk]);
+          } else output = noGrad(() => fn(chunk));
+          if (output.shape.length !== 2 || output.shape[0] !== end - begin) {
+            throw new RangeError(
+              `miniSequence: fn must return ${end - begin} rows for as many of x, got (${output.shape})`,
+            );
+          }
+          if (!y) {
+            y = empty([N, output.shape[1]!], { dtype: output.dtype, device: x.device, category: 'activation' });
+            disown(y); // it outlives the chunk
+          }
+          kernels.cast(output, y.rows(begin, end));
+        });
+      }
+      own(y!);
+      return { output: y! };
+    },
+    backward(dy, [x], gradients) {
+      const rows = x!.reshape([N, C]);
+      const dx = gradients.needs(0)
+        ? empty([N, C], { dtype: x!.dtype, device: x!.device, category: 'activation' })
+        : null;
+      chunksOf(N, chunkSize).forEach(([begin, end], i) => {
+        tidy(() => {
+          const chunk = rows.rows(begin, end);
+          chunk.requiresGrad = dx !== null;
+          const [dchunk] = regions[i]!.backward([chunk], dy.rows(begin, end), gradients);
+          if (!dx) return;
+          if (dchunk) kernels.cast(dchunk, dx.rows(begin, end));
+          else kernels.fill(dx.rows(begin, end), 0);
+        });
+      });
+      return [dx];
+    },
+    dispose() {
+      for (const region of regions) region.dispose();
+    },
+  });
+}
+
+/** [begin, end) of each chunk; the last may be shorter. */
+function chunksOf(N: number, chunkSize: number): [number, number][] {
+  return Array.from({ length: Math.ceil(N / chunkSize) }, (_, i) => [i * chunkSize, Math.min((i + 1) * chunkSize, N)]);
+}

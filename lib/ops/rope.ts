@@ -1,0 +1,56 @@
+// Rotary position embedding.
+import { kernels } from '../native.ts';
+import { operation } from '../tape.ts';
+import { empty, type Tensor } from '../tensor.ts';
+import { requireCount, requireDtype, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';
+
+/** How positions turn queries and keys. */
+export interface Rope {
+  /** (D/2,) float64: angle of pair d at position p is p * inverseFrequencies[d]. */
+  inverseFrequencies: Tensor;
+  /** Factor on the rotated values (YaRN). @default 1 */
+  scale?: number;
+}
+
+/**
+ * Rotates every head of x (N,heads·D) by its position: the row's place in its sequence of T, or in its document.
+ * @param T sequence length; N is a multiple
+ * @param documentStart (N,) int32: the row where each row's document begins
+ */
+export function rope(
+  x: Tensor,
+  { inverseFrequencies, scale = 1 }: Rope,
+  T: number,
+  documentStart: Tensor | null = null,
+): Tensor {
+  requireOneDevice('rope', { x, inverseFrequencies, documentStart });
+  requireFloat('rope', 'x', x);
+  requireDtype('rope', 'inverseFrequencies', inverseFrequencies, 'float64');
+  requireCount('rope', 'T', T);
+  const D = 2 * inverseFrequencies.size;
+  const [N, width] = rowsAndCols(x);
+  if (width % D !== 0) throw new RangeError(`rope: x has ${width} columns, not a multiple of the head size ${D}`);
+  if (N % T !== 0) throw new RangeError(`rope: x has ${N} rows, not a multiple of T ${T}`);
+  if (documentStart) {
+    requireDtype('rope', 'documentStart', documentStart, 'int32');
+    requireShape('rope', 'documentStart', documentStart, [N]);
+  }
+  const { device, dtype } = x;
+  const saved = documentStart ? [inverseFrequencies, documentStart] : [inverseFrequencies];
+  return operation({
+    name: 'rope',
+    inputs: [x],
+    saved,
+    forward() {
+      const y = empty([N, width], { dtype, device, category: 'activation' });
+      kernels.rope(x, inverseFrequencies, documentStart, y, T, D, scale, false);
+      return { output: y };
+    },
+    // A rotation's transpose is the rotation by the opposite angle.
+    backward(dy, [inverseFrequencies, documentStart = null]) {
+      const dx = dy.isShared ? empty([N, width], { dtype, device, category: 'activation' }) : dy;
+      kernels.rope(dy, inverseFrequencies!, documentStart, dx, T, D, scale, true);
+      return [dx];
+    },
+  });
+}

@@ -1,0 +1,287 @@
+// Tensors: a shape and a dtype over a piece of a device's arena.
+import { type Device, type DeviceName, getDevice } from './device.ts';
+import { type Dtype, dtypes, type TensorData, toBfloat16, toFloat32 } from './dtype.ts';
+import type { Block } from './memory/arena.ts';
+import type { Category } from './memory/statistics.ts';
+import { addon, kernels } from './native.ts';
+import { disown, type Owned, own } from './scope.ts';
+
+/** A block of the arena with its number of users; goes back to the arena with the last of them. */
+class Storage {
+  readonly device: Device;
+  readonly block: Block;
+  #users = 0;
+
+  constructor(device: Device, bytes: number, category: Category) {
+    this.device = device;
+    this.block = device.arena.allocate(bytes, category);
+  }
+
+  retain(): this {
+    this.#users += 1;
+    return this;
+  }
+  release(): void {
+    this.#users -= 1;
+    if (this.#users === 0) this.device.arena.release(this.block);
+  }
+  get isShared(): boolean {
+    return this.#users > 1;
+  }
+}
+
+let nextId = 1;
+const leaks = new FinalizationRegistry((what: string) => {
+  process.emitWarning(`a tensor was lost without dispose(): ${what}`, { code: 'MINISEQUENCE_LEAK' });
+});
+
+const MAX_RANK = 4;
+
+/**
+ * An array on a device. Made by ops and by `tensor`, `zeros`, …; ended by `dispose()`, by the scope (`tidy`) or the step that it
+ * was made in. Reading it (`data()`, `item()`) is a promise; computing with it is not.
+ */
+export class Tensor {
+  readonly shape: readonly number[];
+  readonly dtype: Dtype;
+  readonly #storage: Storage;
+  /** In bytes, from the start of the storage. */
+  readonly #byteOffset: number;
+  #view: Float64Array | null = null;
+  #isDisposed = false;
+
+  /** Names this value in gradients; views and aliases have their own. */
+  readonly id: number = nextId++;
+  /** Name in a model ('model.norm.weight'), used by errors. */
+  name: string | null = null;
+  /** Whether gradients flow to it. Set by `asParameter`, or by an op for its output. */
+  requiresGrad = false;
+  /** Whether it is a leaf whose gradient is kept in `.grad`. */
+  isParameter = false;
+  /** Gradient of a parameter (f32; f64 for f64), once a backward has reached it. */
+  grad: Tensor | null = null;
+  /** Memory of a `grad` that no backward has written yet; see `group`. */
+  reservedGrad: Tensor | null = null;
+  /** Parameters side by side in memory, whose gradients and optimizer state lie side by side too. */
+  group: readonly Tensor[] | null = null;
+  /** The scope that disposes it; see scope.ts. */
+  scope: Set<Owned> | null = null;
+  /** Whether it is the gradient 1 that a backward begins with, which needs no multiplication. */
+  isOne = false;
+
+  constructor(storage: Storage, byteOffset: number, shape: readonly number[], dtype: Dtype) {
+    this.shape = shape;
+    this.dtype = dtype;
+    this.#storage = storage.retain();
+    this.#byteOffset = byteOffset;
+    own(this);
+    if (!this.scope) leaks.register(this, `${dtype}(${shape})`, this);
+  }
+
+  get device(): Device {
+    return this.#storage.device;
+  }
+  get size(): number {
+    return sizeOf(this.shape);
+  }
+  get sizeBytes(): number {
+    return this.size * dtypes[this.dtype].bytes;
+  }
+  get isDisposed(): boolean {
+    return this.#isDisposed;
+  }
+  /** Whether another tensor uses the same memory. */
+  get isShared(): boolean {
+    return this.#storage.isShared;
+  }
+
+  /** What the addon takes: [address, dtype, device, row stride, shape...]. Throws after dispose(). */
+  get view(): Float64Array {
+    if (this.#isDisposed) throw new Error(`${this}: used after dispose()`);
+    this.#view ??= Float64Array.of(
+      this.device.address(this.#storage.block.offset + this.#byteOffset),
+      dtypes[this.dtype].code,
+      this.device.id ?? 0,
+      this.shape.at(-1) ?? 1,
+      ...this.shape,
+    );
+    return this.#view;
+  }
+
+  /** The elements, once everything before has run. bfloat16 comes as words; see toFloat32(). */
+  async data(): Promise<TensorData> {
+    if (this.device.id === null) throw new Error(`${this}: a tensor on 'meta' has no data`);
+    const elements = new dtypes[this.dtype].array(this.size);
+    const bytes = new Uint8Array(elements.buffer);
+    await addon().read(this.device.id, this.view[0]!, bytes);
+    return elements;
+  }
+
+  /** The elements of a floating tensor as f32. */
+  async toFloat32(): Promise<Float32Array> {
+    const data = await this.data();
+    return data instanceof Uint16Array ? toFloat32(data) : Float32Array.from(data);
+  }
+
+  /** The one element of a scalar. */
+  async item(): Promise<number> {
+    if (this.size !== 1) throw new RangeError(`item: needs a tensor of 1 element, got ${this.size} of ${this}`);
+    const data = await this.data();
+    return data instanceof Uint16Array ? toFloat32(data)[0]! : data[0]!;
+  }
+
+  /** Overwrites the elements; bytes in the tensor's dtype. The copy is taken at once. */
+  write(data: TensorData | Uint8Array): void {
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    if (bytes.length !== this.sizeBytes) {
+      throw new RangeError(`write: ${this} takes ${this.sizeBytes} bytes, got ${bytes.length}`);
+    }
+    const address = this.view[0]!;
+    if (this.device.id !== null && bytes.length > 0) addon().write(this.device.id, address, bytes);
+  }
+
+  /** Another handle on the same memory. */
+  alias(): Tensor {
+    return this.#derive(this.#byteOffset, this.shape);
+  }
+
+  /** Rows [begin, end) of the first dimension, on the same memory. */
+  rows(begin: number, end: number): Tensor {
+    const [count = 0, ...rest] = this.shape;
+    if (!(begin >= 0 && begin <= end && end <= count)) {
+      throw new RangeError(`rows: [${begin}, ${end}) is not within the ${count} rows of ${this}`);
+    }
+    const rowBytes = sizeOf(rest) * dtypes[this.dtype].bytes;
+    return this.#derive(this.#byteOffset + begin * rowBytes, [end - begin, ...rest]);
+  }
+
+  /** The same elements in another shape, on the same memory; no gradient flows through it. */
+  reshape(shape: readonly number[]): Tensor {
+    if (sizeOf(shape) !== this.size) {
+      throw new RangeError(`reshape: ${this} has ${this.size} elements, (${shape}) would have ${sizeOf(shape)}`);
+    }
+    return this.#derive(this.#byteOffset, shape);
+  }
+
+  /** Makes this a leaf that collects gradients and that no scope owns. */
+  asParameter(name: string | null = null): this {
+    this.keep();
+    this.isParameter = true;
+    this.requiresGrad = true;
+    this.name = name;
+    return this;
+  }
+
+  /** Takes this out of its scope: from now on only dispose() ends it. */
+  keep(): this {
+    if (this.scope) leaks.register(this, String(this), this);
+    disown(this);
+    return this;
+  }
+
+  /** Frees the gradient: the next backward begins at zero. */
+  zeroGrad(): void {
+    this.grad?.dispose();
+    this.reservedGrad?.dispose();
+    this.grad = null;
+    this.reservedGrad = null;
+  }
+
+  /** Ends this handle; the memory goes back with the last handle on it. Doing it twice is harmless. */
+  dispose(): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    leaks.unregister(this);
+    disown(this);
+    this.zeroGrad();
+    this.#storage.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  toString(): string {
+    return `${this.name ?? 'tensor'} ${this.dtype}(${this.shape.join(',')})`;
+  }
+
+  #derive(byteOffset: number, shape: readonly number[]): Tensor {
+    if (this.#isDisposed) throw new Error(`${this}: used after dispose()`);
+    const tensor = new Tensor(this.#storage, byteOffset, shape, this.dtype);
+    tensor.name = this.name;
+    return tensor;
+  }
+}
+
+/** Number of elements of a shape. */
+export function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((product, length) => product * length, 1);
+}
+
+/** A tensor with garbage in it. */
+export function empty(
+  shape: readonly number[],
+  options: { dtype?: Dtype; device?: Device | DeviceName; category?: Category } = {},
+): Tensor {
+  return emptyGroup([shape], options)[0]!;
+}
+
+/** Several tensors that lie one after another in memory without a gap. */
+export function emptyGroup(
+  shapes: readonly (readonly number[])[],
+  options: { dtype?: Dtype; device?: Device | DeviceName; category?: Category } = {},
+): Tensor[] {
+  const { dtype = 'float32', device = 'cpu', category = 'other' } = options;
+  if (!(dtype in dtypes)) throw new TypeError(`tensor: dtype '${dtype}' is none of ${Object.keys(dtypes).join(', ')}`);
+  for (const shape of shapes) {
+    const valid = shape.length <= MAX_RANK && shape.every((length) => Number.isSafeInteger(length) && length >= 0);
+    if (!valid) throw new RangeError(`tensor: shape (${shape}) is not at most ${MAX_RANK} lengths of 0 or more`);
+  }
+  const bytes = shapes.map((shape) => sizeOf(shape) * dtypes[dtype].bytes);
+  const total = bytes.reduce((sum, each) => sum + each, 0);
+  const storage = new Storage(getDevice(device), total, category);
+  let offset = 0;
+  return shapes.map((shape, i) => {
+    const tensor = new Tensor(storage, offset, shape, dtype);
+    offset += bytes[i]!;
+    return tensor;
+  });
+}
+
+/** A tensor of zeros. */
+export function zeros(
+  shape: readonly number[],
+  options: { dtype?: Dtype; device?: Device | DeviceName; category?: Category } = {},
+): Tensor {
+  const result = empty(shape, options);
+  kernels.fill(result, 0);
+  return result;
+}
+
+/**
+ * A tensor with the given elements, in row-major order. Numbers are rounded to the dtype.
+ * @param data numbers, or a typed array (Uint16Array: bfloat16 words)
+ */
+export function tensor(
+  data: TensorData | ArrayLike<number>,
+  options: { shape?: readonly number[]; dtype?: Dtype; device?: Device | DeviceName; category?: Category } = {},
+): Tensor {
+  const { shape = [data.length], dtype = dtypeOf(data), device, category } = options;
+  if (sizeOf(shape) !== data.length) {
+    throw new RangeError(`tensor: shape (${shape}) has ${sizeOf(shape)} elements, data has ${data.length}`);
+  }
+  const result = empty(shape, { dtype, device, category });
+  result.write(convert(data, dtype));
+  return result;
+}
+
+function dtypeOf(data: TensorData | ArrayLike<number>): Dtype {
+  for (const [name, facts] of Object.entries(dtypes)) if (data instanceof facts.array) return name as Dtype;
+  return 'float32';
+}
+
+function convert(data: TensorData | ArrayLike<number>, dtype: Dtype): TensorData {
+  if (data instanceof dtypes[dtype].array) return data;
+  const numbers = data instanceof Uint16Array ? toFloat32(data) : data;
+  return dtype === 'bfloat16' ? toBfloat16(numbers) : dtypes[dtype].array.from(numbers);
+}
