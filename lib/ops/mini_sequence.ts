@@ -1,7 +1,7 @@
 // Any function of single tokens as a mini-sequence block: the generality of the method in one call.
 import { kernels } from '../native.ts';
 import { isFirstRun, Region } from '../region.ts';
-import { disown, own, tidy } from '../scope.ts';
+import { tidy } from '../scope.ts';
 import { noGrad, operation } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
 import { requireCount, rowsAndCols } from './check.ts';
@@ -30,28 +30,23 @@ export function miniSequence(fn: (x: Tensor) => Tensor, x: Tensor, options: { ch
       const rows = x.reshape([N, C]);
       let y: Tensor | null = null;
       for (const [begin, end] of chunksOf(N, chunkSize)) {
-        tidy(() => {
+        const output = tidy(() => {
           const chunk = rows.rows(begin, end);
+          if (!records) return noGrad(() => fn(chunk));
           chunk.requiresGrad = x.requiresGrad;
-          let output: Tensor;
-          if (records) {
-            const region = new Region(fn);
-            regions.push(region);
-            output = region.run([chunk]);
-          } else output = noGrad(() => fn(chunk));
-          if (output.shape.length !== 2 || output.shape[0] !== end - begin) {
-            throw new RangeError(
-              `miniSequence: fn must return ${end - begin} rows for as many of x, got (${output.shape})`,
-            );
-          }
-          if (!y) {
-            y = empty([N, output.shape[1]!], { dtype: output.dtype, device: x.device, category: 'activation' });
-            disown(y); // it outlives the chunk
-          }
-          kernels.cast(output, y.rows(begin, end));
+          const region = new Region(fn);
+          regions.push(region);
+          return region.run([chunk]);
         });
+        if (output.shape.length !== 2 || output.shape[0] !== end - begin) {
+          throw new RangeError(
+            `miniSequence: fn must return ${end - begin} rows for as many of x, got (${output.shape})`,
+          );
+        }
+        y ??= empty([N, output.shape[1]!], { dtype: output.dtype, device: x.device, category: 'activation' });
+        kernels.cast(output, y.rows(begin, end));
+        output.dispose();
       }
-      own(y!);
       return { output: y! };
     },
     backward(dy, [x], gradients) {

@@ -1,0 +1,42 @@
+// The public API. What is not exported here may change tomorrow.
+export {
+  type Device,
+  type DeviceName,
+  type DeviceOptions,
+  getDevice,
+  memory,
+  openDevice,
+  type Target,
+} from './device.ts';
+export { type Dtype, type TensorData, toBfloat16, toFloat32 } from './dtype.ts';
+export { OutOfMemoryError } from './memory/errors.ts';
+export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from './memory/statistics.ts';
+export { type DecoderConfig, decoderConfig, type HuggingFaceConfig, type RopeConfig } from './models/config.ts';
+export { type Batch, Decoder, type StepPolicy } from './models/decoder.ts';
+export { Module } from './models/module.ts';
+export { NativeLoadError } from './native.ts';
+export { type AttentionOptions, attention } from './ops/attention.ts';
+export { type ChunkedCrossEntropyOptions, chunkedCrossEntropy } from './ops/chunked_cross_entropy.ts';
+export { type ChunkedMlpOptions, chunkedMlp } from './ops/chunked_mlp.ts';
+export {
+  type CrossEntropyOptions,
+  type CrossEntropyResult,
+  crossEntropy,
+  type PerTokenOutput,
+} from './ops/cross_entropy.ts';
+export { add, cast, scale } from './ops/elementwise.ts';
+export { embedding } from './ops/embedding.ts';
+export { type Activation, geglu, swiglu } from './ops/glu.ts';
+export { linear } from './ops/linear.ts';
+export { miniSequence } from './ops/mini_sequence.ts';
+export { rmsNorm } from './ops/rms_norm.ts';
+export { type Rope, rope } from './ops/rope.ts';
+export { AdamW, type AdamWOptions } from './optim/adamw.ts';
+export { type ClippedNorm, clipGradNorm } from './optim/clip.ts';
+export { type Plan, type PlanOptions, plainPolicy, planStep, unchunked } from './planning/plan.ts';
+export { type SimulatedStep, simulateStep } from './planning/simulate.ts';
+export { recompute } from './region.ts';
+export { tidy } from './scope.ts';
+export { noGrad, Tape, valueAndGrad } from './tape.ts';
+export { empty, Tensor, tensor, zeros } from './tensor.ts';
+export { type StepOptions, type StepResult, trainStep } from './train/step.ts';

@@ -1,0 +1,43 @@
+// What a model is to an optimizer and to files: parameters with names.
+import type { Tensor } from '../tensor.ts';
+
+export abstract class Module {
+  /** Parameters by name, in a fixed order. A tensor that is used twice appears once. */
+  abstract namedParameters(): ReadonlyMap<string, Tensor>;
+
+  parameters(): Tensor[] {
+    return [...this.namedParameters().values()];
+  }
+  /** Parameters that gradients flow to. */
+  trainableParameters(): Tensor[] {
+    return this.parameters().filter((parameter) => parameter.requiresGrad);
+  }
+  numParameters(): number {
+    return this.parameters().reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** No gradients for parameters whose name `matches` says yes to. @default all */
+  freeze(matches: (name: string) => boolean = () => true): this {
+    return this.#setRequiresGrad(matches, false);
+  }
+  unfreeze(matches: (name: string) => boolean = () => true): this {
+    return this.#setRequiresGrad(matches, true);
+  }
+
+  /** Frees the gradients. */
+  zeroGrad(): void {
+    for (const parameter of this.parameters()) parameter.zeroGrad();
+  }
+
+  dispose(): void {
+    for (const parameter of this.parameters()) parameter.dispose();
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #setRequiresGrad(matches: (name: string) => boolean, requiresGrad: boolean): this {
+    for (const [name, parameter] of this.namedParameters()) if (matches(name)) parameter.requiresGrad = requiresGrad;
+    return this;
+  }
+}

@@ -1,0 +1,91 @@
+// AdamW over named parameters; its state belongs to it.
+import { computeDtype } from '../dtype.ts';
+import { kernels } from '../native.ts';
+import { requireFinite } from '../ops/check.ts';
+import { empty, type Tensor, zeros } from '../tensor.ts';
+
+export interface AdamWOptions {
+  /** Decay of the mean of gradients. @default 0.9 */
+  beta1?: number;
+  /** Decay of the mean of squared gradients. @default 0.95 */
+  beta2?: number;
+  /** Added to the root of the mean square. @default 1e-8 */
+  eps?: number;
+  /** Decoupled decay of parameters of 2 or more dimensions. @default 0.1 */
+  weightDecay?: number;
+}
+
+interface State {
+  m: Tensor;
+  v: Tensor;
+  /** f32 copy of a bf16 parameter, which takes updates too small for bf16. */
+  master: Tensor | null;
+}
+
+export class AdamW {
+  readonly #parameters: readonly Tensor[];
+  readonly #options: Required<AdamWOptions>;
+  readonly #state = new Map<Tensor, State>();
+  /** Number of updates made. */
+  numSteps = 0;
+
+  /** The state (m, v, and an f32 copy of bf16 parameters) is allocated at once, so that memory does not grow in the first step. */
+  constructor(parameters: readonly Tensor[], options: AdamWOptions = {}) {
+    const { beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weightDecay = 0.1 } = options;
+    requireFinite('AdamW', 'beta1', beta1, { min: 0, max: 1 });
+    requireFinite('AdamW', 'beta2', beta2, { min: 0, max: 1 });
+    requireFinite('AdamW', 'eps', eps, { min: 0 });
+    requireFinite('AdamW', 'weightDecay', weightDecay, { min: 0 });
+    this.#options = { beta1, beta2, eps, weightDecay };
+    this.#parameters = parameters;
+    for (const parameter of parameters) {
+      const { device, shape } = parameter;
+      const like = { dtype: computeDtype(parameter.dtype), device, category: 'optimizer' } as const;
+      const master = parameter.dtype === 'bfloat16' ? empty(shape, like).keep() : null;
+      if (master) kernels.cast(parameter, master);
+      this.#state.set(parameter, { m: zeros(shape, like).keep(), v: zeros(shape, like).keep(), master });
+    }
+  }
+
+  /**
+   * Updates every parameter that has a gradient.
+   * @param learningRate of this step
+   * @param gradientFactor (1,): factor on all gradients, from clipGradNorm; NaN leaves everything as it is
+   */
+  step(learningRate: number, gradientFactor: Tensor | null = null): void {
+    requireFinite('AdamW', 'learningRate', learningRate, { min: 0 });
+    this.numSteps += 1;
+    const { beta1, beta2, eps, weightDecay } = this.#options;
+    for (const parameter of this.#parameters) {
+      if (!parameter.grad) continue;
+      const { m, v, master } = this.#state.get(parameter)!;
+      const decay = parameter.shape.length >= 2 ? weightDecay : 0;
+      kernels.adamw(
+        parameter,
+        master,
+        parameter.grad,
+        m,
+        v,
+        gradientFactor,
+        learningRate,
+        beta1,
+        beta2,
+        eps,
+        decay,
+        this.numSteps,
+      );
+    }
+  }
+
+  dispose(): void {
+    for (const { m, v, master } of this.#state.values()) {
+      m.dispose();
+      v.dispose();
+      master?.dispose();
+    }
+    this.#state.clear();
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

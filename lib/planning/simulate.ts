@@ -1,0 +1,54 @@
+// The memory of a training step, from running it on `meta`: the real code, not a formula beside it.
+import { type DeviceOptions, openDevice, type Target } from '../device.ts';
+import type { Dtype } from '../dtype.ts';
+import type { MemoryStatistics } from '../memory/statistics.ts';
+import type { DecoderConfig } from '../models/config.ts';
+import { type Batch, Decoder, type StepPolicy } from '../models/decoder.ts';
+import { AdamW } from '../optim/adamw.ts';
+import { empty } from '../tensor.ts';
+import { trainStep } from '../train/step.ts';
+
+/** A step to run without arithmetic. */
+export interface SimulatedStep {
+  config: DecoderConfig;
+  B: number;
+  T: number;
+  policy: StepPolicy;
+  /** @default 'float32' */
+  dtype?: Dtype;
+  /** Micro-batches of a step. @default 1 */
+  accumulationSteps?: number;
+  /** The machine to imitate. @default the CPU of this machine */
+  like?: Target;
+  /** Throws OutOfMemoryError where the step does not fit. */
+  memoryLimit?: DeviceOptions['memoryLimit'];
+}
+
+/** Memory of one whole step: weights, gradients, optimizer state, activations and workspaces. Peaks as on the real device, to the byte. */
+export function simulateStep(step: SimulatedStep): MemoryStatistics {
+  const { config, B, T, policy, dtype = 'float32', accumulationSteps = 1, like, memoryLimit } = step;
+  const device = openDevice('meta', { like, memoryLimit });
+  const model = new Decoder(config, { device, dtype });
+  const optimizer = new AdamW(model.trainableParameters());
+  const N = B * T;
+  const makeBatch = (): Batch => ({
+    inputs: empty([N], { dtype: 'int32', device }),
+    targets: empty([N], { dtype: 'int32', device }),
+    T,
+  });
+  try {
+    device.arena.resetPeak();
+    const microBatches = Array.from({ length: accumulationSteps }, () => makeBatch);
+    const result = trainStep(model, optimizer, microBatches, {
+      policy,
+      learningRate: 0,
+      maxGradNorm: 1,
+      numTargets: N,
+    });
+    for (const tensor of Object.values(result!)) tensor.dispose();
+    return device.memory();
+  } finally {
+    optimizer.dispose();
+    model.dispose();
+  }
+}
