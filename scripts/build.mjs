@@ -1,0 +1,78 @@
+// Builds the addon (CMake, driven by cmake-js) and the TypeScript.
+//   --if-stale   builds only what is older than its sources
+//   --native     the addon alone
+//   --tests      the native tests too, plain and with AddressSanitizer and UBSan
+//   --bench      the native benchmark runner too
+//   --cpu        without the CUDA half, even where nvcc is found
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const flags = new Set(process.argv.slice(2));
+const jobs = String(availableParallelism());
+
+function run(command, args) {
+  console.error(`$ ${command} ${args.join(' ')}`);
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' });
+  if (error) throw error;
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+const bin = (name) => join(root, 'node_modules', '.bin', name);
+
+/** The newest time of change below these files and folders, in ms. */
+function newest(paths) {
+  let latest = 0;
+  for (const path of paths.map((path) => join(root, path))) {
+    if (!existsSync(path)) continue;
+    const files = statSync(path).isDirectory()
+      ? readdirSync(path, { recursive: true, withFileTypes: true })
+          .filter((entry) => entry.isFile())
+          .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+      : [path];
+    for (const file of files) latest = Math.max(latest, statSync(file).mtimeMs);
+  }
+  return latest;
+}
+
+/** Whether `output` is to be made again from `sources`. */
+function stale(output, sources) {
+  if (!flags.has('--if-stale')) return true;
+  const path = join(root, output);
+  return !existsSync(path) || statSync(path).mtimeMs < newest(sources);
+}
+
+const native = ['native', 'CMakeLists.txt', 'package-lock.json'];
+
+if (stale('build/Release/minisequence.node', native)) {
+  const cuda = flags.has('--cpu') ? 'OFF' : 'AUTO';
+  run(bin('cmake-js'), ['compile', '--out', 'build/cmake', '--parallel', jobs, `--CDMST_CUDA=${cuda}`]);
+}
+
+if (!flags.has('--native') && stale('dist/index.js', ['lib', 'tsconfig.json', 'package-lock.json'])) {
+  rmSync(join(root, 'dist'), { recursive: true, force: true });
+  run(bin('tsc'), ['-p', '.']);
+}
+
+function cmake(folder, target, options) {
+  run('cmake', ['-S', '.', '-B', folder, '-DMST_ADDON=OFF', '-DMST_CUDA=OFF', ...options]);
+  run('cmake', ['--build', folder, '--target', target, '--parallel', jobs]);
+}
+
+if (flags.has('--tests')) {
+  const sources = [...native, 'test/native'];
+  if (stale('build/tests/minisequence_tests', sources)) {
+    cmake('build/tests', 'minisequence_tests', ['-DMST_TESTS=ON']);
+  }
+  if (stale('build/sanitized/minisequence_tests', sources)) {
+    const options = ['-DMST_TESTS=ON', '-DMST_SANITIZE=address,undefined', '-DCMAKE_BUILD_TYPE=RelWithDebInfo'];
+    cmake('build/sanitized', 'minisequence_tests', options);
+  }
+}
+
+if (flags.has('--bench') && stale('build/bench/minisequence_bench', [...native, 'benchmarks/native'])) {
+  cmake('build/bench', 'minisequence_bench', ['-DMST_BENCHMARKS=ON']);
+}
