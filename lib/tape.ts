@@ -303,6 +303,14 @@ function allocateGradient(parameter: Tensor): void {
   parameter.reservedGrad = null;
 }
 
+/** The gradient of a scalar by itself. */
+function ones({ shape, dtype, device }: Tensor): Tensor {
+  const one = empty(shape, { dtype, device, category: 'activation' });
+  kernels.fill(one, 1);
+  one.isOne = true;
+  return one;
+}
+
 /** Runs nodes last to first; each is dropped after use. */
 export function runBackward(nodes: Node[], gradients: Gradients): void {
   for (let node = nodes.pop(); node; node = nodes.pop()) node.backward(gradients);
@@ -328,18 +336,18 @@ export class Tape {
     }
   }
 
-  /** Adds the gradients of a scalar to the `.grad` of parameters; what was saved is freed on the way. */
-  backward(loss: Tensor): void {
-    if (loss.size !== 1) throw new RangeError(`backward: needs a scalar, got ${loss}`);
-    if (!loss.requiresGrad) throw new Error(`backward: ${loss} does not depend on a parameter of this tape`);
+  /**
+   * Adds gradients to the `.grad` of parameters; what was saved is freed on the way.
+   * @param output a scalar, or any output with `gradient` of its shape
+   * @param gradient what the backward begins with. @default 1
+   */
+  backward(output: Tensor, gradient: Tensor | null = null): void {
     const gradients = new Gradients();
     try {
-      tidy(() => {
-        const one = empty(loss.shape, { dtype: loss.dtype, device: loss.device, category: 'activation' });
-        kernels.fill(one, 1);
-        one.isOne = true;
-        gradients.put(loss.id, one);
-      });
+      if (!gradient && output.size !== 1)
+        throw new RangeError(`backward: needs a scalar or a gradient of its shape, got ${output}`);
+      if (!output.requiresGrad) throw new Error(`backward: ${output} does not depend on a parameter of this tape`);
+      tidy(() => gradients.put(output.id, gradient ?? ones(output)));
       withMode(null, () => runBackward(this.#nodes, gradients));
     } finally {
       gradients.dispose();
