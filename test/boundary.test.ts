@@ -1,0 +1,238 @@
+// Misuse, threads and the event loop: an error names the op, the argument and both values; nothing crashes or blocks.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { promisify } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import {
+  AdamW,
+  add,
+  attention,
+  chunkedCrossEntropy,
+  chunkedMlp,
+  Decoder,
+  decoderConfig,
+  embedding,
+  linear,
+  openDevice,
+  rmsNorm,
+  rope,
+  type StepPolicy,
+  swiglu,
+  tensor,
+  tidy,
+  trainStep,
+  zeros,
+} from '../lib/index.ts';
+import { addon } from '../lib/native.ts';
+
+const ids = (...values: number[]) => tensor(Int32Array.from(values));
+
+describe('misuse', () => {
+  const misuses: [string, () => unknown, RegExp][] = [
+    ['inner sizes', () => linear(zeros([2, 3]), zeros([4, 5])), /linear: x \(2,3\) and weight \(4,5\) disagree/],
+    [
+      'dtypes',
+      () => linear(zeros([2, 3]), zeros([4, 3], { dtype: 'bfloat16' })),
+      /linear: x is float32, weight bfloat16/,
+    ],
+    ['shapes', () => add(zeros([2, 3]), zeros([3, 2])), /add: b must be \(2,3\), got \(3,2\)/],
+    [
+      'integers where floats belong',
+      () => swiglu(ids(1), ids(1)),
+      /swiglu: gate must be float32 or bfloat16 or float64, got int32/,
+    ],
+    [
+      'floats where ids belong',
+      () => embedding(zeros([3, 2]), zeros([2])),
+      /embedding: ids must be int32, got float32/,
+    ],
+    [
+      'a weight of another size',
+      () => rmsNorm(zeros([2, 3]), zeros([4]), { eps: 1e-5 }),
+      /rmsNorm: weight must be \(3\), got \(4\)/,
+    ],
+    [
+      'eps',
+      () => rmsNorm(zeros([2, 3]), zeros([3]), { eps: Number.NaN }),
+      /rmsNorm: eps must be a number in \[0, Infinity\], got NaN/,
+    ],
+    [
+      'heads',
+      () => attention(zeros([4, 6]), zeros([4, 4]), zeros([4, 4]), { T: 4, headSize: 2 }),
+      /attention: 3 query heads are not a multiple of 2/,
+    ],
+    [
+      'rows',
+      () => attention(zeros([5, 4]), zeros([5, 4]), zeros([5, 4]), { T: 4, headSize: 2 }),
+      /attention: q has 5 rows, not a multiple of T 4/,
+    ],
+    [
+      'positions',
+      () => rope(zeros([4, 6]), { inverseFrequencies: zeros([2], { dtype: 'float64' }) }, 4),
+      /rope: x has 6 columns, not a multiple of the head size 4/,
+    ],
+    [
+      'MLP weights',
+      () => chunkedMlp(zeros([2, 3]), zeros([4, 3]), zeros([5, 3]), zeros([3, 4])),
+      /chunkedMlp: up must be \(4,3\), got \(5,3\)/,
+    ],
+    [
+      'chunk size',
+      () => chunkedMlp(zeros([2, 3]), zeros([4, 3]), zeros([4, 3]), zeros([3, 4]), { chunkSize: 0 }),
+      /chunkSize must be a positive integer, got 0/,
+    ],
+    [
+      'hidden sizes',
+      () => chunkedCrossEntropy(zeros([2, 3]), zeros([5, 4]), ids(0, 1)),
+      /hidden \(2,3\) and weight \(5,4\) disagree/,
+    ],
+    [
+      'numbers of targets',
+      () => chunkedCrossEntropy(zeros([2, 3]), zeros([5, 3]), ids(0)),
+      /targets \(1\) are 1, rows 2/,
+    ],
+    [
+      'label smoothing',
+      () => chunkedCrossEntropy(zeros([1, 3]), zeros([5, 3]), ids(0), { labelSmoothing: 2 }),
+      /labelSmoothing must be a number in \[0, 1\], got 2/,
+    ],
+    ['shape and data', () => tensor([1, 2, 3], { shape: [2, 2] }), /shape \(2,2\) has 4 elements, data has 3/],
+    ['rank', () => zeros([1, 1, 1, 1, 1]), /shape \(1,1,1,1,1\) is not at most 4 lengths/],
+    ['negative lengths', () => zeros([-1]), /shape \(-1\)/],
+    ['device names', () => zeros([1], { device: 'gpu' as never }), /'gpu' is none of/],
+    ['devices', () => add(zeros([1]), zeros([1], { device: 'meta' })), /add: b is on meta, a on cpu/],
+    [
+      'disposed tensors',
+      () => {
+        const x = zeros([1]);
+        x.dispose();
+        return add(x, x);
+      },
+      /used after dispose\(\)/,
+    ],
+    [
+      'learning rate',
+      () => new AdamW([]).step(Number.NaN),
+      /AdamW: learningRate must be a number in \[0, Infinity\], got NaN/,
+    ],
+    ['rows of a view', () => zeros([3, 2]).rows(2, 4), /rows: \[2, 4\) is not within the 3 rows/],
+    ['model type', () => decoderConfig({ model_type: 'gpt2' }), /model_type 'gpt2' is none of llama/],
+    [
+      'config fields',
+      () => decoderConfig({ model_type: 'llama', hidden_size: 'big' }),
+      /hidden_size must be a number, got "big"/,
+    ],
+    [
+      'config that would change the numbers',
+      () => decoderConfig({ model_type: 'llama', attention_bias: true }),
+      /attention_bias true is not supported/,
+    ],
+  ];
+  for (const [what, misuse, message] of misuses) {
+    it(`${what}: ${message.source.slice(0, 50)}`, () => {
+      tidy(() => assert.throws(misuse, message));
+    });
+  }
+
+  it('an id out of range rejects the next read with op, row, id and V, and the device goes on', async () => {
+    using device = openDevice('cpu');
+    const on = { device };
+    const weight = zeros([4, 2], on);
+    for (const wrong of [4, -1, 2 ** 31 - 1]) {
+      const y = embedding(weight, tensor(Int32Array.of(0, wrong), on));
+      await assert.rejects(y.data(), new RegExp(`embedding_forward.*row 1.*${wrong}.*4`));
+      const loss = chunkedCrossEntropy(zeros([2, 2], on), weight, tensor(Int32Array.of(wrong, 1), on)).loss;
+      await assert.rejects(loss.data(), new RegExp(`row 0.*${wrong}.*4`));
+    }
+    assert.equal(
+      await chunkedCrossEntropy(zeros([1, 2], on), weight, tensor(Int32Array.of(3), on)).loss.item(),
+      Math.fround(Math.log(4)),
+    );
+  });
+
+  it('the addon checks its own arguments', () => {
+    const call = addon() as unknown as Record<string, (...args: unknown[]) => void>;
+    assert.throws(() => call.add!(1), /takes 3 arguments, got 0/);
+    assert.throws(() => call.add!('x', 1, 2, 3), /the device must be a number/);
+    assert.throws(() => call.add!(12345, 1, 2, 3), /device 12345 is not open/);
+    const x = zeros([1]);
+    assert.throws(() => call.add!(x.device.id, x.view, x.view, 'y'), /add: argument 3 must be a tensor's view/);
+    assert.throws(() => call.scale!(x.device.id, x.view, x.view, 'y'), /scale: argument 3 must be a number/);
+    x.dispose();
+  });
+});
+
+const config = decoderConfig({
+  model_type: 'llama',
+  hidden_size: 256,
+  intermediate_size: 704,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  vocab_size: 4096,
+});
+const policy: StepPolicy = { mlpChunkSize: 512, lossChunkSize: 512, mlpSave: 'input', recompute: 'attention' };
+
+describe('event loop', () => {
+  it('lags under 50 ms while a step runs', async () => {
+    using device = openDevice('cpu');
+    const T = 2048;
+    using model = new Decoder(config, { device }).initialize(0);
+    using optimizer = new AdamW(model.trainableParameters());
+    const tokens = Int32Array.from({ length: T }, (_, i) => i % 4096);
+    const batch = () => ({ inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T });
+    const step = () =>
+      trainStep(model, optimizer, [batch], { policy, learningRate: 1e-3, maxGradNorm: 1, numTargets: T })!;
+    await step().loss.item();
+    const delay = monitorEventLoopDelay({ resolution: 5 });
+    delay.enable();
+    const { loss } = step();
+    assert.ok(Number.isFinite(await loss.item()));
+    delay.disable();
+    assert.ok(delay.max / 1e6 < 50 + 5, `the event loop stood still for ${delay.max / 1e6} ms`);
+  });
+});
+
+describe('threads and processes', () => {
+  const script = `
+    import { tensor, scale } from './lib/index.ts';
+    const y = scale(tensor([1, 2, 3]), 2);
+    const result = [...(await y.data())];
+  `;
+
+  it('three workers in a row use the addon', async () => {
+    for (let i = 0; i < 3; i++) {
+      const code = `${script}\nimport { parentPort } from 'node:worker_threads'; parentPort.postMessage(result);`;
+      const url = new URL(
+        `data:text/javascript,${encodeURIComponent(code.replace('./lib', new URL('../lib', import.meta.url).href))}`,
+      );
+      const worker = new Worker(url, { execArgv: ['--import', 'tsx'] });
+      const result = await new Promise((resolve, reject) => {
+        worker.once('message', resolve);
+        worker.once('error', reject);
+      });
+      assert.deepEqual(result, [2, 4, 6]);
+      await worker.terminate();
+    }
+  });
+
+  const node = (code: string) =>
+    promisify(execFile)(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code], {
+      cwd: new URL('..', import.meta.url),
+    });
+
+  it('process.exit() with ops under way ends the process cleanly', async () => {
+    const { stdout } = await node(`${script}
+      for (let i = 0; i < 100; i++) scale(y, 2);
+      y.data().catch(() => {});
+      console.log('leaving');
+      process.exit(0);`);
+    assert.equal(stdout, 'leaving\n');
+  });
+
+  it('a process with nothing left to do ends by itself', async () => {
+    const { stdout } = await node(`${script} console.log(result.join());`);
+    assert.equal(stdout, '2,4,6\n');
+  });
+});

@@ -1,0 +1,190 @@
+// The arena: best fit, statistics, limits, and what steps leave behind.
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import {
+  decoderConfig,
+  OutOfMemoryError,
+  openDevice,
+  type StepPolicy,
+  simulateStep,
+  tensor,
+  tidy,
+  zeros,
+} from '../lib/index.ts';
+import { Arena } from '../lib/memory/arena.ts';
+import { FreeList } from '../lib/memory/free_list.ts';
+
+const nothing = { name: 'test', granularity: 4096, map() {}, fill() {}, check() {} };
+const arena = (memoryLimit = Infinity) => new Arena(nothing, { memoryLimit, debug: false });
+
+describe('arena', () => {
+  it('never hands out overlapping memory, and is empty when all is given back', () => {
+    const commands = fc.array(
+      fc.record({ bytes: fc.integer({ min: 1, max: 20000 }), release: fc.boolean(), which: fc.nat() }),
+      { maxLength: 200 },
+    );
+    fc.assert(
+      fc.property(commands, (list) => {
+        const subject = arena();
+        const held: ReturnType<Arena['allocate']>[] = [];
+        for (const { bytes, release, which } of list) {
+          if (release && held.length > 0) subject.release(held.splice(which % held.length, 1)[0]!);
+          else held.push(subject.allocate(bytes, 'other'));
+          const sorted = [...held].sort((a, b) => a.offset - b.offset);
+          for (let i = 1; i < sorted.length; i++)
+            assert.ok(sorted[i - 1]!.offset + sorted[i - 1]!.size <= sorted[i]!.offset);
+          assert.equal(
+            subject.statistics().liveBytes,
+            held.reduce((sum, { size }) => sum + size, 0),
+          );
+        }
+        for (const block of held) subject.release(block);
+        assert.equal(subject.statistics().liveBytes, 0);
+        assert.equal(subject.allocate(1, 'other').offset, 0, 'holes were not joined');
+      }),
+    );
+  });
+
+  it('takes the smallest hole that fits', () => {
+    const subject = arena();
+    const [a, , b] = [4096, 512, 1024, 512].map((bytes) => subject.allocate(bytes, 'other'));
+    subject.release(a!);
+    subject.release(b!);
+    assert.equal(subject.allocate(1000, 'other').offset, b!.offset);
+    assert.equal(subject.allocate(1025, 'other').offset, a!.offset);
+  });
+
+  it('joins a hole at the end with what lies behind it', () => {
+    const list = new FreeList();
+    list.take(0, 1024);
+    list.take(1024, 512);
+    list.give(1024, 512);
+    assert.equal(list.end, 1024);
+    assert.equal(list.find(4096), 1024);
+  });
+
+  it('tells live, peak and reserved bytes by category', () => {
+    const subject = arena();
+    const weight = subject.allocate(1000, 'parameter');
+    const scratch = subject.allocate(5000, 'workspace');
+    subject.release(scratch);
+    const { liveBytes, peakBytes, reservedBytes, live, peak } = subject.statistics();
+    assert.deepEqual([liveBytes, peakBytes, reservedBytes], [1024, 1024 + 5120, 8192]);
+    assert.deepEqual([live.parameter, live.workspace, peak.workspace], [1024, 0, 5120]);
+    subject.resetPeak();
+    assert.equal(subject.statistics().peakBytes, 1024);
+    assert.equal(subject.statistics().reservedBytes, 4096);
+    subject.release(weight);
+  });
+
+  it('refuses what passes the limit, names what is held, and goes on', () => {
+    const subject = arena(8192);
+    const held = subject.allocate(6000, 'activation');
+    assert.throws(
+      () => subject.allocate(4096, 'workspace'),
+      (error: OutOfMemoryError) => {
+        assert.ok(error instanceof OutOfMemoryError);
+        assert.match(error.message, /4\.00 KiB more do not fit into 8\.00 KiB.*activation 6\.00 KiB/);
+        assert.equal(error.breakdown.activation, 6144);
+        return true;
+      },
+    );
+    assert.equal(subject.allocate(2048, 'workspace').offset, 6144);
+    subject.release(held);
+  });
+
+  it('records a timeline', () => {
+    const subject = arena();
+    subject.startTimeline();
+    subject.release(subject.allocate(512, 'gradient'));
+    assert.deepEqual(subject.stopTimeline(), [
+      { bytes: 512, category: 'gradient', liveBytes: 512 },
+      { bytes: -512, category: 'gradient', liveBytes: 0 },
+    ]);
+  });
+});
+
+describe('debug arena', () => {
+  it('fills new memory with NaN', async () => {
+    using device = openDevice('cpu', { debug: true });
+    const { empty } = await import('../lib/index.ts');
+    const garbage = empty([3], { device });
+    assert.deepEqual([...(await garbage.data())], [NaN, NaN, NaN]);
+  });
+
+  it('notices a write before or after a tensor', async () => {
+    for (const [begin, end] of [
+      [-1, 4],
+      [0, 129],
+    ] as const) {
+      using device = openDevice('cpu', { debug: true });
+      const { kernels } = await import('../lib/native.ts');
+      const { empty } = await import('../lib/index.ts');
+      const subject = empty([128], { device });
+      // A view beyond the tensor, as a wrong kernel would write it.
+      const view = Float64Array.from(subject.view);
+      view[0]! += begin * 4;
+      view[4] = end - begin;
+      kernels.fill({ device, view } as never, 1);
+      subject.dispose();
+      await assert.rejects(device.synchronize(), /red zone of a other block.*was overwritten/);
+    }
+  });
+});
+
+describe('device memory', () => {
+  it('throws OutOfMemoryError, and the next smaller allocation succeeds', async () => {
+    using device = openDevice('cpu', { memoryLimit: 2 ** 20 });
+    assert.throws(() => zeros([2 ** 20], { device }), OutOfMemoryError);
+    const small = zeros([1000], { device });
+    assert.equal((await small.data())[999], 0);
+  });
+
+  it('gives a closed device no more work', () => {
+    const device = openDevice('cpu');
+    const subject = tensor([1, 2], { device });
+    device.close();
+    assert.throws(() => subject.rows(0, 1).view, /the device was closed/);
+  });
+
+  it('frees what a scope made, also when it fails', () => {
+    using device = openDevice('cpu');
+    assert.throws(() =>
+      tidy(() => {
+        zeros([100], { device });
+        throw new Error('on purpose');
+      }),
+    );
+    assert.equal(device.memory().liveBytes, 0);
+  });
+});
+
+describe('simulated steps', () => {
+  const config = decoderConfig({
+    model_type: 'llama',
+    hidden_size: 4096,
+    intermediate_size: 14336,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    vocab_size: 128256,
+  });
+  const T = 65536;
+  const whole: StepPolicy = { mlpChunkSize: T, lossChunkSize: T, mlpSave: 'input', recompute: 'layer' };
+  const chunked: StepPolicy = { ...whole, mlpChunkSize: 4096, lossChunkSize: 4096 };
+  const peak = (policy: StepPolicy) =>
+    simulateStep({ config, B: 1, T, dtype: 'bfloat16', policy, like: { kind: 'cuda' } });
+
+  it('know Llama-3-8B: weights, f32 gradients and optimizer state to the byte', () => {
+    const { live, peak: atPeak } = peak(chunked);
+    const parameters = 8_030_261_248;
+    assert.equal(live.parameter, 2 * parameters + 512);
+    assert.equal(live.optimizer, 12 * parameters);
+    assert.ok(atPeak.workspace < 2 ** 30);
+  });
+
+  it('save the logits and the MLP of all but one chunk', () => {
+    const difference = peak(whole).peak.workspace - peak(chunked).peak.workspace;
+    assert.ok(difference > 4 * 2 ** 30, `only ${difference} bytes`);
+  });
+});

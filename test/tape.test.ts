@@ -1,0 +1,186 @@
+// The tape and its regions: what is saved, what runs again, what is freed.
+import assert from 'node:assert/strict';
+import {
+  linear,
+  miniSequence,
+  noGrad,
+  openDevice,
+  recompute,
+  rmsNorm,
+  scale,
+  swiglu,
+  Tape,
+  type Tensor,
+  tensor,
+  tidy,
+  valueAndGrad,
+  zeros,
+} from '../lib/index.ts';
+import { kernels } from '../lib/native.ts';
+import { operation } from '../lib/tape.ts';
+import { empty } from '../lib/tensor.ts';
+import { assertClose } from './support/compare.ts';
+import { debugDevice, leavingNothing } from './support/devices.ts';
+import { normals } from './support/random.ts';
+
+const device = () => debugDevice();
+const random = (shape: number[], seed: number) =>
+  tensor(
+    normals(
+      shape.reduce((a, b) => a * b, 1),
+      seed,
+    ),
+    { shape, device: device() },
+  );
+
+describe('tape', () => {
+  it('adds gradients to .grad until zeroGrad', () =>
+    leavingNothing(device(), async () => {
+      const x = random([1, 2], 1);
+      const w = random([1, 2], 2).asParameter('w');
+      for (let times = 1; times <= 3; times++) {
+        const tape = new Tape();
+        const y = tape.run(() => linear(x, w));
+        tape.backward(y);
+        assertClose(
+          await w.grad!.toFloat32(),
+          (await x.toFloat32()).map((value) => times * value),
+          1e-6,
+          `pass ${times}`,
+        );
+        y.dispose();
+      }
+      w.zeroGrad();
+      assert.equal(w.grad, null);
+      x.dispose();
+      w.dispose();
+    }));
+
+  it('frees everything when the function throws, before or after ops', () =>
+    leavingNothing(device(), () => {
+      const x = random([2, 2], 1).asParameter();
+      const tape = new Tape();
+      assert.throws(
+        () =>
+          tape.run(() => {
+            linear(x, x);
+            throw new Error('on purpose');
+          }),
+        /on purpose/,
+      );
+      x.dispose();
+    }));
+
+  it('refuses an asynchronous function, a non-scalar and an output that depends on nothing', () => {
+    tidy(() => {
+      const x = random([2, 2], 1).asParameter();
+      assert.throws(() => new Tape().run(async () => linear(x, x)), /must be synchronous/);
+      const tape = new Tape();
+      const y = tape.run(() => linear(x, x));
+      assert.throws(() => tape.backward(y), /needs a scalar or a gradient of its shape/);
+      assert.throws(() => new Tape().backward(zeros([], { device: device() })), /does not depend on a parameter/);
+      x.dispose();
+    });
+  });
+
+  it('records nothing under noGrad', () => {
+    tidy(() => {
+      const x = random([2, 2], 1).asParameter();
+      const y = new Tape().run(() => noGrad(() => linear(x, x)));
+      assert.equal(y.requiresGrad, false);
+      x.dispose();
+    });
+  });
+
+  it('valueAndGrad returns the value and the gradients of its arguments', () =>
+    leavingNothing(device(), async () => {
+      const [x, w] = [random([1, 3], 1), random([1, 3], 2)];
+      const { value, gradients } = valueAndGrad((x, w) => scale(linear(x!, w!), 2))(x, w);
+      assertClose(
+        await gradients[0]!.toFloat32(),
+        (await w.toFloat32()).map((each) => 2 * each),
+        1e-6,
+        'dx',
+      );
+      for (const each of [x, w, value, ...gradients]) each.dispose();
+    }));
+});
+
+/** x, by an op that saves its input and counts how often it computes. */
+function counted(x: Tensor, count: { runs: number }): Tensor {
+  return operation({
+    name: 'counted',
+    inputs: [x],
+    saved: [x],
+    forward() {
+      count.runs += 1;
+      const y = empty(x.shape, { dtype: x.dtype, device: x.device, category: 'activation' });
+      kernels.cast(x, y);
+      return { output: y };
+    },
+    backward: (dy) => [dy],
+  });
+}
+
+describe('regions', () => {
+  it('recompute stops before an op at the end that saves its inputs alone', () => {
+    tidy(() => {
+      const first = { runs: 0 };
+      const last = { runs: 0 };
+      const x = random([2, 2], 1).asParameter();
+      const tape = new Tape();
+      const y = tape.run(() => recompute((x) => counted(counted(x, first), last), [x]));
+      assert.deepEqual([first.runs, last.runs], [1, 1]);
+      tape.backward(y, random([2, 2], 3));
+      assert.deepEqual([first.runs, last.runs], [2, 1]);
+      x.dispose();
+    });
+  });
+
+  it('miniSequence does so in every chunk', () => {
+    tidy(() => {
+      const first = { runs: 0 };
+      const last = { runs: 0 };
+      const x = random([5, 2], 1).asParameter();
+      const tape = new Tape();
+      const y = tape.run(() => miniSequence((x) => counted(counted(x, first), last), x, { chunkSize: 2 }));
+      tape.backward(y, random([5, 2], 3));
+      assert.deepEqual([first.runs, last.runs], [6, 3]);
+      x.dispose();
+    });
+  });
+
+  it('a function that does not repeat its ops is told so', () => {
+    tidy(() => {
+      let calls = 0;
+      const x = random([2, 2], 1).asParameter();
+      const tape = new Tape();
+      const y = tape.run(() =>
+        recompute(
+          (x) => (calls++ === 0 ? swiglu(scale(x, 2), x) : rmsNorm(x, x.rows(0, 1).reshape([2]), { eps: 1 })),
+          [x],
+        ),
+      );
+      assert.throws(() => tape.backward(y, random([2, 2], 3)), /recompute: rmsNorm ran where scale ran/);
+      x.dispose();
+    });
+  });
+
+  it('hold one chunk: the peak of miniSequence is far under that of the plain function', () => {
+    const peakOf = (run: (x: Tensor, w: Tensor) => Tensor) => {
+      using meta = openDevice('meta');
+      const x = empty([1024, 8], { device: meta }).asParameter();
+      const w = empty([512, 8], { device: meta }).asParameter();
+      const tape = new Tape();
+      const y = tape.run(() => run(x, w));
+      tidy(() => tape.backward(y, empty(y.shape, { device: meta })));
+      return meta.memory().peakBytes;
+    };
+    const block = (x: Tensor, w: Tensor) => scale(scale(linear(x, w), 2), 3);
+    const whole = peakOf((x, w) => linear(swiglu(block(x, w), block(x, w)), w.reshape([8, 512])));
+    const chunked = peakOf((x, w) =>
+      miniSequence((x) => linear(swiglu(block(x, w), block(x, w)), w.reshape([8, 512])), x, { chunkSize: 64 }),
+    );
+    assert.ok(chunked < whole / 8, `${chunked} against ${whole}`);
+  });
+});
