@@ -1,0 +1,30 @@
+// Puts the built addon, and the libraries that Debian's oneDNN needs, into prebuilds/, with their licences. Called by `npm pack`.
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, realpathSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const target = join(root, 'prebuilds', `${process.platform}-${process.arch}`);
+const addon = join(root, 'build', 'Release', 'minisequence.node');
+
+/** Library file and the Debian package whose licence goes with it. */
+const shipped = { 'libdnnl.so.2': 'libdnnl2', 'libgomp.so.1': 'libgomp1', 'libOpenCL.so.1': 'ocl-icd-libopencl1' };
+/** What every supported system has: glibc 2.34 and libstdc++ of GCC 12. */
+const system = /^(linux-vdso|libstdc\+\+|libm|libgcc_s|libc|libpthread|libdl|librt|\/lib.*ld-linux.*)\b/;
+
+rmSync(target, { recursive: true, force: true });
+mkdirSync(join(target, 'licences'), { recursive: true });
+copyFileSync(addon, join(target, 'minisequence.node'));
+
+for (const line of execFileSync('ldd', [addon], { encoding: 'utf8' }).trim().split('\n')) {
+  const [, soname, path] = /^\s*(\S+)(?: => (\S+))?/.exec(line);
+  const package_ = shipped[soname];
+  if (package_) {
+    copyFileSync(realpathSync(path), join(target, soname));
+    copyFileSync(`/usr/share/doc/${package_}/copyright`, join(target, 'licences', `${soname}.txt`));
+  } else if (!system.test(soname)) {
+    throw new Error(`prebuild: the addon needs ${soname}, which is neither shipped nor on every system`);
+  }
+}
+console.error(`prebuild: wrote ${target}`);
