@@ -275,6 +275,7 @@ function compute(op: Operation, recording: boolean): { output: Tensor; more?: re
 /** A handle that no scope owns. */
 function hold(tensor: Tensor): Tensor {
   const handle = tensor.alias();
+  handle.requiresGrad = tensor.requiresGrad;
   disown(handle);
   return handle;
 }

@@ -23,7 +23,7 @@ std::string message_of(const Parts&... parts) {
 #define MST_FAIL(...) throw ::mst::Error(::mst::message_of(__VA_ARGS__))
 
 // MST_CHECK(condition, "op: what is wrong, ", found, " and ", required)
-#define MST_CHECK(condition, ...) \
-  do {                            \
+#define MST_CHECK(condition, ...)            \
+  do {                                       \
     if (!(condition)) MST_FAIL(__VA_ARGS__); \
   } while (false)

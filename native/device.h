@@ -20,19 +20,19 @@ class DeviceContext {
  public:
   virtual ~DeviceContext() = default;
 
-  virtual std::size_t granularity() const = 0;              // of map and unmap, in bytes
-  virtual char* reserve(std::size_t bytes) = 0;             // addresses without memory; released with the context
-  virtual void map(char* begin, std::size_t bytes) = 0;     // puts zeroed (cpu) or undefined (cuda) memory behind reserved addresses
-  virtual void unmap(char* begin, std::size_t bytes) = 0;   // after the commands that use it have run
-  virtual std::size_t available_bytes() const = 0;          // what map could still give
+  virtual std::size_t granularity() const = 0;             // of map and unmap, in bytes
+  virtual char* reserve(std::size_t bytes) = 0;            // addresses without memory; released with the context
+  virtual void map(char* begin, std::size_t bytes) = 0;    // puts zeroed (cpu) or undefined (cuda) memory behind reserved addresses
+  virtual void unmap(char* begin, std::size_t bytes) = 0;  // after the commands that use it have run
+  virtual std::size_t available_bytes() const = 0;         // what map could still give
 
-  virtual void attach_thread() = 0;                                              // once, first thing on the command thread
-  virtual void copy_in(void* to, const void* from, std::size_t bytes) = 0;       // host → device; `from` may be freed on return
-  virtual void copy_out(void* to, const void* from, std::size_t bytes) = 0;      // device → host; complete on return
-  virtual void copy_within(void* to, const void* from, std::size_t bytes) = 0;   // device → device
+  virtual void attach_thread() = 0;                                             // once, first thing on the command thread
+  virtual void copy_in(void* to, const void* from, std::size_t bytes) = 0;      // host → device; `from` may be freed on return
+  virtual void copy_out(void* to, const void* from, std::size_t bytes) = 0;     // device → host; complete on return
+  virtual void copy_within(void* to, const void* from, std::size_t bytes) = 0;  // device → device
   virtual void fill_bytes(void* to, int value, std::size_t bytes) = 0;
-  virtual void synchronize() = 0;     // waits until every command so far has run
-  virtual void check_status() = 0;    // throws what a kernel noted on the device (an id out of range); after synchronize()
+  virtual void synchronize() = 0;   // waits until every command so far has run
+  virtual void check_status() = 0;  // throws what a kernel noted on the device (an id out of range); after synchronize()
 };
 
 std::unique_ptr<DeviceContext> open_cpu(int num_threads);
@@ -47,8 +47,8 @@ struct CudaDevice {
 
 // For `doctor`, never throws. problem: why no CUDA device can be used, empty where one can.
 struct CudaReport {
-  bool built;                // with nvcc
-  std::string architectures; // that device code was compiled for
+  bool built;                           // with nvcc
+  std::string architectures;            // that device code was compiled for
   int runtime_version, driver_version;  // 13000 = 13.0; 0 where unknown
   std::string cublaslt_path;            // where it was found; empty where it was not
   std::size_t cublaslt_version;

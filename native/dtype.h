@@ -13,18 +13,25 @@ enum class Dtype : std::uint8_t { f32, bf16, f64, i32 };
 
 constexpr std::size_t size_of(Dtype dtype) {
   switch (dtype) {
-    case Dtype::bf16: return 2;
-    case Dtype::f64: return 8;
-    default: return 4;
+    case Dtype::bf16:
+      return 2;
+    case Dtype::f64:
+      return 8;
+    default:
+      return 4;
   }
 }
 
 constexpr const char* name_of(Dtype dtype) {
   switch (dtype) {
-    case Dtype::f32: return "float32";
-    case Dtype::bf16: return "bfloat16";
-    case Dtype::f64: return "float64";
-    case Dtype::i32: return "int32";
+    case Dtype::f32:
+      return "float32";
+    case Dtype::bf16:
+      return "bfloat16";
+    case Dtype::f64:
+      return "float64";
+    case Dtype::i32:
+      return "int32";
   }
   return "?";
 }
@@ -61,7 +68,9 @@ template <class T>
 using compute_t = typename compute<T>::type;
 
 // The dtype that goes with compute_t: of log-sum-exps, per-token losses, weight gradients.
-constexpr Dtype compute_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+constexpr Dtype compute_dtype(Dtype dtype) {
+  return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32;
+}
 
 template <class T>
 struct type_tag {
@@ -72,10 +81,14 @@ struct type_tag {
 template <class Function>
 void with_float(const char* op, Dtype dtype, Function&& function) {
   switch (dtype) {
-    case Dtype::f32: return function(type_tag<float>{});
-    case Dtype::bf16: return function(type_tag<bf16>{});
-    case Dtype::f64: return function(type_tag<double>{});
-    default: MST_FAIL(op, ": needs a floating dtype, got ", name_of(dtype));
+    case Dtype::f32:
+      return function(type_tag<float>{});
+    case Dtype::bf16:
+      return function(type_tag<bf16>{});
+    case Dtype::f64:
+      return function(type_tag<double>{});
+    default:
+      MST_FAIL(op, ": needs a floating dtype, got ", name_of(dtype));
   }
 }
 

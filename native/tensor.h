@@ -16,9 +16,15 @@ struct Device {
   enum Kind : std::uint8_t { cpu, cuda } kind = cpu;
   int index = 0;
 
-  friend bool operator==(const Device& a, const Device& b) { return a.kind == b.kind && a.index == b.index; }
-  friend bool operator!=(const Device& a, const Device& b) { return !(a == b); }
-  friend bool operator<(const Device& a, const Device& b) { return a.kind != b.kind ? a.kind < b.kind : a.index < b.index; }
+  friend bool operator==(const Device& a, const Device& b) {
+    return a.kind == b.kind && a.index == b.index;
+  }
+  friend bool operator!=(const Device& a, const Device& b) {
+    return !(a == b);
+  }
+  friend bool operator<(const Device& a, const Device& b) {
+    return a.kind != b.kind ? a.kind < b.kind : a.index < b.index;
+  }
 };
 
 // Kernels see every tensor as rows() rows of cols() adjacent elements, whatever its rank: activations (B,T,C) are N = B·T rows of C.
@@ -33,14 +39,20 @@ struct Tensor {
   std::array<std::int64_t, max_rank> shape{};
   std::int64_t row_stride = 1;
 
-  std::int64_t cols() const { return rank == 0 ? 1 : shape[rank - 1]; }
+  std::int64_t cols() const {
+    return rank == 0 ? 1 : shape[rank - 1];
+  }
   std::int64_t rows() const {
     std::int64_t product = 1;
     for (int i = 0; i + 1 < rank; ++i) product *= shape[i];
     return product;
   }
-  std::int64_t size() const { return rows() * cols(); }
-  bool is_contiguous() const { return row_stride == cols() || rows() == 1; }
+  std::int64_t size() const {
+    return rows() * cols();
+  }
+  bool is_contiguous() const {
+    return row_stride == cols() || rows() == 1;
+  }
 
   template <class T>
   T* as() const {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import {
   decoderConfig,
+  empty,
   OutOfMemoryError,
   openDevice,
   type StepPolicy,
@@ -13,6 +14,7 @@ import {
 } from '../lib/index.ts';
 import { Arena } from '../lib/memory/arena.ts';
 import { FreeList } from '../lib/memory/free_list.ts';
+import { kernels } from '../lib/native.ts';
 
 const nothing = { name: 'test', granularity: 4096, map() {}, fill() {}, check() {} };
 const arena = (memoryLimit = Infinity) => new Arena(nothing, { memoryLimit, debug: false });
@@ -107,7 +109,6 @@ describe('arena', () => {
 describe('debug arena', () => {
   it('fills new memory with NaN', async () => {
     using device = openDevice('cpu', { debug: true });
-    const { empty } = await import('../lib/index.ts');
     const garbage = empty([3], { device });
     assert.deepEqual([...(await garbage.data())], [NaN, NaN, NaN]);
   });
@@ -118,8 +119,6 @@ describe('debug arena', () => {
       [0, 129],
     ] as const) {
       using device = openDevice('cpu', { debug: true });
-      const { kernels } = await import('../lib/native.ts');
-      const { empty } = await import('../lib/index.ts');
       const subject = empty([128], { device });
       // A view beyond the tensor, as a wrong kernel would write it.
       const view = Float64Array.from(subject.view);

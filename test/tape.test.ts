@@ -169,7 +169,7 @@ describe('regions', () => {
   it('hold one chunk: the peak of miniSequence is far under that of the plain function', () => {
     const peakOf = (run: (x: Tensor, w: Tensor) => Tensor) => {
       using meta = openDevice('meta');
-      const x = empty([1024, 8], { device: meta }).asParameter();
+      const x = empty([16384, 8], { device: meta }).asParameter();
       const w = empty([512, 8], { device: meta }).asParameter();
       const tape = new Tape();
       const y = tape.run(() => run(x, w));

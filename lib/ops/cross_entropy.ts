@@ -139,8 +139,9 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
   const outputs = perTokenTensors(logits, N, options.perToken);
   const run = (
     on: Tensor,
-    losses: Tensor,
+    targets: Tensor,
     weights: Tensor | null,
+    losses: Tensor,
     writeDlogits: boolean,
     extra: typeof outputs | null,
   ) =>
@@ -166,7 +167,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
     saved: tokenWeights ? [logits, targets, tokenWeights] : [logits, targets],
     savesMore: true,
     forward() {
-      run(logits, outputs.losses, tokenWeights, false, outputs);
+      run(logits, targets, tokenWeights, outputs.losses, false, outputs);
       const { loss, divisor } = reduceLosses(outputs.losses, targets, checked);
       return { output: loss, more: divisor ? [divisor] : [] };
     },
@@ -178,7 +179,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
         : logits;
       if (dlogits !== logits) kernels.cast(logits, dlogits);
       const losses = empty([N], { dtype: outputs.losses.dtype, device: logits.device, category: 'workspace' });
-      run(dlogits, losses, tokenWeights ? saved[2]! : null, true, null);
+      run(dlogits, saved[1]!, tokenWeights ? saved[2]! : null, losses, true, null);
       if (!dloss.isOne || divisor) kernels.scale_by(dlogits, dloss, divisor, dlogits);
       if (factor !== 1) kernels.scale(dlogits, dlogits, factor);
       return [dlogits];

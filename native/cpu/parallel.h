@@ -17,10 +17,27 @@ void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
   const std::int64_t num_parts = std::clamp<std::int64_t>(n / std::max<std::int64_t>(grain, 1), 1, omp_get_max_threads());
   if (num_parts == 1) return body(std::int64_t{0}, n);
   std::exception_ptr error;
-#pragma omp parallel for num_threads(static_cast<int>(num_parts)) schedule(static, 1)
+#pragma omp parallel for num_threads(static_cast <int>(num_parts)) schedule(static, 1)
   for (std::int64_t part = 0; part < num_parts; ++part) {
     try {
       body(n * part / num_parts, n * (part + 1) / num_parts);
+    } catch (...) {
+#pragma omp critical(mst_parallel_for)
+      if (!error) error = std::current_exception();
+    }
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+// Calls body(task, thread) for tasks 0 … n - 1 of unequal size, each by the next free thread, 0 <= thread < omp_get_max_threads().
+// A task's result must not depend on the thread. The first exception is thrown again here.
+template <class Body>
+void parallel_tasks(std::int64_t n, Body&& body) {
+  std::exception_ptr error;
+#pragma omp parallel for schedule(dynamic, 1)
+  for (std::int64_t task = 0; task < n; ++task) {
+    try {
+      body(task, omp_get_thread_num());
     } catch (...) {
 #pragma omp critical(mst_parallel_for)
       if (!error) error = std::current_exception();

@@ -1,13 +1,32 @@
-// Stands in for every .cu file in a build without nvcc: defines each CUDA kernel that the contracts declare as an error.
+// Stands in for the CUDA half in a build without nvcc: defines each CUDA kernel that the contracts declare as an error.
+#include "../device.h"
 #include "../kernel.h"
 
+#define MST_NO_CUDA "this build has no CUDA. Build with nvcc on the PATH (npm run build), or use device 'cpu'"
+
 #undef KERNEL
-#define KERNEL(name, ...)                                                                                  \
-  namespace cuda {                                                                                         \
-  void name(__VA_ARGS__) {                                                                                 \
-    MST_FAIL(#name, ": this build has no CUDA. Build with nvcc on the PATH (npm run build), or use device 'cpu'"); \
-  }                                                                                                        \
-  }                                                                                                        \
+#define KERNEL(name, ...)               \
+  namespace cuda {                      \
+  void name(__VA_ARGS__) {              \
+    MST_FAIL(#name, ": ", MST_NO_CUDA); \
+  }                                     \
+  }                                     \
   static_assert(true)
 
 #include "../ops/all.h"
+
+namespace mst {
+
+std::unique_ptr<DeviceContext> open_cuda(int) {
+  MST_FAIL("cuda: ", MST_NO_CUDA);
+}
+
+CudaReport describe_cuda() {
+  CudaReport report{};
+  report.problem = MST_NO_CUDA;
+  return report;
+}
+
+void set_cuda_library_path(std::vector<std::string>) {}
+
+}  // namespace mst

@@ -2,6 +2,9 @@
 // Query head h reads key/value head h / (H/G). Row n = b·T + t. Query t sees key s where s <= t, and
 //   window > 0:             s > t - window
 //   document_start given:   b·T + s >= document_start[n]      (N,) i32, the row where n's document begins
+// Workspace on the CPU, with elements of the compute dtype and tiles of 128 queries by 256 keys:
+//   forward   threads * (128·256 + 2·256·D + 2·128·D + 256)
+//   backward  threads * (2·128·256 + 4·256·D + 2·128·D) + B·H·T, and N·H·D for bf16
 // score = scale * q·k, then softcap > 0: softcap * tanh(score / softcap). lse is natural, of the scores a query sees.
 #pragma once
 

@@ -12,7 +12,7 @@ KERNEL(glu_forward, const Tensor& gate, const Tensor& up, const Tensor& y, Activ
 
 // dgate (M,F) = dy * up * act'(gate), dup (M,F) = dy * act(gate), y (M,F) = act(gate) * up again (absent: skipped).
 // All three may overwrite inputs: chunked_mlp passes gate, up and dy themselves.
-KERNEL(glu_backward, const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup, const OptionalTensor& y,
-       Activation activation);
+KERNEL(glu_backward, const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup,
+       const OptionalTensor& y, Activation activation);
 
 }  // namespace mst

@@ -1,0 +1,84 @@
+// The gated MLP over mini-sequences; see chunked_mlp.h.
+#include "chunked_mlp.h"
+
+#include <algorithm>
+
+#include "matmul.h"
+
+namespace mst {
+namespace {
+
+// Whether b's rows follow a's in memory, so that both are one matrix of twice the rows.
+bool follows(const Tensor& a, const Tensor& b) {
+  return a.is_contiguous() && b.is_contiguous() && b.data == a.slice_rows(a.rows(), a.rows()).data;
+}
+
+Tensor joined(const Tensor& a) {
+  Tensor both = a;
+  both.shape[0] *= 2;
+  return both;
+}
+
+// gate_up (M,2F) = x (M,C) · [gate; up]ᵀ
+void gate_up_forward(const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& gate_up, const Workspace& workspace) {
+  const std::int64_t F = gate.rows();
+  if (follows(gate, up)) return matmul(x, joined(gate), gate_up, workspace, false, true, 1, 0);
+  matmul(x, gate, gate_up.slice_cols(0, F), workspace, false, true, 1, 0);
+  matmul(x, up, gate_up.slice_cols(F, 2 * F), workspace, false, true, 1, 0);
+}
+
+}  // namespace
+
+void chunked_mlp_forward(const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down, const Tensor& y, const Tensor& gate_up,
+                         const OptionalTensor& h, const Workspace& matmul_workspace, Activation activation) {
+  const std::int64_t N = x.rows(), F = gate.rows();
+  const std::int64_t M = h ? h->rows() : gate_up.rows();
+  for (std::int64_t begin = 0; begin < N; begin += M) {
+    const std::int64_t end = std::min(begin + M, N);  // the last chunk may be shorter
+    const Tensor chunk = h ? gate_up.slice_rows(begin, end) : gate_up.slice_rows(0, end - begin);
+    gate_up_forward(x.slice_rows(begin, end), gate, up, chunk, matmul_workspace);
+    const Tensor product = h ? h->slice_rows(0, end - begin) : chunk.slice_cols(0, F);
+    glu_forward(chunk.slice_cols(0, F), chunk.slice_cols(F, 2 * F), product, activation);
+    matmul(product, down, y.slice_rows(begin, end), matmul_workspace, false, true, 1, 0);
+  }
+}
+
+void chunked_mlp_backward(const Tensor& dy, const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down,
+                          const OptionalTensor& dx, const OptionalTensor& dgate, const OptionalTensor& dup, const OptionalTensor& ddown,
+                          const Tensor& gate_up, const Tensor& dh, const Workspace& matmul_workspace, bool gate_up_saved,
+                          bool overwrite_dgate, bool overwrite_dup, bool overwrite_ddown, Activation activation) {
+  const std::int64_t N = x.rows(), F = gate.rows(), M = dh.rows();
+  // weight gradients accumulate over chunks; the first chunk overwrites memory that is new
+  const auto add_product = [&](const Tensor& dchunk, const Tensor& input, const Tensor& dweight, bool overwrite) {
+    matmul(dchunk, input, dweight, matmul_workspace, true, false, 1, overwrite ? 0 : 1);
+  };
+  for (std::int64_t begin = 0; begin < N; begin += M) {
+    const std::int64_t end = std::min(begin + M, N);  // the last chunk may be shorter
+    const bool first = begin == 0;
+    const Tensor x_chunk = x.slice_rows(begin, end), dy_chunk = dy.slice_rows(begin, end);
+    const Tensor chunk = gate_up_saved ? gate_up.slice_rows(begin, end) : gate_up.slice_rows(0, end - begin);
+    const Tensor gate_half = chunk.slice_cols(0, F), up_half = chunk.slice_cols(F, 2 * F), dh_chunk = dh.slice_rows(0, end - begin);
+    if (!gate_up_saved) gate_up_forward(x_chunk, gate, up, chunk, matmul_workspace);
+
+    matmul(dy_chunk, down, dh_chunk, matmul_workspace, false, false, 1, 0);
+    glu_backward(dh_chunk, gate_half, up_half, gate_half, up_half, dh_chunk, activation);  // gate → dgate, up → dup, dh → h
+    if (ddown) add_product(dy_chunk, dh_chunk, *ddown, first && overwrite_ddown);
+
+    if (dgate && dup && follows(*dgate, *dup) && (overwrite_dgate == overwrite_dup || !first)) {
+      add_product(chunk, x_chunk, joined(*dgate), first && overwrite_dgate);
+    } else {
+      if (dgate) add_product(gate_half, x_chunk, *dgate, first && overwrite_dgate);
+      if (dup) add_product(up_half, x_chunk, *dup, first && overwrite_dup);
+    }
+    if (!dx) continue;
+    const Tensor dx_chunk = dx->slice_rows(begin, end);
+    if (follows(gate, up)) {
+      matmul(chunk, joined(gate), dx_chunk, matmul_workspace, false, false, 1, 0);
+    } else {
+      matmul(gate_half, gate, dx_chunk, matmul_workspace, false, false, 1, 0);
+      matmul(up_half, up, dx_chunk, matmul_workspace, false, false, 1, 1);
+    }
+  }
+}
+
+}  // namespace mst

@@ -1,0 +1,192 @@
+// The matrix product on the CPU: oneDNN for f32 and bf16, a plain loop for f64; see matmul.h.
+#include "matmul.h"
+
+#include <algorithm>
+#include <map>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <tuple>
+
+#include "../cpu/parallel.h"
+#include "../cpu/vectorize.h"
+
+namespace mst::cpu {
+namespace {
+
+// A product by its sizes and by where its operands' elements lie: (i, j) of op(a) is a[i * row + j * col].
+struct Strides {
+  std::int64_t row, col;
+};
+struct Product {
+  std::int64_t m, n, k;
+  Strides a, b;
+  std::int64_t c_stride;
+  Dtype dtype, c_dtype;
+  float alpha, beta;
+
+  auto key() const {
+    return std::tie(m, n, k, a.row, a.col, b.row, b.col, c_stride, dtype, c_dtype, alpha, beta);
+  }
+  friend bool operator<(const Product& x, const Product& y) {
+    return x.key() < y.key();
+  }
+};
+
+Strides strides_of(const Tensor& tensor, bool transposed) {
+  return transposed ? Strides{1, tensor.row_stride} : Strides{tensor.row_stride, 1};
+}
+
+Product product_of(const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha, double beta) {
+  const std::int64_t m = transpose_a ? a.cols() : a.rows(), k = transpose_a ? a.rows() : a.cols();
+  const std::int64_t n = transpose_b ? b.rows() : b.cols(), b_k = transpose_b ? b.cols() : b.rows();
+  MST_CHECK(k == b_k, "matmul: inner sizes ", k, " of a ", a, " and ", b_k, " of b ", b, " differ");
+  MST_CHECK(c.rows() == m && c.cols() == n, "matmul: c ", c, " should be (", m, ",", n, ")");
+  MST_CHECK(a.dtype == b.dtype, "matmul: a is ", name_of(a.dtype), ", b is ", name_of(b.dtype));
+  MST_CHECK(c.dtype == a.dtype || (a.dtype == Dtype::bf16 && c.dtype == Dtype::f32), "matmul: c ", c, " cannot take a product of ", a);
+  return {m, n, k, strides_of(a, transpose_a), strides_of(b, transpose_b), c.row_stride, a.dtype, c.dtype, float(alpha), float(beta)};
+}
+
+const dnnl::engine& engine() {
+  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
+  return cpu;
+}
+
+dnnl::memory::data_type data_type(Dtype dtype) {
+  return dtype == Dtype::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+}
+
+struct Primitive {
+  dnnl::memory::desc a, b, c, scratchpad;
+  dnnl::matmul matmul;
+  std::string implementation;
+};
+
+// Throws dnnl::error where oneDNN has no such product on this CPU.
+Primitive make_primitive(const Product& p) {
+  const dnnl::memory::desc a({p.m, p.k}, data_type(p.dtype), {p.a.row, p.a.col});
+  const dnnl::memory::desc b({p.k, p.n}, data_type(p.dtype), {p.b.row, p.b.col});
+  const dnnl::memory::desc c({p.m, p.n}, data_type(p.c_dtype), {p.c_stride, 1});
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (p.alpha != 1) attributes.set_output_scales(0, {p.alpha});
+  if (p.beta != 0) {
+    dnnl::post_ops sum;
+    sum.append_sum(p.beta);
+    attributes.set_post_ops(sum);
+  }
+  const dnnl::matmul::primitive_desc description({a, b, c}, attributes, engine());
+  return {a, b, c, description.scratchpad_desc(), dnnl::matmul(description), description.impl_info_str()};
+}
+
+// Primitives of this thread: making one takes 0.1 ms and more.
+Primitive* find_primitive(const Product& product) {
+  constexpr std::size_t max_primitives = 512;
+  thread_local std::map<Product, std::optional<Primitive>> primitives;
+  if (primitives.size() > max_primitives) primitives.clear();
+  const auto [place, is_new] = primitives.try_emplace(product);
+  if (is_new) {
+    try {
+      place->second = make_primitive(product);
+    } catch (const dnnl::error&) {  // remembered as absent
+    }
+  }
+  return place->second ? &*place->second : nullptr;
+}
+
+void execute(const Primitive& primitive, const Tensor& a, const Tensor& b, const Tensor& c, void* scratchpad) {
+  thread_local dnnl::stream stream(engine());
+  primitive.matmul.execute(stream, {{DNNL_ARG_SRC, {primitive.a, engine(), a.data}},
+                                    {DNNL_ARG_WEIGHTS, {primitive.b, engine(), b.data}},
+                                    {DNNL_ARG_DST, {primitive.c, engine(), c.data}},
+                                    {DNNL_ARG_SCRATCHPAD, {primitive.scratchpad, engine(), scratchpad}}});
+  stream.wait();
+}
+
+// bf16 where oneDNN has no bf16 product that fits the workspace: blocks are widened to f32 there.
+void widened_product(const Product& p, const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace) {
+  constexpr std::int64_t block_m = 256, block_n = 512, block_k = 256;
+  constexpr std::size_t needed = (block_m * block_k + block_k * block_n + block_m * block_n) * sizeof(float);
+  MST_CHECK(workspace.bytes >= needed, "matmul: workspace of ", workspace.bytes, " bytes, needs ", needed);
+  float* const a_block = static_cast<float*>(workspace.data);
+  float* const b_block = a_block + block_m * block_k;
+  float* const c_block = b_block + block_k * block_n;
+  const auto widen = [](const Tensor& from, Strides strides, std::int64_t i0, std::int64_t j0, std::int64_t rows, std::int64_t cols,
+                        float* to) {
+    parallel_for(rows, 16, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        for (std::int64_t j = 0; j < cols; ++j) to[i * cols + j] = from.as<bf16>()[(i0 + i) * strides.row + (j0 + j) * strides.col];
+    });
+  };
+  const auto store = [&](auto tag, std::int64_t i0, std::int64_t j0, std::int64_t rows, std::int64_t cols) {
+    using T = typename decltype(tag)::type;
+    for (std::int64_t i = 0; i < rows; ++i) {
+      T* const to = c.row<T>(i0 + i) + j0;
+      for (std::int64_t j = 0; j < cols; ++j)
+        to[j] = T(p.alpha * c_block[i * cols + j] + (p.beta == 0 ? 0.0f : p.beta * static_cast<float>(to[j])));
+    }
+  };
+  for (std::int64_t i = 0; i < p.m; i += block_m) {
+    for (std::int64_t j = 0; j < p.n; j += block_n) {
+      const std::int64_t rows = std::min(block_m, p.m - i), cols = std::min(block_n, p.n - j);
+      for (std::int64_t l = 0; l < p.k; l += block_k) {
+        const std::int64_t depth = std::min(block_k, p.k - l);
+        widen(a, p.a, i, l, rows, depth, a_block);
+        widen(b, p.b, l, j, depth, cols, b_block);
+        dnnl_sgemm('N', 'N', rows, cols, depth, 1.0f, a_block, depth, b_block, cols, l == 0 ? 0.0f : 1.0f, c_block, cols);
+      }
+      if (p.c_dtype == Dtype::f32)
+        store(type_tag<float>{}, i, j, rows, cols);
+      else
+        store(type_tag<bf16>{}, i, j, rows, cols);
+    }
+  }
+}
+
+// oneDNN has no f64. Row i of c, in k order.
+MST_CLONES void f64_row(const Product& p, const double* a, const double* b, double* c, double alpha, double beta) {
+  for (std::int64_t j = 0; j < p.n; ++j) c[j] = beta == 0 ? 0 : beta * c[j];
+  for (std::int64_t l = 0; l < p.k; ++l) {
+    const double factor = alpha * a[l * p.a.col];
+    const double* const row = b + l * p.b.row;
+    if (p.b.col == 1) {
+      for (std::int64_t j = 0; j < p.n; ++j) c[j] += factor * row[j];
+    } else {
+      for (std::int64_t j = 0; j < p.n; ++j) c[j] += factor * row[j * p.b.col];
+    }
+  }
+}
+
+}  // namespace
+
+void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace, bool transpose_a, bool transpose_b, double alpha,
+            double beta) {
+  Product p = product_of(a, b, c, transpose_a, transpose_b, alpha, beta);
+  if (p.m == 0 || p.n == 0) return;
+  if (p.dtype == Dtype::f64) {
+    return parallel_for(p.m, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) f64_row(p, a.as<double>() + i * p.a.row, b.as<double>(), c.row<double>(i), alpha, beta);
+    });
+  }
+  if (p.k == 0) {
+    MST_CHECK(c.dtype == Dtype::f32 || beta == 0 || beta == 1, "matmul: k is 0 and beta ", beta, " for c ", c);
+    for (std::int64_t i = 0; beta != 1 && i < p.m; ++i)
+      for (std::int64_t j = 0; j < p.n; ++j) {
+        if (c.dtype == Dtype::f32)
+          c.row<float>(i)[j] = beta == 0 ? 0.0f : p.beta * c.row<float>(i)[j];
+        else
+          c.row<bf16>(i)[j] = bf16(0.0f);
+      }
+    return;
+  }
+  const Primitive* const primitive = find_primitive(p);
+  if (primitive && primitive->scratchpad.get_size() <= workspace.bytes) return execute(*primitive, a, b, c, workspace.data);
+  if (p.dtype == Dtype::bf16) return widened_product(p, a, b, c, workspace);
+  MST_CHECK(primitive, "matmul: oneDNN has no product of ", a, " and ", b, " on this CPU");
+  MST_FAIL("matmul: workspace of ", workspace.bytes, " bytes, oneDNN asks for ", primitive->scratchpad.get_size());
+}
+
+std::string matmul_implementation(const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha,
+                                  double beta) {
+  return make_primitive(product_of(a, b, c, transpose_a, transpose_b, alpha, beta)).implementation;
+}
+
+}  // namespace mst::cpu
