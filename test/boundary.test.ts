@@ -196,7 +196,7 @@ describe('event loop', () => {
 
 describe('threads and processes', () => {
   const script = `
-    import { tensor, scale } from './lib/index.ts';
+    import { tensor, scale } from '${new URL('../dist/index.js', import.meta.url).href}';
     const y = scale(tensor([1, 2, 3]), 2);
     const result = [...(await y.data())];
   `;
@@ -204,10 +204,7 @@ describe('threads and processes', () => {
   it('three workers in a row use the addon', async () => {
     for (let i = 0; i < 3; i++) {
       const code = `${script}\nimport { parentPort } from 'node:worker_threads'; parentPort.postMessage(result);`;
-      const url = new URL(
-        `data:text/javascript,${encodeURIComponent(code.replace('./lib', new URL('../lib', import.meta.url).href))}`,
-      );
-      const worker = new Worker(url, { execArgv: ['--import', 'tsx'] });
+      const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`));
       const result = await new Promise((resolve, reject) => {
         worker.once('message', resolve);
         worker.once('error', reject);
@@ -217,10 +214,7 @@ describe('threads and processes', () => {
     }
   });
 
-  const node = (code: string) =>
-    promisify(execFile)(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', code], {
-      cwd: new URL('..', import.meta.url),
-    });
+  const node = (code: string) => promisify(execFile)(process.execPath, ['--input-type=module', '-e', code]);
 
   it('process.exit() with ops under way ends the process cleanly', async () => {
     const { stdout } = await node(`${script}

@@ -1,0 +1,254 @@
+// The safetensors format: 8 bytes of header length (little-endian), a JSON header, then the tensors' bytes without gaps.
+// https://huggingface.co/docs/safetensors
+import { type FileHandle, open, readFile, rename, unlink } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+
+/** Dtypes of files, with their bytes. */
+const dtypeBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1 } as const;
+export type SafetensorsDtype = keyof typeof dtypeBytes;
+
+/** The largest header that is read. */
+const MAX_HEADER_BYTES = 100 * 2 ** 20;
+const LENGTH_BYTES = 8;
+const ALIGNMENT = 8;
+
+export interface SafetensorsEntry {
+  dtype: SafetensorsDtype;
+  shape: number[];
+  /** First byte in the file. */
+  begin: number;
+  bytes: number;
+}
+
+/** Thrown for a file that breaks the format; the message names the file, the tensor and both values. */
+export class SafetensorsError extends Error {
+  override readonly name = 'SafetensorsError';
+}
+
+/** One open file. */
+export class SafetensorsFile {
+  readonly path: string;
+  readonly entries: ReadonlyMap<string, SafetensorsEntry>;
+  readonly #handle: FileHandle;
+
+  private constructor(path: string, handle: FileHandle, entries: ReadonlyMap<string, SafetensorsEntry>) {
+    this.path = path;
+    this.#handle = handle;
+    this.entries = entries;
+  }
+
+  /** Reads and checks the header. The caller closes the file. */
+  static async open(path: string): Promise<SafetensorsFile> {
+    const handle = await open(path, 'r');
+    try {
+      const { size } = await handle.stat();
+      return new SafetensorsFile(path, handle, parseHeader(path, await readHeader(path, handle, size), size));
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  /** The bytes of one tensor. */
+  async read(name: string): Promise<Uint8Array> {
+    const entry = this.entries.get(name);
+    if (!entry) throw new SafetensorsError(`${this.path}: has no tensor '${name}'`);
+    const bytes = new Uint8Array(entry.bytes);
+    await readFully(this.path, this.#handle, bytes, entry.begin);
+    return bytes;
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+}
+
+async function readFully(path: string, handle: FileHandle, into: Uint8Array, begin: number): Promise<void> {
+  let done = 0;
+  while (done < into.length) {
+    const { bytesRead } = await handle.read(into, done, Math.min(into.length - done, 2 ** 30), begin + done);
+    if (bytesRead === 0) throw new SafetensorsError(`${path}: ends ${into.length - done} bytes early`);
+    done += bytesRead;
+  }
+}
+
+/** The header's JSON text, and where the tensors' bytes begin. */
+async function readHeader(
+  path: string,
+  handle: FileHandle,
+  fileBytes: number,
+): Promise<{ text: string; dataBegin: number }> {
+  if (fileBytes < LENGTH_BYTES) throw new SafetensorsError(`${path}: ${fileBytes} bytes are no safetensors file`);
+  const prefix = new Uint8Array(LENGTH_BYTES);
+  await readFully(path, handle, prefix, 0);
+  const length = new DataView(prefix.buffer).getBigUint64(0, true);
+  if (length > BigInt(MAX_HEADER_BYTES)) {
+    throw new SafetensorsError(`${path}: header of ${length} bytes is over the limit of ${MAX_HEADER_BYTES}`);
+  }
+  const dataBegin = LENGTH_BYTES + Number(length);
+  if (dataBegin > fileBytes)
+    throw new SafetensorsError(`${path}: header of ${length} bytes, but the file has ${fileBytes}`);
+  const bytes = new Uint8Array(Number(length));
+  await readFully(path, handle, bytes, LENGTH_BYTES);
+  try {
+    return { text: new TextDecoder('utf-8', { fatal: true }).decode(bytes), dataBegin };
+  } catch {
+    throw new SafetensorsError(`${path}: the header is not UTF-8`);
+  }
+}
+
+function parseHeader(
+  path: string,
+  { text, dataBegin }: { text: string; dataBegin: number },
+  fileBytes: number,
+): Map<string, SafetensorsEntry> {
+  let header: unknown;
+  try {
+    header = JSON.parse(text);
+  } catch (error) {
+    throw new SafetensorsError(`${path}: the header is not JSON: ${(error as Error).message}`);
+  }
+  if (typeof header !== 'object' || header === null || Array.isArray(header)) {
+    throw new SafetensorsError(`${path}: the header is not a JSON object`);
+  }
+  const entries = new Map<string, SafetensorsEntry>();
+  for (const [name, value] of Object.entries(header)) {
+    if (name === '__metadata__') continue;
+    entries.set(name, parseEntry(path, name, value, dataBegin));
+  }
+  // Without gaps or overlaps, each byte belongs to one tensor.
+  let end = dataBegin;
+  for (const [name, entry] of [...entries].sort(([, a], [, b]) => a.begin - b.begin || a.bytes - b.bytes)) {
+    if (entry.begin !== end) {
+      throw new SafetensorsError(
+        `${path}: tensor '${name}' begins at byte ${entry.begin}, the one before it ends at ${end}`,
+      );
+    }
+    end += entry.bytes;
+  }
+  if (end !== fileBytes)
+    throw new SafetensorsError(`${path}: the tensors end at byte ${end}, the file at ${fileBytes}`);
+  return entries;
+}
+
+function parseEntry(path: string, name: string, value: unknown, dataBegin: number): SafetensorsEntry {
+  const fail = (what: string) => new SafetensorsError(`${path}: tensor '${name}': ${what}`);
+  const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
+  if (typeof dtype !== 'string' || !Object.hasOwn(dtypeBytes, dtype)) {
+    throw fail(`dtype ${JSON.stringify(dtype)} is none of ${Object.keys(dtypeBytes).join(', ')}`);
+  }
+  if (!isSizes(shape)) throw fail(`shape ${JSON.stringify(shape)} is not a list of sizes`);
+  if (!isSizes(offsets) || offsets.length !== 2)
+    throw fail(`data_offsets ${JSON.stringify(offsets)} are not two offsets`);
+  const [begin, end] = offsets as [number, number];
+  const expected = shape.reduce((product, size) => product * size, dtypeBytes[dtype as SafetensorsDtype]);
+  if (end - begin !== expected)
+    throw fail(`${dtype} (${shape}) takes ${expected} bytes, data_offsets span ${end - begin}`);
+  return { dtype: dtype as SafetensorsDtype, shape, begin: dataBegin + begin, bytes: expected };
+}
+
+function isSizes(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+}
+
+/** What is written for one tensor. */
+export interface TensorToWrite {
+  name: string;
+  dtype: SafetensorsDtype;
+  shape: readonly number[];
+  /** Called when its turn comes. */
+  data(): Promise<Uint8Array> | Uint8Array;
+}
+
+/** Writes to a temporary name beside `path`, and renames: a kill leaves the old file or the new one. */
+export async function writeSafetensors(path: string, tensors: readonly TensorToWrite[]): Promise<void> {
+  const header: Record<string, unknown> = { __metadata__: { format: 'pt' } };
+  let offset = 0;
+  const sizes = tensors.map(({ name, dtype, shape }) => {
+    if (Object.hasOwn(header, name)) throw new SafetensorsError(`${path}: two tensors are named '${name}'`);
+    const bytes = shape.reduce((product, size) => product * size, dtypeBytes[dtype]);
+    header[name] = { dtype, shape, data_offsets: [offset, offset + bytes] };
+    offset += bytes;
+    return bytes;
+  });
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const padded = new Uint8Array(Math.ceil(json.length / ALIGNMENT) * ALIGNMENT).fill(0x20);
+  padded.set(json);
+  const length = new Uint8Array(LENGTH_BYTES);
+  new DataView(length.buffer).setBigUint64(0, BigInt(padded.length), true);
+
+  const temporary = `${path}.${process.pid}.tmp`;
+  const handle = await open(temporary, 'w');
+  try {
+    await writeFully(handle, length);
+    await writeFully(handle, padded);
+    for (const [i, tensor] of tensors.entries()) {
+      const bytes = await tensor.data();
+      if (bytes.length !== sizes[i]) {
+        throw new SafetensorsError(`${path}: tensor '${tensor.name}' takes ${sizes[i]} bytes, got ${bytes.length}`);
+      }
+      await writeFully(handle, bytes);
+    }
+    await handle.sync();
+    await handle.close();
+    await rename(temporary, path);
+  } catch (error) {
+    await handle.close().catch(() => {});
+    await unlink(temporary).catch(() => {});
+    throw error;
+  }
+}
+
+async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  let done = 0;
+  while (done < bytes.length) {
+    const { bytesWritten } = await handle.write(bytes, done, Math.min(bytes.length - done, 2 ** 30));
+    done += bytesWritten;
+  }
+}
+
+/** The tensors of a model's folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names. */
+export async function openModelFolder(folder: string): Promise<Map<string, SafetensorsFile>> {
+  const byTensor = new Map<string, SafetensorsFile>();
+  const files: SafetensorsFile[] = [];
+  try {
+    for (const shard of await shardsOf(folder)) {
+      const file = await SafetensorsFile.open(join(folder, shard));
+      files.push(file);
+      for (const name of file.entries.keys()) {
+        const other = byTensor.get(name);
+        if (other) throw new SafetensorsError(`${file.path}: tensor '${name}' is in ${other.path} already`);
+        byTensor.set(name, file);
+      }
+    }
+    return byTensor;
+  } catch (error) {
+    for (const file of files) await file.close();
+    throw error;
+  }
+}
+
+async function shardsOf(folder: string): Promise<string[]> {
+  const indexPath = join(folder, 'model.safetensors.index.json');
+  let text: string;
+  try {
+    text = await readFile(indexPath, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return ['model.safetensors'];
+  }
+  let map: unknown;
+  try {
+    map = (JSON.parse(text) as { weight_map?: unknown }).weight_map;
+  } catch (error) {
+    throw new SafetensorsError(`${indexPath}: not JSON: ${(error as Error).message}`);
+  }
+  if (typeof map !== 'object' || map === null) throw new SafetensorsError(`${indexPath}: has no weight_map`);
+  const shards = [...new Set(Object.values(map as Record<string, unknown>))];
+  return shards.map((shard) => {
+    if (typeof shard !== 'string' || shard !== basename(shard) || shard === '..') {
+      throw new SafetensorsError(`${indexPath}: ${JSON.stringify(shard)} is not the name of a file in its folder`);
+    }
+    return shard;
+  });
+}

@@ -1,0 +1,144 @@
+// Compares the decoder with a case made by PyTorch and transformers: loss, every gradient, and the losses of a short training.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  AdamW,
+  type Batch,
+  type Decoder,
+  type Device,
+  type Dtype,
+  type StepPolicy,
+  Tape,
+  tensor,
+  tidy,
+  trainStep,
+} from '../../lib/index.ts';
+import { SafetensorsFile } from '../../lib/io/safetensors.ts';
+import { loadModel } from '../../lib/io/weights.ts';
+import { relativeError } from './compare.ts';
+
+interface Expected {
+  oneStep: { inputIds: number[][]; labels: number[][]; loss: number; gradNorm: number };
+  training: {
+    hyperparameters: {
+      lr: number;
+      beta1: number;
+      beta2: number;
+      eps: number;
+      weightDecay: number;
+      maxGradNorm: number;
+      steps: number;
+    };
+    batches: number[][][];
+    losses: number[];
+    gradNorms: number[];
+  };
+}
+
+/** Relative errors of one case. */
+export interface ParityErrors {
+  loss: number;
+  /** The worst tensor's, and its name. */
+  gradient: number;
+  worstGradient: string;
+  losses: number;
+  gradNorms: number;
+}
+
+/** Limits for f32 against PyTorch's f32, and for bf16. */
+export const parityLimits = {
+  float32: { loss: 2e-6, gradient: 1e-5, losses: 5e-6, gradNorms: 1e-4 },
+  bfloat16: { loss: 2e-4, gradient: 6e-2, losses: 6e-3, gradNorms: 6e-2 },
+};
+
+/** Folders below `root` that hold a case. */
+export function parityCases(root: string): string[] {
+  if (existsSync(join(root, 'expected.json')) && existsSync(join(root, 'config.json'))) return [root];
+  return readdirSync(root, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .flatMap((entry) => parityCases(join(root, entry.name)))
+    .sort();
+}
+
+const IGNORED = -100;
+
+/** Labels are unshifted: position t predicts label t + 1, and the last position nothing. */
+function makeBatch(
+  inputIds: number[][],
+  labels: number[][],
+  device: Device,
+): { batch: () => Batch; numTargets: number } {
+  const targets = labels.flatMap((row) => [...row.slice(1), IGNORED]);
+  return {
+    numTargets: targets.filter((target) => target !== IGNORED).length,
+    batch: () => ({
+      inputs: tensor(Int32Array.from(inputIds.flat()), { device }),
+      targets: tensor(Int32Array.from(targets), { device }),
+      T: inputIds[0]!.length,
+    }),
+  };
+}
+
+/** Runs one case under a policy. */
+export async function runParityCase(
+  folder: string,
+  device: Device,
+  policy: StepPolicy,
+  dtype: Dtype = 'float32',
+): Promise<ParityErrors> {
+  const { oneStep, training } = JSON.parse(readFileSync(join(folder, 'expected.json'), 'utf8')) as Expected;
+  const one = await runOneStep(folder, await loadModel(folder, { device, dtype }), policy, oneStep);
+  const twenty = await runTraining(await loadModel(folder, { device, dtype }), policy, training);
+  return { ...one, ...twenty };
+}
+
+async function runOneStep(
+  folder: string,
+  model: Decoder,
+  policy: StepPolicy,
+  { inputIds, labels, loss: expectedLoss }: Expected['oneStep'],
+): Promise<Pick<ParityErrors, 'loss' | 'gradient' | 'worstGradient'>> {
+  const { batch, numTargets } = makeBatch(inputIds, labels, model.device);
+  const tape = new Tape();
+  const loss = tidy(() => {
+    const made = batch();
+    return tape.run(() => model.loss(made, policy, { divisor: numTargets }).loss);
+  });
+  tape.backward(loss);
+  const lossError = Math.abs((await loss.item()) - expectedLoss) / Math.abs(expectedLoss);
+  loss.dispose();
+  const file = await SafetensorsFile.open(join(folder, 'gradients.safetensors'));
+  let gradient = 0;
+  let worstGradient = '';
+  for (const [name, parameter] of model.namedParameters()) {
+    if (!parameter.grad) throw new Error(`${folder}: ${name} has no gradient`);
+    const expected = new Float32Array((await file.read(name)).buffer);
+    const error = relativeError(await parameter.grad.toFloat32(), expected);
+    if (!(error <= gradient)) [gradient, worstGradient] = [error, name];
+  }
+  await file.close();
+  model.dispose();
+  return { loss: lossError, gradient, worstGradient };
+}
+
+async function runTraining(
+  model: Decoder,
+  policy: StepPolicy,
+  training: Expected['training'],
+): Promise<Pick<ParityErrors, 'losses' | 'gradNorms'>> {
+  const { lr, maxGradNorm, steps, ...options } = training.hyperparameters;
+  const optimizer = new AdamW(model.trainableParameters(), options);
+  const losses: number[] = [];
+  const gradNorms: number[] = [];
+  for (let step = 0; step < steps; step++) {
+    const ids = training.batches[step % training.batches.length]!;
+    const { batch, numTargets } = makeBatch(ids, ids, model.device);
+    const result = trainStep(model, optimizer, [batch], { policy, learningRate: lr, maxGradNorm, numTargets })!;
+    losses.push(await result.loss.item());
+    gradNorms.push(await result.norm.item());
+    for (const tensor of Object.values(result)) tensor.dispose();
+  }
+  optimizer.dispose();
+  model.dispose();
+  return { losses: relativeError(losses, training.losses), gradNorms: relativeError(gradNorms, training.gradNorms) };
+}
