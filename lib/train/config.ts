@@ -1,0 +1,157 @@
+// A run's configuration: one schema gives the types, the defaults, the checks and the documentation.
+import { readFile } from 'node:fs/promises';
+import { parse as parseYaml } from 'yaml';
+import { z } from 'zod';
+
+const positive = z.int().positive();
+const chunkSize = z.union([z.literal('auto'), positive]);
+
+const bytes = z
+  .union([positive, z.string().regex(/^\d+(\.\d+)? ?([KMGT]i?B|B)$/, "must be a number of bytes or like '8GiB'")])
+  .transform(toBytes);
+
+export const runSchema = z.strictObject({
+  model: z
+    .union([
+      z.strictObject({ path: z.string().describe("a folder in HuggingFace's layout, to go on from") }),
+      z.strictObject({
+        config: z.record(z.string(), z.unknown()).describe('fields of config.json, to begin with random weights'),
+      }),
+    ])
+    .describe('the model'),
+  tokenizer: z
+    .string()
+    .optional()
+    .describe("path of a tokenizer.json, or 'bytes'; default: the model folder's, else bytes"),
+  data: z.strictObject({ files: z.array(z.string()).min(1).describe('UTF-8 text files, each a document') }),
+  sequenceLength: positive.describe('T, in tokens'),
+  batchSize: positive.default(1).describe('sequences of a micro-batch'),
+  accumulationSteps: positive.default(1).describe('micro-batches of a step'),
+  epochs: z.number().positive().optional().describe('passes over the data; default 1 where maxSteps is not given'),
+  maxSteps: positive.optional().describe('steps after which the run ends'),
+  optimizer: z
+    .strictObject({
+      learningRate: z.number().nonnegative().default(3e-4),
+      beta1: z.number().min(0).lt(1).default(0.9),
+      beta2: z.number().min(0).lt(1).default(0.95),
+      eps: z.number().nonnegative().default(1e-8),
+      weightDecay: z.number().nonnegative().default(0.1),
+    })
+    .prefault({}),
+  schedule: z
+    .strictObject({
+      type: z.enum(['cosine', 'linear', 'constant']).default('cosine'),
+      warmupSteps: z.int().nonnegative().default(0),
+      minLearningRate: z.number().nonnegative().default(0),
+    })
+    .prefault({}),
+  maxGradNorm: z
+    .number()
+    .nonnegative()
+    .default(1)
+    .describe('global norm that gradients are clipped to; 0: no clipping'),
+  dtype: z.enum(['float32', 'bfloat16']).default('float32'),
+  device: z
+    .string()
+    .regex(/^(auto|cpu|cuda(:\d+)?)$/, "must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    .default('auto'),
+  threads: positive.optional().describe('CPU threads; default: all cores'),
+  memoryLimit: bytes.optional().describe("most that the device's arena may reserve"),
+  chunkSizes: z.strictObject({ mlp: chunkSize.default('auto'), loss: chunkSize.default('auto') }).prefault({}),
+  mlpSave: z.enum(['auto', 'input', 'gateUp']).default('auto').describe('what the MLP keeps for its backward'),
+  recompute: z
+    .enum(['auto', 'none', 'attention', 'layer'])
+    .default('auto')
+    .describe("computed again in the backward: nothing; a layer but for attention's output; a whole layer"),
+  nonFinite: z.enum(['stop', 'skip']).default('stop').describe('when a loss or gradient is NaN or infinite'),
+  seed: z.int().nonnegative().default(0),
+  outDir: z.string().default('runs/latest'),
+});
+
+/** A checked configuration with all defaults. */
+export type RunConfig = z.output<typeof runSchema>;
+/** What a user writes. */
+export type RunConfigInput = z.input<typeof runSchema>;
+
+/** Thrown for a configuration that does not fit the schema; the message lists every problem with its place. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/** Checks a configuration and fills in defaults. */
+export function parseConfig(input: unknown, source = 'config'): RunConfig {
+  const result = runSchema.safeParse(input);
+  if (result.success) return result.data;
+  const problems = result.error.issues.map((issue) => {
+    const place = issue.path.join('.') || 'the whole';
+    return issue.code === 'unrecognized_keys' ? unknownKeys(issue) : `${place}: ${issue.message}`;
+  });
+  throw new ConfigError(`${source}: ${problems.join('; ')}`);
+}
+
+/**
+ * Reads a YAML (or JSON) file.
+ * @param overrides lines `a.b=value`, the value in YAML
+ */
+export async function readRunConfig(path: string, overrides: readonly string[] = []): Promise<RunConfig> {
+  let input: unknown;
+  try {
+    input = parseYaml(await readFile(path, 'utf8'));
+  } catch (error) {
+    throw new ConfigError(`${path}: ${(error as Error).message}`, { cause: error });
+  }
+  if (typeof input !== 'object' || input === null) throw new ConfigError(`${path}: is not a mapping of options`);
+  for (const override of overrides) applyOverride(input as Record<string, unknown>, override);
+  return parseConfig(input, path);
+}
+
+function applyOverride(config: Record<string, unknown>, override: string): void {
+  const equals = override.indexOf('=');
+  if (equals < 1) throw new ConfigError(`--set ${override}: must be key=value`);
+  const keys = override.slice(0, equals).split('.');
+  const last = keys.pop()!;
+  let place = config;
+  for (const key of keys) {
+    if (typeof place[key] !== 'object' || place[key] === null) place[key] = {};
+    place = place[key] as Record<string, unknown>;
+  }
+  place[last] = parseYaml(override.slice(equals + 1));
+}
+
+function unknownKeys({ keys, path }: { keys: string[]; path: PropertyKey[] }): string {
+  const known = knownKeys(path);
+  return keys
+    .map((key) => {
+      const near = known.find((candidate) => distance(candidate.toLowerCase(), key.toLowerCase()) <= 2);
+      const full = [...path, key].join('.');
+      return `${full}: is not an option${near ? `; did you mean ${near}?` : `; options are ${known.join(', ')}`}`;
+    })
+    .join('; ');
+}
+
+/** Keys of the object at `path`, read off the schema. */
+function knownKeys(path: PropertyKey[]): string[] {
+  let schema: unknown = z.toJSONSchema(runSchema, { io: 'input', unrepresentable: 'any' });
+  for (const key of path) schema = (schema as { properties?: Record<PropertyKey, unknown> }).properties?.[key];
+  return Object.keys((schema as { properties?: object } | undefined)?.properties ?? {});
+}
+
+/** Levenshtein distance. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const before = row;
+    row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      row.push(Math.min(before[j]! + 1, row[j - 1]! + 1, before[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    }
+  }
+  return row[b.length]!;
+}
+
+function toBytes(value: number | string): number {
+  if (typeof value === 'number') return value;
+  const [, number, unit] = /^([\d.]+) ?(.*)$/.exec(value)!;
+  const power = 'BKMGT'.indexOf(unit![0]!);
+  return Math.floor(Number(number) * (unit!.includes('i') ? 1024 : 1000) ** power);
+}
