@@ -9,6 +9,7 @@ export {
   type Target,
 } from './device.ts';
 export { type Dtype, type TensorData, toBfloat16, toFloat32 } from './dtype.ts';
+export { loadModel, saveModel } from './io/weights.ts';
 export { OutOfMemoryError } from './memory/errors.ts';
 export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from './memory/statistics.ts';
 export { type DecoderConfig, decoderConfig, type HuggingFaceConfig, type RopeConfig } from './models/config.ts';
@@ -32,11 +33,14 @@ export { miniSequence } from './ops/mini_sequence.ts';
 export { rmsNorm } from './ops/rms_norm.ts';
 export { type Rope, rope } from './ops/rope.ts';
 export { AdamW, type AdamWOptions } from './optim/adamw.ts';
-export { type ClippedNorm, clipGradNorm } from './optim/clip.ts';
+export { type ClippedNorm, clipGradNorm, clippedNorm } from './optim/clip.ts';
 export { type Plan, type PlanOptions, plainPolicy, planStep, unchunked } from './planning/plan.ts';
 export { type SimulatedStep, simulateStep } from './planning/simulate.ts';
 export { recompute } from './region.ts';
 export { tidy } from './scope.ts';
 export { noGrad, Tape, valueAndGrad } from './tape.ts';
 export { empty, Tensor, tensor, zeros } from './tensor.ts';
-export { type StepOptions, type StepResult, trainStep } from './train/step.ts';
+export { parseConfig, type RunConfig, type RunConfigInput, readRunConfig } from './train/config.ts';
+export type { StepMetrics } from './train/metrics.ts';
+export { disposeResult, type StepOptions, type StepResult, stepResult, trainStep } from './train/step.ts';
+export { NonFiniteError, type TrainOptions, type TrainResult, train } from './train/train.ts';

@@ -27,8 +27,8 @@ const keyOf = (a, b) => `${a} ${b}`;
 function count(word, sign) {
   for (let i = 0; i + 1 < word.symbols.length; i++) {
     const key = keyOf(word.symbols[i], word.symbols[i + 1]);
-    let pair = pairs.get(key);
-    if (!pair) pairs.set(key, (pair = { total: 0, words: new Set() }));
+    const pair = pairs.get(key) ?? { total: 0, words: new Set() };
+    pairs.set(key, pair);
     pair.total += sign * word.count;
     pair.words.add(word);
   }

@@ -13,28 +13,34 @@ export interface ClippedNorm {
   norm: Tensor;
   /** (1,): what gradients are to be multiplied by, at most 1; NaN where the norm is not finite. AdamW applies it. */
   factor: Tensor;
-  /** (P,): sum of squares of each gradient, in the order of the parameters that have one. */
+  /** (P,): sum of squares of each parameter's gradient. */
   squares: Tensor;
 }
 
+/** Memory for the norms of these parameters' gradients; the caller disposes it. */
+export function clippedNorm(parameters: readonly Tensor[]): ClippedNorm {
+  const { device, dtype } = parameters[0]!;
+  const make = (length: number) => empty([length], { dtype: computeDtype(dtype), device, category: 'other' }).keep();
+  return { norm: make(1), factor: make(1), squares: make(parameters.length) };
+}
+
 /**
- * Norm over the gradients of all parameters that have one. Changes no gradient: the factor goes to the optimizer.
+ * Norm over the gradients of all parameters; those without a gradient count as 0. Changes no gradient: the factor goes to the optimizer.
  * @param maxNorm 0: no clipping
+ * @param into overwritten and returned. @default new memory, which the caller disposes
  */
-export function clipGradNorm(parameters: readonly Tensor[], maxNorm: number): ClippedNorm {
+export function clipGradNorm(parameters: readonly Tensor[], maxNorm: number, into?: ClippedNorm): ClippedNorm {
   requireFinite('clipGradNorm', 'maxNorm', maxNorm, { min: 0 });
-  const gradients = parameters.flatMap(({ grad }) => (grad ? [grad] : []));
-  if (gradients.length === 0) throw new Error('clipGradNorm: no parameter has a gradient');
-  const { device } = gradients[0]!;
-  const dtype = computeDtype(gradients[0]!.dtype);
-  return tidy(() => {
-    const make = (length: number) => empty([length], { dtype, device, category: 'other' });
-    const [norm, factor, squares] = [make(1), make(1), make(gradients.length)];
-    const partials = empty([NUM_PARTIALS], { dtype: 'float64', device, category: 'workspace' });
-    gradients.forEach((gradient, i) => {
-      kernels.sum_of_squares(gradient, squares.rows(i, i + 1), partials);
+  if (parameters.length === 0) throw new Error('clipGradNorm: there are no parameters');
+  const result = into ?? clippedNorm(parameters);
+  tidy(() => {
+    const partials = empty([NUM_PARTIALS], { dtype: 'float64', device: result.norm.device, category: 'workspace' });
+    parameters.forEach(({ grad }, i) => {
+      const square = result.squares.rows(i, i + 1);
+      if (grad) kernels.sum_of_squares(grad, square, partials);
+      else kernels.fill(square, 0);
     });
-    kernels.clip_factor(squares, norm, factor, maxNorm);
-    return { norm, factor, squares };
+    kernels.clip_factor(result.squares, result.norm, result.factor, maxNorm);
   });
+  return result;
 }

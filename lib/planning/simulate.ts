@@ -6,7 +6,7 @@ import type { DecoderConfig } from '../models/config.ts';
 import { type Batch, Decoder, type StepPolicy } from '../models/decoder.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { empty } from '../tensor.ts';
-import { trainStep } from '../train/step.ts';
+import { disposeResult, stepParts, stepResult } from '../train/step.ts';
 
 /** A step to run without arithmetic. */
 export interface SimulatedStep {
@@ -36,18 +36,16 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
     targets: empty([N], { dtype: 'int32', device }),
     T,
   });
+  const results = [stepResult(model), stepResult(model)]; // as in a run
   try {
     device.arena.resetPeak();
     const microBatches = Array.from({ length: accumulationSteps }, () => makeBatch);
-    const result = trainStep(model, optimizer, microBatches, {
-      policy,
-      learningRate: 0,
-      maxGradNorm: 1,
-      numTargets: N,
-    });
-    for (const tensor of Object.values(result!)) tensor.dispose();
+    const options = { policy, learningRate: 0, maxGradNorm: 1, numTargets: N };
+    const parts = stepParts(model, optimizer, microBatches, options, results[0]!);
+    while (!parts.next().done);
     return device.memory();
   } finally {
+    for (const result of results) disposeResult(result);
     optimizer.dispose();
     model.dispose();
   }

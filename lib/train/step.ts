@@ -2,10 +2,10 @@
 import type { Batch, Decoder, StepPolicy } from '../models/decoder.ts';
 import { kernels } from '../native.ts';
 import type { AdamW } from '../optim/adamw.ts';
-import { type ClippedNorm, clipGradNorm } from '../optim/clip.ts';
+import { type ClippedNorm, clipGradNorm, clippedNorm } from '../optim/clip.ts';
 import { tidy } from '../scope.ts';
 import { Tape } from '../tape.ts';
-import { type Tensor, zeros } from '../tensor.ts';
+import { empty, type Tensor } from '../tensor.ts';
 
 export interface StepOptions {
   policy: StepPolicy;
@@ -16,42 +16,74 @@ export interface StepOptions {
   numTargets: number;
 }
 
+/** What a step leaves to be read while the next one runs. Made once, reused, disposed by the caller. */
 export interface StepResult extends ClippedNorm {
   /** (): mean loss over the targets of all micro-batches. */
   loss: Tensor;
 }
 
+/** Memory for the results of steps; a run alternates between two, so that one can be read while the other is written. */
+export function stepResult(model: Decoder): StepResult {
+  const { device } = model;
+  const loss = empty([], { dtype: model.dtype === 'float64' ? 'float64' : 'float32', device }).keep();
+  return { loss, ...clippedNorm(model.trainableParameters()) };
+}
+
+export function disposeResult(result: StepResult): void {
+  for (const tensor of Object.values(result)) tensor.dispose();
+}
+
 /**
- * The results can be read while the next step runs, and belong to the caller. Gradients are gone when this returns.
- * @param microBatches made when their turn comes, disposed after it; between two of them `stop` is asked
- * @returns null where `stop` said yes, with nothing updated
+ * The parts of a step, between which it may be left: then nothing is updated. Gradients are gone afterwards in any case.
+ * @param microBatches made when their turn comes, disposed after it
  */
-export function trainStep(
+export function* stepParts(
   model: Decoder,
   optimizer: AdamW,
-  microBatches: Iterable<() => Batch>,
+  microBatches: readonly (() => Batch)[],
   options: StepOptions,
-  stop: () => boolean = () => false,
-): StepResult | null {
+  result: StepResult,
+): Generator<void, void> {
   const { policy, learningRate, maxGradNorm, numTargets } = options;
   try {
-    return tidy(() => {
-      const loss = zeros([], { dtype: model.dtype === 'float64' ? 'float64' : 'float32', device: model.device });
-      for (const makeBatch of microBatches) {
-        if (stop()) return null;
-        tidy(() => {
-          const batch = makeBatch();
-          const tape = new Tape();
-          const part = tape.run(() => model.loss(batch, policy, { divisor: Math.max(numTargets, 1) }).loss);
-          tape.backward(part);
-          kernels.add_to(part, loss);
-        });
-      }
-      const clipped = clipGradNorm(model.trainableParameters(), maxGradNorm);
-      optimizer.step(learningRate, clipped.factor);
-      return { loss, ...clipped };
-    });
+    kernels.fill(result.loss, 0);
+    for (const [i, makeBatch] of microBatches.entries()) {
+      if (i > 0) yield;
+      tidy(() => {
+        const batch = makeBatch();
+        const tape = new Tape();
+        const part = tape.run(() => model.loss(batch, policy, { divisor: Math.max(numTargets, 1) }).loss);
+        tape.backward(part);
+        kernels.add_to(part, result.loss);
+      });
+    }
+    clipGradNorm(model.trainableParameters(), maxGradNorm, result);
+    optimizer.step(learningRate, result.factor);
   } finally {
     model.zeroGrad();
   }
+}
+
+/**
+ * Enqueues a step. Resolves when all is enqueued, at most one micro-batch ahead of the device.
+ * @returns false where `signal` stopped it between two micro-batches, with nothing updated
+ */
+export async function trainStep(
+  model: Decoder,
+  optimizer: AdamW,
+  microBatches: readonly (() => Batch)[],
+  options: StepOptions,
+  result: StepResult,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  let before: Promise<void> = Promise.resolve();
+  for (const _ of stepParts(model, optimizer, microBatches, options, result)) {
+    const enqueued = model.device.synchronize();
+    enqueued.catch(() => {}); // told by the next await
+    await before;
+    before = enqueued;
+    if (signal?.aborted) return false;
+  }
+  await before;
+  return true;
 }

@@ -7,7 +7,9 @@ import {
   type Decoder,
   type Device,
   type Dtype,
+  disposeResult,
   type StepPolicy,
+  stepResult,
   Tape,
   tensor,
   tidy,
@@ -130,14 +132,15 @@ async function runTraining(
   const optimizer = new AdamW(model.trainableParameters(), options);
   const losses: number[] = [];
   const gradNorms: number[] = [];
+  const result = stepResult(model);
   for (let step = 0; step < steps; step++) {
     const ids = training.batches[step % training.batches.length]!;
     const { batch, numTargets } = makeBatch(ids, ids, model.device);
-    const result = trainStep(model, optimizer, [batch], { policy, learningRate: lr, maxGradNorm, numTargets })!;
+    await trainStep(model, optimizer, [batch], { policy, learningRate: lr, maxGradNorm, numTargets }, result);
     losses.push(await result.loss.item());
     gradNorms.push(await result.norm.item());
-    for (const tensor of Object.values(result)) tensor.dispose();
   }
+  disposeResult(result);
   optimizer.dispose();
   model.dispose();
   return { losses: relativeError(losses, training.losses), gradNorms: relativeError(gradNorms, training.gradNorms) };

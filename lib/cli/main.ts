@@ -1,0 +1,35 @@
+#!/usr/bin/env node
+// The command line: `minisequence train`, `minisequence doctor`.
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { doctor } from './doctor.ts';
+import { runTrain } from './train.ts';
+
+const { version, description } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+  description: string;
+};
+
+const program = new Command('minisequence').version(version).description(description);
+
+program
+  .command('train')
+  .description('train a model as a configuration file says')
+  .requiredOption('--config <file>', 'YAML or JSON; see docs/configuration.md')
+  .option('--set <key=value...>', "override an option, e.g. --set sequenceLength=4096 data.files='[my.txt]'")
+  .option('--out <dir>', "folder of the run: config.yaml, metrics.jsonl, the model (overrides 'outDir')")
+  .option('--json', 'print one JSON object a line', false)
+  .action(runTrain);
+
+program
+  .command('doctor')
+  .description('versions, devices, memory and libraries; what is missing and how to get it')
+  .option('--json', 'print one JSON object', false)
+  .action(doctor);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  console.error(error instanceof Error ? `${error.name}: ${error.message}` : error);
+  process.exitCode = 1;
+}

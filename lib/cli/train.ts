@@ -1,0 +1,87 @@
+// minisequence train
+import { formatBytes } from '../memory/statistics.ts';
+import { readRunConfig } from '../train/config.ts';
+import { compareLlama3, compareMemory, formatComparison, type MemoryComparison } from '../train/memory_report.ts';
+import { formatMetrics, Progress } from '../train/metrics.ts';
+import { train } from '../train/train.ts';
+
+export interface TrainArguments {
+  config: string;
+  set?: string[];
+  out?: string;
+  json: boolean;
+}
+
+/** Trains; Ctrl-C stops between two micro-batches and saves, a second one ends at once. */
+export async function runTrain({ config: path, set = [], out, json }: TrainArguments): Promise<void> {
+  const config = await readRunConfig(path, out === undefined ? set : [...set, `outDir=${out}`]);
+  const stop = new AbortController();
+  const onInterrupt = () => stop.abort();
+  process.once('SIGINT', onInterrupt);
+  const progress = new Progress(process.stdout);
+  const say = (text: string) => {
+    if (!json) console.log(text);
+  };
+  const emit = (type: string, value: object) => {
+    if (json) console.log(JSON.stringify({ type, ...value }));
+  };
+  let comparison: MemoryComparison | null = null;
+  try {
+    const result = await train(config, {
+      signal: stop.signal,
+      onStart({ model, policy, numSteps, numTokens, numWindows }) {
+        const { sequenceLength: T, batchSize: B, accumulationSteps } = config;
+        comparison = compareMemory({
+          config: model.config,
+          B,
+          T,
+          dtype: config.dtype,
+          accumulationSteps,
+          policy,
+          like: model.device.target,
+        });
+        say(
+          `${model.numParameters().toLocaleString('en')} parameters in ${config.dtype} on ${model.device}; ` +
+            `${numTokens.toLocaleString('en')} tokens in ${numWindows} sequences of ${T}; ${numSteps} steps`,
+        );
+        const { mlpChunkSize, lossChunkSize, mlpSave, recompute } = policy;
+        say(
+          `MLP in chunks of ${mlpChunkSize} tokens (keeps ${mlpSave}), head and loss of ${lossChunkSize}; recompute: ${recompute}`,
+        );
+        emit('start', {
+          parameters: model.numParameters(),
+          numTokens,
+          numWindows,
+          numSteps,
+          policy,
+          device: String(model.device),
+        });
+      },
+      onStep(metrics, numSteps) {
+        if (json) emit('step', metrics);
+        else progress.show(formatMetrics(metrics, numSteps));
+      },
+      onSkip: (message) => (json ? emit('skip', { message }) : say(`skipped ${message}`)),
+    });
+    if (!json) progress.end();
+    const llama3 = compareLlama3();
+    say(result.finished ? `saved ${result.outDir}` : `stopped; saved ${result.outDir}`);
+    say(
+      formatComparison(
+        `\nMemory of a step of this run, predicted, and measured (${formatBytes(result.peakBytes)}):`,
+        comparison!,
+        result.peakBytes,
+      ),
+    );
+    say(formatComparison('\nLlama-3-8B at T = 65536, bf16, on one GPU, predicted:', llama3));
+    emit('end', {
+      finished: result.finished,
+      outDir: result.outDir,
+      peakBytes: result.peakBytes,
+      memory: comparison,
+      llama3,
+    });
+  } finally {
+    process.off('SIGINT', onInterrupt);
+  }
+}

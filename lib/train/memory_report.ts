@@ -1,0 +1,74 @@
+// What a step's memory would be without mini-sequences, from `meta`.
+import type { Target } from '../device.ts';
+import type { Dtype } from '../dtype.ts';
+import { formatBytes } from '../memory/statistics.ts';
+import { type DecoderConfig, decoderConfig } from '../models/config.ts';
+import type { StepPolicy } from '../models/decoder.ts';
+import { plainPolicy, unchunked } from '../planning/plan.ts';
+import { simulateStep } from '../planning/simulate.ts';
+
+/** Bytes that one step reserves. */
+export interface MemoryComparison {
+  /** Everything saved, nothing chunked: ordinary training. */
+  plain: number;
+  /** The same policy with chunking off. */
+  unchunked: number;
+  /** With mini-sequences. */
+  miniSequence: number;
+}
+
+export interface ComparedStep {
+  config: DecoderConfig;
+  B: number;
+  T: number;
+  dtype: Dtype;
+  accumulationSteps: number;
+  policy: StepPolicy;
+  like: Target;
+}
+
+export function compareMemory({ policy, ...step }: ComparedStep): MemoryComparison {
+  const N = step.B * step.T;
+  const reserved = (policy: StepPolicy) => simulateStep({ ...step, policy }).reservedBytes;
+  return { plain: reserved(plainPolicy(N)), unchunked: reserved(unchunked(policy, N)), miniSequence: reserved(policy) };
+}
+
+/** The same comparison for Llama-3-8B at T = 64K on one GPU, in bf16 with f32 optimizer state. */
+export function compareLlama3(): MemoryComparison {
+  return compareMemory({
+    config: decoderConfig({
+      model_type: 'llama',
+      hidden_size: 4096,
+      intermediate_size: 14336,
+      num_hidden_layers: 32,
+      num_attention_heads: 32,
+      num_key_value_heads: 8,
+      vocab_size: 128256,
+      rope_theta: 500000,
+    }),
+    B: 1,
+    T: 65536,
+    dtype: 'bfloat16',
+    accumulationSteps: 1,
+    policy: { mlpChunkSize: 4096, lossChunkSize: 4096, mlpSave: 'input', recompute: 'attention' },
+    like: { kind: 'cuda' },
+  });
+}
+
+/** Three lines for people. */
+export function formatComparison(
+  title: string,
+  { plain, unchunked, miniSequence }: MemoryComparison,
+  measured?: number,
+): string {
+  const rows: [string, number][] = [
+    ['everything saved, nothing chunked', plain],
+    ['same policy, nothing chunked', unchunked],
+    ['mini-sequences', miniSequence],
+  ];
+  if (measured !== undefined) rows.push(['mini-sequences, measured', measured]);
+  const lines = rows.map(
+    ([name, bytes]) => `  ${name.padEnd(34)} ${formatBytes(bytes).padStart(11)}  ${(plain / bytes).toFixed(2)}x less`,
+  );
+  return [title, ...lines].join('\n');
+}

@@ -1,0 +1,78 @@
+// What a run tells of each step: one line of JSON in metrics.jsonl, one line on the terminal.
+import { type FileHandle, open } from 'node:fs/promises';
+import { formatBytes } from '../memory/statistics.ts';
+
+export interface StepMetrics {
+  /** From 1. */
+  step: number;
+  /** Mean over the targets of this step. */
+  loss: number;
+  /** Before clipping. */
+  gradNorm: number;
+  learningRate: number;
+  /** Targets of this step. */
+  tokens: number;
+  tokensPerSecond: number;
+  /** Reserved by the arena in this step. */
+  peakBytes: number;
+  /** Since the start of the run. */
+  seconds: number;
+}
+
+/** Appends one object a line. */
+export class MetricsFile {
+  readonly #handle: FileHandle;
+
+  private constructor(handle: FileHandle) {
+    this.#handle = handle;
+  }
+  /** Begins a new file. */
+  static async create(path: string): Promise<MetricsFile> {
+    return new MetricsFile(await open(path, 'w'));
+  }
+  async append(metrics: StepMetrics): Promise<void> {
+    await this.#handle.appendFile(`${JSON.stringify(metrics)}\n`);
+  }
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+}
+
+/** One step for people. */
+export function formatMetrics(metrics: StepMetrics, numSteps: number): string {
+  const { step, loss, gradNorm, learningRate, tokensPerSecond, peakBytes, seconds } = metrics;
+  const left = (seconds / step) * (numSteps - step);
+  return [
+    `step ${String(step).padStart(String(numSteps).length)}/${numSteps}`,
+    `loss ${loss.toFixed(4)}`,
+    `lr ${learningRate.toExponential(2)}`,
+    `norm ${gradNorm.toFixed(2)}`,
+    `${Math.round(tokensPerSecond)} tokens/s`,
+    `peak ${formatBytes(peakBytes)}`,
+    `${formatSeconds(left)} left`,
+  ].join('  ');
+}
+
+function formatSeconds(seconds: number): string {
+  const whole = Math.round(seconds);
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  const pad = (value: number) => String(value).padStart(2, '0');
+  return `${hours > 0 ? `${hours}:${pad(minutes)}` : minutes}:${pad(whole % 60)}`;
+}
+
+/** A line that rewrites itself on a terminal; plain lines elsewhere. */
+export class Progress {
+  readonly #stream: NodeJS.WriteStream;
+
+  constructor(stream: NodeJS.WriteStream) {
+    this.#stream = stream;
+  }
+  show(line: string): void {
+    if (this.#stream.isTTY) this.#stream.write(`\r\x1b[K${line.slice(0, this.#stream.columns - 1)}`);
+    else this.#stream.write(`${line}\n`);
+  }
+  /** Ends the line that rewrites itself. */
+  end(): void {
+    if (this.#stream.isTTY) this.#stream.write('\n');
+  }
+}
