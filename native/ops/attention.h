@@ -5,6 +5,7 @@
 // Workspace on the CPU, with elements of the compute dtype and tiles of 128 queries by 256 keys:
 //   forward   threads * (128·256 + 2·256·D + 2·128·D + 256)
 //   backward  threads * (2·128·256 + 4·256·D + 2·128·D) + B·H·T, and N·H·D for bf16
+// On CUDA: forward none, backward B·H·T of f32.
 // score = scale * q·k, then softcap > 0: softcap * tanh(score / softcap). lse is natural, of the scores a query sees.
 #pragma once
 

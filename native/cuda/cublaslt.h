@@ -1,0 +1,60 @@
+// cuBLASLt, which nobody may ship, loaded from where the user has it. The declarations are our own: opaque pointers, and the two
+// structures whose size is fixed (checked against the headers of CUDA 11.4 to 13.2).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "launch.h"
+
+namespace mst::cuda {
+
+struct CublasLtAlgorithm {
+  std::uint64_t data[8];
+};
+struct CublasLtHeuristic {
+  CublasLtAlgorithm algorithm;
+  std::size_t workspace_bytes;
+  int state;
+  float waves;
+  int reserved[4];
+};
+static_assert(sizeof(CublasLtAlgorithm) == 64 && sizeof(CublasLtHeuristic) == 96);
+
+// Functions return a status, 0 for success. Handles and descriptors are made by the library, never by us: their sizes change.
+struct CublasLt {
+  std::size_t (*version)();
+  const char* (*status_text)(int);
+  int (*create)(void** handle);
+  int (*matmul_desc_create)(void** desc, int compute_type, int scale_type);
+  int (*matmul_desc_set)(void* desc, int attribute, const void* value, std::size_t bytes);
+  int (*matmul_desc_destroy)(void* desc);
+  int (*layout_create)(void** layout, int data_type, std::uint64_t rows, std::uint64_t cols, std::int64_t leading);
+  int (*layout_destroy)(void* layout);
+  int (*preference_create)(void** preference);
+  int (*preference_set)(void* preference, int attribute, const void* value, std::size_t bytes);
+  int (*preference_destroy)(void* preference);
+  int (*heuristic)(void* handle, void* desc, void* a, void* b, void* c, void* d, void* preference, int requested,
+                   CublasLtHeuristic* results, int* returned);
+  int (*matmul)(void* handle, void* desc, const void* alpha, const void* a, void* a_layout, const void* b, void* b_layout, const void* beta,
+                const void* c, void* c_layout, void* d, void* d_layout, const CublasLtAlgorithm* algorithm, void* workspace,
+                std::size_t workspace_bytes, cudaStream_t stream);
+};
+
+// The library, loaded on first use and kept. Throws one error that lists what was tried and what helps.
+const CublasLt& cublaslt();
+
+struct CublasLtSearch {
+  std::string path;  // empty: not found
+  std::size_t version;
+  std::vector<std::string> tried;
+  std::string problem;
+};
+CublasLtSearch find_cublaslt();
+
+// Searched before everything else, from the next search on.
+void set_cublaslt_directories(std::vector<std::string> directories);
+
+}  // namespace mst::cuda

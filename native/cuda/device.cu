@@ -1,0 +1,197 @@
+// A CUDA device: its memory by virtual memory management, its stream, copies, and the errors that kernels note.
+#include "../device.h"
+
+#include <map>
+#include <vector>
+
+#include "driver.h"
+
+namespace mst {
+namespace cuda {
+namespace {
+
+thread_local cudaStream_t thread_stream = nullptr;
+thread_local long long* thread_status = nullptr;
+
+constexpr int num_status_words = 4;
+
+template <class Function>
+void find(const char* name, Function& function) {
+  void* address = nullptr;
+  cudaDriverEntryPointQueryResult found{};
+  const cudaError_t status = cudaGetDriverEntryPointByVersion(name, &address, 12000, cudaEnableDefault, &found);
+  MST_CHECK(status == cudaSuccess && found == cudaDriverEntryPointSuccess, "cuda: the driver has no ", name, "; it is too old");
+  function = reinterpret_cast<Function>(address);
+}
+
+void check(CUresult status, const char* call) {
+  if (status == CUDA_SUCCESS) return;
+  const char* text = "unknown error";
+  driver().get_error_string(status, &text);
+  if (status == CUDA_ERROR_OUT_OF_MEMORY) throw OutOfMemory(message_of("cuda: ", call, ": ", text));
+  MST_FAIL("cuda: ", call, ": ", text);
+}
+
+class CudaContext final : public DeviceContext {
+ public:
+  explicit CudaContext(int index) : index_(index) {
+    CUDA_CHECK(cudaSetDevice(index));
+    CUDA_CHECK(cudaFree(nullptr));  // makes the device's context, which the driver calls need
+    properties_.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties_.location = {CU_MEM_LOCATION_TYPE_DEVICE, index};
+    check(driver().mem_get_allocation_granularity(&granularity_, &properties_, CU_MEM_ALLOC_GRANULARITY_MINIMUM),
+          "cuMemGetAllocationGranularity");
+    CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+    CUDA_CHECK(cudaMalloc(&status_, num_status_words * sizeof(long long)));
+    CUDA_CHECK(cudaMemset(status_, 0, num_status_words * sizeof(long long)));
+  }
+
+  ~CudaContext() override {
+    cudaSetDevice(index_);
+    cudaStreamSynchronize(stream_);
+    for (const auto& [begin, piece] : pieces_) {
+      driver().mem_unmap(begin, piece.bytes);
+      driver().mem_release(piece.handle);
+    }
+    for (const auto& [base, bytes] : reserved_) driver().mem_address_free(base, bytes);
+    cudaFree(status_);
+    cudaStreamDestroy(stream_);
+  }
+
+  std::size_t granularity() const override {
+    return granularity_;
+  }
+
+  char* reserve(std::size_t bytes) override {
+    set_device();
+    CUdeviceptr base = 0;
+    check(driver().mem_address_reserve(&base, bytes, 0, 0, 0), "cuMemAddressReserve");
+    reserved_.emplace_back(base, bytes);
+    return reinterpret_cast<char*>(base);
+  }
+
+  void map(char* begin, std::size_t bytes) override {
+    set_device();
+    const auto address = reinterpret_cast<CUdeviceptr>(begin);
+    Piece piece{0, bytes};
+    check(driver().mem_create(&piece.handle, bytes, &properties_, 0), "cuMemCreate");
+    CUmemAccessDesc access{properties_.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    try {
+      check(driver().mem_map(address, bytes, 0, piece.handle, 0), "cuMemMap");
+      check(driver().mem_set_access(address, bytes, &access, 1), "cuMemSetAccess");
+    } catch (...) {
+      driver().mem_unmap(address, bytes);
+      driver().mem_release(piece.handle);
+      throw;
+    }
+    pieces_[address] = piece;
+  }
+
+  // Takes whole pieces, as map() made them.
+  void unmap(char* begin, std::size_t bytes) override {
+    const auto first = reinterpret_cast<CUdeviceptr>(begin);
+    for (auto piece = pieces_.lower_bound(first); piece != pieces_.end() && piece->first < first + bytes; piece = pieces_.erase(piece)) {
+      check(driver().mem_unmap(piece->first, piece->second.bytes), "cuMemUnmap");
+      check(driver().mem_release(piece->second.handle), "cuMemRelease");
+    }
+  }
+
+  std::size_t available_bytes() const override {
+    set_device();
+    std::size_t free_bytes = 0, total_bytes = 0;
+    CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
+    return free_bytes;
+  }
+
+  void attach_thread() override {
+    set_device();
+    thread_stream = stream_;
+    thread_status = status_;
+  }
+
+  // From pageable memory the copy is staged by the runtime before it returns, so that `from` may be freed.
+  void copy_in(void* to, const void* from, std::size_t bytes) override {
+    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_));
+    CUDA_CHECK(cudaStreamSynchronize(stream_));
+  }
+  void copy_out(void* to, const void* from, std::size_t bytes) override {
+    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_));
+    CUDA_CHECK(cudaStreamSynchronize(stream_));
+  }
+  void copy_within(void* to, const void* from, std::size_t bytes) override {
+    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_));
+  }
+  void fill_bytes(void* to, int value, std::size_t bytes) override {
+    CUDA_CHECK(cudaMemsetAsync(to, value, bytes, stream_));
+  }
+  void synchronize() override {
+    CUDA_CHECK(cudaStreamSynchronize(stream_));
+  }
+
+  void check_status() override {
+    long long words[num_status_words];
+    CUDA_CHECK(cudaMemcpyAsync(words, status_, sizeof words, cudaMemcpyDeviceToHost, stream_));
+    CUDA_CHECK(cudaStreamSynchronize(stream_));
+    if (words[0] == status_ok) return;
+    CUDA_CHECK(cudaMemsetAsync(status_, 0, sizeof words, stream_));
+    constexpr const char* ops[] = {"", "embedding_forward", "embedding_backward", "cross_entropy"};
+    MST_FAIL(ops[words[0]], ": row ", words[1], " holds id ", words[2], ", outside [0, ", words[3], ")");
+  }
+
+ private:
+  struct Piece {
+    CUmemGenericAllocationHandle handle;
+    std::size_t bytes;
+  };
+
+  void set_device() const {
+    CUDA_CHECK(cudaSetDevice(index_));
+  }
+
+  int index_;
+  CUmemAllocationProp properties_{};
+  std::size_t granularity_ = 0;
+  cudaStream_t stream_ = nullptr;
+  long long* status_ = nullptr;
+  std::vector<std::pair<CUdeviceptr, std::size_t>> reserved_;
+  std::map<CUdeviceptr, Piece> pieces_;
+};
+
+}  // namespace
+
+cudaStream_t current_stream() {
+  return thread_stream;
+}
+long long* status_words() {
+  return thread_status;
+}
+
+const Driver& driver() {
+  static const Driver found = [] {
+    Driver driver{};
+    find("cuMemAddressReserve", driver.mem_address_reserve);
+    find("cuMemAddressFree", driver.mem_address_free);
+    find("cuMemCreate", driver.mem_create);
+    find("cuMemRelease", driver.mem_release);
+    find("cuMemMap", driver.mem_map);
+    find("cuMemUnmap", driver.mem_unmap);
+    find("cuMemSetAccess", driver.mem_set_access);
+    find("cuMemGetAllocationGranularity", driver.mem_get_allocation_granularity);
+    find("cuGetErrorString", driver.get_error_string);
+    return driver;
+  }();
+  return found;
+}
+
+}  // namespace cuda
+
+std::unique_ptr<DeviceContext> open_cuda(int index) {
+  const std::string problem = cuda::device_problem();
+  MST_CHECK(problem.empty(), "cuda:", index, ": ", problem);
+  int count = 0;
+  CUDA_CHECK(cudaGetDeviceCount(&count));
+  MST_CHECK(index >= 0 && index < count, "cuda:", index, ": this machine has ", count, " device", count == 1 ? "" : "s");
+  return std::make_unique<cuda::CudaContext>(index);
+}
+
+}  // namespace mst

@@ -1,0 +1,28 @@
+// The driver's virtual memory calls, found at run time: nothing links libcuda, so that the addon loads where there is no driver.
+#pragma once
+
+#include <cuda.h>
+
+#include "launch.h"
+
+namespace mst::cuda {
+
+struct Driver {
+  decltype(&cuMemAddressReserve) mem_address_reserve;
+  decltype(&cuMemAddressFree) mem_address_free;
+  decltype(&cuMemCreate) mem_create;
+  decltype(&cuMemRelease) mem_release;
+  decltype(&cuMemMap) mem_map;
+  decltype(&cuMemUnmap) mem_unmap;
+  decltype(&cuMemSetAccess) mem_set_access;
+  decltype(&cuMemGetAllocationGranularity) mem_get_allocation_granularity;
+  decltype(&cuGetErrorString) get_error_string;
+};
+
+// Throws where the driver lacks one of them.
+const Driver& driver();
+
+// Why no CUDA device can be used, with what helps; empty where one can.
+std::string device_problem();
+
+}  // namespace mst::cuda

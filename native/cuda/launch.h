@@ -1,0 +1,100 @@
+// What a .cu file includes: CUDA under nvcc, and in the native tests an emulation that runs the same source on the CPU.
+// Beyond CUDA C++ a .cu file uses
+//   launch(kernel, grid, block, shared_bytes, arguments...)   instead of kernel<<<…>>>(…)
+//   DYNAMIC_SHARED(type, name)                                declares type* name, the block's dynamic shared memory
+#pragma once
+
+#include "../tensor.h"
+#include "stream.h"
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <utility>
+
+#define DYNAMIC_SHARED(type, name)                                       \
+  extern __shared__ __align__(16) unsigned char dynamic_shared_memory[]; \
+  type* const name = reinterpret_cast<type*>(dynamic_shared_memory)
+
+#define CUDA_CHECK(call)                                                                           \
+  do {                                                                                             \
+    const cudaError_t cuda_status = (call);                                                        \
+    MST_CHECK(cuda_status == cudaSuccess, "cuda: ", #call, ": ", cudaGetErrorString(cuda_status)); \
+  } while (false)
+
+namespace mst::cuda {
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, Arguments&&... arguments) {
+  constexpr std::size_t default_shared_bytes = 48 << 10;
+  if (shared_bytes > default_shared_bytes)
+    CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = current_stream();
+  CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...));
+}
+
+}  // namespace mst::cuda
+
+#else
+#include "emulation/cuda_emulation.h"
+#endif
+
+namespace mst::cuda {
+
+// Calls function(type_tag<T>{}) with the C++ type of a floating dtype on CUDA: f32 or bf16.
+template <class Function>
+void with_cuda_float(const char* op, Dtype dtype, Function&& function) {
+  switch (dtype) {
+    case Dtype::f32:
+      return function(type_tag<float>{});
+    case Dtype::bf16:
+      return function(type_tag<__nv_bfloat16>{});
+    default:
+      MST_FAIL(op, ": CUDA computes in float32 and bfloat16, got ", name_of(dtype));
+  }
+}
+
+// Blocks for n items of which each block takes `per_block`; kernels loop over what is left (grid-stride).
+inline unsigned grid_for(std::int64_t n, std::int64_t per_block, std::int64_t max_blocks = 132 * 16) {
+  const std::int64_t blocks = (n + per_block - 1) / per_block;
+  return static_cast<unsigned>(blocks < 1 ? 1 : blocks < max_blocks ? blocks : max_blocks);
+}
+
+// ---- In kernels
+
+__device__ inline float to_float(float value) {
+  return value;
+}
+__device__ inline float to_float(__nv_bfloat16 value) {
+  return __bfloat162float(value);
+}
+template <class T>
+__device__ inline T from_float(float value) {
+  if constexpr (sizeof(T) == 2)
+    return __float2bfloat16_rn(value);
+  else
+    return value;
+}
+
+// The kernel's index among all threads of the grid, and their number.
+__device__ inline std::int64_t grid_thread() {
+  return std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ inline std::int64_t grid_threads() {
+  return std::int64_t(gridDim.x) * blockDim.x;
+}
+
+// Notes the first id that is out of range.
+__device__ inline void note_status(long long* words, long long what, long long row, long long id, long long V) {
+  if (atomicCAS(reinterpret_cast<unsigned long long*>(words), 0ull, static_cast<unsigned long long>(what)) != 0ull) return;
+  words[1] = row;
+  words[2] = id;
+  words[3] = V;
+}
+
+}  // namespace mst::cuda

@@ -1,0 +1,48 @@
+// Sums and maxima over a warp and over a block, in a fixed order.
+#pragma once
+
+#include "launch.h"
+
+namespace mst::cuda {
+
+struct Sum {
+  template <class S>
+  __device__ static S combine(S a, S b) {
+    return a + b;
+  }
+};
+struct Max {
+  template <class S>
+  __device__ static S combine(S a, S b) {
+    return a > b ? a : b;
+  }
+};
+
+template <class Operation, class S>
+__device__ inline S warp_reduce(S value) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) value = Operation::combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
+  return value;
+}
+
+// The same result in every thread. All threads of the block must call it; blocks are whole warps, at most 32.
+template <class Operation, class S>
+__device__ inline S block_reduce(S value, S neutral) {
+  __shared__ S of_warps[32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, num_warps = blockDim.x / 32;
+  value = warp_reduce<Operation>(value);
+  __syncthreads();  // a call before this one may still be read
+  if (lane == 0) of_warps[warp] = value;
+  __syncthreads();
+  return warp_reduce<Operation>(lane < num_warps ? of_warps[lane] : neutral);
+}
+
+template <class S>
+__device__ inline S block_sum(S value) {
+  return block_reduce<Sum>(value, S(0));
+}
+__device__ inline float block_max(float value) {
+  return block_reduce<Max>(value, -INFINITY);
+}
+
+}  // namespace mst::cuda

@@ -1,0 +1,354 @@
+// Attention on CUDA, tile by tile in shared memory, products by FMA in f32; see attention.h. Deterministic: the backward has one
+// kernel that owns tiles of queries and makes dq, and one that owns tiles of keys and makes dk and dv, so that nothing is added
+// atomically.
+#include "attention.h"
+
+#include "../cuda/launch.h"
+
+namespace mst::cuda {
+namespace {
+
+constexpr int side = 16;  // a block is side × side threads; thread (tx, ty) owns rows ty + side·i and columns tx + side·j of a tile
+constexpr int block_size = side * side;
+
+struct Geometry {
+  std::int64_t N, T, H, G, D, window;
+  const std::int32_t* document_start;
+  float scale, softcap;  // softcap 0: none
+
+  // Query n sees keys [first_key(n), n].
+  __device__ std::int64_t first_key(std::int64_t n) const {
+    std::int64_t first = n / T * T;
+    if (window > 0 && n - window + 1 > first) first = n - window + 1;
+    if (document_start && document_start[n] > first) first = document_start[n];
+    return first;
+  }
+  __device__ bool sees(std::int64_t query, std::int64_t key) const {
+    return key <= query && key >= first_key(query);
+  }
+};
+
+// Rows of one head: element (n, d).
+template <class T>
+struct Heads {
+  T* data;
+  std::int64_t stride;
+
+  __device__ T* row(std::int64_t n, std::int64_t head, std::int64_t D) const {
+    return data + n * stride + head * D;
+  }
+};
+
+template <class T>
+Heads<T> heads(const Tensor& tensor) {
+  return {tensor.as<T>(), tensor.row_stride};
+}
+
+// Rows [begin, begin + tile) of a head as f32, with a row pitch of D + 1 against bank conflicts; rows from `end` on are 0.
+template <int tile, class T>
+__device__ void load_tile(const Heads<const T>& from, std::int64_t begin, std::int64_t end, std::int64_t head, std::int64_t D, float* to) {
+  for (std::int64_t i = threadIdx.x; i < tile * D; i += block_size) {
+    const std::int64_t r = i / D, d = i % D;
+    to[r * (D + 1) + d] = begin + r < end ? to_float(from.row(begin + r, head, D)[d]) : 0.0f;
+  }
+}
+
+// result[i][j] = Σ_d a[row i][d] · b[row j][d], rows as owned by the thread.
+template <int tile>
+__device__ void multiply_rows(const float* a, const float* b, std::int64_t D, float (&result)[tile / side][tile / side]) {
+  const int tx = threadIdx.x % side, ty = threadIdx.x / side;
+  for (auto& row : result)
+    for (float& value : row) value = 0;
+  for (std::int64_t d = 0; d < D; ++d) {
+#pragma unroll
+    for (int i = 0; i < tile / side; ++i) {
+      const float left = a[(ty + side * i) * (D + 1) + d];
+#pragma unroll
+      for (int j = 0; j < tile / side; ++j) result[i][j] += left * b[(tx + side * j) * (D + 1) + d];
+    }
+  }
+}
+
+// sums[i][j] += Σ_k weights[row i][k] · values[k][column j], with weights (tile, tile + 1) or, transposed, weights[k][row i].
+template <int tile, bool transposed, int columns>
+__device__ void multiply_add(const float* weights, const float* values, std::int64_t D, float (&sums)[tile / side][columns]) {
+  const int tx = threadIdx.x % side, ty = threadIdx.x / side;
+  for (int k = 0; k < tile; ++k) {
+#pragma unroll
+    for (int i = 0; i < tile / side; ++i) {
+      const int r = ty + side * i;
+      const float weight = transposed ? weights[k * (tile + 1) + r] : weights[r * (tile + 1) + k];
+#pragma unroll
+      for (int j = 0; j < columns; ++j)
+        if (tx + side * j < D) sums[i][j] += weight * values[k * (D + 1) + tx + side * j];
+    }
+  }
+}
+
+// Over the side threads that share a tile's row.
+__device__ inline float row_max(float value) {
+#pragma unroll
+  for (int offset = side / 2; offset > 0; offset /= 2) value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
+  return value;
+}
+__device__ inline float row_sum(float value) {
+#pragma unroll
+  for (int offset = side / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+  return value;
+}
+
+__device__ inline float capped(float score, float softcap) {
+  return softcap > 0 ? softcap * tanhf(score / softcap) : score;
+}
+
+// Grid: (query tiles of a sequence, B·H).
+template <int tile, int columns, class T>
+__global__ void __launch_bounds__(block_size)
+    attention_forward_kernel(Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<T> out, float* lse, Geometry g) {
+  DYNAMIC_SHARED(float, shared);
+  float* const queries = shared;
+  float* const keys = queries + tile * (g.D + 1);  // and values, after the scores
+  float* const weights = keys + tile * (g.D + 1);
+  const int tx = threadIdx.x % side, ty = threadIdx.x / side;
+  const std::int64_t b = blockIdx.y / g.H, h = blockIdx.y % g.H, group = h / (g.H / g.G);
+  const std::int64_t begin = b * g.T + std::int64_t(blockIdx.x) * tile, sequence_end = (b + 1) * g.T;
+  const std::int64_t end = begin + tile < sequence_end ? begin + tile : sequence_end;
+  load_tile<tile>(q, begin, end, h, g.D, queries);
+  float sums[tile / side][columns] = {}, max[tile / side], sum[tile / side] = {};
+  for (float& value : max) value = -INFINITY;
+  // first_key never decreases from one query to the next
+  for (std::int64_t key = g.first_key(begin); key < end; key += tile) {
+    const std::int64_t key_end = key + tile < end ? key + tile : end;
+    load_tile<tile>(k, key, key_end, group, g.D, keys);
+    __syncthreads();
+    float scores[tile / side][tile / side];
+    multiply_rows<tile>(queries, keys, g.D, scores);
+    for (int i = 0; i < tile / side; ++i) {
+      const std::int64_t n = begin + ty + side * i;
+      float largest = -INFINITY;
+      for (int j = 0; j < tile / side; ++j) {
+        const std::int64_t s = key + tx + side * j;
+        scores[i][j] = n < end && s < key_end && g.sees(n, s) ? capped(scores[i][j] * g.scale, g.softcap) : -INFINITY;
+        largest = fmaxf(largest, scores[i][j]);
+      }
+      const float new_max = fmaxf(max[i], row_max(largest));
+      const float shift = new_max == -INFINITY ? 0.0f : new_max;  // a row that has seen no key yet
+      float added = 0;
+      for (int j = 0; j < tile / side; ++j) {
+        const float weight = expf(scores[i][j] - shift);
+        weights[(ty + side * i) * (tile + 1) + tx + side * j] = weight;
+        added += weight;
+      }
+      const float shrink = expf(max[i] - shift);
+      sum[i] = sum[i] * shrink + row_sum(added);
+      max[i] = new_max;
+      for (float& value : sums[i]) value *= shrink;
+    }
+    __syncthreads();  // the keys have been read, the weights are written
+    load_tile<tile>(v, key, key_end, group, g.D, keys);
+    __syncthreads();
+    multiply_add<tile, false, columns>(weights, keys, g.D, sums);
+    __syncthreads();  // before the next keys and weights
+  }
+  for (int i = 0; i < tile / side; ++i) {
+    const std::int64_t n = begin + ty + side * i;
+    if (n >= end) continue;
+    for (int j = 0; j < columns; ++j)
+      if (tx + side * j < g.D) out.row(n, h, g.D)[tx + side * j] = from_float<T>(sums[i][j] / sum[i]);
+    if (tx == 0) lse[(b * g.H + h) * g.T + n - b * g.T] = max[i] + logf(sum[i]);
+  }
+}
+
+// delta (B,H,T) = Σ_d dout · out; one warp a row and head.
+template <class T>
+__global__ void attention_delta_kernel(Heads<const T> dout, Heads<const T> out, float* delta, Geometry g) {
+  const int lane = threadIdx.x % 32;
+  const std::int64_t warps = grid_threads() / 32;
+  for (std::int64_t i = grid_thread() / 32; i < g.N * g.H; i += warps) {
+    const std::int64_t n = i / g.H, h = i % g.H;
+    float dot = 0;
+    for (std::int64_t d = lane; d < g.D; d += 32) dot += to_float(dout.row(n, h, g.D)[d]) * to_float(out.row(n, h, g.D)[d]);
+    for (int offset = 16; offset > 0; offset /= 2) dot += __shfl_xor_sync(0xffffffffu, dot, offset);
+    if (lane == 0) delta[(n / g.T * g.H + h) * g.T + n % g.T] = dot;
+  }
+}
+
+// Probabilities and dscores of a tile, from q, k, dout and v in shared memory; written to shared memory (tile, tile + 1).
+template <int tile>
+__device__ void tile_gradients(const float* queries, const float* keys, const float* douts, const float* values, std::int64_t query,
+                               std::int64_t query_end, std::int64_t key, std::int64_t key_end, const float* lse, const float* delta,
+                               const Geometry& g, float* probabilities, float* dscores) {
+  const int tx = threadIdx.x % side, ty = threadIdx.x / side;
+  float scores[tile / side][tile / side], dprobabilities[tile / side][tile / side];
+  multiply_rows<tile>(queries, keys, g.D, scores);
+  multiply_rows<tile>(douts, values, g.D, dprobabilities);
+  for (int i = 0; i < tile / side; ++i) {
+    const std::int64_t n = query + ty + side * i;
+    for (int j = 0; j < tile / side; ++j) {
+      const std::int64_t s = key + tx + side * j;
+      float p = 0, ds = 0;
+      if (n < query_end && s < key_end && g.sees(n, s)) {
+        const float score = capped(scores[i][j] * g.scale, g.softcap);
+        p = expf(score - lse[n % g.T]);
+        ds = p * (dprobabilities[i][j] - delta[n % g.T]);
+        if (g.softcap > 0) ds *= 1.0f - (score / g.softcap) * (score / g.softcap);
+      }
+      probabilities[(ty + side * i) * (tile + 1) + tx + side * j] = p;
+      dscores[(ty + side * i) * (tile + 1) + tx + side * j] = ds * g.scale;
+    }
+  }
+}
+
+template <int tile>
+constexpr std::size_t backward_shared_bytes(std::int64_t D) {
+  return (4 * tile * (D + 1) + 2 * tile * (tile + 1)) * sizeof(float);
+}
+
+// Grid: (query tiles of a sequence, B·H).
+template <int tile, int columns, class T>
+__global__ void __launch_bounds__(block_size) attention_dq_kernel(Heads<const T> dout, Heads<const T> q, Heads<const T> k, Heads<const T> v,
+                                                                  const float* lse, const float* delta, Heads<T> dq, Geometry g) {
+  DYNAMIC_SHARED(float, shared);
+  const std::int64_t pitch = tile * (g.D + 1);
+  float *const queries = shared, *const douts = shared + pitch, *const keys = shared + 2 * pitch, *const values = shared + 3 * pitch;
+  float *const probabilities = shared + 4 * pitch, *const dscores = probabilities + tile * (tile + 1);
+  const int tx = threadIdx.x % side, ty = threadIdx.x / side;
+  const std::int64_t b = blockIdx.y / g.H, h = blockIdx.y % g.H, group = h / (g.H / g.G), first_row = (b * g.H + h) * g.T;
+  const std::int64_t begin = b * g.T + std::int64_t(blockIdx.x) * tile, sequence_end = (b + 1) * g.T;
+  const std::int64_t end = begin + tile < sequence_end ? begin + tile : sequence_end;
+  load_tile<tile>(q, begin, end, h, g.D, queries);
+  load_tile<tile>(dout, begin, end, h, g.D, douts);
+  float sums[tile / side][columns] = {};
+  for (std::int64_t key = g.first_key(begin); key < end; key += tile) {
+    const std::int64_t key_end = key + tile < end ? key + tile : end;
+    load_tile<tile>(k, key, key_end, group, g.D, keys);
+    load_tile<tile>(v, key, key_end, group, g.D, values);
+    __syncthreads();
+    tile_gradients<tile>(queries, keys, douts, values, begin, end, key, key_end, lse + first_row, delta + first_row, g, probabilities,
+                         dscores);
+    __syncthreads();  // the dscores are written
+    multiply_add<tile, false, columns>(dscores, keys, g.D, sums);
+    __syncthreads();  // before the next keys and dscores
+  }
+  for (int i = 0; i < tile / side; ++i) {
+    const std::int64_t n = begin + ty + side * i;
+    for (int j = 0; n < end && j < columns; ++j)
+      if (tx + side * j < g.D) dq.row(n, h, g.D)[tx + side * j] = from_float<T>(sums[i][j]);
+  }
+}
+
+// Grid: (key tiles of a sequence, B·G). Goes through the group's query heads and the queries that may see the tile, in order.
+template <int tile, int columns, class T>
+__global__ void __launch_bounds__(block_size)
+    attention_dkv_kernel(Heads<const T> dout, Heads<const T> q, Heads<const T> k, Heads<const T> v, const float* lse, const float* delta,
+                         Heads<T> dk, Heads<T> dv, Geometry g) {
+  DYNAMIC_SHARED(float, shared);
+  const std::int64_t pitch = tile * (g.D + 1);
+  float *const queries = shared, *const douts = shared + pitch, *const keys = shared + 2 * pitch, *const values = shared + 3 * pitch;
+  float *const probabilities = shared + 4 * pitch, *const dscores = probabilities + tile * (tile + 1);
+  const int tx = threadIdx.x % side, ty = threadIdx.x / side;
+  const std::int64_t b = blockIdx.y / g.G, group = blockIdx.y % g.G, heads_per_group = g.H / g.G, sequence_end = (b + 1) * g.T;
+  const std::int64_t key = b * g.T + std::int64_t(blockIdx.x) * tile, key_end = key + tile < sequence_end ? key + tile : sequence_end;
+  load_tile<tile>(k, key, key_end, group, g.D, keys);
+  load_tile<tile>(v, key, key_end, group, g.D, values);
+  float dkeys[tile / side][columns] = {}, dvalues[tile / side][columns] = {};
+  for (std::int64_t h = group * heads_per_group; h < (group + 1) * heads_per_group; ++h) {
+    const std::int64_t first_row = (b * g.H + h) * g.T;
+    for (std::int64_t query = key; query < sequence_end; query += tile) {
+      if (g.first_key(query) >= key_end) break;  // no later query sees the tile
+      const std::int64_t query_end = query + tile < sequence_end ? query + tile : sequence_end;
+      load_tile<tile>(q, query, query_end, h, g.D, queries);
+      load_tile<tile>(dout, query, query_end, h, g.D, douts);
+      __syncthreads();
+      tile_gradients<tile>(queries, keys, douts, values, query, query_end, key, key_end, lse + first_row, delta + first_row, g,
+                           probabilities, dscores);
+      __syncthreads();  // probabilities and dscores are written
+      multiply_add<tile, true, columns>(probabilities, douts, g.D, dvalues);
+      multiply_add<tile, true, columns>(dscores, queries, g.D, dkeys);
+      __syncthreads();  // before the next queries
+    }
+  }
+  for (int i = 0; i < tile / side; ++i) {
+    const std::int64_t s = key + ty + side * i;
+    for (int j = 0; s < key_end && j < columns; ++j) {
+      if (tx + side * j >= g.D) continue;
+      dk.row(s, group, g.D)[tx + side * j] = from_float<T>(dkeys[i][j]);
+      dv.row(s, group, g.D)[tx + side * j] = from_float<T>(dvalues[i][j]);
+    }
+  }
+}
+
+Geometry geometry_of(const Tensor& q, const Tensor& k, const OptionalTensor& document_start, std::int64_t T, std::int64_t D, double scale,
+                     std::int64_t window, double softcap) {
+  constexpr std::int64_t max_head_size = 256;
+  MST_CHECK(D <= max_head_size, "attention: head size ", D, " is over ", max_head_size);
+  return {q.rows(),
+          T,
+          q.cols() / D,
+          k.cols() / D,
+          D,
+          window,
+          document_start ? document_start->as<const std::int32_t>() : nullptr,
+          float(scale),
+          float(softcap)};
+}
+
+unsigned tiles(std::int64_t T, int tile) {
+  return static_cast<unsigned>((T + tile - 1) / tile);
+}
+
+// Calls function(columns a thread owns of a head) for the smallest size that holds D.
+template <class Function>
+void with_head_size(std::int64_t D, const Function& function) {
+  if (D <= 64)
+    function(std::integral_constant<int, 64 / side>{});
+  else if (D <= 128)
+    function(std::integral_constant<int, 128 / side>{});
+  else
+    function(std::integral_constant<int, 256 / side>{});
+}
+
+}  // namespace
+
+void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start, const Tensor& out,
+                       const Tensor& lse, const Workspace&, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
+                       double softcap) {
+  constexpr int tile = 32;
+  const Geometry g = geometry_of(q, k, document_start, T, D, scale, window, softcap);
+  if (g.N == 0) return;
+  with_cuda_float("attention_forward", q.dtype, [&](auto tag) {
+    using E = typename decltype(tag)::type;
+    with_head_size(D, [&](auto columns) {
+      const std::size_t shared_bytes = static_cast<std::size_t>(2 * tile * (D + 1) + tile * (tile + 1)) * sizeof(float);
+      launch(attention_forward_kernel<tile, decltype(columns)::value, E>, dim3(tiles(T, tile), static_cast<unsigned>(g.N / T * g.H)),
+             block_size, shared_bytes, heads<const E>(q), heads<const E>(k), heads<const E>(v), heads<E>(out), lse.as<float>(), g);
+    });
+  });
+}
+
+void attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
+                        const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv,
+                        const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window, double softcap) {
+  constexpr int tile = 32;
+  const Geometry g = geometry_of(q, k, document_start, T, D, scale, window, softcap);
+  if (g.N == 0) return;
+  const std::size_t needed = static_cast<std::size_t>(g.N * g.H) * sizeof(float);
+  MST_CHECK(workspace.bytes >= needed, "attention_backward: workspace of ", workspace.bytes, " bytes, needs ", needed);
+  float* const delta = static_cast<float*>(workspace.data);
+  const unsigned B = static_cast<unsigned>(g.N / T), H = static_cast<unsigned>(g.H), G = static_cast<unsigned>(g.G);
+  with_cuda_float("attention_backward", q.dtype, [&](auto tag) {
+    using E = typename decltype(tag)::type;
+    launch(attention_delta_kernel<E>, grid_for(g.N * g.H, block_size / 32), block_size, 0, heads<const E>(dout), heads<const E>(out), delta,
+           g);
+    with_head_size(D, [&](auto columns) {
+      constexpr int owned = decltype(columns)::value;
+      launch(attention_dq_kernel<tile, owned, E>, dim3(tiles(T, tile), B * H), block_size, backward_shared_bytes<tile>(D),
+             heads<const E>(dout), heads<const E>(q), heads<const E>(k), heads<const E>(v), lse.as<const float>(), delta, heads<E>(dq), g);
+      launch(attention_dkv_kernel<tile, owned, E>, dim3(tiles(T, tile), B * G), block_size, backward_shared_bytes<tile>(D),
+             heads<const E>(dout), heads<const E>(q), heads<const E>(k), heads<const E>(v), lse.as<const float>(), delta, heads<E>(dk),
+             heads<E>(dv), g);
+    });
+  });
+}
+
+}  // namespace mst::cuda

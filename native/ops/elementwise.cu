@@ -1,0 +1,189 @@
+// Element by element, in vectors of 16 bytes; see elementwise.h.
+#include "elementwise.h"
+
+#include "../cuda/vector_load.h"
+
+namespace mst::cuda {
+namespace {
+
+template <class T>
+struct Matrix {
+  T* data;
+  std::int64_t stride;
+
+  __device__ T* at(std::int64_t n, std::int64_t c) const {
+    return data + n * stride + c;
+  }
+};
+
+template <class T>
+Matrix<T> matrix(const Tensor& tensor) {
+  return {tensor.as<T>(), tensor.row_stride};
+}
+
+template <int width, class T>
+struct Add {
+  Matrix<const T> a, b;
+  Matrix<T> y;
+  __device__ void operator()(std::int64_t n, std::int64_t c) const {
+    float first[width], second[width];
+    load(a.at(n, c), first);
+    load(b.at(n, c), second);
+    for (int i = 0; i < width; ++i) first[i] += second[i];
+    store(first, y.at(n, c));
+  }
+};
+
+template <int width, class T, class U>
+struct AddTo {
+  Matrix<const T> x;
+  Matrix<U> y;
+  __device__ void operator()(std::int64_t n, std::int64_t c) const {
+    float added[width], sum[width];
+    load(x.at(n, c), added);
+    load(y.at(n, c), sum);
+    for (int i = 0; i < width; ++i) sum[i] += added[i];
+    store(sum, y.at(n, c));
+  }
+};
+
+// y = x * factor, or x * *device_factor / *divisor
+template <int width, class T, class U>
+struct Scale {
+  Matrix<const T> x;
+  Matrix<U> y;
+  float factor;
+  const float *device_factor, *divisor;
+  __device__ void operator()(std::int64_t n, std::int64_t c) const {
+    const float by = device_factor ? *device_factor / (divisor ? *divisor : 1.0f) : factor;
+    float values[width];
+    load(x.at(n, c), values);
+    for (int i = 0; i < width; ++i) values[i] *= by;
+    store(values, y.at(n, c));
+  }
+};
+
+template <class T>
+struct Fill {
+  Matrix<T> y;
+  double value;
+  __device__ void operator()(std::int64_t n, std::int64_t c) const {
+    if constexpr (sizeof(T) == 2)
+      *y.at(n, c) = from_float<T>(static_cast<float>(value));
+    else
+      *y.at(n, c) = static_cast<T>(value);
+  }
+};
+
+template <class T>
+struct Copy {
+  Matrix<const T> x;
+  Matrix<T> y;
+  __device__ void operator()(std::int64_t n, std::int64_t c) const {
+    *y.at(n, c) = *x.at(n, c);
+  }
+};
+
+void check_sizes(const char* op, const Tensor& x, const Tensor& y) {
+  MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), op, ": ", x, " and ", y, " differ in shape");
+}
+
+// Contiguous tensors as one row, so that no thread divides.
+void flatten(std::initializer_list<Tensor*> tensors) {
+  for (const Tensor* tensor : tensors)
+    if (!tensor->is_contiguous()) return;
+  for (Tensor* tensor : tensors) {
+    const std::int64_t size = tensor->size();
+    tensor->rank = 2;
+    tensor->shape = {1, size};
+    tensor->row_stride = size;
+  }
+}
+
+template <class T, class U>
+void run_scale(Tensor x, Tensor y, float factor, const float* device_factor, const float* divisor) {
+  flatten({&x, &y});
+  constexpr int width = vector_width<T> < vector_width<U> ? vector_width<T> : vector_width<U>;
+  if (is_vectorizable({&x, &y}))
+    for_each_vector<width>(y.rows(), y.cols(), Scale<width, T, U>{matrix<const T>(x), matrix<U>(y), factor, device_factor, divisor});
+  else
+    for_each_vector<1>(y.rows(), y.cols(), Scale<1, T, U>{matrix<const T>(x), matrix<U>(y), factor, device_factor, divisor});
+}
+
+template <class T, class U>
+void run_add_to(Tensor x, Tensor y) {
+  flatten({&x, &y});
+  constexpr int width = vector_width<T> < vector_width<U> ? vector_width<T> : vector_width<U>;
+  if (is_vectorizable({&x, &y}))
+    for_each_vector<width>(y.rows(), y.cols(), AddTo<width, T, U>{matrix<const T>(x), matrix<U>(y)});
+  else
+    for_each_vector<1>(y.rows(), y.cols(), AddTo<1, T, U>{matrix<const T>(x), matrix<U>(y)});
+}
+
+}  // namespace
+
+void add(const Tensor& a_tensor, const Tensor& b_tensor, const Tensor& y_tensor) {
+  check_sizes("add", a_tensor, y_tensor);
+  check_sizes("add", b_tensor, y_tensor);
+  Tensor a = a_tensor, b = b_tensor, y = y_tensor;
+  flatten({&a, &b, &y});
+  with_cuda_float("add", y.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    constexpr int width = vector_width<T>;
+    if (is_vectorizable({&a, &b, &y}))
+      for_each_vector<width>(y.rows(), y.cols(), Add<width, T>{matrix<const T>(a), matrix<const T>(b), matrix<T>(y)});
+    else
+      for_each_vector<1>(y.rows(), y.cols(), Add<1, T>{matrix<const T>(a), matrix<const T>(b), matrix<T>(y)});
+  });
+}
+
+void add_to(const Tensor& x, const Tensor& y) {
+  check_sizes("add_to", x, y);
+  MST_CHECK(y.dtype == x.dtype || y.dtype == compute_dtype(x.dtype), "add_to: ", y, " takes neither ", x, " nor its compute dtype");
+  if (x.dtype == Dtype::bf16 && y.dtype == Dtype::f32) return run_add_to<__nv_bfloat16, float>(x, y);
+  with_cuda_float("add_to", x.dtype, [&](auto tag) { run_add_to<typename decltype(tag)::type, typename decltype(tag)::type>(x, y); });
+}
+
+void scale(const Tensor& x, const Tensor& y, double factor) {
+  check_sizes("scale", x, y);
+  with_cuda_float("scale", x.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    run_scale<T, T>(x, y, static_cast<float>(factor), nullptr, nullptr);
+  });
+}
+
+void scale_by(const Tensor& x, const Tensor& factor, const OptionalTensor& divisor, const Tensor& y) {
+  check_sizes("scale_by", x, y);
+  with_cuda_float("scale_by", x.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    run_scale<T, T>(x, y, 1.0f, factor.as<float>(), divisor ? divisor->as<float>() : nullptr);
+  });
+}
+
+void cast(const Tensor& x, const Tensor& y) {
+  check_sizes("cast", x, y);
+  if (x.dtype == Dtype::i32 || x.dtype == Dtype::f64) {
+    MST_CHECK(x.dtype == y.dtype, "cast: ", x, " does not convert to ", y, " on CUDA");
+    if (x.dtype == Dtype::i32)
+      return for_each_vector<1>(y.rows(), y.cols(), Copy<std::int32_t>{matrix<const std::int32_t>(x), matrix<std::int32_t>(y)});
+    return for_each_vector<1>(y.rows(), y.cols(), Copy<double>{matrix<const double>(x), matrix<double>(y)});
+  }
+  with_cuda_float("cast", x.dtype, [&](auto from) {
+    with_cuda_float("cast", y.dtype,
+                    [&](auto to) { run_scale<typename decltype(from)::type, typename decltype(to)::type>(x, y, 1.0f, nullptr, nullptr); });
+  });
+}
+
+void fill(const Tensor& tensor, double value) {
+  Tensor y = tensor;
+  flatten({&y});
+  const auto run = [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    for_each_vector<1>(y.rows(), y.cols(), Fill<T>{matrix<T>(y), value});
+  };
+  if (y.dtype == Dtype::i32) return run(type_tag<std::int32_t>{});
+  if (y.dtype == Dtype::f64) return run(type_tag<double>{});
+  with_cuda_float("fill", y.dtype, run);
+}
+
+}  // namespace mst::cuda
