@@ -49,7 +49,9 @@ const native = ['native', 'CMakeLists.txt', 'package-lock.json'];
 
 if (stale('build/Release/minisequence.node', native)) {
   const cuda = flags.has('--cpu') ? 'OFF' : 'AUTO';
-  run(bin('cmake-js'), ['compile', '--out', 'build/cmake', '--parallel', jobs, `--CDMST_CUDA=${cuda}`]);
+  const where = ['--out', 'build/cmake', '--parallel', jobs, `--CDMST_CUDA=${cuda}`];
+  run(bin('cmake-js'), ['configure', ...where]);
+  run(bin('cmake-js'), ['build', ...where]);
 }
 
 if (!flags.has('--native') && stale('dist/index.js', ['lib', 'tsconfig.json', 'package-lock.json'])) {
