@@ -11,7 +11,7 @@ const addon = join(root, 'build', 'Release', 'minisequence.node');
 /** Library file and the Debian package whose licence goes with it. */
 const shipped = { 'libdnnl.so.2': 'libdnnl2', 'libgomp.so.1': 'libgomp1', 'libOpenCL.so.1': 'ocl-icd-libopencl1' };
 /** What every supported system has: glibc 2.34 and libstdc++ of GCC 12. */
-const system = /^(linux-vdso|libstdc\+\+|libm|libgcc_s|libc|libpthread|libdl|librt|\/lib.*ld-linux.*)\b/;
+const system = /^(linux-vdso|libstdc\+\+|libm|libgcc_s|libc|libpthread|libdl|librt|.*ld-linux-x86-64)\.so/;
 
 rmSync(target, { recursive: true, force: true });
 mkdirSync(join(target, 'licences'), { recursive: true });
