@@ -1,7 +1,7 @@
 // The safetensors format: 8 bytes of header length (little-endian), a JSON header, then the tensors' bytes without gaps.
 // https://huggingface.co/docs/safetensors
 import { type FileHandle, open, readFile, rename, unlink } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 
 /** Dtypes of files, with their bytes. */
 const dtypeBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1 } as const;
@@ -111,9 +111,14 @@ function parseHeader(
   if (typeof header !== 'object' || header === null || Array.isArray(header)) {
     throw new SafetensorsError(`${path}: the header is not a JSON object`);
   }
+  const repeated = repeatedKey(text);
+  if (repeated !== null) throw new SafetensorsError(`${path}: the header has two tensors '${repeated}'`);
   const entries = new Map<string, SafetensorsEntry>();
   for (const [name, value] of Object.entries(header)) {
-    if (name === '__metadata__') continue;
+    if (name === '__metadata__') {
+      if (!isMetadata(value)) throw new SafetensorsError(`${path}: __metadata__ is not an object of strings`);
+      continue;
+    }
     entries.set(name, parseEntry(path, name, value, dataBegin));
   }
   // Without gaps or overlaps, each byte belongs to one tensor.
@@ -147,6 +152,31 @@ function parseEntry(path: string, name: string, value: unknown, dataBegin: numbe
   return { dtype: dtype as SafetensorsDtype, shape, begin: dataBegin + begin, bytes: expected };
 }
 
+/** The first key that a JSON object has twice, which JSON.parse would pass over; null: none. */
+function repeatedKey(json: string): string | null {
+  const keys = new Set<string>();
+  let depth = 0;
+  for (const [token, , key] of json.matchAll(/[{}[\]]|("(?:[^"\\]|\\.)*")(\s*:)?/g)) {
+    if (token === '{' || token === '[') depth += 1;
+    else if (token === '}' || token === ']') depth -= 1;
+    else if (depth === 1 && key !== undefined) {
+      const name = JSON.parse(token.slice(0, -key.length)) as string;
+      if (keys.has(name)) return name;
+      keys.add(name);
+    }
+  }
+  return null;
+}
+
+function isMetadata(value: unknown): boolean {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    Object.values(value).every((entry) => typeof entry === 'string')
+  );
+}
+
 function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
 }
@@ -162,10 +192,12 @@ export interface TensorToWrite {
 
 /** Writes to a temporary name beside `path`, and renames: a kill leaves the old file or the new one. */
 export async function writeSafetensors(path: string, tensors: readonly TensorToWrite[]): Promise<void> {
-  const header: Record<string, unknown> = { __metadata__: { format: 'pt' } };
+  // Without a prototype, so that any name is a key.
+  const header: Record<string, unknown> = Object.assign(Object.create(null), { __metadata__: { format: 'pt' } });
   let offset = 0;
   const sizes = tensors.map(({ name, dtype, shape }) => {
-    if (Object.hasOwn(header, name)) throw new SafetensorsError(`${path}: two tensors are named '${name}'`);
+    if (name in header) throw new SafetensorsError(`${path}: two tensors are named '${name}'`);
+    if (!isSizes(shape)) throw new SafetensorsError(`${path}: tensor '${name}': shape (${shape}) is no list of sizes`);
     const bytes = shape.reduce((product, size) => product * size, dtypeBytes[dtype]);
     header[name] = { dtype, shape, data_offsets: [offset, offset + bytes] };
     offset += bytes;
@@ -212,7 +244,8 @@ export async function openModelFolder(folder: string): Promise<Map<string, Safet
   const byTensor = new Map<string, SafetensorsFile>();
   const files: SafetensorsFile[] = [];
   try {
-    for (const shard of await shardsOf(folder)) {
+    const shardOf = await readIndex(folder);
+    for (const shard of shardOf ? new Set(shardOf.values()) : ['model.safetensors']) {
       const file = await SafetensorsFile.open(join(folder, shard));
       files.push(file);
       for (const name of file.entries.keys()) {
@@ -220,6 +253,12 @@ export async function openModelFolder(folder: string): Promise<Map<string, Safet
         if (other) throw new SafetensorsError(`${file.path}: tensor '${name}' is in ${other.path} already`);
         byTensor.set(name, file);
       }
+      if (file.entries.size === 0) await file.close();
+    }
+    for (const [name, shard] of shardOf ?? []) {
+      const path = join(folder, shard);
+      if (byTensor.get(name)?.path !== path)
+        throw new SafetensorsError(`${path}: has no tensor '${name}', which the index says it has`);
     }
     return byTensor;
   } catch (error) {
@@ -228,27 +267,26 @@ export async function openModelFolder(folder: string): Promise<Map<string, Safet
   }
 }
 
-async function shardsOf(folder: string): Promise<string[]> {
-  const indexPath = join(folder, 'model.safetensors.index.json');
+/** Tensor names and the shards that hold them; null where the folder has no index. */
+async function readIndex(folder: string): Promise<Map<string, string> | null> {
+  const path = join(folder, 'model.safetensors.index.json');
   let text: string;
   try {
-    text = await readFile(indexPath, 'utf8');
+    text = await readFile(path, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    return ['model.safetensors'];
+    return null;
   }
   let map: unknown;
   try {
-    map = (JSON.parse(text) as { weight_map?: unknown }).weight_map;
+    map = (JSON.parse(text) as { weight_map?: unknown } | null)?.weight_map;
   } catch (error) {
-    throw new SafetensorsError(`${indexPath}: not JSON: ${(error as Error).message}`);
+    throw new SafetensorsError(`${path}: not JSON: ${(error as Error).message}`);
   }
-  if (typeof map !== 'object' || map === null) throw new SafetensorsError(`${indexPath}: has no weight_map`);
-  const shards = [...new Set(Object.values(map as Record<string, unknown>))];
-  return shards.map((shard) => {
-    if (typeof shard !== 'string' || shard !== basename(shard) || shard === '..') {
-      throw new SafetensorsError(`${indexPath}: ${JSON.stringify(shard)} is not the name of a file in its folder`);
-    }
-    return shard;
-  });
+  if (typeof map !== 'object' || map === null) throw new SafetensorsError(`${path}: has no weight_map`);
+  for (const shard of Object.values(map)) {
+    if (typeof shard !== 'string' || !/^[^/\\]*[^/\\.]$/.test(shard))
+      throw new SafetensorsError(`${path}: ${JSON.stringify(shard)} is not the name of a file in its folder`);
+  }
+  return new Map(Object.entries(map as Record<string, string>));
 }
