@@ -1,6 +1,6 @@
 // From text files to sequences of T tokens: the one place where inputs and targets are shifted and ids are checked.
 import { readFile } from 'node:fs/promises';
-import type { Tokenizer } from '../io/tokenizer.ts';
+import { concatenate, type Tokenizer } from '../io/tokenizer.ts';
 
 /** Target of a row that has no part in the loss. */
 export const IGNORED = -100;
@@ -37,13 +37,7 @@ export async function readTokens(files: readonly string[], tokenizer: Tokenizer)
     parts.push(await tokenizer.encode(text));
     if (tokenizer.endOfText !== null) parts.push(Int32Array.of(tokenizer.endOfText));
   }
-  const stream = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    stream.set(part, offset);
-    offset += part.length;
-  }
-  return stream;
+  return concatenate(parts);
 }
 
 /**
