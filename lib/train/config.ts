@@ -4,20 +4,26 @@ import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 
 const positive = z.int().positive();
-const chunkSize = z.union([z.literal('auto'), positive]);
+const chunkSize = z.union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" });
 
 const bytes = z
-  .union([positive, z.string().regex(/^\d+(\.\d+)? ?([KMGT]i?B|B)$/, "must be a number of bytes or like '8GiB'")])
-  .transform(toBytes);
+  .union([positive, z.string().regex(/^\d+(\.\d+)? ?([KMGT]i?B|B)$/)], {
+    error: "must be a number of bytes or like '8GiB'",
+  })
+  .transform(toBytes)
+  .pipe(positive);
 
 export const runSchema = z.strictObject({
   model: z
-    .union([
-      z.strictObject({ path: z.string().describe("a folder in HuggingFace's layout, to go on from") }),
-      z.strictObject({
-        config: z.record(z.string(), z.unknown()).describe('fields of config.json, to begin with random weights'),
-      }),
-    ])
+    .union(
+      [
+        z.strictObject({ path: z.string().describe("a folder in HuggingFace's layout, to go on from") }),
+        z.strictObject({
+          config: z.record(z.string(), z.unknown()).describe('fields of config.json, to begin with random weights'),
+        }),
+      ],
+      { error: 'must be either { path: FOLDER } or { config: { … fields of config.json … } }' },
+    )
     .describe('the model'),
   tokenizer: z
     .string()
@@ -100,7 +106,8 @@ export async function readRunConfig(path: string, overrides: readonly string[] =
   } catch (error) {
     throw new ConfigError(`${path}: ${(error as Error).message}`, { cause: error });
   }
-  if (typeof input !== 'object' || input === null) throw new ConfigError(`${path}: is not a mapping of options`);
+  if (typeof input !== 'object' || input === null || Array.isArray(input))
+    throw new ConfigError(`${path}: is not a mapping of options`);
   for (const override of overrides) applyOverride(input as Record<string, unknown>, override);
   return parseConfig(input, path);
 }
@@ -112,10 +119,14 @@ function applyOverride(config: Record<string, unknown>, override: string): void 
   const last = keys.pop()!;
   let place = config;
   for (const key of keys) {
-    if (typeof place[key] !== 'object' || place[key] === null) place[key] = {};
+    if (!Object.hasOwn(place, key) || typeof place[key] !== 'object' || place[key] === null) place[key] = {};
     place = place[key] as Record<string, unknown>;
   }
-  place[last] = parseYaml(override.slice(equals + 1));
+  try {
+    place[last] = parseYaml(override.slice(equals + 1));
+  } catch (error) {
+    throw new ConfigError(`--set ${override}: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 function unknownKeys({ keys, path }: { keys: string[]; path: PropertyKey[] }): string {
