@@ -34,7 +34,8 @@ const bytes: Tokenizer = {
   endOfText: null,
   path: null,
   encode: async (text) => Int32Array.from(new TextEncoder().encode(text)),
-  decode: (ids) => new TextDecoder().decode(Uint8Array.from(ids)),
+  // ignoreBOM keeps a byte order mark in the text.
+  decode: (ids) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(ids)),
 };
 
 interface TokenizerJson {

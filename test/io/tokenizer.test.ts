@@ -1,0 +1,126 @@
+// Tokenizers: ids against HuggingFace's, long texts, bytes, files that are none.
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import fc from 'fast-check';
+import { loadTokenizer } from '../../lib/io/tokenizer.ts';
+
+const at = (path: string) => new URL(`../../${path}`, import.meta.url).pathname;
+const fixture = at('test/fixtures/tokenizer/tokenizer.json');
+const quickstart = at('examples/quickstart/tokenizer.json');
+const dom = at('node_modules/typescript/lib/lib.dom.d.ts');
+
+interface Expected {
+  text: string;
+  idsWithoutSpecial: number[];
+  decoded: string;
+}
+
+describe('tokenizer.json', () => {
+  it("gives the ids and texts of HuggingFace's tokenizers", async () => {
+    const tokenizer = await loadTokenizer(fixture);
+    const expected: Expected[] = JSON.parse(await readFile(at('test/fixtures/tokenizer/expected.json'), 'utf8'));
+    assert.ok(expected.length > 0);
+    for (const { text, idsWithoutSpecial, decoded } of expected) {
+      const ids = await tokenizer.encode(text);
+      assert.deepEqual([...ids], idsWithoutSpecial, JSON.stringify(text));
+      assert.equal(tokenizer.decode(ids), decoded, JSON.stringify(text));
+    }
+  });
+
+  it('has all ids below V, added tokens among them, and keeps its path', async () => {
+    for (const path of [fixture, quickstart]) {
+      const tokenizer = await loadTokenizer(path);
+      const json = JSON.parse(await readFile(path, 'utf8'));
+      const added: number[] = json.added_tokens.map(({ id }: { id: number }) => id);
+      assert.equal(tokenizer.vocabSize, Math.max(...added, ...Object.values<number>(json.model.vocab)) + 1);
+      assert.equal(tokenizer.path, path);
+    }
+  });
+
+  it('no ids are no text', async () => {
+    const tokenizer = await loadTokenizer(fixture);
+    assert.equal(tokenizer.decode([]), '');
+    assert.equal((await tokenizer.encode('')).length, 0);
+  });
+
+  it("the quickstart's has V = 4096 and gives the whole of its document back", async () => {
+    const tokenizer = await loadTokenizer(quickstart);
+    const text = await readFile(dom, 'utf8');
+    const ids = await tokenizer.encode(text);
+    assert.equal(tokenizer.vocabSize, 4096);
+    assert.ok(ids.every((id) => id >= 0 && id < 4096));
+    assert.ok(ids.length < text.length / 2, `${ids.length} tokens of ${text.length} characters`);
+    assert.ok(tokenizer.decode(ids) === text, 'another text came back');
+  });
+
+  const manyPieces = 600_000;
+  for (const path of [quickstart, fixture]) {
+    for (const length of [16383, 16384, manyPieces]) {
+      it(`${length} characters give the ids of the library (${path.split('/').at(-2)})`, async () => {
+        const text = (await readFile(dom, 'utf8')).slice(0, length);
+        const library = new HuggingFaceTokenizer(JSON.parse(await readFile(path, 'utf8')), {});
+        const expected = library.encode(text, { add_special_tokens: false }).ids;
+        const ids = await (await loadTokenizer(path)).encode(text);
+        assert.ok(Buffer.from(ids.buffer).equals(Buffer.from(Int32Array.from(expected).buffer)));
+      });
+    }
+  }
+
+  it('long texts at the same time do not mix', async () => {
+    const tokenizer = await loadTokenizer(quickstart);
+    const text = await readFile(dom, 'utf8');
+    const texts = [text.slice(0, 20_000), text.slice(20_000, 45_000), text.slice(45_000, 80_000)];
+    const all = await Promise.all(texts.map((each) => tokenizer.encode(each)));
+    assert.deepEqual(
+      all.map((ids) => tokenizer.decode(ids)),
+      texts,
+    );
+  });
+});
+
+describe('bytes', () => {
+  it('one id a byte of UTF-8, and any text back, with its byte order mark', async () => {
+    const tokenizer = await loadTokenizer('bytes');
+    assert.deepEqual([tokenizer.vocabSize, tokenizer.endOfText, tokenizer.path], [256, null, null] as [
+      number,
+      null,
+      null,
+    ]);
+    assert.deepEqual([...(await tokenizer.encode('é\u0000'))], [0xc3, 0xa9, 0]);
+    await fc.assert(
+      fc.asyncProperty(fc.string({ unit: 'binary' }), async (text) => {
+        const ids = await tokenizer.encode(text);
+        assert.deepEqual(Buffer.from(ids), Buffer.from(text, 'utf8'));
+        assert.equal(tokenizer.decode(ids), text);
+      }),
+      { examples: [['\ufeffa'], ['東京 🚀']] },
+    );
+  });
+});
+
+describe('files that are no tokenizer', () => {
+  let folder: string;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'tokenizer-'));
+  });
+  after(() => rm(folder, { recursive: true }));
+
+  it('not there, and a folder', async () => {
+    for (const path of [join(folder, 'gone.json'), folder]) {
+      await assert.rejects(loadTokenizer(path), (error: Error) => error.message.startsWith(`${path}: `));
+    }
+  });
+
+  for (const text of ['', '{', 'null', '[]', '{}', '{"model": 1}', '{"model": {"type": "Nothing"}}']) {
+    it(`${JSON.stringify(text)} for its text`, async () => {
+      const path = join(folder, 'tokenizer.json');
+      await writeFile(path, text);
+      await assert.rejects(loadTokenizer(path), (error: Error) =>
+        error.message.startsWith(`${path}: no tokenizer.json`),
+      );
+    });
+  }
+});
