@@ -6,10 +6,9 @@ import { z } from 'zod';
 const positive = z.int().positive();
 const chunkSize = z.union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" });
 
+const bytesError = "must be a positive number of bytes or like '8GiB'";
 const bytes = z
-  .union([positive, z.string().regex(/^\d+(\.\d+)? ?([KMGT]i?B|B)$/)], {
-    error: "must be a number of bytes or like '8GiB'",
-  })
+  .union([positive, z.string().regex(/^\d+(\.\d+)? ?([KMGT]i?B|B)$/, bytesError)], { error: bytesError })
   .transform(toBytes)
   .pipe(positive);
 
