@@ -1,0 +1,13 @@
+// One case in a process of its own: case.ts NAME DTYPE SIZES_JSON ROUNDS DEVICE → one line of JSON.
+import { type DeviceName, type Dtype, openDevice } from '../lib/index.ts';
+import { cases } from './cases.ts';
+
+const [name, dtype, sizes, rounds, device] = process.argv.slice(2) as [
+  keyof typeof cases,
+  Dtype,
+  string,
+  string,
+  DeviceName,
+];
+console.log(JSON.stringify(await cases[name](openDevice(device), dtype, JSON.parse(sizes), Number(rounds))));
+process.exit(0); // tensors end with the process

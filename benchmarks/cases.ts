@@ -1,0 +1,156 @@
+// What is measured: the MLP and the head, chunked against whole, and one training step.
+import {
+  AdamW,
+  chunkedCrossEntropy,
+  chunkedMlp,
+  crossEntropy,
+  Decoder,
+  type Device,
+  type Dtype,
+  decoderConfig,
+  disposeResult,
+  empty,
+  linear,
+  noGrad,
+  plainPolicy,
+  recompute,
+  type StepPolicy,
+  stepResult,
+  swiglu,
+  type Tensor,
+  tensor,
+  trainStep,
+} from '../lib/index.ts';
+import { kernels } from '../lib/native.ts';
+import { forwardBackward, type Measurement, measure, median } from './measure.ts';
+
+export interface Sizes {
+  N: number;
+  C: number;
+  F: number;
+  V: number;
+  chunkSize: number;
+}
+
+export type Case = (device: Device, dtype: Dtype, sizes: Sizes, rounds: number) => Promise<Measurement[]>;
+
+function random(device: Device, dtype: Dtype, shape: number[], op: number, deviation: number): Tensor {
+  const result = empty(shape, { device, dtype, category: 'parameter' });
+  kernels.random_normal(result, 0, deviation, 1, op, 0);
+  return result;
+}
+
+/** Ratios are to the whole MLP of plain ops, which saves gate, up and their product. */
+export const mlp: Case = async (device, dtype, { N, C, F, chunkSize }, rounds) => {
+  const x = random(device, dtype, [N, C], 0, 1).asParameter();
+  const [gate, up, down] = [
+    [F, C],
+    [F, C],
+    [C, F],
+  ].map((shape, i) => random(device, dtype, shape, 1 + i, 0.02).asParameter()) as [Tensor, Tensor, Tensor];
+  const dy = random(device, dtype, [N, C], 9, 1);
+  const all = [x, gate, up, down];
+  const plain = (x: Tensor) => linear(swiglu(linear(x, gate), linear(x, up)), down);
+  const run = (fn: () => Tensor) => () => forwardBackward(fn, dy, all);
+  return await measure(
+    device,
+    [
+      { name: 'whole', run: run(() => plain(x)) },
+      { name: `chunks of ${chunkSize}`, run: run(() => chunkedMlp(x, gate, up, down, { chunkSize })) },
+      { name: 'whole, recomputed with early stop', run: run(() => recompute(plain, [x])) },
+      {
+        name: 'whole, recomputed whole',
+        run() {
+          noGrad(() => plain(x)).dispose();
+          forwardBackward(() => plain(x), dy, all);
+        },
+      },
+      {
+        name: "one chunk, save: 'gateUp'",
+        run: run(() => chunkedMlp(x, gate, up, down, { chunkSize: N, save: 'gateUp' })),
+      },
+      { name: "one chunk, save: 'input'", run: run(() => chunkedMlp(x, gate, up, down, { chunkSize: N })) },
+    ],
+    rounds,
+  );
+};
+
+/** Ratios are to the whole head of plain ops, which saves the logits. */
+export const head: Case = async (device, dtype, { N, C, V, chunkSize }, rounds) => {
+  const hidden = random(device, dtype, [N, C], 0, 1).asParameter();
+  const weight = random(device, dtype, [V, C], 1, 0.02).asParameter();
+  const targets = tensor(
+    Int32Array.from({ length: N }, (_, n) => (n * 7919) % V),
+    { device },
+  );
+  const options = { divisor: N };
+  const run = (fn: () => Tensor) => () => forwardBackward(fn, null, [hidden, weight]);
+  return await measure(
+    device,
+    [
+      { name: 'whole', run: run(() => crossEntropy(linear(hidden, weight), targets, options).loss) },
+      {
+        name: `chunks of ${chunkSize}`,
+        run: run(() => chunkedCrossEntropy(hidden, weight, targets, { ...options, chunkSize }).loss),
+      },
+      {
+        name: 'one chunk',
+        run: run(() => chunkedCrossEntropy(hidden, weight, targets, { ...options, chunkSize: N }).loss),
+      },
+    ],
+    rounds,
+  );
+};
+
+/** A step of a decoder of 4 layers at T = N; ratios are to ordinary training. */
+export const step: Case = async (device, dtype, { N, C, F, V, chunkSize }, rounds) => {
+  const config = decoderConfig({
+    model_type: 'llama',
+    hidden_size: C,
+    intermediate_size: F,
+    num_hidden_layers: 4,
+    num_attention_heads: C / 64,
+    num_key_value_heads: C / 256,
+    vocab_size: V,
+  });
+  const model = new Decoder(config, { device, dtype }).initialize(1);
+  const optimizer = new AdamW(model.trainableParameters());
+  const result = stepResult(model);
+  const tokens = Int32Array.from({ length: N }, (_, n) => (n * 7919) % V);
+  const chunked = { mlpChunkSize: chunkSize, lossChunkSize: chunkSize, mlpSave: 'input' } as const;
+  const policies: Record<string, StepPolicy> = {
+    'ordinary training': plainPolicy(N),
+    'mini-sequences': { ...chunked, recompute: 'none' },
+    "mini-sequences, recompute: 'attention'": { ...chunked, recompute: 'attention' },
+    "mini-sequences, recompute: 'layer'": { ...chunked, recompute: 'layer' },
+  };
+  const batch = () => ({ inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T: N });
+  const names = Object.keys(policies);
+  const times: number[][] = names.map(() => []);
+  const peaks: number[] = [];
+  for (let round = -1; round < rounds; round++) {
+    for (const [i, name] of names.entries()) {
+      device.arena.resetPeak();
+      const start = performance.now();
+      await trainStep(
+        model,
+        optimizer,
+        [batch],
+        { policy: policies[name]!, learningRate: 1e-4, maxGradNorm: 1, numTargets: N },
+        result,
+      );
+      await device.synchronize();
+      if (round >= 0) times[i]!.push(performance.now() - start);
+      peaks[i] = device.memory().peakBytes;
+    }
+  }
+  disposeResult(result);
+  return names.map((name, i) => ({
+    name,
+    peakBytes: peaks[i]!,
+    milliseconds: median(times[i]!),
+    ratio: median(times[i]!.map((time, round) => time / times[0]![round]!)),
+  }));
+};
+
+export const cases = { mlp, head, step };
