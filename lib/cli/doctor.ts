@@ -1,29 +1,42 @@
 // minisequence doctor: what is here, what is missing, what helps.
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, release, totalmem } from 'node:os';
+import { basename } from 'node:path';
 import { openDevice } from '../device.ts';
 import { formatBytes } from '../memory/statistics.ts';
 import { addon, addonPaths, type CudaReport } from '../native.ts';
+import { version } from './version.ts';
 
 interface Report {
+  minisequence: string;
   node: string;
   platform: string;
   cpu: { model: string; threads: number; totalBytes: number; freeBytes: number };
-  addon: { path: string | null; problem: string | null };
-  /** Default memory limit of the CPU device. */
+  /** Null where it cannot be loaded. */
+  addon: { path: string } | null;
+  /** What the addon brought into the process. */
+  libraries: { name: string; path: string }[];
+  /** Default memory limit of the CPU device; null where there is none. */
   cpuMemoryLimit: number | null;
   cuda: CudaReport | null;
+  missing: Missing[];
 }
 
+interface Missing {
+  what: string;
+  remedy: string;
+}
+
+/** Prints the report. The exit code is 1 where not even the CPU can be used. */
 export function doctor({ json }: { json: boolean }): void {
   const report = examine();
-  if (json) console.log(JSON.stringify(report, null, 2));
-  else console.log(format(report));
-  process.exitCode = report.addon.problem ? 1 : 0;
+  console.log(json ? JSON.stringify(report, null, 2) : format(report));
+  process.exitCode = report.addon ? 0 : 1;
 }
 
 function examine(): Report {
   const report: Report = {
+    minisequence: version,
     node: process.version,
     platform: `${process.platform}-${process.arch} ${release()}`,
     cpu: {
@@ -32,46 +45,110 @@ function examine(): Report {
       totalBytes: totalmem(),
       freeBytes: freemem(),
     },
-    addon: { path: null, problem: null },
+    addon: null,
+    libraries: [],
     cpuMemoryLimit: null,
     cuda: null,
+    missing: [],
   };
   try {
     report.cuda = addon().describe_cuda();
-    report.addon.path = addonPaths().find(existsSync) ?? null;
     using device = openDevice('cpu');
     report.cpuMemoryLimit = device.memoryLimit;
+    report.addon = { path: addonPaths().find(existsSync)! };
+    report.libraries = loadedLibraries();
   } catch (error) {
-    report.addon.problem = (error as Error).message;
+    report.missing.push(missingAddon(error as Error));
   }
+  if (report.cuda) report.missing.push(...missingForCuda(report.cuda));
   return report;
 }
 
-function format({ node, platform, cpu, addon, cpuMemoryLimit, cuda }: Report): string {
-  const lines = [
-    `Node      ${node} on ${platform}`,
-    `CPU       ${cpu.model}, ${cpu.threads} threads, ${formatBytes(cpu.totalBytes)} of memory, ${formatBytes(cpu.freeBytes)} free`,
-    addon.problem ? `addon     ${addon.problem}` : `addon     ${addon.path}`,
+/** Shared libraries of this process that matter here, with the version that stands in the file's real name. */
+function loadedLibraries(): Report['libraries'] {
+  const { sharedObjects } = process.report.getReport() as unknown as { sharedObjects: string[] };
+  const names: [RegExp, string][] = [
+    [/^libdnnl\./, 'oneDNN'],
+    [/^libgomp\./, 'OpenMP'],
+    [/^libcuda\./, 'CUDA driver'],
+    [/^libcublasLt\./, 'cuBLASLt'],
   ];
-  if (cpuMemoryLimit !== null)
-    lines.push(`device    cpu, memoryLimit ${formatBytes(cpuMemoryLimit)} unless told otherwise`);
-  if (!cuda) return lines.join('\n');
-  const version = (number: number) =>
-    number ? `${Math.floor(number / 1000)}.${Math.floor((number % 1000) / 10)}` : 'not found';
-  lines.push(
-    cuda.built
-      ? `CUDA      built for ${cuda.architectures}; runtime ${version(cuda.runtimeVersion)}, driver supports ${version(cuda.driverVersion)}`
-      : 'CUDA      not in this build',
-  );
-  for (const device of cuda.devices) {
-    lines.push(
-      `device    cuda:${device.index}, ${device.name}, compute ${device.computeCapability}, ${formatBytes(device.freeBytes)} of ${formatBytes(device.totalBytes)} free`,
-    );
+  return sharedObjects.flatMap((path) => {
+    const name = names.find(([pattern]) => pattern.test(basename(path)))?.[1];
+    return name ? [{ name, path: realpathSync(path) }] : [];
+  });
+}
+
+function missingAddon({ message }: Error): Missing {
+  const remedy = /libdnnl|libgomp/.test(message)
+    ? 'sudo apt-get install libdnnl-dev libgomp1'
+    : 'in a checkout: npm run build; elsewhere: a package for linux-x64, glibc 2.34 or newer';
+  return { what: message, remedy };
+}
+
+function missingForCuda({ built, problem, cublasLtPath, cublasLtTried }: CudaReport): Missing[] {
+  if (!built) {
+    return [
+      {
+        what: 'CUDA is not in this build',
+        remedy:
+          'only with a GPU: install the CUDA 13 toolkit (nvcc) and run npm run build, or use the released package',
+      },
+    ];
   }
-  if (cuda.built)
-    lines.push(
-      `cuBLASLt  ${cuda.cublasLtPath ? `${cuda.cublasLtPath}, version ${cuda.cublasLtVersion}` : 'not found'}`,
-    );
-  if (cuda.problem) lines.push(`          ${cuda.problem}`);
+  const missing: Missing[] = [];
+  if (problem && !problem.startsWith('cuBLASLt')) {
+    missing.push({
+      what: problem,
+      remedy: 'only with an NVIDIA GPU, https://www.nvidia.com/drivers; the CPU works without',
+    });
+  }
+  if (!cublasLtPath) {
+    missing.push({
+      what: `cuBLASLt 13 or 12 was not found; searched ${cublasLtTried.length} places, which --json lists`,
+      remedy: 'only for CUDA: pip install nvidia-cublas, or install the CUDA toolkit',
+    });
+  }
+  return missing;
+}
+
+function format({
+  minisequence,
+  node,
+  platform,
+  cpu,
+  addon,
+  libraries,
+  cpuMemoryLimit,
+  cuda,
+  missing,
+}: Report): string {
+  const line = (name: string, text: string) => `${name.padEnd(13)} ${text}`;
+  const memory = `${formatBytes(cpu.freeBytes)} of ${formatBytes(cpu.totalBytes)} free`;
+  const lines = [
+    line('minisequence', `${minisequence}, Node ${node}, ${platform}`),
+    line('CPU', `${cpu.model}, ${cpu.threads} threads, ${memory}`),
+  ];
+  if (addon) lines.push(line('addon', addon.path));
+  for (const { name, path } of libraries) lines.push(line(name, path));
+  if (cuda?.built) {
+    const { architectures, runtimeVersion, driverVersion, cublasLtPath, cublasLtVersion } = cuda;
+    const driver = driverVersion ? `driver for ${cudaVersion(driverVersion)}` : 'no driver';
+    lines.push(line('CUDA', `${cudaVersion(runtimeVersion)}, built for ${architectures}; ${driver}`));
+    if (cublasLtPath) lines.push(line('cuBLASLt', `${cublasLtPath}, version ${cublasLtVersion}`));
+  }
+  if (cpuMemoryLimit !== null) {
+    lines.push(line('device', `cpu, memoryLimit ${formatBytes(cpuMemoryLimit)} unless told otherwise`));
+  }
+  for (const { index, name, computeCapability, freeBytes, totalBytes } of cuda?.devices ?? []) {
+    const free = `${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} free`;
+    lines.push(line('device', `cuda:${index}, ${name}, compute ${computeCapability}, ${free}`));
+  }
+  for (const { what, remedy } of missing) lines.push(line('missing', what), line('', remedy));
   return lines.join('\n');
+}
+
+/** 13020 is 13.2. */
+function cudaVersion(number: number): string {
+  return `${Math.floor(number / 1000)}.${Math.floor((number % 1000) / 10)}`;
 }

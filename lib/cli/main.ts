@@ -1,14 +1,9 @@
 #!/usr/bin/env node
 // The command line: `minisequence train`, `minisequence doctor`.
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { doctor } from './doctor.ts';
 import { runTrain } from './train.ts';
-
-const { version, description } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-  version: string;
-  description: string;
-};
+import { description, version } from './version.ts';
 
 const program = new Command('minisequence').version(version).description(description);
 
