@@ -68,7 +68,7 @@ export class Sequences {
     const targets = new Int32Array(windows.length * T).fill(IGNORED);
     let numTargets = 0;
     windows.forEach((window, b) => {
-      if (!(window >= 0 && window < this.length))
+      if (!(Number.isInteger(window) && window >= 0 && window < this.length))
         throw new RangeError(`Sequences: window ${window} is not in [0, ${this.length})`);
       const begin = window * T;
       const count = Math.min(T, this.#tokens.length - 1 - begin);

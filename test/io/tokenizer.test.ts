@@ -84,11 +84,8 @@ describe('tokenizer.json', () => {
 describe('bytes', () => {
   it('one id a byte of UTF-8, and any text back, with its byte order mark', async () => {
     const tokenizer = await loadTokenizer('bytes');
-    assert.deepEqual([tokenizer.vocabSize, tokenizer.endOfText, tokenizer.path], [256, null, null] as [
-      number,
-      null,
-      null,
-    ]);
+    const { vocabSize, endOfText, path } = tokenizer;
+    assert.deepEqual({ vocabSize, endOfText, path }, { vocabSize: 256, endOfText: null, path: null });
     assert.deepEqual([...(await tokenizer.encode('é\u0000'))], [0xc3, 0xa9, 0]);
     await fc.assert(
       fc.asyncProperty(fc.string({ unit: 'binary' }), async (text) => {
