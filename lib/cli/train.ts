@@ -61,9 +61,9 @@ export async function runTrain({ config: path, set = [], out, json }: TrainArgum
         if (json) emit('step', metrics);
         else progress.show(formatMetrics(metrics, numSteps));
       },
-      onSkip: (message) => (json ? emit('skip', { message }) : say(`skipped ${message}`)),
+      onSkip: (message) => (json ? emit('skip', { message }) : progress.note(`skipped ${message}`)),
     });
-    if (!json) progress.end();
+    progress.end();
     const llama3 = compareLlama3();
     say(result.finished ? `saved ${result.outDir}` : `stopped; saved ${result.outDir}`);
     say(
@@ -82,6 +82,7 @@ export async function runTrain({ config: path, set = [], out, json }: TrainArgum
       llama3,
     });
   } finally {
+    progress.end();
     process.off('SIGINT', onInterrupt);
   }
 }

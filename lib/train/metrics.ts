@@ -62,17 +62,26 @@ function formatSeconds(seconds: number): string {
 
 /** A line that rewrites itself on a terminal; plain lines elsewhere. */
 export class Progress {
-  readonly #stream: NodeJS.WriteStream;
+  readonly #stream: Pick<NodeJS.WriteStream, 'isTTY' | 'columns' | 'write'>;
+  #isShowing = false;
 
-  constructor(stream: NodeJS.WriteStream) {
+  constructor(stream: Pick<NodeJS.WriteStream, 'isTTY' | 'columns' | 'write'>) {
     this.#stream = stream;
   }
   show(line: string): void {
-    if (this.#stream.isTTY) this.#stream.write(`\r\x1b[K${line.slice(0, this.#stream.columns - 1)}`);
-    else this.#stream.write(`${line}\n`);
+    const { isTTY, columns } = this.#stream;
+    // A terminal that does not tell its width says 0 columns.
+    this.#stream.write(isTTY ? `\r\x1b[K${line.slice(0, (columns || 80) - 1)}` : `${line}\n`);
+    this.#isShowing = isTTY;
+  }
+  /** A line that stays, above the one that rewrites itself. */
+  note(line: string): void {
+    this.end();
+    this.#stream.write(`${line}\n`);
   }
   /** Ends the line that rewrites itself. */
   end(): void {
-    if (this.#stream.isTTY) this.#stream.write('\n');
+    if (this.#isShowing) this.#stream.write('\n');
+    this.#isShowing = false;
   }
 }
