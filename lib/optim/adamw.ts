@@ -32,8 +32,8 @@ export class AdamW {
   /** The state (m, v, and an f32 copy of bf16 parameters) is allocated at once, so that memory does not grow in the first step. */
   constructor(parameters: readonly Tensor[], options: AdamWOptions = {}) {
     const { beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weightDecay = 0.1 } = options;
-    requireFinite('AdamW', 'beta1', beta1, { min: 0, max: 1 });
-    requireFinite('AdamW', 'beta2', beta2, { min: 0, max: 1 });
+    requireBeta('beta1', beta1);
+    requireBeta('beta2', beta2);
     requireFinite('AdamW', 'eps', eps, { min: 0 });
     requireFinite('AdamW', 'weightDecay', weightDecay, { min: 0 });
     this.#options = { beta1, beta2, eps, weightDecay };
@@ -88,4 +88,9 @@ export class AdamW {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** At 1, the correction 1 / (1 − beta^step) would be infinite. */
+function requireBeta(argument: string, value: number): void {
+  if (!(value >= 0 && value < 1)) throw new RangeError(`AdamW: ${argument} must be a number in [0, 1), got ${value}`);
 }

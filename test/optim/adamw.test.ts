@@ -1,0 +1,237 @@
+// AdamW against a plain loop in f64 on the host.
+import assert from 'node:assert/strict';
+import { AdamW, type AdamWOptions, type Dtype, type Tensor, tensor, toBfloat16, toFloat32 } from '../../lib/index.ts';
+import { assertClose } from '../support/compare.ts';
+import { debugDevice, leavingNothing } from '../support/devices.ts';
+import { normals } from '../support/random.ts';
+
+const rates = [1e-2, 3e-3, 1e-1, 0, 2e-2];
+
+const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
+
+/** A parameter with these values, rounded to the dtype. */
+function parameterOf(values: Float64Array, shape: number[], dtype: Dtype): Tensor {
+  const data = dtype === 'bfloat16' ? toBfloat16(Float32Array.from(values)) : values;
+  return tensor(data, { shape, dtype, device: debugDevice() }).asParameter();
+}
+
+function setGradient(parameter: Tensor, values: Float64Array): void {
+  parameter.zeroGrad();
+  const dtype = parameter.dtype === 'bfloat16' ? 'float32' : parameter.dtype;
+  parameter.grad = tensor(values, { shape: [...parameter.shape], dtype, device: parameter.device }).keep();
+}
+
+/** θ ← θ·(1 − lr·decay) − lr·m̂ / (√v̂ + eps). */
+class HostAdamW {
+  readonly values: Float64Array;
+  readonly #m: Float64Array;
+  readonly #v: Float64Array;
+  #step = 0;
+
+  constructor(values: ArrayLike<number>) {
+    this.values = Float64Array.from(values);
+    this.#m = new Float64Array(values.length);
+    this.#v = new Float64Array(values.length);
+  }
+
+  /** Counts a step without making it. */
+  skip(): void {
+    this.#step += 1;
+  }
+
+  step(gradient: Float64Array, rate: number, { beta1, beta2, eps, weightDecay }: Required<AdamWOptions>): void {
+    this.#step += 1;
+    gradient.forEach((g, i) => {
+      this.#m[i] = beta1 * this.#m[i]! + (1 - beta1) * g;
+      this.#v[i] = beta2 * this.#v[i]! + (1 - beta2) * g * g;
+      const mean = this.#m[i]! / (1 - beta1 ** this.#step);
+      const square = this.#v[i]! / (1 - beta2 ** this.#step);
+      this.values[i] = this.values[i]! * (1 - rate * weightDecay) - (rate * mean) / (Math.sqrt(square) + eps);
+    });
+  }
+}
+
+const options = { beta1: 0.8, beta2: 0.9, eps: 1e-6, weightDecay: 0.3 };
+
+describe('AdamW', () => {
+  for (const [dtype, tolerance] of [
+    ['float64', 1e-13],
+    ['float32', 1e-6],
+    ['bfloat16', 3e-3],
+  ] as const) {
+    for (const shape of [[7], [3, 5], [1, 1], [2, 3, 2], [300, 70]]) {
+      it(`${dtype} (${shape}) over ${rates.length} steps`, () =>
+        leavingNothing(debugDevice(), async () => {
+          const parameter = parameterOf(normals(sizeOf(shape), 1), shape, dtype);
+          using optimizer = new AdamW([parameter], options);
+          const host = new HostAdamW(await parameter.toFloat32());
+          if (dtype === 'float64') host.values.set(normals(sizeOf(shape), 1));
+          for (const [step, rate] of rates.entries()) {
+            const gradient = normals(sizeOf(shape), 10 + step);
+            setGradient(parameter, gradient);
+            optimizer.step(rate);
+            host.step(gradient, rate, { ...options, weightDecay: shape.length >= 2 ? options.weightDecay : 0 });
+            const values = dtype === 'float64' ? await parameter.data() : await parameter.toFloat32();
+            assertClose(values as Float64Array, host.values, tolerance, `step ${step}`);
+          }
+          assert.equal(optimizer.numSteps, rates.length);
+          parameter.zeroGrad();
+          parameter.dispose();
+        }));
+    }
+  }
+
+  it('has the defaults of its documentation', () =>
+    leavingNothing(debugDevice(), async () => {
+      const start = normals(6, 1);
+      const parameter = parameterOf(start, [2, 3], 'float64');
+      using optimizer = new AdamW([parameter]);
+      const host = new HostAdamW(start);
+      for (let step = 0; step < 3; step++) {
+        setGradient(parameter, normals(6, 2 + step));
+        optimizer.step(0.05);
+        host.step(normals(6, 2 + step), 0.05, { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1 });
+      }
+      assertClose((await parameter.data()) as Float64Array, host.values, 1e-13, 'parameter');
+      parameter.zeroGrad();
+      parameter.dispose();
+    }));
+
+  it('decays parameters of 2 or more dimensions alone', () =>
+    leavingNothing(debugDevice(), async () => {
+      const shapes = [[4], [4, 1], [1, 2, 2]];
+      const parameters = shapes.map((shape) => parameterOf(new Float64Array(4).fill(2), shape, 'float64'));
+      using optimizer = new AdamW(parameters, { weightDecay: 0.5 });
+      for (const parameter of parameters) setGradient(parameter, new Float64Array(4));
+      optimizer.step(0.1);
+      const first = await Promise.all(parameters.map(async (parameter) => (await parameter.data())[0] as number));
+      assertClose(first, [2, 1.9, 1.9], 1e-15, 'decayed');
+      for (const parameter of parameters) {
+        parameter.zeroGrad();
+        parameter.dispose();
+      }
+    }));
+
+  it('leaves parameters without a gradient as they are', () =>
+    leavingNothing(debugDevice(), async () => {
+      const [with_, without] = [1, 2].map((seed) => parameterOf(normals(4, seed), [2, 2], 'float32'));
+      using optimizer = new AdamW([with_!, without!]);
+      const before = await without!.data();
+      setGradient(with_!, normals(4, 3));
+      optimizer.step(0.1);
+      assert.deepEqual(await without!.data(), before);
+      assert.notDeepEqual(await with_!.toFloat32(), Float32Array.from(normals(4, 1)));
+      with_!.zeroGrad();
+      for (const each of [with_!, without!]) each.dispose();
+    }));
+
+  it('multiplies gradients by the factor', () =>
+    leavingNothing(debugDevice(), async () => {
+      const parameters = [1, 1].map((seed) => parameterOf(normals(6, seed), [2, 3], 'float64'));
+      const [scaled, plain] = parameters.map((parameter) => new AdamW([parameter], options));
+      const factor = tensor([0.25], { dtype: 'float64', device: debugDevice() });
+      for (let step = 0; step < 2; step++) {
+        setGradient(parameters[0]!, normals(6, 5 + step));
+        setGradient(
+          parameters[1]!,
+          normals(6, 5 + step).map((value) => value / 4),
+        );
+        scaled!.step(0.1, factor);
+        plain!.step(0.1);
+      }
+      assert.deepEqual(await parameters[0]!.data(), await parameters[1]!.data());
+      for (const each of [...parameters, factor]) {
+        each.zeroGrad();
+        each.dispose();
+      }
+      for (const optimizer of [scaled!, plain!]) optimizer.dispose();
+    }));
+
+  for (const dtype of ['float64', 'float32', 'bfloat16'] as const) {
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      it(`${dtype}: a factor of ${bad} changes neither the parameter nor the state`, () =>
+        leavingNothing(debugDevice(), async () => {
+          const compute = dtype === 'bfloat16' ? 'float32' : dtype;
+          const parameter = parameterOf(normals(6, 1), [2, 3], dtype);
+          using optimizer = new AdamW([parameter], options);
+          const factor = tensor([bad], { dtype: compute, device: debugDevice() });
+          setGradient(parameter, normals(6, 2));
+          optimizer.step(0.1);
+          const before = await parameter.data();
+          setGradient(parameter, new Float64Array(6).fill(Number.NaN));
+          optimizer.step(0.1, factor);
+          assert.deepEqual(await parameter.data(), before);
+
+          // The state shows in the next step; the step that was left out counts for the corrections of m and v alone.
+          const host = new HostAdamW(toFloat32(toBfloat16(Float32Array.from(normals(6, 1)))));
+          if (dtype !== 'bfloat16') host.values.set(normals(6, 1));
+          host.step(normals(6, 2), 0.1, options);
+          host.skip();
+          host.step(normals(6, 3), 0.1, options);
+          setGradient(parameter, normals(6, 3));
+          optimizer.step(0.1);
+          const tolerance = { float64: 1e-13, float32: 1e-6, bfloat16: 3e-3 }[dtype];
+          const values = dtype === 'float64' ? await parameter.data() : await parameter.toFloat32();
+          assertClose(values as Float64Array, host.values, tolerance, 'after the step left out');
+          for (const each of [parameter, factor]) {
+            each.zeroGrad();
+            each.dispose();
+          }
+        }));
+    }
+  }
+
+  it('bfloat16: updates too small for the parameter add up in its master weights', () =>
+    leavingNothing(debugDevice(), async () => {
+      const parameter = parameterOf(Float64Array.of(1), [1], 'bfloat16');
+      using optimizer = new AdamW([parameter]);
+      // A constant gradient moves by the learning rate: 1e-3 is under half a step of bf16 below 1, 2⁻⁸ / 2.
+      for (let step = 1; step <= 50; step++) {
+        setGradient(parameter, Float64Array.of(1));
+        optimizer.step(1e-3);
+        if (step === 1) assert.equal(await parameter.item(), 1);
+      }
+      const value = await parameter.item();
+      assert.ok(Math.abs(value - 0.95) < 2 ** -8, `${value}`);
+      parameter.zeroGrad();
+      parameter.dispose();
+    }));
+
+  it('allocates its state when made, none in a step, and gives it back', async () => {
+    const device = debugDevice();
+    for (const [dtype, bytes] of [
+      ['float64', 16],
+      ['float32', 8],
+      ['bfloat16', 12],
+    ] as const) {
+      const parameter = parameterOf(normals(4096, 1), [64, 64], dtype);
+      setGradient(parameter, normals(4096, 2));
+      const before = device.memory().liveBytes;
+      const optimizer = new AdamW([parameter]);
+      const made = device.memory().liveBytes;
+      assert.equal(made - before, bytes * 4096, dtype);
+      optimizer.step(0.1);
+      await device.synchronize();
+      assert.equal(device.memory().liveBytes, made);
+      optimizer.dispose();
+      assert.equal(device.memory().liveBytes, before);
+      parameter.zeroGrad();
+      parameter.dispose();
+    }
+  });
+
+  it('refuses options that would give NaN', () => {
+    for (const [wrong, message] of [
+      [{ beta1: 1 }, /AdamW: beta1 must be .*got 1$/],
+      [{ beta2: 1 }, /AdamW: beta2 must be .*got 1$/],
+      [{ beta1: -0.1 }, /AdamW: beta1 must be .*got -0\.1$/],
+      [{ eps: Number.NaN }, /AdamW: eps must be .*got NaN$/],
+      [{ weightDecay: -1 }, /AdamW: weightDecay must be .*got -1$/],
+    ] as [AdamWOptions, RegExp][]) {
+      assert.throws(() => new AdamW([], wrong), message);
+    }
+    for (const rate of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
+      assert.throws(() => new AdamW([]).step(rate), new RegExp(`AdamW: learningRate must be .*got ${rate}$`));
+    }
+  });
+});
