@@ -1,0 +1,111 @@
+// The command line, as a process of its own.
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { newFolder, tinyRun } from '../support/runs.ts';
+
+interface Outcome {
+  code: number | null;
+  out: string;
+  errors: string;
+}
+
+/** Runs `minisequence …`. */
+async function cli(args: string[], onOutput?: (child: ChildProcess, out: string) => void): Promise<Outcome> {
+  const child = spawn(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', ...args], { stdio: 'pipe' });
+  const outcome: Outcome = { code: null, out: '', errors: '' };
+  child.stderr.on('data', (text) => {
+    outcome.errors += text;
+  });
+  child.stdout.on('data', (text) => {
+    outcome.out += text;
+    onOutput?.(child, outcome.out);
+  });
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ ...outcome, code }));
+  });
+}
+
+/** A configuration file; JSON is YAML. */
+function configFile(options: Parameters<typeof tinyRun>[0] = {}): string {
+  const path = join(newFolder(), 'run.yaml');
+  writeFileSync(path, JSON.stringify(tinyRun(options)));
+  return path;
+}
+
+describe('minisequence train', () => {
+  it('prints plain lines where there is no terminal, and the memory comparison', async () => {
+    const { code, out, errors } = await cli(['train', '--config', configFile({ maxSteps: 3 })]);
+    assert.equal(code, 0, errors);
+    assert.match(out, /^39,584 parameters in float32 on cpu; 1,000 tokens in 16 sequences of 64; 3 steps\n/);
+    for (const step of [1, 2, 3]) assert.match(out, new RegExp(`^step ${step}/3 {2}loss .* left$`, 'm'));
+    assert.match(out, /everything saved, nothing chunked .*\n.*same policy, nothing chunked .*\n.*mini-sequences/);
+    assert.match(out, /Llama-3-8B at T = 65536/);
+    assert.ok(!out.includes('\x1b'), 'no escape codes');
+  });
+
+  it('takes --set and --out, and speaks JSON', async () => {
+    const outDir = newFolder();
+    const set = ['--set', 'maxSteps=2', 'optimizer.learningRate=0.5'];
+    const { code, out, errors } = await cli(['train', '--config', configFile(), ...set, '--out', outDir, '--json']);
+    assert.equal(code, 0, errors);
+    const [start, first, second, end] = out
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.equal(start.type, 'start');
+    assert.deepEqual([first.type, first.step, first.learningRate], ['step', 1, 0.5]);
+    assert.deepEqual([second.type, second.step], ['step', 2]);
+    assert.deepEqual([end.type, end.finished, end.outDir], ['end', true, outDir]);
+    assert.equal(end.memory.miniSequence, end.peakBytes);
+    assert.ok(end.memory.plain > end.memory.miniSequence);
+    assert.ok(end.llama3.plain > end.llama3.unchunked && end.llama3.unchunked > end.llama3.miniSequence);
+    assert.ok(existsSync(join(outDir, 'model.safetensors')));
+  });
+
+  it('stops and saves on Ctrl-C', async () => {
+    const outDir = newFolder();
+    const args = ['train', '--config', configFile({ maxSteps: 100_000 }), '--out', outDir];
+    let interrupted = false;
+    const { code, out, errors } = await cli(args, (child, out) => {
+      if (!interrupted && /^step +3\//m.test(out)) interrupted = child.kill('SIGINT');
+    });
+    assert.equal(code, 0, errors);
+    assert.match(out, new RegExp(`^stopped; saved ${outDir}$`, 'm'));
+    assert.ok(existsSync(join(outDir, 'model.safetensors')));
+  });
+
+  const failures: [string, string[], RegExp][] = [
+    ['an unknown option', ['--set', 'sequenceLenght=3'], /did you mean sequenceLength\?/],
+    ['a file that is not there', ['--set', 'data.files=[nowhere.txt]'], /nowhere\.txt: cannot be read/],
+    ['a device that is not there', ['--set', 'device=cuda:99'], /cuda/i],
+  ];
+  for (const [what, args, message] of failures) {
+    it(`exits with 1 and one line for ${what}`, async () => {
+      const { code, out, errors } = await cli(['train', '--config', configFile(), ...args]);
+      assert.equal(code, 1);
+      assert.equal(out, '');
+      assert.match(errors, message);
+      assert.doesNotMatch(errors, /^ {4}at /m, 'no stack');
+    });
+  }
+});
+
+describe('minisequence doctor', () => {
+  it('tells versions, the addon, libraries and devices', async () => {
+    const { code, out } = await cli(['doctor']);
+    assert.equal(code, 0);
+    for (const line of [/^minisequence +\d+\.\d+\.\d+, Node v/m, /^addon .*minisequence\.node$/m, /^oneDNN .*libdnnl/m])
+      assert.match(out, line);
+    assert.match(out, /^device +cpu, memoryLimit/m);
+  });
+  it('gives a remedy for each thing that is missing', async () => {
+    const report = JSON.parse((await cli(['doctor', '--json'])).out);
+    assert.ok(existsSync(report.addon.path));
+    assert.ok(report.cpuMemoryLimit > 0 && report.cpu.threads > 0);
+    for (const { what, remedy } of report.missing) assert.ok(what && remedy);
+    assert.equal(report.missing.length > 0, !report.cuda.built || report.cuda.problem !== '');
+  });
+});
