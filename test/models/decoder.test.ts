@@ -1,0 +1,221 @@
+// The decoder's step: memory, accumulation, tied heads, configs.
+import assert from 'node:assert/strict';
+import {
+  AdamW,
+  type Batch,
+  Decoder,
+  type Device,
+  decoderConfig,
+  disposeResult,
+  OutOfMemoryError,
+  openDevice,
+  plainPolicy,
+  planStep,
+  type StepPolicy,
+  simulateStep,
+  stepResult,
+  Tape,
+  tensor,
+  tidy,
+  trainStep,
+} from '../../lib/index.ts';
+import { assertClose } from '../support/compare.ts';
+import { integers } from '../support/random.ts';
+
+const source = {
+  model_type: 'llama',
+  hidden_size: 64,
+  intermediate_size: 160,
+  num_hidden_layers: 3,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  vocab_size: 500,
+};
+const config = decoderConfig(source);
+const policies: StepPolicy[] = [
+  plainPolicy(600),
+  { mlpChunkSize: 70, lossChunkSize: 33, mlpSave: 'input', recompute: 'none' },
+  { mlpChunkSize: 70, lossChunkSize: 33, mlpSave: 'gateUp', recompute: 'attention' },
+  { mlpChunkSize: 300, lossChunkSize: 600, mlpSave: 'input', recompute: 'layer' },
+];
+
+function batchOf(device: Device, B: number, T: number, seed: number): () => Batch {
+  const ids = integers(B * T, 500, seed);
+  return () => ({ inputs: tensor(ids, { device }), targets: tensor(ids, { device }), T });
+}
+
+/** Runs `steps` steps and returns what `each` returns after each. */
+async function steps<T>(
+  device: Device,
+  {
+    policy,
+    dtype,
+    num,
+    accumulation = 1,
+  }: { policy: StepPolicy; dtype: 'float32' | 'bfloat16'; num: number; accumulation?: number },
+  each: (model: Decoder) => T,
+): Promise<T[]> {
+  using model = new Decoder(config, { device, dtype }).initialize(1);
+  using optimizer = new AdamW(model.trainableParameters());
+  const results = [stepResult(model), stepResult(model)];
+  const found: T[] = [];
+  for (let step = 0; step < num; step++) {
+    device.arena.resetPeak();
+    const batches = Array.from({ length: accumulation }, (_, i) => batchOf(device, 2, 300, step * accumulation + i));
+    const options = { policy, learningRate: 1e-3, maxGradNorm: 1, numTargets: 600 * accumulation };
+    await trainStep(model, optimizer, batches, options, results[step % 2]!);
+    found.push(each(model));
+  }
+  await device.synchronize();
+  for (const result of results) disposeResult(result);
+  return found;
+}
+
+describe('memory of a step', () => {
+  for (const policy of policies) {
+    for (const dtype of ['float32', 'bfloat16'] as const) {
+      it(`is what meta says, to the byte, and the same after every step: ${dtype}, ${JSON.stringify(policy)}`, async () => {
+        using device = openDevice('cpu', { threads: 2 });
+        for (const accumulation of [1, 3]) {
+          const predicted = simulateStep({
+            config,
+            B: 2,
+            T: 300,
+            policy,
+            dtype,
+            accumulationSteps: accumulation,
+            like: device.target,
+          });
+          const found = await steps(device, { policy, dtype, num: 4, accumulation }, () => device.memory());
+          for (const memory of found) {
+            assert.deepEqual(
+              [memory.peakBytes, memory.reservedBytes, memory.liveBytes],
+              [predicted.peakBytes, predicted.reservedBytes, predicted.liveBytes],
+            );
+            assert.deepEqual(memory.peak, predicted.peak);
+          }
+        }
+        assert.equal(device.memory().liveBytes, 0);
+      });
+    }
+  }
+
+  it('does not grow over 100 steps', async () => {
+    using device = openDevice('cpu', { threads: 2 });
+    const live = await steps(
+      device,
+      { policy: policies[2]!, dtype: 'float32', num: 100 },
+      () => device.memory().liveBytes,
+    );
+    assert.deepEqual(new Set(live).size, 1);
+  });
+
+  it('that does not fit throws, and a smaller step succeeds', async () => {
+    const { reservedBytes } = simulateStep({
+      config,
+      B: 2,
+      T: 300,
+      policy: policies[3]!,
+      like: { kind: 'cpu', threads: 2 },
+    });
+    using device = openDevice('cpu', { threads: 2, memoryLimit: reservedBytes });
+    await assert.rejects(
+      steps(device, { policy: policies[0]!, dtype: 'float32', num: 1 }, () => 0),
+      (error: OutOfMemoryError) =>
+        error instanceof OutOfMemoryError && error.breakdown.activation > 0 && error.breakdown.parameter > 0,
+    );
+    await steps(device, { policy: policies[3]!, dtype: 'float32', num: 1 }, () => 0);
+  });
+
+  it('shrinks with chunks: the planner finds a policy that fits, and it does', async () => {
+    const plain = simulateStep({
+      config,
+      B: 2,
+      T: 300,
+      policy: plainPolicy(600),
+      like: { kind: 'cpu', threads: 2 },
+    }).reservedBytes;
+    const memoryLimit = Math.floor(0.8 * plain);
+    const plan = planStep(config, { B: 2, T: 300, memoryLimit, like: { kind: 'cpu', threads: 2 } });
+    assert.ok(plan.memory.reservedBytes <= memoryLimit);
+    using device = openDevice('cpu', { threads: 2, memoryLimit });
+    await steps(device, { policy: plan.policy, dtype: 'float32', num: 2 }, () => 0);
+  });
+});
+
+describe('gradients of a step', () => {
+  for (const tied of [false, true]) {
+    it(`of 4 micro-batches equal those of one batch${tied ? ', with a tied head' : ''}`, async () => {
+      const ids = Array.from({ length: 4 }, (_, i) => integers(600, 500, i));
+      const all = Int32Array.from(ids.flatMap((each) => [...each]));
+      using device = openDevice('cpu');
+      using model = new Decoder(decoderConfig({ ...source, tie_word_embeddings: tied }), { device }).initialize(1);
+      const run = async (parts: Int32Array[]) => {
+        for (const tokens of parts) {
+          tidy(() => {
+            const made = { inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T: 300 };
+            const tape = new Tape();
+            tape.backward(tape.run(() => model.loss(made, policies[1]!, { divisor: all.length }).loss));
+          });
+        }
+        const found = new Map<string, Float32Array>();
+        for (const [name, parameter] of model.namedParameters()) found.set(name, await parameter.grad!.toFloat32());
+        model.zeroGrad();
+        return found;
+      };
+      const one = await run([all]);
+      const four = await run(ids);
+      for (const [name, gradient] of four) assertClose(gradient, one.get(name)!, 2e-6, name);
+    });
+  }
+});
+
+describe('frozen parameters', () => {
+  it('have neither gradient nor optimizer state', async () => {
+    using device = openDevice('cpu');
+    using model = new Decoder(config, { device }).initialize(1).freeze((name) => !name.includes('mlp'));
+    const before = device.memory().liveBytes;
+    using optimizer = new AdamW(model.trainableParameters());
+    const trainable = model.trainableParameters().reduce((sum, { size }) => sum + size, 0);
+    assert.equal(device.memory().liveBytes - before, 8 * trainable);
+    const frozen = model.namedParameters().get('lm_head.weight')!;
+    const old = await frozen.data();
+    const result = stepResult(model);
+    await trainStep(
+      model,
+      optimizer,
+      [batchOf(device, 1, 300, 1)],
+      { policy: policies[2]!, learningRate: 1e-2, maxGradNorm: 1, numTargets: 300 },
+      result,
+    );
+    assert.deepEqual(await frozen.data(), old);
+    disposeResult(result);
+  });
+});
+
+describe('decoderConfig', () => {
+  it('reads both spellings of rotary positions', () => {
+    assert.deepEqual(decoderConfig({ ...source, rope_theta: 500000 }).rope, { type: 'default', theta: 500000 });
+    assert.deepEqual(
+      decoderConfig({ ...source, rope_parameters: { rope_type: 'linear', rope_theta: 7, factor: 2 } }).rope,
+      { type: 'linear', theta: 7, factor: 2 },
+    );
+    assert.deepEqual(decoderConfig({ ...source, rope_theta: 9, rope_scaling: { type: 'linear', factor: 4 } }).rope, {
+      type: 'linear',
+      theta: 9,
+      factor: 4,
+    });
+  });
+  for (const [field, value] of Object.entries({
+    attention_bias: true,
+    mlp_bias: true,
+    hidden_act: 'relu',
+    attention_dropout: 0.1,
+    sliding_window: 5,
+    pretraining_tp: 2,
+  })) {
+    it(`refuses ${field} ${value}, which would change the numbers`, () => {
+      assert.throws(() => decoderConfig({ ...source, [field]: value }), new RegExp(`${field} .*is not supported`));
+    });
+  }
+});

@@ -1,0 +1,39 @@
+// The decoder against PyTorch and transformers, in f32 and bf16.
+import assert from 'node:assert/strict';
+import { basename } from 'node:path';
+import { openDevice, type StepPolicy } from '../../lib/index.ts';
+import { parityCases, parityLimits, runParityCase } from '../support/parity.ts';
+
+const whole = 2 ** 30;
+const policies: Record<string, StepPolicy> = {
+  'everything saved, whole': { mlpChunkSize: whole, lossChunkSize: whole, mlpSave: 'gateUp', recompute: 'none' },
+  'ragged chunks, everything else saved': { mlpChunkSize: 29, lossChunkSize: 37, mlpSave: 'input', recompute: 'none' },
+  "ragged chunks, recompute: 'attention'": {
+    mlpChunkSize: 29,
+    lossChunkSize: 37,
+    mlpSave: 'input',
+    recompute: 'attention',
+  },
+  "ragged chunks, recompute: 'layer'": { mlpChunkSize: 13, lossChunkSize: 31, mlpSave: 'gateUp', recompute: 'layer' },
+};
+
+describe('parity with PyTorch', () => {
+  for (const folder of parityCases('test/fixtures/parity')) {
+    for (const dtype of ['float32', 'bfloat16'] as const) {
+      for (const [name, policy] of Object.entries(policies)) {
+        it(`${basename(folder)}, ${dtype}: ${name}`, async () => {
+          using device = openDevice('cpu');
+          const errors = await runParityCase(folder, device, policy, dtype);
+          const limits = parityLimits[dtype];
+          for (const key of ['loss', 'gradient', 'losses', 'gradNorms'] as const) {
+            assert.ok(
+              errors[key] <= limits[key],
+              `${key}: ${errors[key]} is over ${limits[key]} (${errors.worstGradient})`,
+            );
+          }
+          assert.equal(device.memory().liveBytes, 0, 'bytes left behind');
+        });
+      }
+    }
+  }
+});
