@@ -1,0 +1,332 @@
+// The CUDA kernels, emulated, against the CPU ops: ragged shapes, strided and misaligned rows, in place, both orders of threads.
+#include <functional>
+
+#include "cuda/stream.h"
+#include "emulation/cuda_emulation.h"
+#include "ops/all.h"
+#include "support.h"
+
+namespace mst::test {
+namespace {
+
+constexpr std::int64_t row_counts[] = {1, 2, 5}, col_counts[] = {1, 2, 7, 31, 33, 257, 1025};
+
+struct Layout {
+  Dtype dtype;
+  std::int64_t rows, cols, gap, offset;  // gap and offset 0: contiguous and aligned
+
+  HostTensor make() const {
+    return HostTensor(dtype, rows, cols, gap, offset);
+  }
+  double tolerance() const {
+    return dtype == Dtype::bf16 ? 6e-3 : 2e-6;
+  }
+};
+
+// Every layout in both orders of threads.
+void for_layouts(const std::function<void(const Layout&)>& test) {
+  for (const bool reversed : {false, true})
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+      for (const std::int64_t rows : row_counts)
+        for (const std::int64_t cols : col_counts)
+          for (const std::int64_t gap : {0, 3, 8}) {
+            emulation::options.reversed = reversed;
+            const Layout layout{dtype, rows, cols, gap, gap == 3 ? 1 : 0};
+            SCOPED_TRACE(message_of(name_of(dtype), " (", rows, ",", cols, ") gap ", gap, reversed ? " reversed" : ""));
+            test(layout);
+            if (testing::Test::HasFailure()) return;
+          }
+}
+
+TEST(EmulatedOps, Elementwise) {
+  for_layouts([](const Layout& layout) {
+    const HostTensor a = layout.make().randomize(1), b = layout.make().randomize(2);
+    HostTensor expected = layout.make().fill(NAN), found = layout.make().fill(NAN);
+    cpu::add(a.cpu(), b.cpu(), expected.cpu());
+    cuda::add(a.cuda(), b.cuda(), found.cuda());
+    EXPECT_CLOSE(found, expected, 0);
+    cpu::add_to(a.cpu(), expected.cpu());
+    cuda::add_to(a.cuda(), found.cuda());
+    EXPECT_CLOSE(found, expected, 0);
+    cpu::scale(a.cpu(), expected.cpu(), -1.7);
+    cuda::scale(a.cuda(), found.cuda(), -1.7);
+    EXPECT_CLOSE(found, expected, 0);
+    HostTensor factor = HostTensor::vector(Dtype::f32, 1).fill(3), divisor = HostTensor::vector(Dtype::f32, 1).fill(7);
+    cpu::scale_by(a.cpu(), factor.cpu(), divisor.cpu(), expected.cpu());
+    cuda::scale_by(a.cuda(), factor.cuda(), divisor.cuda(), found.cuda());
+    EXPECT_CLOSE(found, expected, layout.tolerance());
+    HostTensor wide_expected(Dtype::f32, layout.rows, layout.cols), wide_found(Dtype::f32, layout.rows, layout.cols);
+    cpu::cast(a.cpu(), wide_expected.cpu());
+    cuda::cast(a.cuda(), wide_found.cuda());
+    EXPECT_CLOSE(wide_found, wide_expected, 0);
+    cpu::add_to(a.cpu(), wide_expected.cpu());
+    cuda::add_to(a.cuda(), wide_found.cuda());
+    EXPECT_CLOSE(wide_found, wide_expected, 0);
+    cuda::fill(found.cuda(), 2.5);
+    expected.fill(2.5);
+    EXPECT_CLOSE(found, expected, 0);
+  });
+}
+
+TEST(EmulatedOps, RmsNorm) {
+  for_layouts([](const Layout& layout) {
+    const HostTensor x = layout.make().randomize(1), dy = layout.make().randomize(2);
+    HostTensor weight = HostTensor::vector(layout.dtype, layout.cols).randomize(3);
+    HostTensor expected = layout.make(), found = layout.make();
+    cpu::rms_norm_forward(x.cpu(), weight.cpu(), expected.cpu(), 1e-5, 1);
+    cuda::rms_norm_forward(x.cuda(), weight.cuda(), found.cuda(), 1e-5, 1);
+    EXPECT_CLOSE(found, expected, layout.tolerance());
+    HostTensor dweight_expected = HostTensor::vector(Dtype::f32, layout.cols).fill(1), dweight_found = dweight_expected;
+    HostTensor partials(Dtype::f32, 4, layout.cols), partials_found(Dtype::f32, 4, layout.cols);
+    cpu::rms_norm_backward(dy.cpu(), x.cpu(), weight.cpu(), expected.cpu(), dweight_expected.cpu(), partials.cpu(), 1e-2, 1);
+    partials_found.fill(NAN);
+    cuda::rms_norm_backward(dy.cuda(), x.cuda(), weight.cuda(), found.cuda(), dweight_found.cuda(), partials_found.cuda(), 1e-2, 1);
+    // with one column dx is a difference of nearly equal numbers
+    EXPECT_CLOSE(found, expected, layout.cols == 1 ? 1e-3 + 10 * layout.tolerance() : 5 * layout.tolerance());
+    EXPECT_CLOSE(dweight_found, dweight_expected, 2e-6);
+    HostTensor in_place = dy;
+    cuda::rms_norm_backward(in_place.cuda(), x.cuda(), weight.cuda(), in_place.cuda(), std::nullopt, std::nullopt, 1e-2, 1);
+    EXPECT_CLOSE(in_place, found, 0);
+  });
+}
+
+TEST(EmulatedOps, Glu) {
+  for_layouts([](const Layout& layout) {
+    for (const Activation activation : {Activation::silu, Activation::gelu_tanh}) {
+      const HostTensor gate = layout.make().randomize(1, 2), up = layout.make().randomize(2), dy = layout.make().randomize(3);
+      HostTensor expected = layout.make(), found = layout.make();
+      cpu::glu_forward(gate.cpu(), up.cpu(), expected.cpu(), activation);
+      cuda::glu_forward(gate.cuda(), up.cuda(), found.cuda(), activation);
+      EXPECT_CLOSE(found, expected, layout.tolerance());
+      HostTensor dgate = layout.make(), dup = layout.make(), y = layout.make();
+      cpu::glu_backward(dy.cpu(), gate.cpu(), up.cpu(), dgate.cpu(), dup.cpu(), y.cpu(), activation);
+      HostTensor a = gate, b = up, c = dy;  // in place, as the chunk loop calls it
+      cuda::glu_backward(c.cuda(), a.cuda(), b.cuda(), a.cuda(), b.cuda(), c.cuda(), activation);
+      EXPECT_CLOSE(a, dgate, layout.tolerance());
+      EXPECT_CLOSE(b, dup, layout.tolerance());
+      EXPECT_CLOSE(c, y, layout.tolerance());
+    }
+  });
+}
+
+TEST(EmulatedOps, CrossEntropy) {
+  struct Variant {
+    double label_smoothing, z_loss, softcap;
+  };
+  for_layouts([](const Layout& layout) {
+    for (const Variant& v : {Variant{0, 0, 0}, Variant{0.1, 1e-2, 0}, Variant{0.2, 1e-2, 3}}) {
+      const std::int64_t M = layout.rows, V = layout.cols;
+      HostTensor targets = HostTensor::vector(Dtype::i32, M), weights = HostTensor::vector(Dtype::f32, M).randomize(4);
+      for (std::int64_t m = 0; m < M; ++m) targets.set(0, m, m == 3 ? -100 : static_cast<double>((m * 7 + V - 1) % V));
+      HostTensor expected = layout.make().randomize(1, 3), found = expected;
+      const auto outputs = [&] { return std::vector<HostTensor>(5, HostTensor::vector(Dtype::f32, M).fill(NAN)); };
+      std::vector<HostTensor> e = outputs(), f = outputs();
+      cpu::cross_entropy(expected.cpu(), targets.cpu(), weights.cpu(), e[0].cpu(), e[1].cpu(), e[2].cpu(), e[3].cpu(), e[4].cpu(), 0, -100,
+                         v.label_smoothing, v.z_loss, v.softcap, true);
+      cuda::cross_entropy(found.cuda(), targets.cuda(), weights.cuda(), f[0].cuda(), f[1].cuda(), f[2].cuda(), f[3].cuda(), f[4].cuda(), 0,
+                          -100, v.label_smoothing, v.z_loss, v.softcap, true);
+      for (int i = 0; i < 5; ++i)
+        for (std::int64_t m = 0; m < M; ++m) EXPECT_NEAR(f[i].get(0, m), e[i].get(0, m), 2e-5) << "output " << i << " of row " << m;
+      for (std::int64_t m = 0; m < M; ++m)
+        for (std::int64_t c = 0; c < V; ++c) ASSERT_NEAR(found.get(m, c), expected.get(m, c), layout.dtype == Dtype::bf16 ? 2e-2 : 2e-6);
+    }
+  });
+}
+
+TEST(EmulatedOps, CrossEntropySums) {
+  for (const std::int64_t N : {1, 33, 5000}) {
+    HostTensor losses = HostTensor::vector(Dtype::f32, N).randomize(1), weights = HostTensor::vector(Dtype::f32, N).randomize(2);
+    HostTensor targets = HostTensor::vector(Dtype::i32, N);
+    for (std::int64_t n = 0; n < N; ++n) targets.set(0, n, n % 3 ? n : -100);
+    HostTensor expected = HostTensor::vector(Dtype::f32, 1), found = expected;
+    cpu::cross_entropy_sum(losses.cpu(), weights.cpu(), expected.cpu(), 0.5);
+    cuda::cross_entropy_sum(losses.cuda(), weights.cuda(), found.cuda(), 0.5);
+    EXPECT_CLOSE(found, expected, 1e-6);
+    for (const OptionalTensor& w : {OptionalTensor(), OptionalTensor(weights.cpu())}) {
+      cpu::cross_entropy_divisor(targets.cpu(), w, expected.cpu(), -100);
+      cuda::cross_entropy_divisor(targets.cuda(), w, found.cuda(), -100);
+      EXPECT_CLOSE(found, expected, 1e-6);
+    }
+  }
+}
+
+TEST(EmulatedOps, Embedding) {
+  for_layouts([](const Layout& layout) {
+    HostTensor table = layout.make().randomize(1), ids = HostTensor::vector(Dtype::i32, 9);
+    for (int n = 0; n < 9; ++n) ids.set(0, n, (n * 5 % 4) % static_cast<int>(layout.rows));
+    HostTensor expected(layout.dtype, 9, layout.cols), found(layout.dtype, 9, layout.cols);
+    cpu::embedding_forward(table.cpu(), ids.cpu(), expected.cpu());
+    cuda::embedding_forward(table.cuda(), ids.cuda(), found.cuda());
+    EXPECT_CLOSE(found, expected, 0);
+    const HostTensor dy = HostTensor(layout.dtype, 9, layout.cols, layout.gap).randomize(2);
+    HostTensor dexpected = HostTensor(Dtype::f32, layout.rows, layout.cols).fill(1), dfound = dexpected;
+    cpu::embedding_backward(dy.cpu(), ids.cpu(), dexpected.cpu());
+    cuda::embedding_backward(dy.cuda(), ids.cuda(), dfound.cuda());
+    EXPECT_CLOSE(dfound, dexpected, 0);
+  });
+}
+
+TEST(EmulatedOps, IdsOutOfRangeAreNoted) {
+  long long* const words = cuda::status_words();
+  const auto expect_status = [&](long long what, long long row, long long id, long long V) {
+    EXPECT_EQ(words[0], what);
+    EXPECT_EQ(words[1], row);
+    EXPECT_EQ(words[2], id);
+    EXPECT_EQ(words[3], V);
+    std::fill(words, words + 4, 0);
+  };
+  HostTensor table = HostTensor(Dtype::f32, 4, 8).fill(1), y(Dtype::f32, 3, 8), ids = HostTensor::vector(Dtype::i32, 3);
+  ids.set(0, 1, 4);
+  cuda::embedding_forward(table.cuda(), ids.cuda(), y.cuda());
+  expect_status(cuda::status_embedding_forward, 1, 4, 4);
+  ids.set(0, 1, -1);
+  cuda::embedding_backward(y.cuda(), ids.cuda(), table.cuda());
+  expect_status(cuda::status_embedding_backward, 1, -1, 4);
+  HostTensor losses = HostTensor::vector(Dtype::f32, 3);
+  cuda::cross_entropy(y.cuda(), ids.cuda(), std::nullopt, losses.cuda(), std::nullopt, std::nullopt, std::nullopt, std::nullopt, 100, -100,
+                      0, 0, 0, false);
+  expect_status(cuda::status_cross_entropy, 101, -1, 8);
+}
+
+TEST(EmulatedOps, Rope) {
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+    for (const bool inverse : {false, true})
+      for (const std::int64_t D : {2, 16, 80}) {
+        const HostTensor x = HostTensor(dtype, 14, 3 * D, 5).randomize(1);
+        HostTensor frequencies = HostTensor::vector(Dtype::f64, D / 2), starts = HostTensor::vector(Dtype::i32, 14);
+        for (std::int64_t d = 0; d < D / 2; ++d)
+          frequencies.set(0, d, 1e6 * std::pow(5e5, -2.0 * static_cast<double>(d) / static_cast<double>(D)));
+        for (int n = 0; n < 14; ++n) starts.set(0, n, n - n % 5);
+        for (const OptionalTensor& documents : {OptionalTensor(), OptionalTensor(starts.cpu())}) {
+          HostTensor expected(dtype, 14, 3 * D), found(dtype, 14, 3 * D);
+          cpu::rope(x.cpu(), frequencies.cpu(), documents, expected.cpu(), 7, D, 1.2, inverse);
+          cuda::rope(x.cuda(), frequencies.cuda(), documents, found.cuda(), 7, D, 1.2, inverse);
+          EXPECT_CLOSE(found, expected, dtype == Dtype::bf16 ? 6e-3 : 1e-6);
+        }
+      }
+}
+
+TEST(EmulatedOps, Attention) {
+  struct Shape {
+    std::int64_t B, T, H, G, D, window;
+    double softcap;
+    bool documents;
+  };
+  const Shape shapes[] = {{1, 1, 1, 1, 16, 0, 0, false},  {2, 31, 4, 2, 16, 0, 0, false}, {1, 33, 2, 1, 64, 0, 0, false},
+                          {1, 65, 2, 2, 16, 9, 2, false}, {1, 70, 2, 1, 24, 0, 0, true},  {1, 40, 1, 1, 80, 100, 0, false},
+                          {1, 34, 1, 1, 136, 0, 5, true}};
+  for (const bool reversed : {false, true})
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+      for (const Shape& s : shapes) {
+        SCOPED_TRACE(message_of(name_of(dtype), " B", s.B, " T", s.T, " H", s.H, " G", s.G, " D", s.D, " window ", s.window));
+        emulation::options.reversed = reversed;
+        const std::int64_t N = s.B * s.T;
+        const HostTensor q = HostTensor(dtype, N, s.H * s.D, 3).randomize(1), k = HostTensor(dtype, N, s.G * s.D, 1).randomize(2);
+        const HostTensor v = HostTensor(dtype, N, s.G * s.D).randomize(3), dout = HostTensor(dtype, N, s.H * s.D).randomize(4);
+        HostTensor starts = HostTensor::vector(Dtype::i32, N);
+        for (std::int64_t n = 0; n < N; ++n) starts.set(0, n, static_cast<double>(n - n % s.T % 23));
+        const OptionalTensor documents = s.documents ? OptionalTensor(starts.cpu()) : std::nullopt;
+        std::vector<double> scratch(8 << 20);
+        const Workspace workspace{scratch.data(), scratch.size() * sizeof(double)};
+        HostTensor out(dtype, N, s.H * s.D), out_found = out, lse = HostTensor::vector(Dtype::f32, N * s.H), lse_found = lse;
+        cpu::attention_forward(q.cpu(), k.cpu(), v.cpu(), documents, out.cpu(), lse.cpu(), workspace, s.T, s.D, 0.2, s.window, s.softcap);
+        cuda::attention_forward(q.cuda(), k.cuda(), v.cuda(), documents, out_found.cuda(), lse_found.cuda(), {}, s.T, s.D, 0.2, s.window,
+                                s.softcap);
+        const double tolerance = dtype == Dtype::bf16 ? 6e-3 : 2e-6;
+        EXPECT_CLOSE(out_found, out, tolerance);
+        EXPECT_CLOSE(lse_found, lse, 2e-6);
+        HostTensor dq(dtype, N, s.H * s.D), dk(dtype, N, s.G * s.D), dv = dk, dq_found = dq, dk_found = dk, dv_found = dk;
+        cpu::attention_backward(dout.cpu(), q.cpu(), k.cpu(), v.cpu(), documents, out.cpu(), lse.cpu(), dq.cpu(), dk.cpu(), dv.cpu(),
+                                workspace, s.T, s.D, 0.2, s.window, s.softcap);
+        cuda::attention_backward(dout.cuda(), q.cuda(), k.cuda(), v.cuda(), documents, out.cuda(), lse.cuda(), dq_found.cuda(),
+                                 dk_found.cuda(), dv_found.cuda(), workspace, s.T, s.D, 0.2, s.window, s.softcap);
+        if (s.T > 1) {  // a lone key has gradient 0
+          EXPECT_CLOSE(dq_found, dq, 5 * tolerance);
+          EXPECT_CLOSE(dk_found, dk, 5 * tolerance);
+        }
+        EXPECT_CLOSE(dv_found, dv, 2 * tolerance);
+      }
+}
+
+TEST(EmulatedOps, ReductionsAndAdamW) {
+  for (const bool reversed : {false, true})
+    for (const std::int64_t size : {1, 5, 1000}) {
+      emulation::options.reversed = reversed;
+      for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+        const HostTensor x = HostTensor::vector(dtype, size).randomize(1);
+        HostTensor sum = HostTensor::vector(Dtype::f32, 1), found = sum, partials = HostTensor::vector(Dtype::f64, 8);
+        cpu::sum_of_squares(x.cpu(), sum.cpu(), partials.cpu());
+        cuda::sum_of_squares(x.cuda(), found.cuda(), partials.cuda());
+        EXPECT_CLOSE(found, sum, 1e-6);
+        HostTensor parameter = HostTensor::vector(dtype, size).randomize(2), gradient = HostTensor::vector(Dtype::f32, size).randomize(3);
+        HostTensor m = HostTensor::vector(Dtype::f32, size).randomize(4), v = HostTensor::vector(Dtype::f32, size).fill(0.5), master = m;
+        HostTensor parameter2 = parameter, m2 = m, v2 = v, master2 = master, factor = HostTensor::vector(Dtype::f32, 1).fill(0.7);
+        const bool has_master = dtype == Dtype::bf16;
+        for (const double f : {0.7, static_cast<double>(NAN)}) {
+          factor.fill(f);
+          cpu::adamw(parameter.cpu(), has_master ? OptionalTensor(master.cpu()) : std::nullopt, gradient.cpu(), m.cpu(), v.cpu(),
+                     factor.cpu(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 3);
+          cuda::adamw(parameter2.cuda(), has_master ? OptionalTensor(master2.cuda()) : std::nullopt, gradient.cuda(), m2.cuda(), v2.cuda(),
+                      factor.cuda(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 3);
+        }
+        EXPECT_CLOSE(parameter2, parameter, has_master ? 4e-3 : 1e-6);
+        EXPECT_CLOSE(m2, m, 1e-6);
+        EXPECT_CLOSE(v2, v, 1e-6);
+        EXPECT_CLOSE(master2, master, 1e-6);
+      }
+      HostTensor sums = HostTensor::vector(Dtype::f32, size).fill(4), norm = HostTensor::vector(Dtype::f32, 1), factor = norm, norm2 = norm,
+                 factor2 = norm;
+      for (const double value : {4.0, 1e-4, static_cast<double>(NAN)}) {
+        sums.set(0, size - 1, value);
+        cpu::clip_factor(sums.cpu(), norm.cpu(), factor.cpu(), 1);
+        cuda::clip_factor(sums.cuda(), norm2.cuda(), factor2.cuda(), 1);
+        if (std::isnan(value)) {
+          EXPECT_TRUE(std::isnan(factor.get(0, 0)) && std::isnan(factor2.get(0, 0)));
+        } else {
+          EXPECT_CLOSE(norm2, norm, 1e-6);
+          EXPECT_CLOSE(factor2, factor, 1e-6);
+        }
+      }
+    }
+}
+
+TEST(EmulatedOps, RandomNormal) {
+  for (const std::int64_t size : {1, 6, 4099}) {
+    HostTensor expected = HostTensor::vector(Dtype::f32, size), found = expected;
+    cpu::random_normal(expected.cpu(), 0.5, 2, (7ll << 40) + 3, 5, 9);
+    cuda::random_normal(found.cuda(), 0.5, 2, (7ll << 40) + 3, 5, 9);
+    EXPECT_CLOSE(found, expected, 1e-6);
+  }
+}
+
+// The chunk loops on emulated kernels equal the loops on the CPU: chunks of every size, the last one shorter.
+TEST(EmulatedOps, ChunkLoops) {
+  constexpr std::int64_t N = 11, C = 8, F = 12, V = 17;
+  std::vector<double> scratch(1 << 20);
+  const Workspace workspace{scratch.data(), scratch.size() * sizeof(double)};
+  const HostTensor x = HostTensor(Dtype::f32, N, C).randomize(1), dy = HostTensor(Dtype::f32, N, C).randomize(2);
+  const HostTensor gate = HostTensor(Dtype::f32, F, C).randomize(3), up = HostTensor(Dtype::f32, F, C).randomize(4);
+  const HostTensor down = HostTensor(Dtype::f32, C, F).randomize(5), head = HostTensor(Dtype::f32, V, C).randomize(6);
+  HostTensor targets = HostTensor::vector(Dtype::i32, N);
+  for (int n = 0; n < N; ++n) targets.set(0, n, n == 2 ? -100 : n % 5);
+  for (const std::int64_t M : {1, 3, 10, 11}) {
+    const auto run = [&](auto on) {
+      std::vector<HostTensor> results;
+      for (const auto& [rows, cols] : {std::pair{N, C}, {N, C}, {F, C}, {F, C}, {C, F}, {N, C}, {V, C}, {1l, N}})
+        results.push_back(HostTensor(Dtype::f32, rows, cols).fill(NAN));
+      const HostTensor gate_up(Dtype::f32, M, 2 * F), h(Dtype::f32, M, F), logits(Dtype::f32, M, V);
+      chunked_mlp_forward(on(x), on(gate), on(up), on(down), on(results[0]), on(gate_up), std::nullopt, workspace, Activation::silu);
+      chunked_mlp_backward(on(dy), on(x), on(gate), on(up), on(down), on(results[1]), on(results[2]), on(results[3]), on(results[4]),
+                           on(gate_up), on(h), workspace, false, true, true, true, Activation::silu);
+      chunked_cross_entropy(on(x), on(head), on(targets), std::nullopt, on(results[7]), std::nullopt, std::nullopt, std::nullopt,
+                            std::nullopt, on(results[5]), on(results[6]), on(logits), workspace, 0.1, -100, 0, 0, 0);
+      return results;
+    };
+    const std::vector<HostTensor> expected = run([](const HostTensor& tensor) { return tensor.cpu(); });
+    const std::vector<HostTensor> found = run([](const HostTensor& tensor) { return tensor.cuda(); });
+    for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_CLOSE(found[i], expected[i], 2e-6) << i << " in chunks of " << M;
+  }
+}
+
+}  // namespace
+}  // namespace mst::test

@@ -1,0 +1,195 @@
+// The scheduler of emulated blocks; see cuda_emulation.h.
+#include "cuda_emulation.h"
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "cuda/stream.h"
+#include "fiber.h"
+#include "ops/matmul.h"
+
+namespace emulation {
+namespace {
+
+constexpr int warp_size = 32;
+constexpr std::size_t largest_value = 8;  // bytes that a warp function exchanges a lane
+
+struct Thread {
+  enum State { ready, at_barrier, in_exchange, done } state = done;
+  dim3 index;
+  int linear = 0;
+  Where where{};
+  unsigned mask = 0;
+  // What this lane gave in its last two exchanges: a lane may begin the next before another has read this one.
+  std::array<std::array<unsigned char, largest_value>, 2> given{};
+  unsigned num_exchanges = 0;
+  Fiber fiber;
+};
+
+struct Block {
+  std::vector<std::unique_ptr<Thread>> threads;  // as many as the largest block so far
+  int num_threads = 0;
+  Thread* running = nullptr;
+  const std::function<void()>* kernel = nullptr;
+  std::vector<unsigned char> shared;
+};
+Block block;
+
+std::string place(const Where& where) {
+  return std::string(where.file_name()) + ":" + std::to_string(where.line());
+}
+
+bool same_place(const Where& a, const Where& b) {
+  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+}
+
+void body(void* argument) {
+  Thread& self = *static_cast<Thread*>(argument);
+  (*block.kernel)();
+  self.state = Thread::done;
+  self.fiber.leave_for_good();
+}
+
+void wait_as(Thread::State state, const Where& where) {
+  Thread& self = *block.running;
+  self.where = where;
+  self.state = state;
+  self.fiber.leave();
+}
+
+// Lets the block go on when all of its threads wait at one barrier.
+bool release_barrier() {
+  const Thread& first = *block.threads[0];
+  for (int i = 0; i < block.num_threads; ++i)
+    if (block.threads[i]->state != Thread::at_barrier || !same_place(block.threads[i]->where, first.where)) return false;
+  for (int i = 0; i < block.num_threads; ++i) block.threads[i]->state = Thread::ready;
+  return true;
+}
+
+// Lets those warps go on of which all lanes of the mask wait in one exchange.
+bool release_exchanges() {
+  bool any = false;
+  for (int begin = 0; begin < block.num_threads; begin += warp_size) {
+    const int end = std::min(begin + warp_size, block.num_threads);
+    for (int i = begin; i < end; ++i) {
+      const Thread& leader = *block.threads[i];
+      if (leader.state != Thread::in_exchange) continue;
+      bool complete = true;
+      for (int lane = 0; lane < warp_size; ++lane) {
+        if (!(leader.mask >> lane & 1)) continue;
+        const Thread* const other = begin + lane < end ? block.threads[begin + lane].get() : nullptr;
+        complete = complete && other && other->state == Thread::in_exchange && other->mask == leader.mask &&
+                   same_place(other->where, leader.where);
+      }
+      if (!complete) continue;
+      for (int lane = 0; lane < warp_size; ++lane)
+        if (leader.mask >> lane & 1 && &leader != block.threads[begin + lane].get()) block.threads[begin + lane]->state = Thread::ready;
+      block.threads[i]->state = Thread::ready;
+      any = true;
+    }
+  }
+  return any;
+}
+
+[[noreturn]] void report_deadlock() {
+  std::string text = "emulation: no thread can go on in block (" + std::to_string(blockIdx.x) + "," + std::to_string(blockIdx.y) + ")";
+  int told = 0;
+  for (int i = 0; i < block.num_threads && told < 4; ++i) {
+    const Thread& thread = *block.threads[i];
+    if (i > 0 && thread.state == block.threads[i - 1]->state && same_place(thread.where, block.threads[i - 1]->where)) continue;
+    ++told;
+    text += "; thread " + std::to_string(i) + (thread.state == Thread::done ? " has ended" : " waits at " + place(thread.where));
+  }
+  MST_FAIL(text);
+}
+
+void run_block() {
+  for (int i = 0; i < block.num_threads; ++i) {
+    Thread& thread = *block.threads[i];
+    const unsigned linear = static_cast<unsigned>(i);
+    thread.index = dim3(linear % blockDim.x, linear / blockDim.x % blockDim.y, linear / blockDim.x / blockDim.y);
+    thread.linear = i;
+    thread.state = Thread::ready;
+    thread.num_exchanges = 0;
+    thread.fiber.prepare(body, &thread);
+  }
+  for (;;) {
+    bool any_ran = false, all_done = true;
+    for (int i = 0; i < block.num_threads; ++i) {
+      Thread& thread = *block.threads[options.reversed ? block.num_threads - 1 - i : i];
+      if (thread.state == Thread::ready) {
+        any_ran = true;
+        block.running = &thread;
+        thread.fiber.enter();
+      }
+      all_done = all_done && thread.state == Thread::done;
+    }
+    if (all_done) return;
+    const bool released = release_exchanges() | release_barrier();
+    if (!released && !any_ran) report_deadlock();
+  }
+}
+
+}  // namespace
+
+const dim3& thread_index() {
+  return block.running->index;
+}
+void* dynamic_shared() {
+  return block.shared.data();
+}
+int lane() {
+  return block.running->linear % warp_size;
+}
+
+void synchronize_block(const Where& where) {
+  wait_as(Thread::at_barrier, where);
+}
+
+const void* exchange(unsigned mask, const void* mine, std::size_t bytes, int source, const Where& where) {
+  Thread& self = *block.running;
+  MST_CHECK(bytes <= largest_value, "emulation: ", bytes, " bytes in a warp function");
+  MST_CHECK(mask >> lane() & 1 && source >= 0 && source < warp_size && mask >> source & 1, "emulation: the mask at ", place(where),
+            " leaves out lane ", lane(), " or its source ", source);
+  const unsigned turn = self.num_exchanges++ % 2;
+  std::memcpy(self.given[turn].data(), mine, bytes);
+  self.mask = mask;
+  wait_as(Thread::in_exchange, where);
+  return block.threads[self.linear / warp_size * warp_size + source]->given[turn].data();
+}
+
+void run_grid(dim3 grid, dim3 block_dim, std::size_t shared_bytes, const std::function<void()>& kernel) {
+  gridDim = grid;
+  blockDim = block_dim;
+  block.kernel = &kernel;
+  block.num_threads = static_cast<int>(block_dim.x * block_dim.y * block_dim.z);
+  while (static_cast<int>(block.threads.size()) < block.num_threads) block.threads.push_back(std::make_unique<Thread>());
+  const unsigned num_blocks = grid.x * grid.y * grid.z;
+  for (unsigned i = 0; i < num_blocks; ++i) {
+    const unsigned linear = options.reversed ? num_blocks - 1 - i : i;
+    blockIdx = dim3(linear % grid.x, linear / grid.x % grid.y, linear / grid.x / grid.y);
+    block.shared.assign(shared_bytes, 0xff);
+    block.shared.shrink_to_fit();  // so that AddressSanitizer sees its end
+    run_block();
+  }
+}
+
+}  // namespace emulation
+
+namespace mst::cuda {
+
+long long* status_words() {
+  static long long words[4] = {};
+  return words;
+}
+
+// cuBLASLt is not emulated: its contract is the CPU's.
+void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace, bool transpose_a, bool transpose_b, double alpha,
+            double beta) {
+  cpu::matmul(a, b, c, workspace, transpose_a, transpose_b, alpha, beta);
+}
+
+}  // namespace mst::cuda

@@ -1,0 +1,102 @@
+// CUDA C++ for the host compiler: what native/ops/*.cu use of it, run on the CPU, so that kernels are tested without a GPU.
+//
+// Blocks run one after another; the threads of a block are fibers that take turns: each runs until it waits, at __syncthreads for its
+// block or in a warp function for its warp. `options.reversed` begins with the last block and the last thread. Of two accesses
+// that no barrier orders each comes first in one of the two orders, so that a missing barrier shows in one of them. Dynamic shared memory
+// begins as NaN. When nobody can go on, launch() throws and says who waits where.
+// Not seen: races between blocks, the memory model, static shared memory that nobody has written.
+#pragma once
+
+#include <math.h>
+
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <source_location>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "dtype.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static
+#define __launch_bounds__(...)
+#define __restrict__
+#define DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(::emulation::dynamic_shared())
+#define threadIdx (::emulation::thread_index())
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+inline dim3 gridDim, blockDim, blockIdx;
+
+namespace emulation {
+
+struct Options {
+  bool reversed = false;
+};
+inline Options options;
+
+using Where = std::source_location;
+
+const dim3& thread_index();
+void* dynamic_shared();
+void synchronize_block(const Where& where);
+// Gives `bytes` bytes at `mine` to the warp and returns, when all lanes of `mask` have called, those of lane `source`.
+const void* exchange(unsigned mask, const void* mine, std::size_t bytes, int source, const Where& where);
+int lane();
+
+void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& kernel);
+
+}  // namespace emulation
+
+inline void __syncthreads(const emulation::Where& where = emulation::Where::current()) {
+  emulation::synchronize_block(where);
+}
+
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source, const emulation::Where& where = emulation::Where::current()) {
+  T result;
+  std::memcpy(&result, emulation::exchange(mask, &value, sizeof value, source, where), sizeof result);
+  return result;
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int offset, const emulation::Where& where = emulation::Where::current()) {
+  return __shfl_sync(mask, value, emulation::lane() ^ offset, where);
+}
+
+inline unsigned long long atomicCAS(unsigned long long* address, unsigned long long compare, unsigned long long value) {
+  const unsigned long long old = *address;
+  if (old == compare) *address = value;
+  return old;
+}
+
+inline float rsqrtf(float x) {
+  return 1.0f / sqrtf(x);
+}
+
+struct __nv_bfloat16 {
+  std::uint16_t bits;
+};
+inline float __bfloat162float(__nv_bfloat16 value) {
+  mst::bf16 same;
+  same.bits = value.bits;
+  return same;
+}
+inline __nv_bfloat16 __float2bfloat16_rn(float value) {
+  return {mst::bf16(value).bits};
+}
+
+namespace mst::cuda {
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, Arguments&&... arguments) {
+  const std::tuple<Parameters...> values{static_cast<Parameters>(arguments)...};
+  emulation::run_grid(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
+}
+
+}  // namespace mst::cuda

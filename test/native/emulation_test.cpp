@@ -1,0 +1,62 @@
+// The emulation itself: what it must notice.
+#include "emulation/cuda_emulation.h"
+
+#include "cuda/reduce.h"
+#include "support.h"
+
+namespace mst::test {
+namespace {
+
+void divergent_barrier(int* out) {
+  if (threadIdx.x < 5) __syncthreads();
+  out[threadIdx.x] = 1;
+}
+
+void half_a_warp_shuffles(float* out) {
+  if (threadIdx.x % 2 == 0) out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, 1.0f, 1);
+}
+
+// Passes a value to the next thread through shared memory, with or without the barrier that this takes.
+template <bool with_barrier>
+void neighbours(float* out) {
+  DYNAMIC_SHARED(float, shared);
+  shared[threadIdx.x] = static_cast<float>(threadIdx.x);
+  if (with_barrier) __syncthreads();
+  out[threadIdx.x] = shared[(threadIdx.x + 1) % blockDim.x];
+}
+
+void sums(float* out) {
+  out[threadIdx.x] = cuda::block_sum(static_cast<float>(threadIdx.x)) + cuda::block_max(-static_cast<float>(threadIdx.x));
+}
+
+TEST(Emulation, ReportsBarriersAndWarpsThatNeverComplete) {
+  std::vector<int> ints(64);
+  std::vector<float> floats(64);
+  EXPECT_THROW(cuda::launch(divergent_barrier, 1, 64, 0, ints.data()), Error);
+  EXPECT_THROW(cuda::launch(half_a_warp_shuffles, 1, 64, 0, floats.data()), Error);
+  cuda::launch(sums, 1, 64, 0, floats.data());  // and goes on
+  EXPECT_EQ(floats[3], 64 * 63 / 2);
+}
+
+TEST(Emulation, ShowsAMissingBarrierInOneOfTheTwoOrders) {
+  for (const bool reversed : {false, true}) {
+    emulation::options.reversed = reversed;
+    std::vector<float> found(96);
+    cuda::launch(neighbours<true>, 1, 96, 96 * sizeof(float), found.data());
+    for (int i = 0; i < 96; ++i) EXPECT_EQ(found[i], (i + 1) % 96);
+    cuda::launch(neighbours<false>, 1, 96, 96 * sizeof(float), found.data());
+    EXPECT_TRUE(std::isnan(found[reversed ? 95 : 0]));
+  }
+  emulation::options.reversed = false;
+}
+
+TEST(Emulation, BlockReductionsAgreeInAllThreads) {
+  for (const int size : {32, 64, 512, 1024}) {
+    std::vector<float> found(size);
+    cuda::launch(sums, 1, size, 0, found.data());
+    for (const float value : found) EXPECT_EQ(value, static_cast<float>(size) * static_cast<float>(size - 1) / 2);
+  }
+}
+
+}  // namespace
+}  // namespace mst::test
