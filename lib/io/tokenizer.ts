@@ -19,7 +19,7 @@ export interface Tokenizer {
 const END_NAMES = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>'];
 /** Characters from which on a thread of its own pays, and the event loop would notice. */
 const LONG_TEXT = 16384;
-/** Characters that are encoded at a time: the library takes 50 bytes of memory for each. */
+/** Characters encoded at a time; the library holds about 50 bytes for each. */
 const PIECE = 2 ** 18;
 /** Characters on either side of a cut that it is checked on. */
 const CONTEXT = 512;
@@ -82,7 +82,7 @@ export function cut(text: string, encode: (text: string) => number[], pieceLengt
   for (;;) {
     betweenWords.lastIndex = begin + pieceLength;
     const end = betweenWords.exec(text)?.index;
-    if (end === undefined) break;
+    if (end === undefined || end <= begin) break; // a search that begins inside a surrogate pair finds the pair's own start
     const [left, right] = [text.slice(Math.max(begin, end - CONTEXT), end), text.slice(end, end + CONTEXT)];
     if (encode(left + right).join() !== [...encode(left), ...encode(right)].join()) break;
     pieces.push(text.slice(begin, end));
