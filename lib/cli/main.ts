@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The command line: `minisequence train`, `minisequence doctor`.
 import { Command } from 'commander';
+import { formatOptions } from '../train/options.ts';
 import { doctor } from './doctor.ts';
 import { runTrain } from './train.ts';
 import { description, version } from './version.ts';
@@ -10,10 +11,11 @@ const program = new Command('minisequence').version(version).description(descrip
 program
   .command('train')
   .description('train a model as a configuration file says')
-  .requiredOption('--config <file>', 'YAML or JSON; see docs/configuration.md')
+  .requiredOption('--config <file>', 'YAML or JSON; its options are listed below')
   .option('--set <key=value...>', "override an option, e.g. --set sequenceLength=4096 data.files='[my.txt]'")
   .option('--out <dir>', "folder of the run: config.yaml, metrics.jsonl, the model (overrides 'outDir')")
   .option('--json', 'print one JSON object a line', false)
+  .addHelpText('after', () => `\nOptions of the configuration file and of --set:\n${formatOptions()}`)
   .action(runTrain);
 
 program

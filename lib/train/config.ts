@@ -36,18 +36,18 @@ export const runSchema = z.strictObject({
   maxSteps: positive.optional().describe('steps after which the run ends'),
   optimizer: z
     .strictObject({
-      learningRate: z.number().nonnegative().default(3e-4),
-      beta1: z.number().min(0).lt(1).default(0.9),
-      beta2: z.number().min(0).lt(1).default(0.95),
-      eps: z.number().nonnegative().default(1e-8),
-      weightDecay: z.number().nonnegative().default(0.1),
+      learningRate: z.number().nonnegative().default(3e-4).describe('at the end of the warm-up'),
+      beta1: z.number().min(0).lt(1).default(0.9).describe('decay of the mean of gradients'),
+      beta2: z.number().min(0).lt(1).default(0.95).describe('decay of the mean of squared gradients'),
+      eps: z.number().nonnegative().default(1e-8).describe('added to the root of the mean square'),
+      weightDecay: z.number().nonnegative().default(0.1).describe('of parameters of 2 or more dimensions'),
     })
     .prefault({}),
   schedule: z
     .strictObject({
-      type: z.enum(['cosine', 'linear', 'constant']).default('cosine'),
-      warmupSteps: z.int().nonnegative().default(0),
-      minLearningRate: z.number().nonnegative().default(0),
+      type: z.enum(['cosine', 'linear', 'constant']).default('cosine').describe('of the learning rate'),
+      warmupSteps: z.int().nonnegative().default(0).describe('steps of a linear rise'),
+      minLearningRate: z.number().nonnegative().default(0).describe('at the last step'),
     })
     .prefault({}),
   maxGradNorm: z
@@ -55,22 +55,28 @@ export const runSchema = z.strictObject({
     .nonnegative()
     .default(1)
     .describe('global norm that gradients are clipped to; 0: no clipping'),
-  dtype: z.enum(['float32', 'bfloat16']).default('float32'),
+  dtype: z.enum(['float32', 'bfloat16']).default('float32').describe('of parameters and activations'),
   device: z
     .string()
     .regex(/^(auto|cpu|cuda(:\d+)?)$/, "must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
-    .default('auto'),
+    .default('auto')
+    .describe('cpu, cuda, cuda:N, or auto: cuda where it can be used'),
   threads: positive.optional().describe('CPU threads; default: all cores'),
   memoryLimit: bytes.optional().describe("most that the device's arena may reserve"),
-  chunkSizes: z.strictObject({ mlp: chunkSize.default('auto'), loss: chunkSize.default('auto') }).prefault({}),
+  chunkSizes: z
+    .strictObject({
+      mlp: chunkSize.default('auto').describe('tokens of a mini-sequence of the MLP'),
+      loss: chunkSize.default('auto').describe('tokens of a mini-sequence of head and loss'),
+    })
+    .prefault({}),
   mlpSave: z.enum(['auto', 'input', 'gateUp']).default('auto').describe('what the MLP keeps for its backward'),
   recompute: z
     .enum(['auto', 'none', 'attention', 'layer'])
     .default('auto')
     .describe("computed again in the backward: nothing; a layer but for attention's output; a whole layer"),
   nonFinite: z.enum(['stop', 'skip']).default('stop').describe('when a loss or gradient is NaN or infinite'),
-  seed: z.int().nonnegative().default(0),
-  outDir: z.string().default('runs/latest'),
+  seed: z.int().nonnegative().default(0).describe('of the first weights and of the order of sequences'),
+  outDir: z.string().default('runs/latest').describe('config.yaml, metrics.jsonl and the model are written here'),
 });
 
 /** A checked configuration with all defaults. */
