@@ -81,6 +81,13 @@ describe('train', () => {
     assert.notDeepEqual(losses(await run({ maxSteps: 6, seed: 8 })), first);
   });
 
+  it('sees the same sequences every epoch, in another order', async () => {
+    const all = losses(await run({ epochs: 2, optimizer: { learningRate: 0 } }));
+    const [first, second] = [all.slice(0, 16), all.slice(16)];
+    assert.notDeepEqual(first, second);
+    assert.deepEqual(first.sort(), second.sort());
+  });
+
   it('computes the same step from micro-batches as from one batch', async () => {
     const whole = await run({ maxSteps: 4, batchSize: 4 });
     const parts = await run({ maxSteps: 4, batchSize: 1, accumulationSteps: 4 });
@@ -116,6 +123,11 @@ describe('train', () => {
       metrics.map(({ peakBytes }) => peakBytes),
       metrics.map(() => miniSequence),
     );
+  });
+
+  it('tells the peak of each step alone', async () => {
+    const { metrics } = await run({ batchSize: 15 }); // 16 sequences: the second step has 1
+    assert.ok(metrics[1]!.peakBytes < metrics[0]!.peakBytes);
   });
 
   it('warms up and decays', async () => {
@@ -191,6 +203,17 @@ describe('a step that is not finite', () => {
     const path = await folderWith('model.norm.weight', 2e37, { 'lm_head.weight': 0 });
     const data = { files: [textFile('a'.repeat(400))] };
     await assert.rejects(run({ model: { path }, data }), /^NonFiniteError: step 1: the gradient of lm_head\.weight is/);
+  });
+
+  it('names the tensor although the next step is under way', async () => {
+    // The squares of a head's gradient overflow where all 64 rows are one byte, and not where they differ.
+    const path = await folderWith('model.norm.weight', 5e18, { 'lm_head.weight': 0 });
+    const data = { files: [textFile(`${'a'.repeat(64 * 4)}${'The quick brown fox jumps. '.repeat(20)}`)] };
+    const skipped: string[] = [];
+    const optimizer = { learningRate: 0 };
+    await run({ model: { path }, data, optimizer, nonFinite: 'skip' }, { onSkip: (message) => skipped.push(message) });
+    assert.equal(skipped.length, 4);
+    for (const message of skipped) assert.match(message, /the gradient of lm_head\.weight is not finite/);
   });
 
   it('is skipped by choice, and changes nothing', async () => {
