@@ -16,6 +16,10 @@ void half_a_warp_shuffles(float* out) {
   if (threadIdx.x % 2 == 0) out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, 1.0f, 1);
 }
 
+void mask_without_its_source(float* out) {
+  out[threadIdx.x] = __shfl_xor_sync(1u << threadIdx.x % 32, 1.0f, 1);
+}
+
 // Passes a value to the next thread through shared memory, with or without the barrier that this takes.
 template <bool with_barrier>
 void neighbours(float* out) {
@@ -34,8 +38,17 @@ TEST(Emulation, ReportsBarriersAndWarpsThatNeverComplete) {
   std::vector<float> floats(64);
   EXPECT_THROW(cuda::launch(divergent_barrier, 1, 64, 0, ints.data()), Error);
   EXPECT_THROW(cuda::launch(half_a_warp_shuffles, 1, 64, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch(mask_without_its_source, 1, 64, 0, floats.data()), Error);
   cuda::launch(sums, 1, 64, 0, floats.data());  // and goes on
   EXPECT_EQ(floats[3], 64 * 63 / 2);
+}
+
+TEST(Emulation, RefusesLaunchesThatAGpuRefuses) {
+  std::vector<float> floats(2048);
+  EXPECT_THROW(cuda::launch(sums, 0, 64, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch(sums, dim3(1, 65536), 64, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch(sums, 1, 2048, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch(sums, 1, 64, 100 << 10, floats.data()), Error);
 }
 
 TEST(Emulation, ShowsAMissingBarrierInOneOfTheTwoOrders) {

@@ -2,6 +2,7 @@
 #include "cuda_emulation.h"
 
 #include <array>
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,6 +36,7 @@ struct Block {
   Thread* running = nullptr;
   const std::function<void()>* kernel = nullptr;
   std::vector<unsigned char> shared;
+  std::exception_ptr error;  // thrown in a fiber, from where nothing can be thrown on
 };
 Block block;
 
@@ -48,7 +50,11 @@ bool same_place(const Where& a, const Where& b) {
 
 void body(void* argument) {
   Thread& self = *static_cast<Thread*>(argument);
-  (*block.kernel)();
+  try {
+    (*block.kernel)();
+  } catch (...) {
+    block.error = std::current_exception();
+  }
   self.state = Thread::done;
   self.fiber.leave_for_good();
 }
@@ -124,6 +130,7 @@ void run_block() {
         any_ran = true;
         block.running = &thread;
         thread.fiber.enter();
+        if (block.error) std::rethrow_exception(std::exchange(block.error, nullptr));
       }
       all_done = all_done && thread.state == Thread::done;
     }
@@ -162,6 +169,11 @@ const void* exchange(unsigned mask, const void* mine, std::size_t bytes, int sou
 }
 
 void run_grid(dim3 grid, dim3 block_dim, std::size_t shared_bytes, const std::function<void()>& kernel) {
+  MST_CHECK(grid.x > 0 && grid.x <= 0x7fffffff && grid.y > 0 && grid.y <= 65535 && grid.z > 0 && grid.z <= 65535 && block_dim.x > 0 &&
+                block_dim.y > 0 && block_dim.z > 0 && block_dim.z <= 64 && block_dim.x * block_dim.y * block_dim.z <= 1024 &&
+                shared_bytes <= 99 << 10,
+            "emulation: not every GPU takes a grid of (", grid.x, ",", grid.y, ",", grid.z, "), blocks of (", block_dim.x, ",", block_dim.y,
+            ",", block_dim.z, ") and ", shared_bytes, " bytes of shared memory");
   gridDim = grid;
   blockDim = block_dim;
   block.kernel = &kernel;
