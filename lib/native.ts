@@ -25,7 +25,7 @@ export interface Kernels {
   // biome-ignore format: one line for each kernel
   glu_backward(dy: Tensor, gate: Tensor, up: Tensor, dgate: Tensor, dup: Tensor, y: Optional, activation: number): void;
   // biome-ignore format: one line for each kernel
-  chunked_mlp_forward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, y: Tensor, gateUp: Tensor, h: Optional, workspace: Optional, activation: number): void;
+  chunked_mlp_forward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, y: Tensor, gateUp: Tensor, h: Tensor, workspace: Optional, activation: number): void;
   // biome-ignore format: one line for each kernel
   chunked_mlp_backward(dy: Tensor, x: Tensor, gate: Tensor, up: Tensor, down: Tensor, dx: Optional, dgate: Optional, dup: Optional, ddown: Optional, gateUp: Tensor, dh: Tensor, workspace: Optional, gateUpSaved: boolean, overwriteDgate: boolean, overwriteDup: boolean, overwriteDdown: boolean, activation: number): void;
   // biome-ignore format: one line for each kernel

@@ -15,8 +15,7 @@ void mlp(benchmark::State& state, bool saves_gate_up) {
   x.random(0, 1), gate_and_up.random(1, 0.02), down.random(2, 0.02), dy.random(3, 1);
   const Tensor both = gate_and_up, gate = both.slice_rows(0, F), up = both.slice_rows(F, 2 * F);
   for (auto _ : state) {
-    chunked_mlp_forward(x, gate, up, down, y, gate_up, saves_gate_up ? OptionalTensor(h) : std::nullopt, product_workspace(),
-                        Activation::silu);
+    chunked_mlp_forward(x, gate, up, down, y, gate_up, h, product_workspace(), Activation::silu);
     chunked_mlp_backward(dy, x, gate, up, down, dx, dgate, dup, ddown, gate_up, h, product_workspace(), saves_gate_up, true, true, true,
                          Activation::silu);
   }

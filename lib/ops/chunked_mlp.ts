@@ -54,8 +54,7 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
       return tidy(() => {
         const keeps = keepsGateUp && recording;
         const gateUp = keeps ? empty([N, 2 * F], { dtype, device, category: 'activation' }) : scratch(M, 2 * F);
-        const h = keeps ? scratch(M, F) : null;
-        kernels.chunked_mlp_forward(x, gate, up, down, y, gateUp, h, matmulWorkspace(device), code);
+        kernels.chunked_mlp_forward(x, gate, up, down, y, gateUp, scratch(M, F), matmulWorkspace(device), code);
         return { output: y, more: keeps ? [gateUp] : [] };
       });
     },

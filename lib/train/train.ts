@@ -46,7 +46,7 @@ export interface TrainResult {
   peakBytes: number;
 }
 
-/** Thrown when a loss or gradient is NaN or infinite. The model is as it was before that step. */
+/** Thrown when a loss or gradient is NaN or infinite. That step has changed no parameter. */
 export class NonFiniteError extends Error {
   override readonly name = 'NonFiniteError';
 }

@@ -14,6 +14,9 @@
 #define MST_CLONES
 #endif
 #define MST_INLINE [[gnu::always_inline]] inline
+// Before a loop whose outputs are its inputs or apart from them, element by element: without it the compiler's checks for overlap
+// send calls in place to a scalar loop.
+#define MST_INDEPENDENT _Pragma("GCC ivdep")
 
 namespace mst::cpu {
 

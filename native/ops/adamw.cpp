@@ -17,6 +17,7 @@ struct Update {
 // P: type of what is updated (the parameter, or its f32 master); rounded (null where there is no master) becomes its rounding.
 template <class P, class T, class S>
 MST_CLONES void update(P* parameter, T* rounded, const S* gradient, S* m, S* v, const Update<S>& u, std::int64_t n) {
+  MST_INDEPENDENT
   for (std::int64_t i = 0; i < n; ++i) {
     const S g = gradient[i] * u.gradient_factor;
     m[i] = u.beta1 * m[i] + (S(1) - u.beta1) * g;

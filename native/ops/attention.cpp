@@ -55,6 +55,7 @@ Rows<compute_t<T>> load(const Tensor& tensor, std::int64_t begin, std::int64_t e
 
 template <class T, class S>
 MST_CLONES void store_row(const S* from, S factor, T* to, std::int64_t D) {
+  MST_INDEPENDENT
   for (std::int64_t d = 0; d < D; ++d) to[d] = T(from[d] * factor);
 }
 
@@ -154,6 +155,7 @@ MST_CLONES void backward_row(S* scores, S* dprobabilities, std::int64_t begin, s
   std::fill(scores + end, scores + size, S(0));
   std::fill(dprobabilities, dprobabilities + begin, S(0));
   std::fill(dprobabilities + end, dprobabilities + size, S(0));
+  MST_INDEPENDENT
   for (std::int64_t i = begin; i < end; ++i) {
     const S score = scores[i], p = exp(score - lse);
     S ds = p * (dprobabilities[i] - delta);

@@ -30,16 +30,15 @@ void gate_up_forward(const Tensor& x, const Tensor& gate, const Tensor& up, cons
 }  // namespace
 
 void chunked_mlp_forward(const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down, const Tensor& y, const Tensor& gate_up,
-                         const OptionalTensor& h, const Workspace& matmul_workspace, Activation activation) {
-  const std::int64_t N = x.rows(), F = gate.rows();
-  const std::int64_t M = h ? h->rows() : gate_up.rows();
+                         const Tensor& h, const Workspace& matmul_workspace, Activation activation) {
+  const std::int64_t N = x.rows(), F = gate.rows(), M = h.rows();
   for (std::int64_t begin = 0; begin < N; begin += M) {
     const std::int64_t end = std::min(begin + M, N);  // the last chunk may be shorter
-    const Tensor chunk = h ? gate_up.slice_rows(begin, end) : gate_up.slice_rows(0, end - begin);
+    const Tensor chunk = gate_up.rows() == N ? gate_up.slice_rows(begin, end) : gate_up.slice_rows(0, end - begin);
+    const Tensor h_chunk = h.slice_rows(0, end - begin);
     gate_up_forward(x.slice_rows(begin, end), gate, up, chunk, matmul_workspace);
-    const Tensor product = h ? h->slice_rows(0, end - begin) : chunk.slice_cols(0, F);
-    glu_forward(chunk.slice_cols(0, F), chunk.slice_cols(F, 2 * F), product, activation);
-    matmul(product, down, y.slice_rows(begin, end), matmul_workspace, false, true, 1, 0);
+    glu_forward(chunk.slice_cols(0, F), chunk.slice_cols(F, 2 * F), h_chunk, activation);
+    matmul(h_chunk, down, y.slice_rows(begin, end), matmul_workspace, false, true, 1, 0);
   }
 }
 

@@ -1,6 +1,6 @@
 // The gated MLP as a mini-sequence op: down( act(x·gateᵀ) * (x·upᵀ) ), over chunks of M rows of x, so that the (N,F) intermediates
 // exist for one chunk at a time. Runs on any device: these are loops over other ops.
-// x (N,C); gate, up (F,C); down (C,F); y (N,C). M is the number of rows of the workspace tensors; the last chunk may be shorter.
+// x (N,C); gate, up (F,C); down (C,F); y (N,C). M is the number of rows of h and dh; the last chunk may be shorter.
 // Where up's rows follow gate's in memory, one product computes both.
 #pragma once
 
@@ -8,10 +8,9 @@
 
 namespace mst {
 
-// y = MLP(x). gate_up: (M,2F) workspace, or (N,2F) to keep gate and up for the backward (save: 'gateUp').
-// h (M,F) workspace: absent where gate_up is workspace, whose gate half is then overwritten.
+// y = MLP(x). h (M,F): workspace. gate_up: (M,2F) workspace, or (N,2F) to keep gate and up for the backward (save: 'gateUp').
 void chunked_mlp_forward(const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down, const Tensor& y, const Tensor& gate_up,
-                         const OptionalTensor& h, const Workspace& matmul_workspace, Activation activation);
+                         const Tensor& h, const Workspace& matmul_workspace, Activation activation);
 
 // dx (N,C) =, dgate, dup (F,C) and ddown (C,F) += in the compute dtype (f32; f64 for f64), or = where the matching overwrite flag
 // says that the memory is new. Absent outputs are skipped. dx is neither dy nor x.

@@ -27,21 +27,25 @@ void check_sizes(const char* op, const Tensor& x, const Tensor& y) {
 
 template <class T, class S>
 MST_CLONES void add_row(const T* a, const T* b, T* y, std::int64_t n) {
+  MST_INDEPENDENT
   for (std::int64_t i = 0; i < n; ++i) y[i] = T(static_cast<S>(a[i]) + static_cast<S>(b[i]));
 }
 
 template <class T, class U, class S>
 MST_CLONES void add_to_row(const T* x, U* y, std::int64_t n) {
+  MST_INDEPENDENT
   for (std::int64_t i = 0; i < n; ++i) y[i] = U(static_cast<S>(y[i]) + static_cast<S>(x[i]));
 }
 
 template <class T, class S>
 MST_CLONES void scale_row(const T* x, T* y, S factor, std::int64_t n) {
+  MST_INDEPENDENT
   for (std::int64_t i = 0; i < n; ++i) y[i] = T(static_cast<S>(x[i]) * factor);
 }
 
 template <class T, class U>
 MST_CLONES void cast_row(const T* x, U* y, std::int64_t n) {
+  MST_INDEPENDENT
   for (std::int64_t i = 0; i < n; ++i) y[i] = U(static_cast<compute_t<T>>(x[i]));
 }
 

@@ -29,12 +29,14 @@ MST_INLINE ActivationResult<S> activate(S x) {
 
 template <Activation activation, class T, class S>
 MST_CLONES void forward_row(const T* gate, const T* up, T* y, std::int64_t F) {
+  MST_INDEPENDENT
   for (std::int64_t f = 0; f < F; ++f) y[f] = T(activate<activation, S>(static_cast<S>(gate[f])).value * static_cast<S>(up[f]));
 }
 
 // Each element is read before it is written, so that outputs may be inputs.
 template <Activation activation, bool with_y, class T, class S>
 MST_CLONES void backward_row(const T* dy, const T* gate, const T* up, T* dgate, T* dup, T* y, std::int64_t F) {
+  MST_INDEPENDENT
   for (std::int64_t f = 0; f < F; ++f) {
     const S d = static_cast<S>(dy[f]), u = static_cast<S>(up[f]);
     const ActivationResult<S> act = activate<activation, S>(static_cast<S>(gate[f]));

@@ -92,13 +92,28 @@ Primitive* find_primitive(const Product& product) {
   return place->second ? &*place->second : nullptr;
 }
 
-void execute(const Primitive& primitive, const Tensor& a, const Tensor& b, const Tensor& c, void* scratchpad) {
+void execute(const Primitive& primitive, void* a, void* b, void* c, void* scratchpad) {
   thread_local dnnl::stream stream(engine());
-  primitive.matmul.execute(stream, {{DNNL_ARG_SRC, {primitive.a, engine(), a.data}},
-                                    {DNNL_ARG_WEIGHTS, {primitive.b, engine(), b.data}},
-                                    {DNNL_ARG_DST, {primitive.c, engine(), c.data}},
+  primitive.matmul.execute(stream, {{DNNL_ARG_SRC, {primitive.a, engine(), a}},
+                                    {DNNL_ARG_WEIGHTS, {primitive.b, engine(), b}},
+                                    {DNNL_ARG_DST, {primitive.c, engine(), c}},
                                     {DNNL_ARG_SCRATCHPAD, {primitive.scratchpad, engine(), scratchpad}}});
   stream.wait();
+}
+
+// The most rows of c at a time whose product oneDNN makes within the workspace; 0: none. Rows apart from one another (views of some
+// columns) go to an implementation that keeps an f32 copy of a bf16 c.
+std::int64_t rows_that_fit(const Product& product, std::size_t workspace_bytes) {
+  const Primitive* const whole = find_primitive(product);
+  if (!whole) return 0;
+  if (whole->scratchpad.get_size() <= workspace_bytes) return product.m;
+  constexpr std::int64_t granularity = 16, least = 32;
+  const double share = static_cast<double>(workspace_bytes) / static_cast<double>(whole->scratchpad.get_size());
+  Product part = product;
+  part.m = static_cast<std::int64_t>(share * static_cast<double>(product.m)) / granularity * granularity;
+  if (part.m < least) return 0;
+  const Primitive* const primitive = find_primitive(part);
+  return primitive && primitive->scratchpad.get_size() <= workspace_bytes ? part.m : 0;
 }
 
 // bf16 where oneDNN has no bf16 product that fits the workspace: blocks are widened to f32 there.
@@ -177,11 +192,17 @@ void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& 
       }
     return;
   }
-  const Primitive* const primitive = find_primitive(p);
-  if (primitive && primitive->scratchpad.get_size() <= workspace.bytes) return execute(*primitive, a, b, c, workspace.data);
-  if (p.dtype == Dtype::bf16) return widened_product(p, a, b, c, workspace);
-  MST_CHECK(primitive, "matmul: oneDNN has no product of ", a, " and ", b, " on this CPU");
-  MST_FAIL("matmul: workspace of ", workspace.bytes, " bytes, oneDNN asks for ", primitive->scratchpad.get_size());
+  const std::int64_t block = rows_that_fit(p, workspace.bytes);
+  if (block == 0 && p.dtype == Dtype::bf16) return widened_product(p, a, b, c, workspace);
+  MST_CHECK(block > 0, "matmul: oneDNN has no product of ", a, " and ", b, " on this CPU within ", workspace.bytes, " bytes of workspace");
+  const std::int64_t a_bytes = p.a.row * static_cast<std::int64_t>(size_of(a.dtype)),
+                     c_bytes = p.c_stride * static_cast<std::int64_t>(size_of(c.dtype));
+  for (std::int64_t i = 0; i < p.m; i += block) {
+    Product part = p;
+    part.m = std::min(block, p.m - i);
+    execute(*find_primitive(part), static_cast<char*>(a.data) + i * a_bytes, b.data, static_cast<char*>(c.data) + i * c_bytes,
+            workspace.data);
+  }
 }
 
 std::string matmul_implementation(const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha,

@@ -19,6 +19,7 @@ MST_INLINE S inverse_norm(const T* x, std::int64_t C, S eps) {
 template <class T, class W, class S>
 MST_CLONES void forward_row(const T* x, const W* weight, T* y, std::int64_t C, S eps, S weight_offset) {
   const S r = inverse_norm<S>(x, C, eps);
+  MST_INDEPENDENT
   for (std::int64_t c = 0; c < C; ++c) y[c] = T(static_cast<S>(x[c]) * r * (static_cast<S>(weight[c]) + weight_offset));
 }
 
@@ -29,8 +30,11 @@ MST_CLONES void backward_row(const T* dy, const T* x, const W* weight, T* dx, S*
   const S dot = lane_sum<S>(
       C, [&](std::int64_t c) { return static_cast<S>(dy[c]) * (static_cast<S>(weight[c]) + weight_offset) * static_cast<S>(x[c]); });
   const S factor = r * r * dot / static_cast<S>(C);
-  if (dweight)
+  if (dweight) {
+    MST_INDEPENDENT
     for (std::int64_t c = 0; c < C; ++c) dweight[c] += static_cast<S>(dy[c]) * static_cast<S>(x[c]) * r;
+  }
+  MST_INDEPENDENT
   for (std::int64_t c = 0; c < C; ++c) {
     const S g = static_cast<S>(dy[c]) * (static_cast<S>(weight[c]) + weight_offset);
     dx[c] = T(r * (g - factor * static_cast<S>(x[c])));

@@ -13,6 +13,7 @@ constexpr std::int64_t max_pairs = 256;  // D / 2
 
 template <class T, class S>
 MST_CLONES void rotate(const T* x, T* y, const S* cosines, const S* sines, std::int64_t half) {
+  MST_INDEPENDENT
   for (std::int64_t d = 0; d < half; ++d) {
     const S first = static_cast<S>(x[d]), second = static_cast<S>(x[d + half]);
     y[d] = T(first * cosines[d] - second * sines[d]);

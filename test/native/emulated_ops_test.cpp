@@ -315,7 +315,7 @@ TEST(EmulatedOps, ChunkLoops) {
       for (const auto& [rows, cols] : {std::pair{N, C}, {N, C}, {F, C}, {F, C}, {C, F}, {N, C}, {V, C}, {1l, N}})
         results.push_back(HostTensor(Dtype::f32, rows, cols).fill(NAN));
       const HostTensor gate_up(Dtype::f32, M, 2 * F), h(Dtype::f32, M, F), logits(Dtype::f32, M, V);
-      chunked_mlp_forward(on(x), on(gate), on(up), on(down), on(results[0]), on(gate_up), std::nullopt, workspace, Activation::silu);
+      chunked_mlp_forward(on(x), on(gate), on(up), on(down), on(results[0]), on(gate_up), on(h), workspace, Activation::silu);
       chunked_mlp_backward(on(dy), on(x), on(gate), on(up), on(down), on(results[1]), on(results[2]), on(results[3]), on(results[4]),
                            on(gate_up), on(h), workspace, false, true, true, true, Activation::silu);
       chunked_cross_entropy(on(x), on(head), on(targets), std::nullopt, on(results[7]), std::nullopt, std::nullopt, std::nullopt,
