@@ -75,29 +75,41 @@ bool release_barrier() {
   return true;
 }
 
-// Lets those warps go on of which all lanes of the mask wait in one exchange.
-bool release_exchanges() {
+// Lets the lanes of each mask go on that all wait in one exchange, in the warp that begins at thread `begin`.
+bool release_exchanges(int begin) {
   bool any = false;
-  for (int begin = 0; begin < block.num_threads; begin += warp_size) {
-    const int end = std::min(begin + warp_size, block.num_threads);
-    for (int i = begin; i < end; ++i) {
-      const Thread& leader = *block.threads[i];
-      if (leader.state != Thread::in_exchange) continue;
-      bool complete = true;
-      for (int lane = 0; lane < warp_size; ++lane) {
-        if (!(leader.mask >> lane & 1)) continue;
-        const Thread* const other = begin + lane < end ? block.threads[begin + lane].get() : nullptr;
-        complete = complete && other && other->state == Thread::in_exchange && other->mask == leader.mask &&
-                   same_place(other->where, leader.where);
-      }
-      if (!complete) continue;
-      for (int lane = 0; lane < warp_size; ++lane)
-        if (leader.mask >> lane & 1 && &leader != block.threads[begin + lane].get()) block.threads[begin + lane]->state = Thread::ready;
-      block.threads[i]->state = Thread::ready;
-      any = true;
+  const int num_lanes = std::min(warp_size, block.num_threads - begin);
+  for (int i = 0; i < num_lanes; ++i) {
+    const Thread& leader = *block.threads[begin + i];
+    if (leader.state != Thread::in_exchange) continue;
+    const auto takes_part = [&](int lane) { return (leader.mask >> lane & 1) != 0; };
+    bool complete = true;
+    for (int lane = 0; lane < warp_size; ++lane) {
+      if (!takes_part(lane)) continue;
+      const Thread* const other = lane < num_lanes ? block.threads[begin + lane].get() : nullptr;
+      complete = complete && other && other->state == Thread::in_exchange && other->mask == leader.mask &&
+                 same_place(other->where, leader.where);
     }
+    if (!complete) continue;
+    for (int lane = 0; lane < num_lanes; ++lane)
+      if (takes_part(lane)) block.threads[begin + lane]->state = Thread::ready;
+    any = true;
   }
   return any;
+}
+
+// Runs each lane of a warp until it waits or ends, and again while an exchange lets some go on.
+void run_warp(int begin) {
+  const int num_lanes = std::min(warp_size, block.num_threads - begin);
+  do {
+    for (int i = 0; i < num_lanes; ++i) {
+      Thread& thread = *block.threads[begin + (options.reversed ? num_lanes - 1 - i : i)];
+      if (thread.state != Thread::ready) continue;
+      block.running = &thread;
+      thread.fiber.enter();
+      if (block.error) std::rethrow_exception(std::exchange(block.error, nullptr));
+    }
+  } while (release_exchanges(begin));
 }
 
 [[noreturn]] void report_deadlock() {
@@ -122,21 +134,13 @@ void run_block() {
     thread.num_exchanges = 0;
     thread.fiber.prepare(body, &thread);
   }
+  const int num_warps = (block.num_threads + warp_size - 1) / warp_size;
   for (;;) {
-    bool any_ran = false, all_done = true;
-    for (int i = 0; i < block.num_threads; ++i) {
-      Thread& thread = *block.threads[options.reversed ? block.num_threads - 1 - i : i];
-      if (thread.state == Thread::ready) {
-        any_ran = true;
-        block.running = &thread;
-        thread.fiber.enter();
-        if (block.error) std::rethrow_exception(std::exchange(block.error, nullptr));
-      }
-      all_done = all_done && thread.state == Thread::done;
-    }
+    for (int i = 0; i < num_warps; ++i) run_warp(warp_size * (options.reversed ? num_warps - 1 - i : i));
+    bool all_done = true;
+    for (int i = 0; i < block.num_threads; ++i) all_done = all_done && block.threads[i]->state == Thread::done;
     if (all_done) return;
-    const bool released = release_exchanges() | release_barrier();
-    if (!released && !any_ran) report_deadlock();
+    if (!release_barrier()) report_deadlock();
   }
 }
 

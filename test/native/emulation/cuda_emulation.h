@@ -1,8 +1,9 @@
 // CUDA C++ for the host compiler: what native/ops/*.cu use of it, run on the CPU, so that kernels are tested without a GPU.
 //
 // Blocks run one after another; the threads of a block are fibers that take turns: each runs until it waits, at __syncthreads for its
-// block or in a warp function for its warp. `options.reversed` begins with the last block and the last thread. Of two accesses
-// that no barrier orders each comes first in one of the two orders, so that a missing barrier shows in one of them. Dynamic shared memory
+// block or in a warp function for its warp. A warp goes as far as it can before the next one starts. `options.reversed` begins with the
+// last block, warp and lane. Of two accesses that no barrier orders each comes first in one of the two orders, so that a missing
+// barrier shows in one of them. Dynamic shared memory
 // begins as NaN. When nobody can go on, launch() throws and says who waits where.
 // Not seen: races between blocks, the memory model, static shared memory that nobody has written.
 #pragma once
