@@ -87,8 +87,8 @@ bool release_exchanges(int begin) {
     for (int lane = 0; lane < warp_size; ++lane) {
       if (!takes_part(lane)) continue;
       const Thread* const other = lane < num_lanes ? block.threads[begin + lane].get() : nullptr;
-      complete = complete && other && other->state == Thread::in_exchange && other->mask == leader.mask &&
-                 same_place(other->where, leader.where);
+      complete =
+          complete && other && other->state == Thread::in_exchange && other->mask == leader.mask && same_place(other->where, leader.where);
     }
     if (!complete) continue;
     for (int lane = 0; lane < num_lanes; ++lane)
