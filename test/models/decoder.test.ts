@@ -1,5 +1,6 @@
 // The decoder's step: memory, accumulation, tied heads, configs.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import {
   AdamW,
   type Batch,
@@ -71,6 +72,19 @@ async function steps<T>(
   return found;
 }
 
+/** Resident bytes of the mappings from `base` on that the arena has made accessible. */
+function touchedBytes(base: number): number {
+  let end = base;
+  let resident = 0;
+  for (const mapping of readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
+    const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(mapping)!;
+    if (Number.parseInt(from!, 16) !== end) continue;
+    end = Number.parseInt(to!, 16);
+    resident += 1024 * Number(/^Rss: +(\d+) kB/m.exec(mapping)![1]);
+  }
+  return resident;
+}
+
 describe('memory of a step', () => {
   for (const policy of policies) {
     for (const dtype of ['float32', 'bfloat16'] as const) {
@@ -99,6 +113,20 @@ describe('memory of a step', () => {
       });
     }
   }
+
+  it('is what the process touches: pages behind the arena', async () => {
+    using device = openDevice('cpu', { threads: 2 });
+    const [{ peakBytes, reservedBytes }] = (await steps(
+      device,
+      { policy: policies[2]!, dtype: 'float32', num: 1 },
+      () => device.memory(),
+    )) as [ReturnType<Device['memory']>];
+    const touched = touchedBytes(device.address(0));
+    assert.ok(touched <= reservedBytes, `${touched} bytes touched, ${reservedBytes} reserved`);
+    // Workspaces are sized for the worst case, which these small products are not.
+    const workspaces = simulateStep({ config, B: 2, T: 300, policy: policies[2]!, like: device.target }).peak.workspace;
+    assert.ok(touched >= peakBytes - workspaces, `${touched} bytes touched, ${peakBytes} at the peak`);
+  });
 
   it('does not grow over 100 steps', async () => {
     using device = openDevice('cpu', { threads: 2 });

@@ -21,7 +21,12 @@ function run(command: string, args: string[], cwd = '.'): string {
 /** The highest version of this name that a binary asks for: [2, 34] of GLIBC_2.34. */
 function ceiling(path: string, name: string): number[] {
   const versions = [...run('objdump', ['-T', path]).matchAll(new RegExp(`\\b${name}_([\\d.]+)`, 'g'))];
-  return versions.map(([, version]) => version!.split('.').map(Number)).sort(compareVersions).at(-1) ?? [0];
+  return (
+    versions
+      .map(([, version]) => version!.split('.').map(Number))
+      .sort(compareVersions)
+      .at(-1) ?? [0]
+  );
 }
 
 function compareVersions(a: number[], b: number[]): number {
@@ -130,7 +135,8 @@ export async function main(): Promise<number> {
   return metrics.length + values.length + memory(device).peakBytes;
 }
 `;
-    const names = '{ type Device, memory, openDevice, parseConfig, type RunConfig, type RunConfigInput, Tensor, tensor, train }';
+    const names =
+      '{ type Device, memory, openDevice, parseConfig, type RunConfig, type RunConfigInput, Tensor, tensor, train }';
     const dynamic = `
 type Package = typeof import('minisequence', { with: { 'resolution-mode': 'import' } });
 export async function load(): Promise<Package['Tensor']> {
