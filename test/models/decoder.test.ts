@@ -77,8 +77,8 @@ function touchedBytes(base: number): number {
   let end = base;
   let resident = 0;
   for (const mapping of readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
-    const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(mapping)!;
-    if (Number.parseInt(from!, 16) !== end) continue;
+    const [, from, to, permissions] = /^([0-9a-f]+)-([0-9a-f]+) (\S+)/.exec(mapping)!;
+    if (Number.parseInt(from!, 16) !== end || permissions === '---p') continue; // the rest of the reserved range
     end = Number.parseInt(to!, 16);
     resident += 1024 * Number(/^Rss: +(\d+) kB/m.exec(mapping)![1]);
   }
