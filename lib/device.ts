@@ -2,13 +2,19 @@
 import { availableParallelism } from 'node:os';
 import { Arena } from './memory/arena.ts';
 import type { MemoryStatistics } from './memory/statistics.ts';
-import { addon } from './native.ts';
+import { type AttentionChoice, addon } from './native.ts';
 
 /** `'auto'`: cuda where it can be used, else cpu with one warning. */
 export type DeviceName = 'cpu' | 'cuda' | `cuda:${number}` | 'meta' | 'auto';
 
 /** What a device computes like: decides workspace sizes, so that `meta` can imitate it. */
-export type Target = { kind: 'cpu'; threads: number } | { kind: 'cuda' };
+export type Target =
+  | { kind: 'cpu'; threads: number }
+  | {
+      kind: 'cuda';
+      /** @default 'own' */
+      attention?: 'own' | 'cudnn';
+    };
 
 export interface DeviceOptions {
   /** Most bytes the arena may reserve. Default: 90 % of the memory available now (cpu), what is free (cuda), no bound (meta). */
@@ -17,6 +23,11 @@ export interface DeviceOptions {
   threads?: number;
   /** Red zones around every block and NaN in freed memory: slow, finds kernels that leave their tensors. @default false */
   debug?: boolean;
+  /**
+   * Whose attention kernels run on CUDA. cuDNN's are faster from Hopper on (bf16, no document boundaries, T a multiple of 128), and in
+   * the backward not the same to the bit from run to run; `'own'` is. @default 'auto': cuDNN where it is found and faster
+   */
+  attention?: AttentionChoice;
   /** What `meta` imitates. @default the CPU of this machine */
   like?: Target;
 }
@@ -27,6 +38,7 @@ const CPU_MEMORY_SHARE = 0.9;
 /** Pages of `meta` when it imitates a GPU; the granularity of CUDA's virtual memory. */
 const CUDA_GRANULARITY = 2 ** 21;
 const CPU_GRANULARITY = 2 ** 16;
+const ATTENTION_CHOICES: readonly AttentionChoice[] = ['auto', 'own', 'cudnn'];
 
 export class Device {
   readonly name: string;
@@ -67,9 +79,12 @@ export class Device {
 
   /** Opens a device of its own, with its own arena. Throws with cause and remedy where it cannot be used. */
   static open(name: DeviceName, options: DeviceOptions = {}): Device {
-    const { threads = availableParallelism(), debug = false } = options;
+    const { threads = availableParallelism(), debug = false, attention = 'auto' } = options;
     if (!Number.isInteger(threads) || threads < 1) {
       throw new RangeError(`openDevice: threads must be a positive integer, got ${threads}`);
+    }
+    if (!ATTENTION_CHOICES.includes(attention)) {
+      throw new RangeError(`openDevice: attention must be ${ATTENTION_CHOICES.join(', ')}, got ${attention}`);
     }
     if (options.memoryLimit !== undefined && !(options.memoryLimit > 0)) {
       throw new RangeError(`openDevice: memoryLimit must be a positive number of bytes, got ${options.memoryLimit}`);
@@ -80,10 +95,10 @@ export class Device {
       const granularity = target.kind === 'cpu' ? CPU_GRANULARITY : CUDA_GRANULARITY;
       return new Device('meta', null, target, 0, granularity, { memoryLimit: options.memoryLimit ?? Infinity, debug });
     }
-    const { id, granularity } = addon().open_device(kind, index, threads);
+    const { id, granularity, ...opened } = addon().open_device(kind, index, threads, attention);
     const available = addon().available_bytes(id) * (kind === 'cpu' ? CPU_MEMORY_SHARE : 1);
     const memoryLimit = Math.min(options.memoryLimit ?? available, ADDRESS_RANGE);
-    const target: Target = kind === 'cpu' ? { kind, threads } : { kind };
+    const target: Target = kind === 'cpu' ? { kind, threads } : { kind, attention: opened.attention };
     const base = addon().reserve(id, ADDRESS_RANGE);
     return new Device(kind === 'cpu' ? 'cpu' : `cuda:${index}`, id, target, base, granularity, { memoryLimit, debug });
   }

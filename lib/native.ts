@@ -57,6 +57,12 @@ export interface CudaReport {
   cublasLtPath: string;
   cublasLtVersion: number;
   cublasLtTried: string[];
+  /** Empty where it was not found. */
+  cudnnPath: string;
+  /** 91900 = 9.19.0; 0 where unknown. */
+  cudnnVersion: number;
+  /** Why attention does not run by cuDNN; empty where it can. */
+  cudnnProblem: string;
   /** Why no CUDA device can be used; empty where one can. */
   problem: string;
   devices: {
@@ -69,9 +75,18 @@ export interface CudaReport {
   }[];
 }
 
+/** Whose attention kernels run on CUDA: the package's own or cuDNN's, or cuDNN's where they are found and faster. */
+export type AttentionChoice = 'auto' | 'own' | 'cudnn';
+
+interface OpenedDevice {
+  id: number;
+  granularity: number;
+  attention: 'own' | 'cudnn';
+}
+
 /** The addon's calls that are not ops; native/device_calls.h describes them. Addresses are numbers, sizes bytes. */
 export interface DeviceCalls {
-  open_device(kind: 'cpu' | 'cuda', index: number, threads: number): { id: number; granularity: number };
+  open_device(kind: 'cpu' | 'cuda', index: number, threads: number, attention: AttentionChoice): OpenedDevice;
   close_device(id: number): void;
   reserve(id: number, bytes: number): number;
   map(id: number, address: number, bytes: number): void;

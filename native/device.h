@@ -26,6 +26,11 @@ class DeviceContext {
   virtual void unmap(char* begin, std::size_t bytes) = 0;  // after the commands that use it have run
   virtual std::size_t available_bytes() const = 0;         // what map could still give
 
+  // Whether attention runs by cuDNN where that applies, which decides workspace sizes.
+  virtual bool uses_cudnn_attention() const {
+    return false;
+  }
+
   virtual void attach_thread() = 0;                                             // once, first thing on the command thread
   virtual void copy_in(void* to, const void* from, std::size_t bytes) = 0;      // host → device; `from` may be freed on return
   virtual void copy_out(void* to, const void* from, std::size_t bytes) = 0;     // device → host; complete on return
@@ -36,7 +41,9 @@ class DeviceContext {
 };
 
 std::unique_ptr<DeviceContext> open_cpu(int num_threads);
-std::unique_ptr<DeviceContext> open_cuda(int index);  // Error with cause and remedy where there is no such device
+// attention: "own", "cudnn" or "auto" (cuDNN where it is found and faster). Error with cause and remedy where there is no such device,
+// or no cuDNN where it was asked for.
+std::unique_ptr<DeviceContext> open_cuda(int index, const std::string& attention);
 
 struct CudaDevice {
   int index;
@@ -53,6 +60,9 @@ struct CudaReport {
   std::string cublaslt_path;            // where it was found; empty where it was not
   std::size_t cublaslt_version;
   std::vector<std::string> cublaslt_tried;
+  std::string cudnn_path;  // empty where it was not found
+  std::size_t cudnn_version;
+  std::string cudnn_problem;  // why it is not used; empty where it can be
   std::string problem;
   std::vector<CudaDevice> devices;
 };

@@ -86,14 +86,17 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
     const std::string kind = info[0].As<Napi::String>().Utf8Value();
     const int index = static_cast<int>(integer(info, 1));
     const Device device{kind == "cuda" ? Device::cuda : Device::cpu, index};
-    auto context = device.kind == Device::cuda ? open_cuda(index) : open_cpu(static_cast<int>(integer(info, 2)));
+    auto context = device.kind == Device::cuda ? open_cuda(index, info[3].As<Napi::String>().Utf8Value())
+                                               : open_cpu(static_cast<int>(integer(info, 2)));
     const auto granularity = static_cast<double>(context->granularity());
+    const char* const attention = context->uses_cudnn_attention() ? "cudnn" : "own";
     Environment& environment = *env.GetInstanceData<Environment>();
     const std::int64_t id = environment.next_id++;
     environment.devices[id] = {device, std::make_unique<Queue>(std::move(context))};
     auto result = Napi::Object::New(env);
     result.Set("id", static_cast<double>(id));
     result.Set("granularity", granularity);
+    result.Set("attention", attention);
     return result;
   });
 }
@@ -176,6 +179,9 @@ Napi::Value describe_cuda_call(const Napi::CallbackInfo& info) {
   result.Set("driverVersion", report.driver_version);
   result.Set("cublasLtPath", report.cublaslt_path);
   result.Set("cublasLtVersion", static_cast<double>(report.cublaslt_version));
+  result.Set("cudnnPath", report.cudnn_path);
+  result.Set("cudnnVersion", static_cast<double>(report.cudnn_version));
+  result.Set("cudnnProblem", report.cudnn_problem);
   result.Set("problem", report.problem);
   auto tried = Napi::Array::New(env);
   for (const std::string& path : report.cublaslt_tried) tried.Set(tried.Length(), path);

@@ -133,9 +133,12 @@ function format({
   for (const { name, path } of libraries) lines.push(line(name, path));
   if (cuda?.built) {
     const { architectures, runtimeVersion, driverVersion, cublasLtPath, cublasLtVersion } = cuda;
+    const { cudnnPath, cudnnVersion, cudnnProblem } = cuda;
     const driver = driverVersion ? `driver for ${cudaVersion(driverVersion)}` : 'no driver';
     lines.push(line('CUDA', `${cudaVersion(runtimeVersion)}, built for ${architectures}; ${driver}`));
     if (cublasLtPath) lines.push(line('cuBLASLt', `${cublasLtPath}, version ${cublasLtVersion}`));
+    if (cudnnPath) lines.push(line('cuDNN', `${cudnnPath}, version ${cudnnVersion}`));
+    if (cublasLtPath && cudnnProblem) lines.push(line('attention', `by the package's own kernels: ${cudnnProblem}`));
   }
   if (cpuMemoryLimit !== null) {
     lines.push(line('device', `cpu, memoryLimit ${formatBytes(cpuMemoryLimit)} unless told otherwise`));

@@ -71,7 +71,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   }
   const { device, dtype } = q;
   const B = N / T;
-  const sizes = { B, T, H, D, dtype };
+  const sizes = { B, T, H, G, D, dtype, hasDocuments: documentStart !== null };
   return operation({
     name: op,
     inputs: [q, k, v],

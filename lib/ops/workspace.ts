@@ -20,25 +20,48 @@ interface AttentionSizes {
   B: number;
   T: number;
   H: number;
+  G: number;
   D: number;
   dtype: Dtype;
+  hasDocuments: boolean;
 }
 
 /** Tiles of the CPU's attention; see native/ops/attention.h. */
 const QUERIES = 128;
 const KEYS = 256;
 
-export function attentionForwardWorkspace(device: Device, { D, dtype }: AttentionSizes): Tensor | null {
+/** Where cuDNN's attention may run; see native/cuda/cudnn_attention.h. */
+function mayUseCudnn({ target }: Device, { T, D, dtype, hasDocuments }: AttentionSizes): boolean {
+  const isChosen = target.kind === 'cuda' && target.attention === 'cudnn';
+  return isChosen && dtype === 'bfloat16' && !hasDocuments && T % 128 === 0 && D % 8 === 0 && D <= 256;
+}
+
+export function attentionForwardWorkspace(device: Device, sizes: AttentionSizes): Tensor | null {
   const { target } = device;
-  if (target.kind === 'cuda') return null;
+  const { D, dtype } = sizes;
+  if (target.kind === 'cuda') return workspace(device, mayUseCudnn(device, sizes) ? MIB : 0);
   const perThread = QUERIES * KEYS + 2 * KEYS * D + 2 * QUERIES * D + 2 * QUERIES;
   return workspace(device, target.threads * perThread * dtypes[computeDtype(dtype)].bytes);
 }
 
-export function attentionBackwardWorkspace(device: Device, { B, T, H, D, dtype }: AttentionSizes): Tensor | null {
+/** Rows of all heads in one launch of cuDNN's backward, from which more do not make it faster: eight tiles of 128 for each of 132 SMs. */
+const CUDNN_ROWS = 128 * 132 * 8;
+
+function cudnnBackwardBytes({ B, T, H, G, D }: AttentionSizes): number {
+  const headsPerGroup = H / G;
+  let numGroups = 1;
+  while (numGroups < G && (G % numGroups !== 0 || B * T * headsPerGroup * numGroups < CUDNN_ROWS)) numGroups++;
+  const rows = B * T * headsPerGroup * numGroups;
+  return rows * (4 * D + 4 + (headsPerGroup > 1 ? 4 * D : 0)) + MIB;
+}
+
+export function attentionBackwardWorkspace(device: Device, sizes: AttentionSizes): Tensor | null {
   const { target } = device;
+  const { B, T, H, D, dtype } = sizes;
   const delta = B * H * T;
-  if (target.kind === 'cuda') return workspace(device, delta * 4);
+  if (target.kind === 'cuda') {
+    return workspace(device, Math.max(delta * 4, mayUseCudnn(device, sizes) ? cudnnBackwardBytes(sizes) : 0));
+  }
   const perThread = 2 * QUERIES * KEYS + 4 * KEYS * D + 2 * QUERIES * D;
   const dq = dtype === 'bfloat16' ? delta * D : 0;
   return workspace(device, (target.threads * perThread + delta + dq) * dtypes[computeDtype(dtype)].bytes);

@@ -54,7 +54,4 @@ struct CublasLtSearch {
 };
 CublasLtSearch find_cublaslt();
 
-// Searched before everything else, from the next search on.
-void set_cublaslt_directories(std::vector<std::string> directories);
-
 }  // namespace mst::cuda

@@ -1,7 +1,9 @@
 // What there is of CUDA on this machine, and why it cannot be used where it cannot.
 #include "../device.h"
 #include "cublaslt.h"
+#include "cudnn.h"
 #include "driver.h"
+#include "library.h"
 
 namespace mst {
 namespace cuda {
@@ -66,11 +68,15 @@ CudaReport describe_cuda() {
   report.cublaslt_version = search.version;
   report.cublaslt_tried = search.tried;
   if (report.problem.empty() && search.path.empty()) report.problem = search.problem;
+  const cuda::CudnnSearch cudnn = cuda::find_cudnn();
+  report.cudnn_path = cudnn.library.path;
+  report.cudnn_version = cudnn.version;
+  report.cudnn_problem = cudnn.problem;
   return report;
 }
 
 void set_cuda_library_path(std::vector<std::string> directories) {
-  cuda::set_cublaslt_directories(std::move(directories));
+  cuda::set_library_directories(std::move(directories));
 }
 
 }  // namespace mst

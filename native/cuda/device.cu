@@ -4,6 +4,7 @@
 #include <map>
 #include <vector>
 
+#include "cudnn_attention.h"
 #include "driver.h"
 
 namespace mst {
@@ -34,7 +35,7 @@ void check(CUresult status, const char* call) {
 
 class CudaContext final : public DeviceContext {
  public:
-  explicit CudaContext(int index) : index_(index) {
+  CudaContext(int index, bool uses_cudnn_attention) : index_(index), uses_cudnn_attention_(uses_cudnn_attention) {
     CUDA_CHECK(cudaSetDevice(index));
     CUDA_CHECK(cudaFree(nullptr));  // makes the device's context, which the driver calls need
     properties_.type = CU_MEM_ALLOCATION_TYPE_PINNED;
@@ -103,8 +104,13 @@ class CudaContext final : public DeviceContext {
     return free_bytes;
   }
 
+  bool uses_cudnn_attention() const override {
+    return uses_cudnn_attention_;
+  }
+
   void attach_thread() override {
     set_device();
+    use_cudnn_attention(uses_cudnn_attention_);
     thread_stream = stream_;
     thread_status = status_;
   }
@@ -149,6 +155,7 @@ class CudaContext final : public DeviceContext {
   }
 
   int index_;
+  bool uses_cudnn_attention_;
   CUmemAllocationProp properties_{};
   std::size_t granularity_ = 0;
   cudaStream_t stream_ = nullptr;
@@ -185,13 +192,15 @@ const Driver& driver() {
 
 }  // namespace cuda
 
-std::unique_ptr<DeviceContext> open_cuda(int index) {
+std::unique_ptr<DeviceContext> open_cuda(int index, const std::string& attention) {
   const std::string problem = cuda::device_problem();
   MST_CHECK(problem.empty(), "cuda:", index, ": ", problem);
   int count = 0;
   CUDA_CHECK(cudaGetDeviceCount(&count));
   MST_CHECK(index >= 0 && index < count, "cuda:", index, ": this machine has ", count, " device", count == 1 ? "" : "s");
-  return std::make_unique<cuda::CudaContext>(index);
+  const std::string cudnn_problem = attention == "own" ? "not asked for" : cuda::cudnn_attention_problem(index);
+  MST_CHECK(attention != "cudnn" || cudnn_problem.empty(), "cuda:", index, ": attention by cuDNN: ", cudnn_problem);
+  return std::make_unique<cuda::CudaContext>(index, cudnn_problem.empty());
 }
 
 }  // namespace mst

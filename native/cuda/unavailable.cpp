@@ -17,7 +17,7 @@
 
 namespace mst {
 
-std::unique_ptr<DeviceContext> open_cuda(int) {
+std::unique_ptr<DeviceContext> open_cuda(int, const std::string&) {
   MST_FAIL("cuda: ", MST_NO_CUDA);
 }
 

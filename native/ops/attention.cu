@@ -3,7 +3,9 @@
 // atomically.
 #include "attention.h"
 
+#include "../cuda/cudnn_attention.h"
 #include "../cuda/launch.h"
+#include "../cuda/own_attention.h"
 
 namespace mst::cuda {
 namespace {
@@ -310,9 +312,8 @@ void with_head_size(std::int64_t D, const Function& function) {
 
 }  // namespace
 
-void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start, const Tensor& out,
-                       const Tensor& lse, const Workspace&, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
-                       double softcap) {
+void own_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start, const Tensor& out,
+                           const Tensor& lse, std::int64_t T, std::int64_t D, double scale, std::int64_t window, double softcap) {
   constexpr int tile = 32;
   const Geometry g = geometry_of(q, k, document_start, T, D, scale, window, softcap);
   if (g.N == 0) return;
@@ -326,9 +327,9 @@ void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const 
   });
 }
 
-void attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
-                        const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv,
-                        const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window, double softcap) {
+void own_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
+                            const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv,
+                            const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window, double softcap) {
   constexpr int tile = 32;
   const Geometry g = geometry_of(q, k, document_start, T, D, scale, window, softcap);
   if (g.N == 0) return;
@@ -349,6 +350,20 @@ void attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, co
              heads<E>(dv), g);
     });
   });
+}
+
+void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start, const Tensor& out,
+                       const Tensor& lse, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
+                       double softcap) {
+  if (!document_start && cudnn_attention_forward(q, k, v, out, lse, workspace, {T, D, scale, window, softcap})) return;
+  own_attention_forward(q, k, v, document_start, out, lse, T, D, scale, window, softcap);
+}
+
+void attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
+                        const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv,
+                        const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window, double softcap) {
+  if (!document_start && cudnn_attention_backward(dout, q, k, v, out, lse, dq, dk, dv, workspace, {T, D, scale, window, softcap})) return;
+  own_attention_backward(dout, q, k, v, document_start, out, lse, dq, dk, dv, workspace, T, D, scale, window, softcap);
 }
 
 }  // namespace mst::cuda

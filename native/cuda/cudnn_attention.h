@@ -1,0 +1,34 @@
+// Attention by cuDNN on sm_90 and newer, in bf16, where it is faster than the own kernels: no document boundaries, T a multiple of
+// 128, D a multiple of 8. The backward adds dq atomically and is not the same to the bit from run to run.
+#pragma once
+
+#include <string>
+
+#include "../tensor.h"
+
+namespace mst::cuda {
+
+// What both directions share; as in ops/attention.h.
+struct AttentionGeometry {
+  std::int64_t T, D;
+  double scale;
+  std::int64_t window;
+  double softcap;
+};
+
+// Whether the thread's device computes attention by cuDNN where it can; set when the command thread attaches itself to the device.
+void use_cudnn_attention(bool use);
+// Why a device cannot; empty where it can.
+std::string cudnn_attention_problem(int device);
+
+// Both return false, having done nothing, where cuDNN does not apply: the own kernels then do the work. The first use of a
+// configuration compares cuDNN with the own kernels on a small problem; one that fails is never used.
+// workspace: forward 1 MiB; backward 1 MiB + n·(H/G)·B·T·(4·D + 4) bytes, and 4·D more a row where H > G, for an n from 1 to G that
+// divides G: the key/value heads that one launch computes. More of them help short sequences to fill the device.
+bool cudnn_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+                             const Workspace& workspace, const AttentionGeometry& geometry);
+bool cudnn_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+                              const Tensor& dq, const Tensor& dk, const Tensor& dv, const Workspace& workspace,
+                              const AttentionGeometry& geometry);
+
+}  // namespace mst::cuda
