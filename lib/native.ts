@@ -15,6 +15,8 @@ export interface Kernels {
   rms_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, dx: Tensor, dweight: Optional, partials: Optional, eps: number, weightOffset: number): void;
   // biome-ignore format: one line for each kernel
   matmul(a: Tensor, b: Tensor, c: Tensor, workspace: Optional, transposeA: boolean, transposeB: boolean, alpha: number, beta: number): void;
+  bias_forward(y: Tensor, bias: Tensor): void;
+  bias_backward(dy: Tensor, dbias: Tensor, partials: Tensor): void;
   // biome-ignore format: one line for each kernel
   rope(x: Tensor, inverseFrequencies: Tensor, documentStart: Optional, y: Tensor, T: number, D: number, scale: number, inverse: boolean): void;
   // biome-ignore format: one line for each kernel
@@ -28,6 +30,8 @@ export interface Kernels {
   chunked_mlp_forward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, y: Tensor, gateUp: Tensor, h: Tensor, workspace: Optional, activation: number): void;
   // biome-ignore format: one line for each kernel
   chunked_mlp_backward(dy: Tensor, x: Tensor, gate: Tensor, up: Tensor, down: Tensor, dx: Optional, dgate: Optional, dup: Optional, ddown: Optional, gateUp: Tensor, dh: Tensor, workspace: Optional, gateUpSaved: boolean, overwriteDgate: boolean, overwriteDup: boolean, overwriteDdown: boolean, activation: number): void;
+  softcap_forward(x: Tensor, y: Tensor, cap: number): void;
+  softcap_backward(dy: Tensor, y: Tensor, dx: Tensor, cap: number): void;
   // biome-ignore format: one line for each kernel
   cross_entropy(logits: Tensor, targets: Tensor, tokenWeights: Optional, losses: Tensor, lse: Optional, logProbability: Optional, entropy: Optional, correct: Optional, firstRow: number, ignoreIndex: number, labelSmoothing: number, zLoss: number, softcap: number, writeDlogits: boolean): void;
   cross_entropy_sum(losses: Tensor, tokenWeights: Optional, loss: Tensor, scale: number): void;

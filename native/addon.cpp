@@ -13,6 +13,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   ROW(rms_norm_forward);
   ROW(rms_norm_backward);
   ROW(matmul);
+  ROW(bias_forward);
+  ROW(bias_backward);
   ROW(rope);
   ROW(attention_forward);
   ROW(attention_backward);
@@ -20,6 +22,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   ROW(glu_backward);
   ROW(chunked_mlp_forward);
   ROW(chunked_mlp_backward);
+  ROW(softcap_forward);
+  ROW(softcap_backward);
   ROW(cross_entropy);
   ROW(cross_entropy_sum);
   ROW(cross_entropy_divisor);

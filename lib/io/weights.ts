@@ -3,8 +3,9 @@ import { copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Device, DeviceName } from '../device.ts';
 import { type Dtype, type TensorData, toBfloat16, toFloat32 } from '../dtype.ts';
-import { decoderConfig, type HuggingFaceConfig } from '../models/config.ts';
+import { decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
+import type { HuggingFaceConfig } from '../models/fields.ts';
 import type { Tensor } from '../tensor.ts';
 import {
   openModelFolder,

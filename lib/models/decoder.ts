@@ -1,16 +1,17 @@
 // The decoder-only transformer of the Llama family: RMSNorm, rotary positions, grouped-query attention, gated MLP, tied or own head.
 import { type Device, type DeviceName, getDevice } from '../device.ts';
-import type { Dtype } from '../dtype.ts';
+import { type Dtype, toBfloat16, toFloat32 } from '../dtype.ts';
 import { kernels } from '../native.ts';
 import { attention } from '../ops/attention.ts';
 import { chunkedCrossEntropy } from '../ops/chunked_cross_entropy.ts';
 import { chunkedMlp } from '../ops/chunked_mlp.ts';
 import type { CrossEntropyOptions, CrossEntropyResult } from '../ops/cross_entropy.ts';
-import { add } from '../ops/elementwise.ts';
+import { add, scale } from '../ops/elementwise.ts';
 import { embedding } from '../ops/embedding.ts';
 import { linear } from '../ops/linear.ts';
 import { rmsNorm } from '../ops/rms_norm.ts';
-import { rope } from '../ops/rope.ts';
+import { type Rope, rope } from '../ops/rope.ts';
+import { softcap } from '../ops/softcap.ts';
 import { recompute } from '../region.ts';
 import { tidy } from '../scope.ts';
 import { emptyGroup, type Tensor, tensor } from '../tensor.ts';
@@ -28,7 +29,7 @@ export interface StepPolicy {
   mlpSave: 'input' | 'gateUp';
   /**
    * 'none': everything that the backward needs is saved.
-   * 'attention': a layer keeps its input and attention's output; the rest is computed again.
+   * 'attention': a layer keeps its input and attention's output, and the MLP's where a norm follows it; the rest is computed again.
    * 'layer': a layer keeps its input alone.
    */
   recompute: 'none' | 'attention' | 'layer';
@@ -46,16 +47,30 @@ export interface Batch {
   documentStart?: Tensor | null;
 }
 
+/** A projection's weight and bias. */
+interface Projection {
+  weight: Tensor;
+  bias: Tensor | null;
+}
+
 interface Layer {
   inputNorm: Tensor;
-  q: Tensor;
-  k: Tensor;
-  v: Tensor;
-  o: Tensor;
-  postAttentionNorm: Tensor;
+  q: Projection;
+  k: Projection;
+  v: Projection;
+  o: Projection;
+  /** Of each head of the queries and the keys. */
+  qNorm: Tensor | null;
+  kNorm: Tensor | null;
+  /** Of attention's output. */
+  attentionPostNorm: Tensor | null;
+  mlpNorm: Tensor;
   gate: Tensor;
   up: Tensor;
   down: Tensor;
+  /** Of the MLP's output. */
+  mlpPostNorm: Tensor | null;
+  window: number;
 }
 
 export class Decoder extends Module {
@@ -67,7 +82,8 @@ export class Decoder extends Module {
   readonly #layers: Layer[] = [];
   readonly #norm: Tensor;
   readonly #head: Tensor;
-  readonly #inverseFrequencies: Tensor;
+  /** By T where they depend on it, else one. */
+  readonly #inverseFrequencies = new Map<number, Tensor>();
 
   /** Parameters are garbage until `initialize` or `loadWeights`. */
   constructor(config: DecoderConfig, options: { device?: Device | DeviceName; dtype?: Dtype } = {}) {
@@ -80,7 +96,8 @@ export class Decoder extends Module {
     this.#embed = one('model.embed_tokens.weight', V, C);
     for (let l = 0; l < config.numLayers; l++) {
       const path = `model.layers.${l}`;
-      const inputNorm = one(`${path}.input_layernorm.weight`, C);
+      const norm = (name: string, size = C) => one(`${path}.${name}.weight`, size);
+      const inputNorm = norm('input_layernorm');
       const [q, k, v] = this.#group(
         ['q', 'k', 'v'].map((name) => `${path}.self_attn.${name}_proj.weight`),
         [
@@ -88,9 +105,29 @@ export class Decoder extends Module {
           [G * D, C],
           [G * D, C],
         ],
-      );
+      ) as [Tensor, Tensor, Tensor];
       const o = one(`${path}.self_attn.o_proj.weight`, C, H * D);
-      const postAttentionNorm = one(`${path}.post_attention_layernorm.weight`, C);
+      const projection = (name: string, weight: Tensor, hasBias: boolean) => ({
+        weight,
+        bias: hasBias ? one(`${path}.self_attn.${name}_proj.bias`, weight.shape[0]!) : null,
+      });
+      const attention = {
+        q: projection('q', q, config.attentionBias),
+        k: projection('k', k, config.attentionBias),
+        v: projection('v', v, config.attentionBias),
+        o: projection('o', o, config.outputBias),
+        qNorm: config.qkNorm ? norm('self_attn.q_norm', D) : null,
+        kNorm: config.qkNorm ? norm('self_attn.k_norm', D) : null,
+        window: config.windows[l]!,
+      };
+      const postAttentionNorm = norm('post_attention_layernorm');
+      const norms = config.postNorms
+        ? {
+            attentionPostNorm: postAttentionNorm,
+            mlpNorm: norm('pre_feedforward_layernorm'),
+            mlpPostNorm: norm('post_feedforward_layernorm'),
+          }
+        : { attentionPostNorm: null, mlpNorm: postAttentionNorm, mlpPostNorm: null };
       const [gate, up] = this.#group(
         ['gate', 'up'].map((name) => `${path}.mlp.${name}_proj.weight`),
         [
@@ -99,24 +136,22 @@ export class Decoder extends Module {
         ],
       );
       const down = one(`${path}.mlp.down_proj.weight`, C, F);
-      this.#layers.push({ inputNorm, q: q!, k: k!, v: v!, o, postAttentionNorm, gate: gate!, up: up!, down });
+      this.#layers.push({ inputNorm, ...attention, ...norms, gate: gate!, up: up!, down });
     }
     this.#norm = one('model.norm.weight', C);
     this.#head = config.tieWordEmbeddings ? this.#embed : one('lm_head.weight', V, C);
-    this.#inverseFrequencies = tensor(inverseFrequencies(config.rope, D), {
-      device: this.device,
-      category: 'parameter',
-    }).keep();
+    this.#frequencies(1);
   }
 
   namedParameters(): ReadonlyMap<string, Tensor> {
     return this.#named;
   }
 
-  /** Random weights (normal, `initializerRange`), norms 1. The same seed gives the same weights on every device. */
+  /** Random weights (normal, `initializerRange`), norms 1, biases 0. The same seed gives the same weights on every device. */
   initialize(seed: number): this {
-    this.parameters().forEach((parameter, i) => {
-      if (parameter.shape.length === 1) kernels.fill(parameter, 1);
+    [...this.#named].forEach(([name, parameter], i) => {
+      if (name.endsWith('.bias')) kernels.fill(parameter, 0);
+      else if (parameter.shape.length === 1) kernels.fill(parameter, 1 - this.config.normOffset);
       else kernels.random_normal(parameter, 0, this.config.initializerRange, seed, i, 0);
     });
     return this;
@@ -127,6 +162,7 @@ export class Decoder extends Module {
     return tidy(() =>
       chunkedCrossEntropy(this.hidden(batch, policy), this.#head, batch.targets, {
         chunkSize: policy.lossChunkSize,
+        softcap: this.config.finalSoftcap,
         ...options,
       }),
     );
@@ -136,54 +172,110 @@ export class Decoder extends Module {
   hidden(batch: Batch, policy: StepPolicy): Tensor {
     const N = batch.inputs.size;
     if (N % batch.T !== 0) throw new RangeError(`Decoder: inputs are ${N} tokens, not a multiple of T ${batch.T}`);
+    const { postNorms } = this.config;
+    const keep = policy.recompute === 'attention' ? ['attention', ...(postNorms ? ['chunkedMlp'] : [])] : [];
     return tidy(() => {
-      let x = embedding(this.#embed, batch.inputs);
+      let x = this.#embedded(batch.inputs);
       for (const layer of this.#layers) {
         const before = x;
         const run = (x: Tensor) => this.#layer(layer, x, batch, policy);
-        x =
-          policy.recompute === 'none'
-            ? run(x)
-            : recompute(run, [x], { keep: policy.recompute === 'attention' ? ['attention'] : [] });
+        x = policy.recompute === 'none' ? run(x) : recompute(run, [x], { keep });
         before.dispose(); // what the backward needs of it, the tape holds
       }
-      return rmsNorm(x, this.#norm, { eps: this.config.normEps });
+      return this.#normalize(x, this.#norm);
     });
   }
 
   /** (N,V) logits, whole: for short inputs. */
   logits(batch: Batch, policy: StepPolicy): Tensor {
-    return tidy(() => linear(this.hidden(batch, policy), this.#head));
+    return tidy(() => {
+      const logits = linear(this.hidden(batch, policy), this.#head);
+      const { finalSoftcap } = this.config;
+      return finalSoftcap ? softcap(logits, finalSoftcap) : logits;
+    });
   }
 
   override dispose(): void {
     super.dispose();
-    this.#inverseFrequencies.dispose();
+    for (const frequencies of this.#inverseFrequencies.values()) frequencies.dispose();
+    this.#inverseFrequencies.clear();
+  }
+
+  #embedded(ids: Tensor): Tensor {
+    const { embeddingScale } = this.config;
+    const x = embedding(this.#embed, ids);
+    if (embeddingScale === 1) return x;
+    const scaled = scale(x, this.dtype === 'bfloat16' ? toFloat32(toBfloat16([embeddingScale]))[0]! : embeddingScale);
+    x.dispose();
+    return scaled;
   }
 
   #layer(layer: Layer, x: Tensor, batch: Batch, policy: StepPolicy): Tensor {
-    const { normEps: eps, activation } = this.config;
-    const h = tidy(() => add(x, this.#attention(layer, rmsNorm(x, layer.inputNorm, { eps }), batch)));
+    const h = tidy(() => {
+      const out = this.#attention(layer, this.#normalize(x, layer.inputNorm), batch);
+      return add(x, this.#normalize(out, layer.attentionPostNorm));
+    });
     return tidy(() => {
-      const mlp = chunkedMlp(rmsNorm(h, layer.postAttentionNorm, { eps }), layer.gate, layer.up, layer.down, {
-        activation,
+      const mlp = chunkedMlp(this.#normalize(h, layer.mlpNorm), layer.gate, layer.up, layer.down, {
+        activation: this.config.activation,
         chunkSize: policy.mlpChunkSize,
         save: policy.mlpSave,
       });
-      return add(h, mlp);
+      return add(h, this.#normalize(mlp, layer.mlpPostNorm));
     });
   }
 
   #attention(layer: Layer, x: Tensor, batch: Batch): Tensor {
+    const { headSize, attentionScale, attentionSoftcap } = this.config;
     const { T, documentStart = null } = batch;
-    const frequencies = { inverseFrequencies: this.#inverseFrequencies };
+    const positions = this.#rope(batch);
+    const rotated = ({ weight, bias }: Projection, norm: Tensor | null) =>
+      tidy(() => rope(this.#normalize(linear(x, weight, bias), norm), positions, T, documentStart));
     const out = tidy(() => {
-      const q = tidy(() => rope(linear(x, layer.q), frequencies, T, documentStart));
-      const k = tidy(() => rope(linear(x, layer.k), frequencies, T, documentStart));
-      const v = linear(x, layer.v);
-      return attention(q, k, v, { T, headSize: this.config.headSize, documentStart });
+      const q = rotated(layer.q, layer.qNorm);
+      const k = rotated(layer.k, layer.kNorm);
+      const v = linear(x, layer.v.weight, layer.v.bias);
+      const { window } = layer;
+      return attention(q, k, v, {
+        T,
+        headSize,
+        documentStart,
+        window,
+        scale: attentionScale,
+        softcap: attentionSoftcap,
+      });
     });
-    return linear(out, layer.o);
+    return linear(out, layer.o.weight, layer.o.bias);
+  }
+
+  /** x itself where there is no norm. */
+  #normalize(x: Tensor, weight: Tensor | null): Tensor {
+    const { normEps: eps, normOffset: weightOffset } = this.config;
+    return weight ? rmsNorm(x, weight, { eps, weightOffset }) : x;
+  }
+
+  #rope({ T, documentStart }: Batch): Rope {
+    const { rope } = this.config;
+    const dependsOnLength = rope.type === 'dynamic' && T > rope.maxPositions;
+    if (dependsOnLength && documentStart) {
+      throw new RangeError(
+        `Decoder: dynamic rope beyond max_position_embeddings ${rope.maxPositions} needs one document a sequence, got documents in T ${T}`,
+      );
+    }
+    return {
+      inverseFrequencies: this.#frequencies(dependsOnLength ? T : 1),
+      scale: rope.type === 'yarn' ? rope.attentionFactor : 1,
+    };
+  }
+
+  #frequencies(T: number): Tensor {
+    let frequencies = this.#inverseFrequencies.get(T);
+    if (!frequencies) {
+      const values = inverseFrequencies(this.config.rope, this.config.headSize, T);
+      frequencies = tensor(values, { device: this.device, category: 'parameter' }).keep();
+      this.#inverseFrequencies.set(T, frequencies);
+    }
+    return frequencies;
   }
 
   /** Parameters that lie side by side in memory. */

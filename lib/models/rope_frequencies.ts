@@ -1,24 +1,52 @@
-// Angles of the rotary embedding, in f64: f32 drifts past 100K positions.
-import type { RopeConfig } from './config.ts';
+// Angles of the rotary embedding, in f64: f32 drifts past 100K positions. Formulas as in HuggingFace transformers.
+import type { RopeConfig } from './rope_config.ts';
 
-/** (D/2) inverse frequencies: the angle of pair d at position p is p times the d-th. Formulas as in HuggingFace transformers. */
-export function inverseFrequencies(config: RopeConfig, D: number): Float64Array {
-  return Float64Array.from({ length: D / 2 }, (_, d) => {
-    const frequency = config.theta ** (-(2 * d) / D);
-    switch (config.type) {
-      case 'default':
-        return frequency;
-      case 'linear':
-        return frequency / config.factor;
-      case 'llama3': {
-        // Long wavelengths are slowed by `factor`, short ones kept, those between blended (Llama 3.1).
-        const { factor, lowFrequencyFactor, highFrequencyFactor, originalMaxPositions } = config;
-        const turns = (originalMaxPositions * frequency) / (2 * Math.PI);
-        if (turns < lowFrequencyFactor) return frequency / factor;
-        if (turns > highFrequencyFactor) return frequency;
-        const kept = (turns - lowFrequencyFactor) / (highFrequencyFactor - lowFrequencyFactor);
-        return ((1 - kept) * frequency) / factor + kept * frequency;
-      }
+/** (D/2) inverse frequencies: the angle of pair d at position p is p times the d-th. T: positions in use, which 'dynamic' depends on. */
+export function inverseFrequencies(config: RopeConfig, D: number, T: number): Float64Array {
+  const frequency = frequencyOf(config, D, T);
+  return Float64Array.from({ length: D / 2 }, (_, d) => frequency(d));
+}
+
+function frequencyOf(config: RopeConfig, D: number, T: number): (d: number) => number {
+  const { theta } = config;
+  const plain = (d: number) => theta ** (-(2 * d) / D);
+  switch (config.type) {
+    case 'default':
+      return plain;
+    case 'linear':
+      return (d) => plain(d) / config.factor;
+    case 'dynamic': {
+      // The base grows with the length, from maxPositions on (NTK-aware scaling).
+      const { factor, maxPositions } = config;
+      const length = Math.max(T, maxPositions);
+      const base = theta * ((factor * length) / maxPositions - (factor - 1)) ** (D / (D - 2));
+      return (d) => base ** (-(2 * d) / D);
     }
-  });
+    case 'llama3': {
+      // Long wavelengths are slowed by `factor`, short ones kept, those between blended (Llama 3.1).
+      const { factor, lowFrequencyFactor, highFrequencyFactor, originalMaxPositions } = config;
+      return (d) => {
+        const turns = (originalMaxPositions * plain(d)) / (2 * Math.PI);
+        if (turns < lowFrequencyFactor) return plain(d) / factor;
+        if (turns > highFrequencyFactor) return plain(d);
+        const kept = (turns - lowFrequencyFactor) / (highFrequencyFactor - lowFrequencyFactor);
+        return ((1 - kept) * plain(d)) / factor + kept * plain(d);
+      };
+    }
+    case 'yarn': {
+      // Pairs that turn more than betaFast times within the original length are kept, those below betaSlow slowed by `factor`
+      // (Peng et al. 2023, arXiv 2309.00071).
+      const { factor, originalMaxPositions, betaFast, betaSlow, truncate } = config;
+      const pairOf = (turns: number) =>
+        (D * Math.log(originalMaxPositions / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
+      const bounds = [pairOf(betaFast), pairOf(betaSlow)] as const;
+      const low = Math.max(truncate ? Math.floor(bounds[0]) : bounds[0], 0);
+      const high = Math.min(truncate ? Math.ceil(bounds[1]) : bounds[1], D - 1);
+      const width = high === low ? 0.001 : high - low;
+      return (d) => {
+        const slowed = Math.min(Math.max((d - low) / width, 0), 1);
+        return (plain(d) / factor) * slowed + plain(d) * (1 - slowed);
+      };
+    }
+  }
 }

@@ -1,18 +1,23 @@
-// Linear layer without bias.
+// Linear layer.
+import { computeDtype } from '../dtype.ts';
 import { kernels } from '../native.ts';
 import { tidy } from '../scope.ts';
 import { operation } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
-import { requireFloat, requireOneDevice, requireRank, rowsAndCols } from './check.ts';
+import { requireDtype, requireFloat, requireOneDevice, requireRank, requireShape, rowsAndCols } from './check.ts';
 import { matmulWorkspace } from './workspace.ts';
 
+/** Parts that the rows are summed in for the bias's gradient; see native/ops/bias.h. */
+const NUM_PARTIALS = 64;
+
 /**
- * y (N,O) = x (N,I) · weightᵀ.
+ * y (N,O) = x (N,I) · weightᵀ + bias.
  * @param x (…,I), read as rows (N,I)
  * @param weight (O,I), x's dtype
+ * @param bias (O,), x's dtype; null: none
  */
-export function linear(x: Tensor, weight: Tensor): Tensor {
-  requireOneDevice('linear', { x, weight });
+export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
+  requireOneDevice('linear', { x, weight, bias });
   requireRank('linear', 'weight', weight, 2);
   requireFloat('linear', 'x', x);
   const [N, I] = rowsAndCols(x);
@@ -20,27 +25,39 @@ export function linear(x: Tensor, weight: Tensor): Tensor {
   if (I !== weightI)
     throw new RangeError(`linear: x (${N},${I}) and weight (${O},${weightI}) disagree on the input size`);
   if (x.dtype !== weight.dtype) throw new TypeError(`linear: x is ${x.dtype}, weight ${weight.dtype}`);
+  if (bias) {
+    requireShape('linear', 'bias', bias, [O]);
+    requireDtype('linear', 'bias', bias, x.dtype);
+  }
   const { device, dtype } = x;
   return operation({
     name: 'linear',
-    inputs: [x, weight],
+    inputs: [x, weight, bias],
     saved: [x, weight],
     forward() {
       const y = empty([N, O], { dtype, device, category: 'activation' });
       tidy(() => kernels.matmul(x, weight, y, matmulWorkspace(device), false, true, 1, 0));
+      if (bias) kernels.bias_forward(y, bias);
       return { output: y };
     },
-    // y = x Wᵀ;  dx = dy W;  dW = dyᵀ x
+    // y = x Wᵀ + b;  dx = dy W;  dW = dyᵀ x;  db = Σ dy over the rows
     backward(dy, [x, weight], gradients) {
       const workspace = matmulWorkspace(device);
       const dweight = gradients.target(1);
       if (dweight) {
         kernels.matmul(dy, x!, dweight.gradient, workspace, true, false, 1, dweight.overwrite ? 0 : 1);
       }
-      if (!gradients.needs(0)) return [null, null];
+      const dbias = gradients.target(2);
+      if (dbias) {
+        if (dbias.overwrite) kernels.fill(dbias.gradient, 0);
+        const partials = empty([NUM_PARTIALS, O], { dtype: computeDtype(dtype), device, category: 'workspace' });
+        kernels.bias_backward(dy, dbias.gradient, partials);
+        partials.dispose();
+      }
+      if (!gradients.needs(0)) return [null, null, null];
       const dx = empty([N, I], { dtype, device, category: 'activation' });
       kernels.matmul(dy, weight!, dx, workspace, false, false, 1, 0);
-      return [dx, null];
+      return [dx, null, null];
     },
   });
 }

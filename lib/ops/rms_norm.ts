@@ -1,17 +1,18 @@
 // Root mean square normalisation.
 import { computeDtype } from '../dtype.ts';
 import { kernels } from '../native.ts';
+import { tidy } from '../scope.ts';
 import { operation } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
-import { requireFinite, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';
+import { requireFinite, requireFloat, requireOneDevice, requireRank, rowsAndCols } from './check.ts';
 
 /** Parts that the rows are summed in for the weight's gradient; see native/ops/rms_norm.h. */
 const NUM_PARTIALS = 64;
 
 /**
- * y (N,C) = x / sqrt(mean(x²) + eps) * (weight + weightOffset).
- * @param x (…,C)
- * @param weight (C,), x's dtype or float32
+ * y (N,C) = x / sqrt(mean(x²) + eps) * (weight + weightOffset), the mean over as many columns as weight has.
+ * @param x (…,C), or (…,H·D) whose H heads are normalised one by one
+ * @param weight (C,) or (D,), x's dtype or float32
  * @param options.eps added to the mean square
  * @param options.weightOffset 1 for checkpoints that store `weight - 1` (Gemma). @default 0
  */
@@ -21,7 +22,10 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: { eps: number; weigh
   requireFloat('rmsNorm', 'x', x);
   requireFinite('rmsNorm', 'eps', eps, { min: 0 });
   const [N, C] = rowsAndCols(x);
-  requireShape('rmsNorm', 'weight', weight, [C]);
+  requireRank('rmsNorm', 'weight', weight, 1);
+  const D = weight.size;
+  if (C % D !== 0) throw new RangeError(`rmsNorm: x has ${C} columns, not a multiple of weight's ${D}`);
+  const heads = (tensor: Tensor) => (C === D ? tensor : tensor.reshape([(N * C) / D, D]));
   if (weight.dtype !== x.dtype && weight.dtype !== 'float32') {
     throw new TypeError(`rmsNorm: weight must be ${x.dtype} or float32, got ${weight.dtype}`);
   }
@@ -32,7 +36,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: { eps: number; weigh
     saved: [x, weight],
     forward() {
       const y = empty([N, C], { dtype, device, category: 'activation' });
-      kernels.rms_norm_forward(x, weight, y, eps, weightOffset);
+      tidy(() => kernels.rms_norm_forward(heads(x), weight, heads(y), eps, weightOffset));
       return { output: y };
     },
     backward(dy, [x, weight], gradients) {
@@ -40,8 +44,9 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: { eps: number; weigh
       const dweight = gradients.target(1);
       if (dweight?.overwrite) kernels.fill(dweight.gradient, 0);
       const partials =
-        dweight && empty([NUM_PARTIALS, C], { dtype: computeDtype(dtype), device, category: 'workspace' });
-      kernels.rms_norm_backward(dy, x!, weight!, dx, dweight?.gradient ?? null, partials, eps, weightOffset);
+        dweight && empty([NUM_PARTIALS, D], { dtype: computeDtype(dtype), device, category: 'workspace' });
+      const gradient = dweight?.gradient ?? null;
+      kernels.rms_norm_backward(heads(dy), heads(x!), weight!, heads(dx), gradient, partials, eps, weightOffset);
       return [dx, null];
     },
   });

@@ -3,6 +3,7 @@
 
 #include "adamw.h"
 #include "attention.h"
+#include "bias.h"
 #include "chunked_cross_entropy.h"
 #include "chunked_mlp.h"
 #include "cross_entropy.h"
@@ -14,3 +15,4 @@
 #include "reduction.h"
 #include "rms_norm.h"
 #include "rope.h"
+#include "softcap.h"

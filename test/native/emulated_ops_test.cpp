@@ -90,6 +90,37 @@ TEST(EmulatedOps, RmsNorm) {
   });
 }
 
+TEST(EmulatedOps, Bias) {
+  for_layouts([](const Layout& layout) {
+    const HostTensor dy = layout.make().randomize(1);
+    HostTensor bias = HostTensor::vector(layout.dtype, layout.cols).randomize(2);
+    HostTensor expected = layout.make().randomize(3), found = expected;
+    cpu::bias_forward(expected.cpu(), bias.cpu());
+    cuda::bias_forward(found.cuda(), bias.cuda());
+    EXPECT_CLOSE(found, expected, 0);
+    HostTensor dbias_expected = HostTensor::vector(Dtype::f32, layout.cols).fill(1), dbias_found = dbias_expected;
+    HostTensor partials(Dtype::f32, 4, layout.cols), partials_found(Dtype::f32, 4, layout.cols);
+    cpu::bias_backward(dy.cpu(), dbias_expected.cpu(), partials.cpu());
+    partials_found.fill(NAN);
+    cuda::bias_backward(dy.cuda(), dbias_found.cuda(), partials_found.cuda());
+    EXPECT_CLOSE(dbias_found, dbias_expected, 2e-6);
+  });
+}
+
+TEST(EmulatedOps, Softcap) {
+  for_layouts([](const Layout& layout) {
+    const HostTensor x = layout.make().randomize(1), dy = layout.make().randomize(2);
+    HostTensor expected = layout.make(), found = layout.make();
+    cpu::softcap_forward(x.cpu(), expected.cpu(), 0.7);
+    cuda::softcap_forward(x.cuda(), found.cuda(), 0.7);
+    EXPECT_CLOSE(found, expected, layout.tolerance());
+    const HostTensor y = expected;
+    cpu::softcap_backward(dy.cpu(), y.cpu(), expected.cpu(), 0.7);
+    cuda::softcap_backward(dy.cuda(), y.cuda(), found.cuda(), 0.7);
+    EXPECT_CLOSE(found, expected, layout.tolerance());
+  });
+}
+
 TEST(EmulatedOps, Glu) {
   for_layouts([](const Layout& layout) {
     for (const Activation activation : {Activation::silu, Activation::gelu_tanh}) {

@@ -14,6 +14,7 @@ import {
   rmsNorm,
   rope,
   scale,
+  softcap,
   swiglu,
   tensor,
 } from '../../lib/index.ts';
@@ -32,6 +33,9 @@ describe('gradients by central differences', () => {
       ],
     ));
   it('embedding, with repeated ids', () => checkGradients((w) => embedding(w, ids(2, 0, 2, 4)), [[5, 3]]));
+  it('linear with bias', () => checkGradients((x, w, b) => linear(x, w, b), [[5, 3], [4, 3], [4]]));
+  it('softcap', () => checkGradients((x) => softcap(x, 0.7), [[3, 5]]));
+  it('rmsNorm of heads', () => checkGradients((x, w) => rmsNorm(x, w, { eps: 1e-5 }), [[5, 6], [3]]));
   it('rmsNorm', () => checkGradients((x, w) => rmsNorm(x, w, { eps: 1e-5 }), [[5, 7], [7]]));
   it('rmsNorm with 1 + weight', () =>
     checkGradients((x, w) => rmsNorm(x, w, { eps: 1e-5, weightOffset: 1 }), [[2, 3], [3]]));

@@ -1,0 +1,90 @@
+// How positions turn queries and keys, from config.json.
+import { Fields, type HuggingFaceConfig } from './fields.ts';
+
+/** Angles are formed in f64. `maxPositions` and `originalMaxPositions` are counted in tokens. */
+export type RopeConfig =
+  | { type: 'default'; theta: number }
+  | { type: 'linear'; theta: number; factor: number }
+  | { type: 'dynamic'; theta: number; factor: number; maxPositions: number }
+  | {
+      type: 'llama3';
+      theta: number;
+      factor: number;
+      lowFrequencyFactor: number;
+      highFrequencyFactor: number;
+      originalMaxPositions: number;
+    }
+  | {
+      type: 'yarn';
+      theta: number;
+      factor: number;
+      originalMaxPositions: number;
+      betaFast: number;
+      betaSlow: number;
+      /** Factor on rotated queries and keys. */
+      attentionFactor: number;
+      /** Whether the bounds of the ramp are whole dimensions. */
+      truncate: boolean;
+    };
+
+/** Both spellings: rope_parameters, and rope_theta beside rope_scaling. */
+export function ropeConfig(fields: Fields): RopeConfig {
+  const scaling = fields.get('rope_scaling') as HuggingFaceConfig | undefined;
+  const parameters = fields.get('rope_parameters') as HuggingFaceConfig | undefined;
+  const rope = new Fields({ ...scaling, ...parameters }, 'config.json: rope_parameters');
+  const theta = rope.positive('rope_theta', fields.positive('rope_theta', 10000));
+  rope.only('partial_rotary_factor', 1);
+  fields.only('partial_rotary_factor', 1);
+  const config = ofType(fields, rope, theta);
+  rope.finish();
+  return config;
+}
+
+function ofType(fields: Fields, rope: Fields, theta: number): RopeConfig {
+  const legacy = rope.get('type');
+  const type = (rope.get('rope_type') ?? legacy ?? 'default') as RopeConfig['type'];
+  switch (type) {
+    case 'default':
+      return { type, theta };
+    case 'linear':
+      return { type, theta, factor: rope.positive('factor') };
+    case 'dynamic':
+      rope.get('original_max_position_embeddings'); // transformers takes max_position_embeddings
+      return { type, theta, factor: rope.positive('factor'), maxPositions: fields.count('max_position_embeddings') };
+    case 'llama3':
+      return {
+        type,
+        theta,
+        factor: rope.positive('factor'),
+        lowFrequencyFactor: rope.positive('low_freq_factor'),
+        highFrequencyFactor: rope.positive('high_freq_factor'),
+        originalMaxPositions: rope.count('original_max_position_embeddings'),
+      };
+    case 'yarn':
+      return yarn(fields, rope, theta);
+    default:
+      return rope.fail('rope_type', type, 'default, linear, dynamic, llama3 or yarn');
+  }
+}
+
+function yarn(fields: Fields, rope: Fields, theta: number): RopeConfig {
+  const maxPositions = fields.get('max_position_embeddings');
+  const originalMaxPositions = rope.count('original_max_position_embeddings', maxPositions as number | undefined);
+  const factor = rope.positive('factor', (maxPositions as number) / originalMaxPositions);
+  const growth = (weight: number) => (factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1);
+  const mscale = rope.get('mscale') as number | undefined;
+  const mscaleAll = rope.get('mscale_all_dim') as number | undefined;
+  return {
+    type: 'yarn',
+    theta,
+    factor,
+    originalMaxPositions,
+    betaFast: rope.positive('beta_fast', 32),
+    betaSlow: rope.positive('beta_slow', 1),
+    attentionFactor: rope.positive(
+      'attention_factor',
+      mscale && mscaleAll ? growth(mscale) / growth(mscaleAll) : growth(1),
+    ),
+    truncate: rope.boolean('truncate', true),
+  };
+}

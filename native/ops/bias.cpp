@@ -1,0 +1,53 @@
+// A row added to every row; see bias.h.
+#include "bias.h"
+
+#include "../cpu/parallel.h"
+#include "../cpu/vectorize.h"
+
+namespace mst::cpu {
+namespace {
+
+template <class T>
+MST_CLONES void forward_row(T* y, const T* bias, std::int64_t C) {
+  using S = compute_t<T>;
+  MST_INDEPENDENT
+  for (std::int64_t c = 0; c < C; ++c) y[c] = T(static_cast<S>(y[c]) + static_cast<S>(bias[c]));
+}
+
+template <class T, class S>
+MST_CLONES void add_row(const T* dy, S* sums, std::int64_t C) {
+  MST_INDEPENDENT
+  for (std::int64_t c = 0; c < C; ++c) sums[c] += static_cast<S>(dy[c]);
+}
+
+}  // namespace
+
+void bias_forward(const Tensor& y, const Tensor& bias) {
+  MST_CHECK(bias.size() == y.cols() && bias.dtype == y.dtype, "bias_forward: bias ", bias, " is no row of y ", y);
+  with_float("bias_forward", y.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    parallel_for(y.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t n = begin; n < end; ++n) forward_row<T>(y.row<T>(n), bias.as<T>(), y.cols());
+    });
+  });
+}
+
+void bias_backward(const Tensor& dy, const Tensor& dbias, const Tensor& partials) {
+  MST_CHECK(dbias.size() == dy.cols() && partials.cols() == dy.cols(), "bias_backward: dbias ", dbias, " or partials ", partials,
+            " do not have the columns of dy ", dy);
+  with_float("bias_backward", dy.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using S = compute_t<T>;
+    const std::int64_t N = dy.rows(), C = dy.cols(), P = partials.rows();
+    parallel_for(P, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t p = begin; p < end; ++p) {
+        S* const sums = partials.row<S>(p);
+        std::fill(sums, sums + C, S(0));
+        for (std::int64_t n = N * p / P; n < N * (p + 1) / P; ++n) add_row<T, S>(dy.row<T>(n), sums, C);
+      }
+    });
+    for (std::int64_t p = 0; p < P; ++p) add_row<S, S>(partials.row<S>(p), dbias.as<S>(), C);
+  });
+}
+
+}  // namespace mst::cpu

@@ -1,0 +1,259 @@
+// From config.json to the decoder's config, with files as the Hub has them.
+import assert from 'node:assert/strict';
+import { decoderConfig } from '../../lib/index.ts';
+import { inverseFrequencies } from '../../lib/models/rope_frequencies.ts';
+import { relativeError } from '../support/compare.ts';
+
+const tiny = {
+  hidden_size: 64,
+  intermediate_size: 160,
+  num_hidden_layers: 3,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  vocab_size: 500,
+};
+const llama = { model_type: 'llama', ...tiny };
+
+/** What the published models say, without the fields that are alike everywhere. */
+const published: Record<string, Record<string, unknown>> = {
+  'Llama-3.1-8B': {
+    architectures: ['LlamaForCausalLM'],
+    attention_bias: false,
+    attention_dropout: 0.0,
+    bos_token_id: 128000,
+    eos_token_id: [128001, 128008, 128009],
+    hidden_act: 'silu',
+    hidden_size: 4096,
+    initializer_range: 0.02,
+    intermediate_size: 14336,
+    max_position_embeddings: 131072,
+    mlp_bias: false,
+    model_type: 'llama',
+    num_attention_heads: 32,
+    num_hidden_layers: 32,
+    num_key_value_heads: 8,
+    pretraining_tp: 1,
+    rms_norm_eps: 1e-5,
+    rope_scaling: {
+      factor: 8.0,
+      low_freq_factor: 1.0,
+      high_freq_factor: 4.0,
+      original_max_position_embeddings: 8192,
+      rope_type: 'llama3',
+    },
+    rope_theta: 500000.0,
+    tie_word_embeddings: false,
+    torch_dtype: 'bfloat16',
+    transformers_version: '4.42.3',
+    use_cache: true,
+    vocab_size: 128256,
+  },
+  'Mistral-7B-v0.3': {
+    architectures: ['MistralForCausalLM'],
+    attention_dropout: 0.0,
+    bos_token_id: 1,
+    eos_token_id: 2,
+    hidden_act: 'silu',
+    hidden_size: 4096,
+    initializer_range: 0.02,
+    intermediate_size: 14336,
+    max_position_embeddings: 32768,
+    model_type: 'mistral',
+    num_attention_heads: 32,
+    num_hidden_layers: 32,
+    num_key_value_heads: 8,
+    rms_norm_eps: 1e-5,
+    rope_theta: 1000000.0,
+    sliding_window: null,
+    tie_word_embeddings: false,
+    torch_dtype: 'bfloat16',
+    vocab_size: 32768,
+  },
+  'Qwen2.5-7B-Instruct': {
+    architectures: ['Qwen2ForCausalLM'],
+    attention_dropout: 0.0,
+    eos_token_id: 151645,
+    hidden_act: 'silu',
+    hidden_size: 3584,
+    intermediate_size: 18944,
+    max_position_embeddings: 32768,
+    max_window_layers: 28,
+    model_type: 'qwen2',
+    num_attention_heads: 28,
+    num_hidden_layers: 28,
+    num_key_value_heads: 4,
+    rms_norm_eps: 1e-6,
+    rope_theta: 1000000.0,
+    sliding_window: 131072,
+    tie_word_embeddings: false,
+    use_sliding_window: false,
+    vocab_size: 152064,
+  },
+  'Qwen3-8B': {
+    architectures: ['Qwen3ForCausalLM'],
+    attention_bias: false,
+    attention_dropout: 0.0,
+    head_dim: 128,
+    hidden_act: 'silu',
+    hidden_size: 4096,
+    intermediate_size: 12288,
+    max_position_embeddings: 40960,
+    max_window_layers: 36,
+    model_type: 'qwen3',
+    num_attention_heads: 32,
+    num_hidden_layers: 36,
+    num_key_value_heads: 8,
+    rms_norm_eps: 1e-6,
+    rope_scaling: null,
+    rope_theta: 1000000,
+    sliding_window: null,
+    tie_word_embeddings: false,
+    use_sliding_window: false,
+    vocab_size: 151936,
+  },
+  'gemma-2-9b': {
+    architectures: ['Gemma2ForCausalLM'],
+    attention_bias: false,
+    attention_dropout: 0.0,
+    attn_logit_softcapping: 50.0,
+    cache_implementation: 'hybrid',
+    eos_token_id: 1,
+    final_logit_softcapping: 30.0,
+    head_dim: 256,
+    hidden_act: 'gelu_pytorch_tanh',
+    hidden_activation: 'gelu_pytorch_tanh',
+    hidden_size: 3584,
+    intermediate_size: 14336,
+    max_position_embeddings: 8192,
+    model_type: 'gemma2',
+    num_attention_heads: 16,
+    num_hidden_layers: 42,
+    num_key_value_heads: 8,
+    query_pre_attn_scalar: 256,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10000.0,
+    sliding_window: 4096,
+    sliding_window_size: 4096,
+    vocab_size: 256000,
+  },
+};
+
+describe('decoderConfig', () => {
+  for (const [name, source] of Object.entries(published)) {
+    it(`reads ${name}`, () => {
+      const config = decoderConfig(source);
+      assert.equal(config.vocabSize, source.vocab_size);
+      assert.equal(
+        config.headSize,
+        source.head_dim ?? (source.hidden_size as number) / (source.num_attention_heads as number),
+      );
+      assert.deepEqual(config.windows.slice(0, 2), name === 'gemma-2-9b' ? [4096, 0] : [0, 0]);
+      assert.equal(config.tieWordEmbeddings, name === 'gemma-2-9b');
+    });
+  }
+
+  it('reads both spellings of rotary positions', () => {
+    assert.deepEqual(decoderConfig({ ...llama, rope_theta: 500000 }).rope, { type: 'default', theta: 500000 });
+    assert.deepEqual(
+      decoderConfig({ ...llama, rope_parameters: { rope_type: 'linear', rope_theta: 7, factor: 2 } }).rope,
+      { type: 'linear', theta: 7, factor: 2 },
+    );
+    assert.deepEqual(decoderConfig({ ...llama, rope_theta: 9, rope_scaling: { type: 'linear', factor: 4 } }).rope, {
+      type: 'linear',
+      theta: 9,
+      factor: 4,
+    });
+  });
+
+  it('gives windows to the layers that have one', () => {
+    assert.deepEqual(decoderConfig({ ...tiny, model_type: 'mistral', sliding_window: 5 }).windows, [5, 5, 5]);
+    const qwen = { ...tiny, model_type: 'qwen2', sliding_window: 7, max_window_layers: 2 };
+    assert.deepEqual(decoderConfig(qwen).windows, [0, 0, 0]);
+    assert.deepEqual(decoderConfig({ ...qwen, use_sliding_window: true }).windows, [0, 0, 7]);
+    const types = ['sliding_attention', 'full_attention', 'sliding_attention'];
+    assert.deepEqual(decoderConfig({ ...qwen, use_sliding_window: true, layer_types: types }).windows, [7, 0, 7]);
+    assert.throws(() => decoderConfig({ ...qwen, layer_types: types }), /layer_types .*sliding windows are off/);
+    assert.deepEqual(
+      decoderConfig({ ...tiny, model_type: 'gemma2', head_dim: 16, sliding_window: 9 }).windows,
+      [9, 0, 9],
+    );
+  });
+
+  it('takes null for none and absence for the default', () => {
+    const gemma = { ...tiny, model_type: 'gemma2' };
+    assert.equal(decoderConfig(gemma).finalSoftcap, 30);
+    assert.equal(decoderConfig({ ...gemma, final_logit_softcapping: null }).finalSoftcap, 0);
+    assert.equal(decoderConfig(gemma).headSize, 256);
+    assert.equal(decoderConfig({ ...llama, num_key_value_heads: null }).numKeyValueHeads, 4);
+  });
+
+  for (const [model, field, value] of [
+    ['llama', 'mlp_bias', true],
+    ['llama', 'hidden_act', 'relu'],
+    ['llama', 'attention_dropout', 0.1],
+    ['llama', 'sliding_window', 5],
+    ['llama', 'pretraining_tp', 2],
+    ['llama', 'quantization_config', { bits: 4 }],
+    ['llama', 'logit_scale', 0.5],
+    ['llama', 'partial_rotary_factor', 0.5],
+    ['llama', 'num_key_value_heads', 3],
+    ['llama', 'vocab_size', 1.5],
+    ['llama', 'tie_word_embeddings', 'yes'],
+    ['mistral', 'attention_bias', true],
+    ['qwen3', 'layer_types', ['full_attention']],
+    ['gemma2', 'hidden_activation', 'gelu'],
+    ['gemma2', 'use_bidirectional_attention', true],
+  ] as const) {
+    it(`refuses ${model} with ${field} ${JSON.stringify(value)}`, () => {
+      assert.throws(
+        () => decoderConfig({ ...tiny, model_type: model, [field]: value }),
+        new RegExp(`config.json: ${field}`),
+      );
+    });
+  }
+
+  it('refuses unknown rope fields and families', () => {
+    assert.throws(
+      () => decoderConfig({ ...llama, rope_scaling: { type: 'longrope', factor: 4 } }),
+      /rope_type .*longrope/,
+    );
+    assert.throws(
+      () => decoderConfig({ ...llama, rope_scaling: { type: 'linear', factor: 4, mrope_section: [1] } }),
+      /rope_parameters: mrope_section/,
+    );
+    assert.throws(() => decoderConfig({ ...tiny, model_type: 'constructor' }), /model_type 'constructor' is none of/);
+  });
+});
+
+describe('inverse frequencies', () => {
+  const D = 16;
+  const plain = (theta: number) => Array.from({ length: D / 2 }, (_, d) => 1 / theta ** ((2 * d) / D));
+
+  it('grow their base with the length (dynamic)', () => {
+    const rope = { type: 'dynamic', theta: 100, factor: 2, maxPositions: 32 } as const;
+    assert.ok(relativeError(inverseFrequencies(rope, D, 32), plain(100)) < 1e-15);
+    // 100 * (2 * 96 / 32 - 1) ** (16 / 14)
+    assert.ok(relativeError(inverseFrequencies(rope, D, 96), plain(629.2506)) < 1e-6);
+  });
+
+  it('are kept, blended and slowed (yarn)', () => {
+    const config = decoderConfig({
+      ...llama,
+      max_position_embeddings: 256,
+      rope_parameters: {
+        rope_type: 'yarn',
+        rope_theta: 10000,
+        factor: 4,
+        original_max_position_embeddings: 64,
+        beta_fast: 4,
+        beta_slow: 1,
+      },
+    });
+    assert.equal(config.rope.type, 'yarn');
+    assert.ok(config.rope.type === 'yarn' && Math.abs(config.rope.attentionFactor - 1.1386294361119891) < 1e-15);
+    // pairs that turn 4 times and once in 64 positions: 0.81 and 2.02, so that the ramp goes from 0 to 3
+    const slowed = [0, 1 / 3, 2 / 3, 1, 1, 1, 1, 1];
+    const expected = plain(10000).map((frequency, d) => frequency * (1 - slowed[d]!) + (frequency / 4) * slowed[d]!);
+    assert.ok(relativeError(inverseFrequencies(config.rope, D, 64), expected) < 1e-14);
+  });
+});

@@ -1,0 +1,133 @@
+// Every family's decoder: gradients against central differences in f64, memory against `meta`.
+import assert from 'node:assert/strict';
+import {
+  AdamW,
+  type Batch,
+  Decoder,
+  type Device,
+  decoderConfig,
+  disposeResult,
+  noGrad,
+  openDevice,
+  type StepPolicy,
+  simulateStep,
+  stepResult,
+  Tape,
+  type Tensor,
+  tensor,
+  tidy,
+  trainStep,
+} from '../../lib/index.ts';
+import { integers, normals } from '../support/random.ts';
+
+const tiny = {
+  hidden_size: 12,
+  intermediate_size: 20,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  head_dim: 6,
+  vocab_size: 23,
+  max_position_embeddings: 8,
+  initializer_range: 0.3,
+};
+const sources = {
+  llama: { model_type: 'llama', attention_bias: true },
+  'llama, dynamic rope': { model_type: 'llama', rope_scaling: { type: 'dynamic', factor: 2 } },
+  'llama, yarn': {
+    model_type: 'llama',
+    rope_scaling: { type: 'yarn', factor: 4, original_max_position_embeddings: 4, beta_fast: 2, beta_slow: 0.5 },
+  },
+  mistral: { model_type: 'mistral', sliding_window: 4 },
+  qwen2: {
+    model_type: 'qwen2',
+    use_sliding_window: true,
+    sliding_window: 5,
+    max_window_layers: 1,
+    tie_word_embeddings: true,
+  },
+  qwen3: { model_type: 'qwen3' },
+  gemma2: {
+    model_type: 'gemma2',
+    sliding_window: 3,
+    query_pre_attn_scalar: 5,
+    attn_logit_softcapping: 0.8,
+    final_logit_softcapping: 1.5,
+  },
+};
+const T = 11;
+const policy: StepPolicy = { mlpChunkSize: 7, lossChunkSize: 5, mlpSave: 'input', recompute: 'attention' };
+
+function batchOf(device: Device): Batch {
+  const ids = (seed: number) => tensor(integers(2 * T, 23, seed), { device });
+  return { inputs: ids(1), targets: ids(2), T };
+}
+
+const write = (parameter: Tensor, values: Float64Array) => parameter.write(values);
+
+describe('families', () => {
+  for (const [name, source] of Object.entries(sources)) {
+    const config = decoderConfig({ ...tiny, ...source });
+
+    it(`${name}: the gradient along random directions`, async () => {
+      using device = openDevice('cpu');
+      using model = new Decoder(config, { device, dtype: 'float64' });
+      const parameters = [...model.namedParameters()];
+      const values = parameters.map(([, parameter], i) => normals(parameter.size, 50 + i, 0.4));
+      for (const [i, [, parameter]] of parameters.entries()) write(parameter, values[i]!);
+      const lossOf = () => tidy(() => model.loss(batchOf(device), policy).loss);
+      const tape = new Tape();
+      const loss = tape.run(lossOf);
+      tape.backward(loss);
+      loss.dispose();
+      const evaluate = async () => {
+        const loss = noGrad(lossOf);
+        const value = await loss.item();
+        loss.dispose();
+        return value;
+      };
+      const step = 1e-5;
+      for (const [i, [parameterName, parameter]] of parameters.entries()) {
+        const direction = normals(parameter.size, 500 + i);
+        const moved = async (by: number) => {
+          write(
+            parameter,
+            values[i]!.map((value, j) => value + by * direction[j]!),
+          );
+          return await evaluate();
+        };
+        const expected = ((await moved(step)) - (await moved(-step))) / (2 * step);
+        write(parameter, values[i]!);
+        const gradient = (await parameter.grad!.data()) as Float64Array;
+        const found = gradient.reduce((sum, value, j) => sum + value * direction[j]!, 0);
+        assert.ok(
+          Math.abs(found - expected) <= 1e-7 * Math.abs(expected) + 1e-9,
+          `${parameterName}: ${found}, by differences ${expected}`,
+        );
+      }
+    });
+
+    it(`${name}: 'meta' predicts the peak to the byte`, async () => {
+      for (const recompute of ['none', 'attention', 'layer'] as const) {
+        const step = { config, B: 2, T, dtype: 'bfloat16', policy: { ...policy, recompute } } as const;
+        using device = openDevice('cpu', { threads: 2 });
+        using model = new Decoder(config, { device, dtype: 'bfloat16' }).initialize(1);
+        using optimizer = new AdamW(model.trainableParameters());
+        const results = [stepResult(model), stepResult(model)];
+        device.arena.resetPeak();
+        const options = { policy: step.policy, learningRate: 1e-3, maxGradNorm: 1, numTargets: 2 * T };
+        await trainStep(model, optimizer, [() => batchOf(device)], options, results[0]!);
+        const simulated = simulateStep({ ...step, like: device.target });
+        assert.equal(device.memory().peakBytes, simulated.peakBytes, recompute);
+        for (const result of results) disposeResult(result);
+      }
+    });
+  }
+
+  it('dynamic rope beyond its length refuses packed documents', () => {
+    using device = openDevice('meta');
+    using model = new Decoder(decoderConfig({ ...tiny, ...sources['llama, dynamic rope'] }), { device });
+    const documentStart = tensor(new Int32Array(2 * T), { device });
+    assert.throws(() => model.loss({ ...batchOf(device), documentStart }, policy), /dynamic rope beyond .* 8 .*T 11/);
+  });
+});
