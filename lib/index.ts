@@ -9,11 +9,12 @@ export {
   type Target,
 } from './device.ts';
 export { type Dtype, type TensorData, toBfloat16, toFloat32 } from './dtype.ts';
-export { loadModel, saveModel } from './io/weights.ts';
+export { type HubOptions, resolveModelFolder } from './io/hub.ts';
+export { type LoadOptions, loadModel, type SaveOptions, saveModel } from './io/weights.ts';
 export { OutOfMemoryError } from './memory/errors.ts';
 export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from './memory/statistics.ts';
 export { type DecoderConfig, decoderConfig } from './models/config.ts';
-export { type Batch, Decoder, type StepPolicy } from './models/decoder.ts';
+export { type Batch, Decoder, type ModelOrigin, type StepPolicy } from './models/decoder.ts';
 export type { HuggingFaceConfig } from './models/fields.ts';
 export { Module } from './models/module.ts';
 export type { RopeConfig } from './models/rope_config.ts';

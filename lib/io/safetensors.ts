@@ -1,10 +1,9 @@
 // The safetensors format: 8 bytes of header length (little-endian), a JSON header, then the tensors' bytes without gaps.
 // https://huggingface.co/docs/safetensors
-import { type FileHandle, open, readFile, rename, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { type FileHandle, open, rename, unlink } from 'node:fs/promises';
 
 /** Dtypes of files, with their bytes. */
-const dtypeBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1 } as const;
+export const dtypeBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1 } as const;
 export type SafetensorsDtype = keyof typeof dtypeBytes;
 
 /** The largest header that is read. */
@@ -56,6 +55,17 @@ export class SafetensorsFile {
     const bytes = new Uint8Array(entry.bytes);
     await readFully(this.path, this.#handle, bytes, entry.begin);
     return bytes;
+  }
+
+  /** The bytes of one tensor in pieces of at most `pieceBytes`, with where each begins within the tensor. */
+  async *pieces(name: string, pieceBytes: number): AsyncGenerator<{ begin: number; bytes: Uint8Array }> {
+    const entry = this.entries.get(name);
+    if (!entry) throw new SafetensorsError(`${this.path}: has no tensor '${name}'`);
+    for (let begin = 0; begin < entry.bytes; begin += pieceBytes) {
+      const bytes = new Uint8Array(Math.min(pieceBytes, entry.bytes - begin));
+      await readFully(this.path, this.#handle, bytes, entry.begin + begin);
+      yield { begin, bytes };
+    }
   }
 
   async close(): Promise<void> {
@@ -186,8 +196,8 @@ export interface TensorToWrite {
   name: string;
   dtype: SafetensorsDtype;
   shape: readonly number[];
-  /** Called when its turn comes. */
-  data(): Promise<Uint8Array> | Uint8Array;
+  /** Called when its turn comes: the bytes, whole or in pieces. */
+  data(): Promise<Uint8Array> | Uint8Array | AsyncIterable<Uint8Array>;
 }
 
 /** Writes to a temporary name beside `path`, and renames: a kill leaves the old file or the new one. */
@@ -215,11 +225,14 @@ export async function writeSafetensors(path: string, tensors: readonly TensorToW
     await writeFully(handle, length);
     await writeFully(handle, padded);
     for (const [i, tensor] of tensors.entries()) {
-      const bytes = await tensor.data();
-      if (bytes.length !== sizes[i]) {
-        throw new SafetensorsError(`${path}: tensor '${tensor.name}' takes ${sizes[i]} bytes, got ${bytes.length}`);
+      let written = 0;
+      for await (const bytes of piecesOf(await tensor.data())) {
+        await writeFully(handle, bytes);
+        written += bytes.length;
       }
-      await writeFully(handle, bytes);
+      if (written !== sizes[i]) {
+        throw new SafetensorsError(`${path}: tensor '${tensor.name}' takes ${sizes[i]} bytes, got ${written}`);
+      }
     }
     await handle.sync();
     await handle.close();
@@ -231,62 +244,14 @@ export async function writeSafetensors(path: string, tensors: readonly TensorToW
   }
 }
 
+function piecesOf(data: Uint8Array | AsyncIterable<Uint8Array>): Iterable<Uint8Array> | AsyncIterable<Uint8Array> {
+  return data instanceof Uint8Array ? [data] : data;
+}
+
 async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   let done = 0;
   while (done < bytes.length) {
     const { bytesWritten } = await handle.write(bytes, done, Math.min(bytes.length - done, 2 ** 30));
     done += bytesWritten;
   }
-}
-
-/** The tensors of a model's folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names. */
-export async function openModelFolder(folder: string): Promise<Map<string, SafetensorsFile>> {
-  const byTensor = new Map<string, SafetensorsFile>();
-  const files: SafetensorsFile[] = [];
-  try {
-    const shardOf = await readIndex(folder);
-    for (const shard of shardOf ? new Set(shardOf.values()) : ['model.safetensors']) {
-      const file = await SafetensorsFile.open(join(folder, shard));
-      files.push(file);
-      for (const name of file.entries.keys()) {
-        const other = byTensor.get(name);
-        if (other) throw new SafetensorsError(`${file.path}: tensor '${name}' is in ${other.path} already`);
-        byTensor.set(name, file);
-      }
-      if (file.entries.size === 0) await file.close();
-    }
-    for (const [name, shard] of shardOf ?? []) {
-      const path = join(folder, shard);
-      if (byTensor.get(name)?.path !== path)
-        throw new SafetensorsError(`${path}: has no tensor '${name}', which the index says it has`);
-    }
-    return byTensor;
-  } catch (error) {
-    for (const file of files) await file.close();
-    throw error;
-  }
-}
-
-/** Tensor names and the shards that hold them; null where the folder has no index. */
-async function readIndex(folder: string): Promise<Map<string, string> | null> {
-  const path = join(folder, 'model.safetensors.index.json');
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    return null;
-  }
-  let map: unknown;
-  try {
-    map = (JSON.parse(text) as { weight_map?: unknown } | null)?.weight_map;
-  } catch (error) {
-    throw new SafetensorsError(`${path}: not JSON: ${(error as Error).message}`);
-  }
-  if (typeof map !== 'object' || map === null) throw new SafetensorsError(`${path}: has no weight_map`);
-  for (const shard of Object.values(map)) {
-    if (typeof shard !== 'string' || !/^[^/\\]*[^/\\.]$/.test(shard))
-      throw new SafetensorsError(`${path}: ${JSON.stringify(shard)} is not the name of a file in its folder`);
-  }
-  return new Map(Object.entries(map as Record<string, string>));
 }

@@ -1,6 +1,8 @@
 // The decoder-only transformer of the Llama family: RMSNorm, rotary positions, grouped-query attention, gated MLP, tied or own head.
+
 import { type Device, type DeviceName, getDevice } from '../device.ts';
 import { type Dtype, toBfloat16, toFloat32 } from '../dtype.ts';
+import type { SafetensorsDtype } from '../io/safetensors.ts';
 import { kernels } from '../native.ts';
 import { attention } from '../ops/attention.ts';
 import { chunkedCrossEntropy } from '../ops/chunked_cross_entropy.ts';
@@ -73,7 +75,16 @@ interface Layer {
   window: number;
 }
 
+/** Where a model's weights came from, and what they were stored as. */
+export interface ModelOrigin {
+  folder: string;
+  /** By name in the files, a stored tied head included. */
+  dtypes: ReadonlyMap<string, SafetensorsDtype>;
+}
+
 export class Decoder extends Module {
+  /** null: made here. */
+  origin: ModelOrigin | null = null;
   readonly config: DecoderConfig;
   readonly device: Device;
   readonly dtype: Dtype;

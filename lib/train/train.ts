@@ -1,9 +1,10 @@
 // A training run: batch, loss, backward, clip, update, log.
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { stringify as toYaml } from 'yaml';
 import { readTokens, Sequences, type TokenBatch } from '../data/tokens.ts';
 import { type DeviceName, openDevice } from '../device.ts';
+import { resolveModelFolder } from '../io/hub.ts';
 import { loadTokenizer, type Tokenizer } from '../io/tokenizer.ts';
 import { loadModel, saveModel } from '../io/weights.ts';
 import { decoderConfig } from '../models/config.ts';
@@ -56,8 +57,11 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
   const { signal, onStart, onStep, onSkip } = options;
   const { sequenceLength: T, batchSize: B, accumulationSteps, outDir } = config;
   using device = openDevice(config.device as DeviceName, { threads: config.threads, memoryLimit: config.memoryLimit });
-  const tokenizer = await loadTokenizer(tokenizerSource(config));
-  using model = await makeModel(config, device, tokenizer);
+  const modelFolder = 'path' in config.model ? await resolveModelFolder(config.model.path) : null;
+  const tokenizer = await loadTokenizer(
+    config.tokenizer ?? (modelFolder ? join(modelFolder, 'tokenizer.json') : 'bytes'),
+  );
+  using model = await makeModel(config, device, tokenizer, modelFolder);
   const tokens = await readTokens(config.data.files, tokenizer);
   const sequences = new Sequences(tokens, T, model.config.vocabSize);
   const stepsPerEpoch = Math.ceil(sequences.length / (B * accumulationSteps));
@@ -126,7 +130,8 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
     await file.close();
     for (const result of results) disposeResult(result);
   }
-  await saveModel(model, outDir, { tokenizer: tokenizer.path });
+  const tokenizerFrom = tokenizer.path ? dirname(tokenizer.path) : null;
+  await saveModel(model, outDir, { tokenizerFrom });
   return {
     metrics,
     finished: metrics.length === numSteps,
@@ -146,24 +151,20 @@ interface PendingStep {
   peakBytes: number;
 }
 
-function tokenizerSource(config: RunConfig): string {
-  if (config.tokenizer) return config.tokenizer;
-  return 'path' in config.model ? join(config.model.path, 'tokenizer.json') : 'bytes';
-}
-
 async function makeModel(
   config: RunConfig,
   device: ReturnType<typeof openDevice>,
   tokenizer: Tokenizer,
+  folder: string | null,
 ): Promise<Decoder> {
   const { dtype } = config;
   const model =
-    'path' in config.model
-      ? await loadModel(config.model.path, { device, dtype })
-      : new Decoder(decoderConfig({ vocab_size: tokenizer.vocabSize, ...config.model.config }), {
+    'config' in config.model
+      ? new Decoder(decoderConfig({ vocab_size: tokenizer.vocabSize, ...config.model.config }), {
           device,
           dtype,
-        }).initialize(config.seed);
+        }).initialize(config.seed)
+      : await loadModel(folder!, { device, dtype });
   const V = model.config.vocabSize;
   if (tokenizer.vocabSize > V) {
     model.dispose();

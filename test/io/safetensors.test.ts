@@ -4,13 +4,8 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import {
-  openModelFolder,
-  SafetensorsError,
-  SafetensorsFile,
-  type TensorToWrite,
-  writeSafetensors,
-} from '../../lib/io/safetensors.ts';
+import { openModelFolder } from '../../lib/io/model_folder.ts';
+import { SafetensorsError, SafetensorsFile, type TensorToWrite, writeSafetensors } from '../../lib/io/safetensors.ts';
 
 const parity = new URL('../fixtures/parity/', import.meta.url).pathname;
 

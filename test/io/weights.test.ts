@@ -1,0 +1,291 @@
+// Models in and out: round trips, shards, half precision, tied heads, the Hub.
+import assert from 'node:assert/strict';
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { Decoder, decoderConfig, loadModel, openDevice, resolveModelFolder, saveModel } from '../../lib/index.ts';
+import { fromFile, toFile } from '../../lib/io/elements.ts';
+import { openModelFolder } from '../../lib/io/model_folder.ts';
+import { type SafetensorsDtype, type TensorToWrite, writeSafetensors } from '../../lib/io/safetensors.ts';
+import { parityCases } from '../support/parity.ts';
+import { normals } from '../support/random.ts';
+
+let root: string;
+let count = 0;
+before(async () => {
+  root = await mkdtemp(join(tmpdir(), 'weights-'));
+});
+after(() => rm(root, { recursive: true }));
+const newFolder = () => join(root, String(count++));
+
+/** Names, dtypes, shapes and bytes of everything that a folder's files hold. */
+async function contents(folder: string): Promise<Map<string, string>> {
+  const files = await openModelFolder(folder);
+  const found = new Map<string, string>();
+  for (const [name, file] of [...files].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const { dtype, shape } = file.entries.get(name)!;
+    found.set(name, `${dtype} (${shape}) ${Buffer.from(await file.read(name)).toString('base64')}`);
+  }
+  for (const file of new Set(files.values())) await file.close();
+  return found;
+}
+
+/** A copy of a fixture whose tensors are stored in another dtype, some further ones added. */
+async function storedAs(fixture: string, dtype: SafetensorsDtype, more: TensorToWrite[] = []): Promise<string> {
+  const folder = newFolder();
+  await cp(`test/fixtures/parity/${fixture}`, folder, { recursive: true });
+  const files = await openModelFolder(folder);
+  const tensors: TensorToWrite[] = [];
+  for (const [name, file] of files) {
+    const floats = fromFile(name, await file.read(name), 'F32', 'float32');
+    const data = new Float32Array(floats.buffer as ArrayBuffer, floats.byteOffset, floats.byteLength / 4);
+    tensors.push({ name, dtype, shape: file.entries.get(name)!.shape, data: () => toFile(data, 'float32', dtype) });
+  }
+  const path = join(folder, 'model.safetensors');
+  await writeSafetensors(path, [...tensors, ...more]);
+  for (const file of new Set(files.values())) await file.close();
+  return folder;
+}
+
+async function loadAndSave(folder: string, options?: Parameters<typeof saveModel>[2]): Promise<string> {
+  using device = openDevice('cpu');
+  using model = await loadModel(folder, { device });
+  const copy = newFolder();
+  await saveModel(model, copy, options);
+  return copy;
+}
+
+describe('loadModel and saveModel', () => {
+  for (const folder of parityCases('test/fixtures/parity')) {
+    it(`give ${basename(folder)} back byte by byte`, async () => {
+      assert.deepEqual(await contents(await loadAndSave(folder)), await contents(folder));
+    });
+  }
+
+  for (const dtype of ['BF16', 'F16', 'F64'] as const) {
+    it(`keep what was stored: ${dtype}`, async () => {
+      const folder = await storedAs('llama', dtype);
+      const copy = await loadAndSave(folder);
+      assert.deepEqual(await contents(copy), await contents(folder));
+      const { dtype: name } = JSON.parse(await readFile(join(copy, 'config.json'), 'utf8'));
+      assert.equal(name, { BF16: 'bfloat16', F16: 'float16', F64: 'float64' }[dtype]);
+    });
+  }
+
+  it('read half precision as float32, bfloat16 as it is', async () => {
+    using device = openDevice('cpu');
+    using half = await loadModel(await storedAs('llama', 'F16'), { device });
+    using brain = await loadModel(await storedAs('llama', 'BF16'), { device });
+    assert.deepEqual([half.dtype, brain.dtype], ['float32', 'bfloat16']);
+  });
+
+  it('change the dtype when asked', async () => {
+    const copy = await loadAndSave('test/fixtures/parity/llama', { dtype: 'float16' });
+    for (const [name, text] of await contents(copy)) assert.match(text, /^F16 /, name);
+  });
+
+  it('keep a tied head that was stored, and drop old rotary frequencies', async () => {
+    const files = await openModelFolder('test/fixtures/parity/qwen2');
+    const name = 'model.embed_tokens.weight';
+    const file = files.get(name)!;
+    const bytes = await file.read(name);
+    const head = {
+      name: 'lm_head.weight',
+      dtype: 'F32' as const,
+      shape: file.entries.get(name)!.shape,
+      data: () => bytes,
+    };
+    await file.close();
+    const tied = await storedAs('qwen2', 'F32', [head]);
+    assert.deepEqual(await contents(await loadAndSave(tied)), await contents(tied));
+    const frequencies = { ...head, name: 'model.layers.0.self_attn.rotary_emb.inv_freq' };
+    const old = await storedAs('qwen2', 'F32', [frequencies]);
+    assert.deepEqual(await contents(await loadAndSave(old)), await contents('test/fixtures/parity/qwen2'));
+  });
+
+  it('write shards with an index, and read them', async () => {
+    const folder = 'test/fixtures/parity/gemma2';
+    const sharded = await loadAndSave(folder, { maxShardBytes: 100_000 });
+    const names = (await readdir(sharded)).filter((name) => name.endsWith('.safetensors'));
+    assert.ok(names.length > 3 && names.every((name) => /^model-\d{5}-of-\d{5}\.safetensors$/.test(name)), `${names}`);
+    const index = JSON.parse(await readFile(join(sharded, 'model.safetensors.index.json'), 'utf8'));
+    const files = await openModelFolder(sharded);
+    let bytes = 0;
+    for (const [name, file] of files) bytes += file.entries.get(name)!.bytes;
+    for (const file of new Set(files.values())) await file.close();
+    assert.equal(index.metadata.total_size, bytes);
+    assert.deepEqual(await contents(sharded), await contents(folder));
+    assert.deepEqual(await contents(await loadAndSave(sharded)), await contents(folder));
+  });
+
+  it('replace shards by one file and one file by shards', async () => {
+    using device = openDevice('cpu');
+    using model = await loadModel('test/fixtures/parity/llama', { device });
+    const folder = newFolder();
+    for (const maxShardBytes of [5e9, 100_000, 5e9]) {
+      await saveModel(model, folder, { maxShardBytes });
+      assert.deepEqual(await contents(folder), await contents('test/fixtures/parity/llama'));
+    }
+  });
+
+  it('carry the tokenizer over', async () => {
+    const folder = await storedAs('llama', 'F32');
+    await writeFile(join(folder, 'tokenizer.json'), '{"a":1}');
+    await writeFile(join(folder, 'chat_template.jinja'), 'hello');
+    await writeFile(join(folder, 'notes.txt'), 'not carried');
+    const copy = await loadAndSave(folder);
+    assert.equal(await readFile(join(copy, 'chat_template.jinja'), 'utf8'), 'hello');
+    assert.deepEqual((await readdir(copy)).sort(), [
+      'chat_template.jinja',
+      'config.json',
+      'generation_config.json',
+      'model.safetensors',
+      'tokenizer.json',
+    ]);
+  });
+
+  it('take a tensor that is larger than one piece', async () => {
+    const config = decoderConfig({
+      model_type: 'llama',
+      hidden_size: 256,
+      intermediate_size: 8,
+      num_hidden_layers: 1,
+      num_attention_heads: 4,
+      vocab_size: 70_001,
+      tie_word_embeddings: true,
+    });
+    using device = openDevice('cpu');
+    using model = new Decoder(config, { device }).initialize(1);
+    const folder = newFolder();
+    await saveModel(model, folder);
+    using again = await loadModel(folder, { device });
+    for (const [name, parameter] of model.namedParameters()) {
+      assert.deepEqual(await again.namedParameters().get(name)!.data(), await parameter.data(), name);
+    }
+  });
+
+  it('name what does not fit', async () => {
+    using device = openDevice('cpu');
+    const folder = newFolder();
+    await cp('test/fixtures/parity/llama', folder, { recursive: true });
+    const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'));
+    const withConfig = (change: object) =>
+      writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, ...change }));
+    await withConfig({ intermediate_size: 96 });
+    await assert.rejects(loadModel(folder, { device }), /gate_proj.* is \(\d+,\d+\), the model's \(96,\d+\)/);
+    await withConfig({ num_hidden_layers: config.num_hidden_layers + 1 });
+    await assert.rejects(loadModel(folder, { device }), /is in no file/);
+    await withConfig({ num_hidden_layers: config.num_hidden_layers - 1 });
+    await assert.rejects(loadModel(folder, { device }), /the model has no parameter/);
+    assert.equal(device.memory().liveBytes, 0);
+  });
+});
+
+describe('half precision', () => {
+  const roundTrip = (values: number[]) => {
+    const bytes = toFile(Float32Array.from(values), 'float32', 'F16');
+    return [...(fromFile('', bytes, 'F16', 'float32') as Float32Array)];
+  };
+
+  it('holds every half exactly', () => {
+    const words = Uint16Array.from({ length: 65536 }, (_, i) => i);
+    const floats = fromFile('', new Uint8Array(words.buffer), 'F16', 'float32') as Float32Array;
+    const again = new Uint16Array(toFile(floats, 'float32', 'F16').buffer);
+    for (let i = 0; i < 65536; i++) if (!Number.isNaN(floats[i]!)) assert.equal(again[i], words[i], `word ${i}`);
+  });
+
+  it('rounds to the nearest, ties to even', () => {
+    assert.deepEqual(roundTrip([1 + 2 ** -11, 1 + 3 * 2 ** -11, 65519, 65520, 2 ** -25, 3 * 2 ** -25, -0]), [
+      1,
+      1 + 2 ** -9,
+      65504,
+      Infinity,
+      0,
+      2 ** -23,
+      -0,
+    ]);
+    for (const value of normals(1000, 1)) {
+      const [near] = roundTrip([value]);
+      assert.ok(Math.abs(near! - value) <= 2 ** -11 * Math.abs(value) + 2 ** -25, `${value} became ${near}`);
+    }
+  });
+});
+
+describe('a model of the Hub', () => {
+  const sha = '0123456789abcdef0123456789abcdef01234567';
+  const source = 'test/fixtures/parity/llama';
+  const ids: Record<string, string> = {
+    'config.json': 'a1',
+    'model.safetensors': 'b2',
+    'README.md': 'c3',
+    'pytorch_model.bin': 'd4',
+  };
+
+  /** Plays the Hub's API for one repository. `broken`: the answer for a file's bytes, once. */
+  function hub({ broken }: { broken?: string } = {}): { fetch: typeof fetch; requests: string[] } {
+    const requests: string[] = [];
+    let isBroken = false;
+    const answer = async (url: URL, init?: RequestInit): Promise<Response> => {
+      const { pathname } = url;
+      requests.push(`${init?.method ?? 'GET'} ${pathname}`);
+      if (pathname.startsWith('/api/models/org/name/revision/'))
+        return Response.json({ _id: '1', id: 'org/name', sha });
+      if (pathname === `/api/models/org/name/tree/${sha}`) {
+        return Response.json(Object.entries(ids).map(([path, oid]) => ({ type: 'file', path, oid, size: 1 })));
+      }
+      if (pathname === `/api/models/org/name/paths-info/${sha}`) {
+        const { paths } = JSON.parse(String(init?.body)) as { paths: string[] };
+        return Response.json(paths.map((path) => ({ type: 'file', path, oid: ids[path], size: 1 })));
+      }
+      const name = basename(pathname);
+      const bytes = await readFile(join(source, name));
+      const range = /bytes=(\d+)-(\d+)/.exec(new Headers(init?.headers).get('range') ?? '');
+      if (name === broken && range?.[2] !== '0' && !isBroken) {
+        isBroken = true;
+        return new Response(
+          new ReadableStream({
+            start(controller) {
+              controller.enqueue(bytes.subarray(0, 100));
+              controller.error(new Error('connection reset'));
+            },
+          }),
+        );
+      }
+      const part = range ? bytes.subarray(Number(range[1]), Number(range[2]) + 1) : bytes;
+      return new Response(part, {
+        status: range ? 206 : 200,
+        headers: { etag: `"${ids[name]}"`, 'content-range': `bytes 0-0/${bytes.length}` },
+      });
+    };
+    const fake = (input: string | URL | Request, init?: RequestInit) =>
+      answer(new URL(input instanceof Request ? input.url : input), init);
+    return { fetch: fake as typeof fetch, requests };
+  }
+
+  it('is fetched once, config and safetensors alone', async () => {
+    const cacheDir = newFolder();
+    const first = hub();
+    using device = openDevice('cpu');
+    using model = await loadModel('org/name', { device, cacheDir, fetch: first.fetch });
+    assert.equal(model.config.vocabSize, 320);
+    assert.ok(!first.requests.some((request) => /README|pytorch_model/.test(request)), `${first.requests}`);
+    const second = hub();
+    const folder = await resolveModelFolder('org/name', { cacheDir, fetch: second.fetch });
+    assert.deepEqual((await readdir(folder)).sort(), ['config.json', 'model.safetensors']);
+    assert.ok(!second.requests.some((request) => request.includes('/resolve/')), `${second.requests}`);
+  });
+
+  it('is fetched again after an interruption', async () => {
+    const cacheDir = newFolder();
+    const { fetch } = hub({ broken: 'model.safetensors' });
+    await assert.rejects(resolveModelFolder('org/name', { cacheDir, fetch }));
+    using device = openDevice('cpu');
+    using model = await loadModel('org/name', { device, cacheDir, fetch });
+    assert.ok(model.numParameters() > 0);
+  });
+
+  it('is a path where there is one', async () => {
+    assert.equal(await resolveModelFolder(source), source);
+    await assert.rejects(loadModel(join(root, 'missing')), /config\.json: cannot be read/);
+  });
+});
