@@ -46,8 +46,9 @@ export interface Kernels {
   fill(y: Tensor, value: number): void;
   sum_of_squares(x: Tensor, sum: Tensor, partials: Tensor): void;
   clip_factor(sums: Tensor, norm: Tensor, factor: Tensor, maxNorm: number): void;
+  adamw_count(numSteps: Tensor, gradientFactor: Optional): void;
   // biome-ignore format: one line for each kernel
-  adamw(parameter: Tensor, master: Optional, gradient: Tensor, m: Tensor, v: Tensor, gradientFactor: Optional, learningRate: number, beta1: number, beta2: number, eps: number, weightDecay: number, step: number): void;
+  adamw(parameter: Tensor, master: Optional, gradient: Tensor, m: Tensor, v: Tensor, gradientFactor: Optional, numSteps: Tensor, learningRate: number, beta1: number, beta2: number, eps: number, weightDecay: number, seed: number, op: number): void;
   random_normal(y: Tensor, mean: number, standardDeviation: number, seed: number, op: number, step: number): void;
 }
 

@@ -36,6 +36,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   ROW(fill);
   ROW(sum_of_squares);
   ROW(clip_factor);
+  ROW(adamw_count);
   ROW(adamw);
   ROW(random_normal);
 #undef ROW

@@ -14,6 +14,7 @@ program
   .requiredOption('--config <file>', 'YAML or JSON; its options are listed below')
   .option('--set <key=value...>', "override an option, e.g. --set sequenceLength=4096 data.files='[my.txt]'")
   .option('--out <dir>', "folder of the run: config.yaml, metrics.jsonl, the model (overrides 'outDir')")
+  .option('--resume', "go on from the last checkpoint in the run's folder, if there is one", false)
   .option('--json', 'print one JSON object a line', false)
   .addHelpText('after', () => `\nOptions of the configuration file and of --set:\n${formatOptions()}`)
   .action(runTrain);

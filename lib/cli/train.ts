@@ -9,11 +9,12 @@ export interface TrainArguments {
   config: string;
   set?: string[];
   out?: string;
+  resume: boolean;
   json: boolean;
 }
 
 /** Trains; Ctrl-C stops between two micro-batches and saves, a second one ends at once. */
-export async function runTrain({ config: path, set = [], out, json }: TrainArguments): Promise<void> {
+export async function runTrain({ config: path, set = [], out, resume, json }: TrainArguments): Promise<void> {
   const config = await readRunConfig(path, out === undefined ? set : [...set, `outDir=${out}`]);
   const stop = new AbortController();
   const onInterrupt = () => stop.abort();
@@ -29,7 +30,8 @@ export async function runTrain({ config: path, set = [], out, json }: TrainArgum
   try {
     const result = await train(config, {
       signal: stop.signal,
-      onStart({ model, policy, numSteps, numTokens, numWindows }) {
+      resume,
+      onStart({ model, policy, numSteps, stepsDone, numTokens, numSequences, isPacked }) {
         const { sequenceLength: T, batchSize: B, accumulationSteps } = config;
         comparison = compareMemory({
           config: model.config,
@@ -37,21 +39,24 @@ export async function runTrain({ config: path, set = [], out, json }: TrainArgum
           T,
           dtype: config.dtype,
           accumulationSteps,
+          isPacked,
           policy,
           like: model.device.target,
         });
         say(
           `${model.numParameters().toLocaleString('en')} parameters in ${config.dtype} on ${model.device}; ` +
-            `${numTokens.toLocaleString('en')} tokens in ${numWindows} sequences of ${T}; ${numSteps} steps`,
+            `${numTokens.toLocaleString('en')} tokens in ${numSequences} sequences of ${T}; ${numSteps} steps`,
         );
         const { mlpChunkSize, lossChunkSize, mlpSave, recompute } = policy;
         say(
           `MLP in chunks of ${mlpChunkSize} tokens (keeps ${mlpSave}), head and loss of ${lossChunkSize}; recompute: ${recompute}`,
         );
+        if (stepsDone > 0) say(`continued after step ${stepsDone}`);
         emit('start', {
           parameters: model.numParameters(),
           numTokens,
-          numWindows,
+          numSequences,
+          stepsDone,
           numSteps,
           policy,
           device: String(model.device),
@@ -60,6 +65,14 @@ export async function runTrain({ config: path, set = [], out, json }: TrainArgum
       onStep(metrics, numSteps) {
         if (json) emit('step', metrics);
         else progress.show(formatMetrics(metrics, numSteps));
+      },
+      onEvaluation(metrics) {
+        const { step, validationLoss, perplexity } = metrics;
+        if (json) emit('evaluation', metrics);
+        else
+          progress.note(
+            `step ${step}  validation loss ${validationLoss.toFixed(4)}  perplexity ${perplexity.toFixed(2)}`,
+          );
       },
       onSkip: (message) => (json ? emit('skip', { message }) : progress.note(`skipped ${message}`)),
     });

@@ -3,10 +3,11 @@ import { type Dtype, dtypes, type TensorData, toBfloat16, toFloat32 } from '../d
 import { type SafetensorsDtype, SafetensorsError } from './safetensors.ts';
 
 /** What a parameter's dtype is called in files. */
-export const fileDtypes: Partial<Record<Dtype, SafetensorsDtype>> = {
+export const fileDtypes: Record<Dtype, SafetensorsDtype> = {
   float32: 'F32',
   bfloat16: 'BF16',
   float64: 'F64',
+  int32: 'I32',
 };
 
 /** The dtype that holds a file's values exactly; null: no weight's. */

@@ -74,7 +74,19 @@ function storedDtype(folder: string, files: ReadonlyMap<string, SafetensorsFile>
   return dtype;
 }
 
-/** Overwrites a model's parameters. Every parameter must be there, in its shape, and nothing else. */
+/** Overwrites a model's parameters with those of a folder. */
+export async function readWeights(model: Decoder, folder: string): Promise<void> {
+  const files = await openModelFolder(folder);
+  const { origin } = model;
+  try {
+    await fill(model, folder, files);
+  } finally {
+    model.origin = origin;
+    for (const file of new Set(files.values())) await file.close();
+  }
+}
+
+/** Every parameter must be there, in its shape, and nothing else. */
 async function fill(model: Decoder, folder: string, files: ReadonlyMap<string, SafetensorsFile>): Promise<void> {
   const named = model.namedParameters();
   const dtypes = new Map<string, SafetensorsDtype>();

@@ -13,6 +13,13 @@ export interface AdamWOptions {
   eps?: number;
   /** Decoupled decay of parameters of 2 or more dimensions. @default 0.1 */
   weightDecay?: number;
+  /**
+   * Whether bf16 parameters have an f32 copy that takes the updates. Without it an update is rounded up or down at random, so that small
+   * ones have their effect on average. @default true
+   */
+  masterWeights?: boolean;
+  /** Of the random rounding. @default 0 */
+  seed?: number;
 }
 
 interface State {
@@ -26,22 +33,25 @@ export class AdamW {
   readonly #parameters: readonly Tensor[];
   readonly #options: Required<AdamWOptions>;
   readonly #state = new Map<Tensor, State>();
-  /** Number of updates made. */
-  numSteps = 0;
+  /** (1,) int32: updates made. On the device, where a step that is not finite is not counted. */
+  readonly #numSteps: Tensor;
 
   /** The state (m, v, and an f32 copy of bf16 parameters) is allocated at once, so that memory does not grow in the first step. */
   constructor(parameters: readonly Tensor[], options: AdamWOptions = {}) {
-    const { beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weightDecay = 0.1 } = options;
+    const { beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weightDecay = 0.1, masterWeights = true, seed = 0 } = options;
     requireBeta('beta1', beta1);
     requireBeta('beta2', beta2);
     requireFinite('AdamW', 'eps', eps, { min: 0 });
     requireFinite('AdamW', 'weightDecay', weightDecay, { min: 0 });
-    this.#options = { beta1, beta2, eps, weightDecay };
+    const [first] = parameters;
+    if (!first) throw new RangeError('AdamW: there are no parameters');
+    this.#options = { beta1, beta2, eps, weightDecay, masterWeights, seed };
     this.#parameters = parameters;
+    this.#numSteps = zeros([1], { dtype: 'int32', device: first.device, category: 'optimizer' }).keep();
     for (const parameter of parameters) {
       const { device, shape } = parameter;
       const like = { dtype: computeDtype(parameter.dtype), device, category: 'optimizer' } as const;
-      const master = parameter.dtype === 'bfloat16' ? empty(shape, like).keep() : null;
+      const master = masterWeights && parameter.dtype === 'bfloat16' ? empty(shape, like).keep() : null;
       if (master) kernels.cast(parameter, master);
       this.#state.set(parameter, { m: zeros(shape, like).keep(), v: zeros(shape, like).keep(), master });
     }
@@ -54,9 +64,9 @@ export class AdamW {
    */
   step(learningRate: number, gradientFactor: Tensor | null = null): void {
     requireFinite('AdamW', 'learningRate', learningRate, { min: 0 });
-    this.numSteps += 1;
-    const { beta1, beta2, eps, weightDecay } = this.#options;
-    for (const parameter of this.#parameters) {
+    const { beta1, beta2, eps, weightDecay, seed } = this.#options;
+    kernels.adamw_count(this.#numSteps, gradientFactor);
+    for (const [i, parameter] of this.#parameters.entries()) {
       if (!parameter.grad) continue;
       const { m, v, master } = this.#state.get(parameter)!;
       const decay = parameter.shape.length >= 2 ? weightDecay : 0;
@@ -67,17 +77,32 @@ export class AdamW {
         m,
         v,
         gradientFactor,
+        this.#numSteps,
         learningRate,
         beta1,
         beta2,
         eps,
         decay,
-        this.numSteps,
+        seed,
+        i,
       );
     }
   }
 
+  /** All of the optimizer's tensors by name, for checkpoints. */
+  *state(): Generator<[string, Tensor]> {
+    yield ['numSteps', this.#numSteps];
+    for (const [i, parameter] of this.#parameters.entries()) {
+      const name = parameter.name ?? String(i);
+      const { m, v, master } = this.#state.get(parameter)!;
+      yield [`${name}.m`, m];
+      yield [`${name}.v`, v];
+      if (master) yield [`${name}.master`, master];
+    }
+  }
+
   dispose(): void {
+    this.#numSteps.dispose();
     for (const { m, v, master } of this.#state.values()) {
       m.dispose();
       v.dispose();

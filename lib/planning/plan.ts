@@ -12,6 +12,7 @@ export interface PlanOptions {
   B: number;
   T: number;
   dtype?: Dtype;
+  isPacked?: boolean;
   accumulationSteps?: number;
   like?: Target;
   /** Bytes that a step may reserve. */

@@ -16,6 +16,8 @@ export interface SimulatedStep {
   policy: StepPolicy;
   /** @default 'float32' */
   dtype?: Dtype;
+  /** Whether sequences hold several documents, told apart by documentStart. @default false */
+  isPacked?: boolean;
   /** Micro-batches of a step. @default 1 */
   accumulationSteps?: number;
   /** The machine to imitate. @default the CPU of this machine */
@@ -26,7 +28,7 @@ export interface SimulatedStep {
 
 /** Memory of one whole step: weights, gradients, optimizer state, activations and workspaces. Peaks as on the real device, to the byte. */
 export function simulateStep(step: SimulatedStep): MemoryStatistics {
-  const { config, B, T, policy, dtype = 'float32', accumulationSteps = 1, like, memoryLimit } = step;
+  const { config, B, T, policy, dtype = 'float32', accumulationSteps = 1, isPacked, like, memoryLimit } = step;
   const device = openDevice('meta', { like, memoryLimit });
   const model = new Decoder(config, { device, dtype });
   const optimizer = new AdamW(model.trainableParameters());
@@ -35,6 +37,7 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
     inputs: empty([N], { dtype: 'int32', device }),
     targets: empty([N], { dtype: 'int32', device }),
     T,
+    documentStart: isPacked ? empty([N], { dtype: 'int32', device }) : null,
   });
   const results = [stepResult(model), stepResult(model)]; // as in a run
   try {

@@ -28,12 +28,34 @@ export const runSchema = z.strictObject({
     .string()
     .optional()
     .describe("path of a tokenizer.json, or 'bytes'; default: the model folder's, else bytes"),
-  data: z.strictObject({ files: z.array(z.string()).min(1).describe('UTF-8 text files, each a document') }),
+  data: z.strictObject({
+    files: z
+      .array(z.string())
+      .min(1)
+      .describe(
+        '.jsonl, .json and .parquet of { text }, { prompt, completion } or { messages }; else text, one document a file',
+      ),
+    validation: z
+      .union([
+        z.strictObject({ files: z.array(z.string()).min(1).describe('documents to validate on') }),
+        z.strictObject({
+          fraction: z.number().gt(0).lt(1).describe('of the documents (of the sequences of one document)'),
+        }),
+      ])
+      .optional()
+      .describe('what is not trained on but validated on'),
+    packing: z
+      .union([z.boolean(), z.literal('auto')])
+      .default('auto')
+      .describe('several documents in one sequence, each seeing itself alone; auto: where there are several'),
+    trainOnPrompts: z.boolean().default(false).describe("train on prompts and the user's turns too"),
+    chatTemplate: z.string().optional().describe("path of a Jinja template; default: the model's own"),
+  }),
   sequenceLength: positive.describe('T, in tokens'),
   batchSize: positive.default(1).describe('sequences of a micro-batch'),
   accumulationSteps: positive.default(1).describe('micro-batches of a step'),
   epochs: z.number().positive().optional().describe('passes over the data; default 1 where maxSteps is not given'),
-  maxSteps: positive.optional().describe('steps after which the run ends'),
+  maxSteps: positive.optional().describe('steps after which the run ends, if epochs have not ended it before'),
   optimizer: z
     .strictObject({
       learningRate: z.number().nonnegative().default(3e-4).describe('at the end of the warm-up'),
@@ -55,12 +77,22 @@ export const runSchema = z.strictObject({
     .nonnegative()
     .default(1)
     .describe('global norm that gradients are clipped to; 0: no clipping'),
+  masterWeights: z
+    .boolean()
+    .default(true)
+    .describe('an f32 copy of bfloat16 parameters takes the updates; false: parameters are rounded at random instead'),
   dtype: z.enum(['float32', 'bfloat16']).default('float32').describe('of parameters and activations'),
   device: z
     .string()
     .regex(/^(auto|cpu|cuda(:\d+)?)$/, "must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
     .default('auto')
     .describe('cpu, cuda, cuda:N, or auto: cuda where it can be used'),
+  attention: z
+    .enum(['auto', 'own', 'cudnn'])
+    .default('auto')
+    .describe(
+      "kernels on CUDA: the package's own are the same to the bit in every run, cuDNN's are faster from Hopper on",
+    ),
   threads: positive.optional().describe('CPU threads; default: all cores'),
   memoryLimit: bytes.optional().describe("most that the device's arena may reserve"),
   chunkSizes: z
@@ -74,6 +106,18 @@ export const runSchema = z.strictObject({
     .enum(['auto', 'none', 'attention', 'layer'])
     .default('auto')
     .describe("computed again in the backward: nothing; a layer but for attention's output; a whole layer"),
+  evaluation: z
+    .strictObject({
+      everySteps: positive.optional().describe('loss and perplexity on data.validation, also at the end'),
+    })
+    .prefault({}),
+  checkpoint: z
+    .strictObject({
+      everySteps: positive.optional().describe('also at the end; without it, only where a run is stopped'),
+      keepLast: positive.default(2).describe('checkpoints; older ones are removed'),
+      keepBest: z.boolean().default(true).describe('a checkpoint of the best validation loss'),
+    })
+    .prefault({}),
   nonFinite: z.enum(['stop', 'skip']).default('stop').describe('when a loss or gradient is NaN or infinite'),
   seed: z.int().nonnegative().default(0).describe('of the first weights and of the order of sequences'),
   outDir: z.string().default('runs/latest').describe('config.yaml, metrics.jsonl and the model are written here'),

@@ -23,6 +23,7 @@ export interface ComparedStep {
   T: number;
   dtype: Dtype;
   accumulationSteps: number;
+  isPacked: boolean;
   policy: StepPolicy;
   like: Target;
 }
@@ -50,6 +51,7 @@ export function compareLlama3(): MemoryComparison {
     T: 65536,
     dtype: 'bfloat16',
     accumulationSteps: 1,
+    isPacked: false,
     policy: { mlpChunkSize: 4096, lossChunkSize: 4096, mlpSave: 'input', recompute: 'attention' },
     like: { kind: 'cuda' },
   });

@@ -1,20 +1,21 @@
-// A training run: batch, loss, backward, clip, update, log.
+// A training run: data, model, steps, what is kept and told of them.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { stringify as toYaml } from 'yaml';
-import { readTokens, Sequences, type TokenBatch } from '../data/tokens.ts';
 import { type DeviceName, openDevice } from '../device.ts';
 import { resolveModelFolder } from '../io/hub.ts';
 import { loadTokenizer, type Tokenizer } from '../io/tokenizer.ts';
 import { loadModel, saveModel } from '../io/weights.ts';
 import { decoderConfig } from '../models/config.ts';
-import { type Batch, Decoder, type StepPolicy } from '../models/decoder.ts';
+import { Decoder, type StepPolicy } from '../models/decoder.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { learningRateAt } from '../optim/schedule.ts';
 import { planStep } from '../planning/plan.ts';
-import { tensor } from '../tensor.ts';
+import { better, Checkpoints, type RunState } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
-import { MetricsFile, type StepMetrics } from './metrics.ts';
+import { evaluate, toDevice } from './evaluate.ts';
+import { type EvaluationMetrics, MetricsFile, type StepMetrics } from './metrics.ts';
+import { batchesOfStep, openRunData, type RunData } from './run_data.ts';
 import { disposeResult, type StepResult, stepResult, trainStep } from './step.ts';
 
 /** What `onStart` is told. */
@@ -22,22 +23,30 @@ export interface RunStart {
   model: Decoder;
   policy: StepPolicy;
   numSteps: number;
+  /** Steps done before, in a run that is continued. */
+  stepsDone: number;
   numTokens: number;
-  numWindows: number;
+  numSequences: number;
+  isPacked: boolean;
 }
 
 export interface TrainOptions {
-  /** Stops between two micro-batches; the model is saved. */
+  /** Stops between two micro-batches; a checkpoint and the model are saved. */
   signal?: AbortSignal;
+  /** Goes on from the last checkpoint in the run's folder, if there is one. @default false */
+  resume?: boolean;
   /** Once, before the first step. */
   onStart?: (start: RunStart) => void;
   /** After each step, one step late. */
   onStep?: (metrics: StepMetrics, numSteps: number) => void;
+  /** After each validation. */
+  onEvaluation?: (metrics: EvaluationMetrics) => void;
   /** A step that was skipped because its loss or gradients were not finite. */
   onSkip?: (message: string) => void;
 }
 
 export interface TrainResult {
+  /** Of every step, earlier ones of a continued run among them. */
   metrics: StepMetrics[];
   /** False where `signal` stopped it. */
   finished: boolean;
@@ -47,100 +56,58 @@ export interface TrainResult {
   peakBytes: number;
 }
 
-/** Thrown when a loss or gradient is NaN or infinite. That step has changed no parameter. */
+/**
+ * Thrown when a loss or gradient is NaN or infinite. That step has changed no parameter, but the one after it, enqueued before the host
+ * could know, may have: the model in memory is gone, and the last checkpoint is what remains.
+ */
 export class NonFiniteError extends Error {
   override readonly name = 'NonFiniteError';
 }
 
-/** Trains as the configuration says. The run's folder gets config.yaml, metrics.jsonl and, at the end, the model in HuggingFace's layout. */
+/**
+ * Trains as the configuration says. The run's folder gets config.yaml, metrics.jsonl, tokenised data, checkpoints and, at the end, the model
+ * in HuggingFace's layout. A run that was stopped anywhere and is continued has the losses of an uninterrupted one, bit for bit on the
+ * CPU.
+ */
 export async function train(config: RunConfig, options: TrainOptions = {}): Promise<TrainResult> {
-  const { signal, onStart, onStep, onSkip } = options;
-  const { sequenceLength: T, batchSize: B, accumulationSteps, outDir } = config;
-  using device = openDevice(config.device as DeviceName, { threads: config.threads, memoryLimit: config.memoryLimit });
-  const modelFolder = 'path' in config.model ? await resolveModelFolder(config.model.path) : null;
-  const tokenizer = await loadTokenizer(
-    config.tokenizer ?? (modelFolder ? join(modelFolder, 'tokenizer.json') : 'bytes'),
-  );
-  using model = await makeModel(config, device, tokenizer, modelFolder);
-  const tokens = await readTokens(config.data.files, tokenizer);
-  const sequences = new Sequences(tokens, T, model.config.vocabSize);
-  const stepsPerEpoch = Math.ceil(sequences.length / (B * accumulationSteps));
-  const numSteps = config.maxSteps ?? Math.ceil((config.epochs ?? 1) * stepsPerEpoch);
-  const policy = choosePolicy(config, model);
-  using optimizer = new AdamW(model.trainableParameters(), config.optimizer);
-
-  await mkdir(outDir, { recursive: true });
-  await writeFile(join(outDir, 'config.yaml'), toYaml(config));
-  const file = await MetricsFile.create(join(outDir, 'metrics.jsonl'));
-  onStart?.({ model, policy, numSteps, numTokens: tokens.length, numWindows: sequences.length });
-
-  const metrics: StepMetrics[] = [];
-  const started = performance.now();
-  let lastDone = started;
-  const log = async ({ step, values, result, learningRate, numTargets, peakBytes }: PendingStep): Promise<void> => {
-    const [loss, gradNorm] = await values;
-    if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
-      const problem = await describeNonFinite(step, result, loss, model);
-      if (config.nonFinite === 'stop') throw new NonFiniteError(problem);
-      onSkip?.(problem);
-    }
-    const now = performance.now();
-    const line: StepMetrics = {
-      step,
-      loss,
-      gradNorm,
-      learningRate,
-      tokens: numTargets,
-      tokensPerSecond: numTargets / ((now - lastDone) / 1000),
-      peakBytes,
-      seconds: (now - started) / 1000,
-    };
-    lastDone = now;
-    metrics.push(line);
-    await file.append(line);
-    onStep?.(line, numSteps);
-  };
-
-  const results = [stepResult(model), stepResult(model)];
-  let pending: PendingStep | null = null;
-  try {
-    for (let step = 1; step <= numSteps && !signal?.aborted; step++) {
-      const batches = batchesOfStep(sequences, step - 1, config);
-      const numTargets = batches.reduce((sum, batch) => sum + batch.numTargets, 0);
-      const learningRate = learningRateAt(step - 1, {
-        ...config.schedule,
-        learningRate: config.optimizer.learningRate,
-        numSteps,
-      });
-      const result = results[step % 2]!;
-      device.arena.resetPeak();
-      const microBatches = batches.map((batch) => () => toDevice(batch, device));
-      const stepOptions = { policy, learningRate, maxGradNorm: config.maxGradNorm, numTargets };
-      const done = await trainStep(model, optimizer, microBatches, stepOptions, result, signal);
-      // Enqueued now, read when the next step has been enqueued too: the device never waits for the host.
-      const values = Promise.all([result.loss.item(), result.norm.item()]);
-      values.catch(() => {}); // told by log()
-      if (pending) await log(pending);
-      pending = done
-        ? { step, values, result, learningRate, numTargets, peakBytes: device.memory().reservedBytes }
-        : null;
-    }
-    if (pending) await log(pending);
-  } finally {
-    await file.close();
-    for (const result of results) disposeResult(result);
+  const { outDir } = config;
+  using device = openDevice(config.device as DeviceName, {
+    threads: config.threads,
+    memoryLimit: config.memoryLimit,
+    attention: config.attention,
+  });
+  const checkpoints = new Checkpoints(outDir, config.checkpoint.keepLast);
+  const state = options.resume ? await checkpoints.readState(config) : null;
+  if (!options.resume && (await checkpoints.steps()).length > 0) {
+    throw new Error(`${outDir}: holds checkpoints of an earlier run; continue it (--resume), or choose another outDir`);
   }
-  const tokenizerFrom = tokenizer.path ? dirname(tokenizer.path) : null;
-  await saveModel(model, outDir, { tokenizerFrom });
-  return {
-    metrics,
-    finished: metrics.length === numSteps,
-    outDir,
-    policy,
-    peakBytes: metrics.reduce((peak, { peakBytes }) => Math.max(peak, peakBytes), 0),
-  };
+  if (state && JSON.stringify(state.target) !== JSON.stringify(device.target)) {
+    const [then, now] = [state.target, device.target].map((target) => JSON.stringify(target));
+    throw new Error(`${outDir}: the run was computed on ${then} and cannot be continued exactly on ${now}`);
+  }
+  const folder = 'path' in config.model ? await resolveModelFolder(config.model.path) : null;
+  const tokenizer = await loadTokenizer(config.tokenizer ?? (folder ? join(folder, 'tokenizer.json') : 'bytes'), {
+    chatTemplate: config.data.chatTemplate,
+  });
+  using model = await makeModel(config, device, tokenizer, folder);
+  const data = await openRunData(config, tokenizer, model.config.vocabSize);
+  try {
+    const run = new Run(config, options, { model, tokenizer, data, checkpoints, state });
+    return await run.run();
+  } finally {
+    await data.close();
+  }
 }
 
+interface RunParts {
+  model: Decoder;
+  tokenizer: Tokenizer;
+  data: RunData;
+  checkpoints: Checkpoints;
+  state: RunState | null;
+}
+
+/** A step that has been enqueued, and whose numbers are read while the next one runs. */
 interface PendingStep {
   step: number;
   /** Loss and norm. */
@@ -149,6 +116,166 @@ interface PendingStep {
   learningRate: number;
   numTargets: number;
   peakBytes: number;
+}
+
+class Run {
+  readonly #config: RunConfig;
+  readonly #options: TrainOptions;
+  readonly #parts: RunParts;
+  readonly #policy: StepPolicy;
+  readonly #numSteps: number;
+  readonly #tokenizerFrom: string | null;
+  #best: RunState['best'];
+  #metrics!: StepMetrics[];
+  #file!: MetricsFile;
+  #started = 0;
+  #lastDone = 0;
+
+  constructor(config: RunConfig, options: TrainOptions, parts: RunParts) {
+    this.#config = config;
+    this.#options = options;
+    this.#parts = parts;
+    const { model, data, state, tokenizer } = parts;
+    this.#policy = state?.policy ?? choosePolicy(config, model, data.training.isPacked);
+    this.#best = state?.best ?? null;
+    this.#tokenizerFrom = tokenizer.path ? dirname(tokenizer.path) : null;
+    const stepsPerEpoch = Math.ceil(data.training.length / (config.batchSize * config.accumulationSteps));
+    const ofEpochs = Math.ceil((config.epochs ?? (config.maxSteps ? Infinity : 1)) * stepsPerEpoch);
+    this.#numSteps = Math.min(config.maxSteps ?? Infinity, ofEpochs);
+  }
+
+  async run(): Promise<TrainResult> {
+    const { outDir, optimizer: settings, seed, masterWeights } = this.#config;
+    const { model, data, state, checkpoints } = this.#parts;
+    using optimizer = new AdamW(model.trainableParameters(), { ...settings, seed, masterWeights });
+    const stepsDone = state?.step ?? 0;
+    if (state) await checkpoints.restore(model, optimizer, stepsDone);
+    await mkdir(outDir, { recursive: true });
+    await writeFile(join(outDir, 'config.yaml'), toYaml(this.#config));
+    this.#file = await MetricsFile.open(join(outDir, 'metrics.jsonl'), stepsDone);
+    this.#metrics = this.#file.earlier;
+    const { training, numTokens } = data;
+    this.#options.onStart?.({
+      model,
+      policy: this.#policy,
+      numSteps: this.#numSteps,
+      stepsDone,
+      numTokens,
+      numSequences: training.length,
+      isPacked: training.isPacked,
+    });
+    this.#started = performance.now() - (this.#metrics.at(-1)?.seconds ?? 0) * 1000;
+    this.#lastDone = performance.now();
+    const results = [stepResult(model), stepResult(model)];
+    try {
+      await this.#steps(stepsDone, optimizer, results);
+    } finally {
+      await this.#file.close();
+      for (const result of results) disposeResult(result);
+    }
+    await saveModel(model, outDir, { tokenizerFrom: this.#tokenizerFrom });
+    return {
+      metrics: this.#metrics,
+      finished: this.#metrics.length === this.#numSteps,
+      outDir,
+      policy: this.#policy,
+      peakBytes: this.#metrics.reduce((peak, { peakBytes }) => Math.max(peak, peakBytes), 0),
+    };
+  }
+
+  async #steps(stepsDone: number, optimizer: AdamW, results: readonly StepResult[]): Promise<void> {
+    const { checkpoint, evaluation } = this.#config;
+    const { signal } = this.#options;
+    let pending: PendingStep | null = null;
+    const isDue = (step: number, every?: number) =>
+      every !== undefined && (step % every === 0 || step === this.#numSteps);
+    let saved = stepsDone;
+    for (let step = stepsDone + 1; step <= this.#numSteps && !signal?.aborted; step++) {
+      const enqueued = await this.#enqueue(step, optimizer, results[step % 2]!);
+      if (pending) await this.#log(pending);
+      pending = enqueued;
+      const evaluates = isDue(step, evaluation.everySteps);
+      const saves = isDue(step, checkpoint.everySteps);
+      if (!pending || !(evaluates || saves)) continue;
+      await this.#log(pending);
+      pending = null;
+      const isBest = evaluates && (await this.#evaluate(step));
+      if (saves || (isBest && checkpoint.keepBest)) {
+        await this.#save(optimizer, step);
+        saved = step;
+      }
+      this.#lastDone = performance.now();
+    }
+    if (pending) await this.#log(pending);
+    const done = this.#metrics.length;
+    if (done < this.#numSteps && done > saved) await this.#save(optimizer, done);
+  }
+
+  /** null where `signal` stopped it before the update. */
+  async #enqueue(step: number, optimizer: AdamW, result: StepResult): Promise<PendingStep | null> {
+    const { schedule, optimizer: settings, maxGradNorm } = this.#config;
+    const { model, data } = this.#parts;
+    const batches = await batchesOfStep(data.training, step - 1, this.#config);
+    const numTargets = batches.reduce((sum, batch) => sum + batch.numTargets, 0);
+    const learningRate = learningRateAt(step - 1, {
+      ...schedule,
+      learningRate: settings.learningRate,
+      numSteps: this.#numSteps,
+    });
+    model.device.arena.resetPeak();
+    const microBatches = batches.map((batch) => () => toDevice(batch, model.device));
+    const options = { policy: this.#policy, learningRate, maxGradNorm, numTargets };
+    const isDone = await trainStep(model, optimizer, microBatches, options, result, this.#options.signal);
+    if (!isDone) return null;
+    // Enqueued now, read when the next step has been enqueued too: the device never waits for the host.
+    const values = Promise.all([result.loss.item(), result.norm.item()]);
+    values.catch(() => {}); // told by #log
+    return { step, values, result, learningRate, numTargets, peakBytes: model.device.memory().reservedBytes };
+  }
+
+  async #log({ step, values, result, learningRate, numTargets, peakBytes }: PendingStep): Promise<void> {
+    const [loss, gradNorm] = await values;
+    if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
+      const problem = await describeNonFinite(step, result, loss, this.#parts.model);
+      if (this.#config.nonFinite === 'stop') throw new NonFiniteError(problem);
+      this.#options.onSkip?.(problem);
+    }
+    const now = performance.now();
+    const line: StepMetrics = {
+      step,
+      loss,
+      gradNorm,
+      learningRate,
+      tokens: numTargets,
+      tokensPerSecond: numTargets / ((now - this.#lastDone) / 1000),
+      peakBytes,
+      seconds: (now - this.#started) / 1000,
+    };
+    this.#lastDone = now;
+    this.#metrics.push(line);
+    await this.#file.append(line);
+    this.#options.onStep?.(line, this.#numSteps);
+  }
+
+  /** Whether this is the best so far. */
+  async #evaluate(step: number): Promise<boolean> {
+    const { model, data } = this.#parts;
+    const { signal, onEvaluation } = this.#options;
+    if (!data.validation) throw new Error('evaluation.everySteps: needs data.validation');
+    const options = { policy: this.#policy, batchSize: this.#config.batchSize, signal };
+    const evaluation = await evaluate(model, data.validation, options);
+    if (!evaluation) return false;
+    await this.#file.append({ step, ...evaluation });
+    onEvaluation?.({ step, ...evaluation });
+    this.#best = better(this.#best, step, evaluation);
+    return this.#best!.step === step;
+  }
+
+  async #save(optimizer: AdamW, step: number): Promise<void> {
+    const { model, checkpoints } = this.#parts;
+    const state = { step, policy: this.#policy, target: model.device.target, best: this.#best, config: this.#config };
+    await checkpoints.save(model, optimizer, state, this.#tokenizerFrom);
+  }
 }
 
 async function makeModel(
@@ -174,7 +301,7 @@ async function makeModel(
 }
 
 /** What the configuration fixes, and for the rest the fastest that fits the device. */
-function choosePolicy(config: RunConfig, model: Decoder): StepPolicy {
+function choosePolicy(config: RunConfig, model: Decoder, isPacked: boolean): StepPolicy {
   const { chunkSizes, mlpSave, recompute } = config;
   const fixed: Partial<StepPolicy> = {};
   if (chunkSizes.mlp !== 'auto') fixed.mlpChunkSize = chunkSizes.mlp;
@@ -187,30 +314,11 @@ function choosePolicy(config: RunConfig, model: Decoder): StepPolicy {
     T: config.sequenceLength,
     dtype,
     accumulationSteps: config.accumulationSteps,
+    isPacked,
     like: device.target,
     memoryLimit: device.memoryLimit,
     fixed,
   }).policy;
-}
-
-/** The micro-batches of a step, counted from 0. An epoch's last step may have fewer sequences. */
-function batchesOfStep(
-  sequences: Sequences,
-  step: number,
-  { batchSize, accumulationSteps, seed }: RunConfig,
-): TokenBatch[] {
-  const perStep = batchSize * accumulationSteps;
-  const stepsPerEpoch = Math.ceil(sequences.length / perStep);
-  const order = sequences.order(seed, Math.floor(step / stepsPerEpoch));
-  const begin = (step % stepsPerEpoch) * perStep;
-  const windows = order.subarray(begin, begin + perStep);
-  return Array.from({ length: Math.ceil(windows.length / batchSize) }, (_, i) =>
-    sequences.batch([...windows.subarray(i * batchSize, (i + 1) * batchSize)]),
-  );
-}
-
-function toDevice({ inputs, targets, T }: TokenBatch, device: Decoder['device']): Batch {
-  return { inputs: tensor(inputs, { device }), targets: tensor(targets, { device }), T };
 }
 
 /** Names the step and the first tensor whose gradient is not finite. */

@@ -1,7 +1,10 @@
 // AdamW; see adamw.h.
 #include "adamw.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <type_traits>
 
 #include "../cpu/parallel.h"
 #include "../cpu/vectorize.h"
@@ -29,19 +32,50 @@ MST_CLONES void update(P* parameter, T* rounded, const S* gradient, S* m, S* v, 
   }
 }
 
+// As update() for a bf16 parameter without master; `begin` is the first element's place in the whole.
+struct Rounding {
+  std::int64_t begin, seed, op, step;
+};
+void update_at_random(bf16* parameter, const float* gradient, float* m, float* v, const Update<float>& u, std::int64_t n,
+                      const Rounding& rounding) {
+  float wide[256];
+  for (std::int64_t first = 0; first < n; first += 256) {
+    const std::int64_t count = std::min<std::int64_t>(256, n - first);
+    for (std::int64_t i = 0; i < count; ++i) wide[i] = static_cast<float>(parameter[first + i]);
+    update<float, float, float>(wide, nullptr, gradient + first, m + first, v + first, u, count);
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::uint32_t bits;
+      std::memcpy(&bits, &wide[i], sizeof bits);
+      const auto rounded = static_cast<std::uint16_t>(
+          round_at_random(bits, rounding_word(rounding.begin + first + i, rounding.seed, rounding.op, rounding.step)));
+      std::memcpy(&parameter[first + i], &rounded, sizeof rounded);
+    }
+  }
+}
+
+bool is_finite(const OptionalTensor& factor) {
+  if (!factor) return true;
+  return factor->dtype == Dtype::f64 ? std::isfinite(factor->as<double>()[0]) : std::isfinite(factor->as<float>()[0]);
+}
+
 }  // namespace
 
+void adamw_count(const Tensor& num_steps, const OptionalTensor& gradient_factor) {
+  if (is_finite(gradient_factor)) num_steps.as<std::int32_t>()[0] += 1;
+}
+
 void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const Tensor& m, const Tensor& v,
-           const OptionalTensor& gradient_factor, double learning_rate, double beta1, double beta2, double eps, double weight_decay,
-           std::int64_t step) {
-  MST_CHECK(step >= 1, "adamw: step must be at least 1, got ", step);
+           const OptionalTensor& gradient_factor, const Tensor& num_steps, double learning_rate, double beta1, double beta2, double eps,
+           double weight_decay, std::int64_t seed, std::int64_t op) {
   for (const Tensor* tensor : {&gradient, &m, &v})
     MST_CHECK(tensor->size() == parameter.size(), "adamw: ", *tensor, " does not have the size of ", parameter);
   with_float("adamw", parameter.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;
+    if (!is_finite(gradient_factor)) return;
     const S factor = gradient_factor ? gradient_factor->as<S>()[0] : S(1);
-    if (!std::isfinite(factor)) return;
+    const std::int32_t step = num_steps.as<std::int32_t>()[0];
+    MST_CHECK(step >= 1, "adamw: num_steps must be at least 1, is ", step);
     const Update<S> u{S(learning_rate),
                       S(beta1),
                       S(beta2),
@@ -55,6 +89,8 @@ void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& 
       const S* const g = gradient.as<S>() + begin;
       if (master)
         update<S, T, S>(master->as<S>() + begin, parameter.as<T>() + begin, g, m.as<S>() + begin, v.as<S>() + begin, u, n);
+      else if constexpr (std::is_same_v<T, bf16>)
+        update_at_random(parameter.as<T>() + begin, g, m.as<S>() + begin, v.as<S>() + begin, u, n, {begin, seed, op, step});
       else
         update<T, T, S>(parameter.as<T>() + begin, nullptr, g, m.as<S>() + begin, v.as<S>() + begin, u, n);
     });

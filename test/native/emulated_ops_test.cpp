@@ -292,15 +292,33 @@ TEST(EmulatedOps, ReductionsAndAdamW) {
         HostTensor parameter = HostTensor::vector(dtype, size).randomize(2), gradient = HostTensor::vector(Dtype::f32, size).randomize(3);
         HostTensor m = HostTensor::vector(Dtype::f32, size).randomize(4), v = HostTensor::vector(Dtype::f32, size).fill(0.5), master = m;
         HostTensor parameter2 = parameter, m2 = m, v2 = v, master2 = master, factor = HostTensor::vector(Dtype::f32, 1).fill(0.7);
+        HostTensor steps = HostTensor::vector(Dtype::i32, 1).fill(2), steps2 = steps;
         const bool has_master = dtype == Dtype::bf16;
         for (const double f : {0.7, static_cast<double>(NAN)}) {
           factor.fill(f);
+          cpu::adamw_count(steps.cpu(), factor.cpu());
+          cuda::adamw_count(steps2.cuda(), factor.cuda());
           cpu::adamw(parameter.cpu(), has_master ? OptionalTensor(master.cpu()) : std::nullopt, gradient.cpu(), m.cpu(), v.cpu(),
-                     factor.cpu(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 3);
+                     factor.cpu(), steps.cpu(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 0, 0);
           cuda::adamw(parameter2.cuda(), has_master ? OptionalTensor(master2.cuda()) : std::nullopt, gradient.cuda(), m2.cuda(), v2.cuda(),
-                      factor.cuda(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 3);
+                      factor.cuda(), steps2.cuda(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 0, 0);
         }
+        EXPECT_EQ(steps.get(0, 0), 3);
+        EXPECT_EQ(steps2.get(0, 0), 3);
         EXPECT_CLOSE(parameter2, parameter, has_master ? 4e-3 : 1e-6);
+        if (dtype == Dtype::bf16) {  // rounded at random, by the same words
+          HostTensor expected = parameter, found2 = parameter;
+          const auto update = [&](auto adamw, const Tensor& p, const Tensor& g, const Tensor& mean, const Tensor& square,
+                                  const Tensor& step, double rate) {
+            adamw(p, std::nullopt, g, mean, square, std::nullopt, step, rate, 0.9, 0.95, 1e-8, 0.1, 7, 5);
+          };
+          HostTensor m3 = m, v3 = v, m4 = m, v4 = v, m5 = m, v5 = v;
+          update(cpu::adamw, expected.cpu(), gradient.cpu(), m3.cpu(), v3.cpu(), steps.cpu(), 0);
+          EXPECT_CLOSE(expected, parameter, 0);  // what bf16 holds stays
+          update(cpu::adamw, expected.cpu(), gradient.cpu(), m4.cpu(), v4.cpu(), steps.cpu(), 1e-2);
+          update(cuda::adamw, found2.cuda(), gradient.cuda(), m5.cuda(), v5.cuda(), steps2.cuda(), 1e-2);
+          EXPECT_CLOSE(found2, expected, 4e-3);
+        }
         EXPECT_CLOSE(m2, m, 1e-6);
         EXPECT_CLOSE(v2, v, 1e-6);
         EXPECT_CLOSE(master2, master, 1e-6);

@@ -36,7 +36,7 @@ class Recorder {
 describe('MetricsFile', () => {
   it('appends an object a line, readable after each', async () => {
     const path = join(newFolder(), 'metrics.jsonl');
-    const file = await MetricsFile.create(path);
+    const file = await MetricsFile.open(path, 0);
     await file.append(metrics);
     assert.equal(await readFile(path, 'utf8'), `${JSON.stringify(metrics)}\n`);
     await file.append({ ...metrics, step: 6, loss: Number.NaN });
@@ -47,7 +47,7 @@ describe('MetricsFile', () => {
   it('begins anew', async () => {
     const path = join(newFolder(), 'metrics.jsonl');
     for (let i = 0; i < 2; i++) {
-      const file = await MetricsFile.create(path);
+      const file = await MetricsFile.open(path, 0);
       await file.append(metrics);
       await file.close();
     }

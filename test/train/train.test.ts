@@ -116,6 +116,7 @@ describe('train', () => {
       T: 64,
       dtype: 'float32',
       accumulationSteps: 2,
+      isPacked: false,
       policy,
       like: { kind: 'cpu', threads: 2 },
     });

@@ -76,6 +76,11 @@ inline unsigned long long atomicCAS(unsigned long long* address, unsigned long l
   return old;
 }
 
+inline std::uint32_t __float_as_uint(float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
 inline float rsqrtf(float x) {
   return 1.0f / sqrtf(x);
 }

@@ -1,0 +1,165 @@
+// Documents as sequences of T tokens: the one place where inputs and targets are shifted.
+import { idOf } from './encode.ts';
+import { shuffled } from './shuffle.ts';
+import type { TokenStore } from './token_store.ts';
+
+/** Target of a row that has no part in the loss. */
+export const IGNORED = -100;
+
+/** B sequences of T, flat, on the host. */
+export interface TokenBatch {
+  /** (B·T,). */
+  inputs: Int32Array;
+  /** (B·T,): what follows each input in its document; IGNORED in prompts and padding. */
+  targets: Int32Array;
+  /** (B·T,): the row where each row's document begins; null: each sequence is one document. */
+  documentStart: Int32Array | null;
+  B: number;
+  T: number;
+  /** Targets that are not ignored. */
+  numTargets: number;
+}
+
+export interface Dataset {
+  /** Sequences. */
+  readonly length: number;
+  readonly T: number;
+  /** Whether batches have documentStart. */
+  readonly isPacked: boolean;
+  /** The sequences with these numbers. */
+  batch(indices: readonly number[]): Promise<TokenBatch>;
+}
+
+/** A stretch of one document: `length` inputs, and as many targets one token further on. */
+export interface Window {
+  /** Token of the store where it begins. */
+  begin: number;
+  length: number;
+}
+
+/**
+ * Cuts documents into windows of at most T. Neighbours overlap by one token, so that every token but a document's first is a target
+ * exactly once.
+ * @param documents their numbers
+ */
+export function windowsOf({ offsets }: TokenStore, documents: Iterable<number>, T: number): Window[] {
+  const windows: Window[] = [];
+  for (const document of documents) {
+    const end = offsets[document + 1]! - 1;
+    for (let begin = offsets[document]!; begin < end; begin += T) {
+      windows.push({ begin, length: Math.min(T, end - begin) });
+    }
+  }
+  return windows;
+}
+
+/** Windows in a buffer that is packed at once: enough to fill sequences well, few enough to search. */
+const PACKING_BUFFER = 8192;
+
+/**
+ * Puts windows together in sequences of at most T: the longest first, each where the least room is left that holds it, within shuffled
+ * buffers, so that what stands together depends on the seed alone.
+ */
+export function pack(windows: readonly Window[], T: number, seed: number): Window[][] {
+  const order = shuffled(windows.length, seed, -2);
+  const sequences: Window[][] = [];
+  for (let begin = 0; begin < order.length; begin += PACKING_BUFFER) {
+    const buffer = Array.from(order.subarray(begin, begin + PACKING_BUFFER), (i) => windows[i]!);
+    buffer.sort((a, b) => b.length - a.length); // equal ones stay shuffled
+    const byRoom = new Map<number, Window[][]>(); // sequences of this buffer that have so much room
+    for (const window of buffer) {
+      let room = window.length;
+      while (room <= T && !byRoom.get(room)?.length) room += 1;
+      const sequence = room <= T ? byRoom.get(room)!.pop()! : [];
+      if (room > T) {
+        sequences.push(sequence);
+        room = T;
+      }
+      sequence.push(window);
+      const left = room - window.length;
+      if (left > 0) byRoom.set(left, [...(byRoom.get(left) ?? []), sequence]);
+    }
+  }
+  return sequences;
+}
+
+/** Sequences of windows that are read from a store when their turn comes. */
+export class StoredDataset implements Dataset {
+  readonly #store: TokenStore;
+  readonly #sequences: readonly (readonly Window[])[];
+  readonly T: number;
+  readonly isPacked: boolean;
+
+  /** @param isPacked whether several windows of a sequence are told apart by documentStart */
+  constructor(store: TokenStore, sequences: readonly (readonly Window[])[], T: number, isPacked: boolean) {
+    this.#store = store;
+    this.#sequences = sequences;
+    this.T = T;
+    this.isPacked = isPacked;
+  }
+
+  get length(): number {
+    return this.#sequences.length;
+  }
+
+  async batch(indices: readonly number[]): Promise<TokenBatch> {
+    const { T } = this;
+    const B = indices.length;
+    const inputs = new Int32Array(B * T);
+    const targets = new Int32Array(B * T).fill(IGNORED);
+    const documentStart = this.isPacked ? new Int32Array(B * T) : null;
+    let numTargets = 0;
+    for (const [b, index] of indices.entries()) {
+      const windows = this.#sequences[index];
+      if (!windows) throw new RangeError(`Dataset: sequence ${index} is not in [0, ${this.length})`);
+      let row = b * T;
+      for (const { begin, length } of windows) {
+        const tokens = await this.#store.read(begin, begin + length + 1);
+        for (let i = 0; i < length; i++) {
+          inputs[row + i] = idOf(tokens[i]!);
+          const target = tokens[i + 1]!;
+          if (target < 0) continue;
+          targets[row + i] = target;
+          numTargets += 1;
+        }
+        documentStart?.fill(row, row, row + length);
+        row += length;
+      }
+      documentStart?.fill(row, row, (b + 1) * T); // padding is a document of its own
+    }
+    return { inputs, targets, documentStart, B, T, numTargets };
+  }
+}
+
+export interface DatasetOptions {
+  T: number;
+  seed: number;
+  /** Several documents in one sequence. */
+  isPacked: boolean;
+  /** The documents to take. @default all */
+  documents?: readonly number[];
+}
+
+/** Sequences over a store. Windows without any target are left out: nothing is lost with them. */
+export async function makeDataset(store: TokenStore, options: DatasetOptions): Promise<StoredDataset> {
+  const { T, seed, isPacked, documents = Array.from({ length: store.numDocuments }, (_, i) => i) } = options;
+  const windows: Window[] = [];
+  for (const window of windowsOf(store, documents, T)) {
+    const tokens = await store.read(window.begin + 1, window.begin + 1 + window.length);
+    if (tokens.some((marked) => marked >= 0)) windows.push(window);
+  }
+  if (windows.length === 0) throw new Error('data: no document has two tokens and something to train on');
+  return new StoredDataset(store, isPacked ? pack(windows, T, seed) : windows.map((window) => [window]), T, isPacked);
+}
+
+/** Splits a dataset's sequences in two: `fraction` of them, at least one, drawn by the seed, for validation. */
+export function splitDocuments(
+  numDocuments: number,
+  fraction: number,
+  seed: number,
+): { training: number[]; validation: number[] } {
+  const order = [...shuffled(numDocuments, seed, -1)];
+  const count = Math.min(Math.max(1, Math.round(numDocuments * fraction)), numDocuments - 1);
+  const ascending = (a: number, b: number) => a - b;
+  return { validation: order.slice(0, count).sort(ascending), training: order.slice(count).sort(ascending) };
+}

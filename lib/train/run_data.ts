@@ -1,0 +1,105 @@
+// What a run trains and validates on.
+import { join } from 'node:path';
+import { type Dataset, makeDataset, type StoredDataset, splitDocuments, type TokenBatch } from '../data/dataset.ts';
+import { shuffled } from '../data/shuffle.ts';
+import { TokenStore } from '../data/token_store.ts';
+import type { Tokenizer } from '../io/tokenizer.ts';
+import type { RunConfig } from './config.ts';
+
+export interface RunData {
+  training: Dataset;
+  validation: Dataset | null;
+  /** Of the files trained on. */
+  numTokens: number;
+  close(): Promise<void>;
+}
+
+/** Tokenises the run's files, or finds them tokenised in the run's folder. */
+export async function openRunData(config: RunConfig, tokenizer: Tokenizer, V: number): Promise<RunData> {
+  const { data, sequenceLength: T, seed, outDir } = config;
+  const options = { cacheDir: join(outDir, 'data'), V, trainOnPrompts: data.trainOnPrompts };
+  const stores: TokenStore[] = [];
+  const close = async () => {
+    for (const store of stores) await store.close();
+  };
+  try {
+    const store = await TokenStore.open(data.files, tokenizer, options);
+    stores.push(store);
+    const isPacked = data.packing === 'auto' ? store.numDocuments > 1 : data.packing;
+    const shape = { T, seed, isPacked };
+    const { numTokens } = store;
+    if (!data.validation) return { training: await makeDataset(store, shape), validation: null, numTokens, close };
+    if ('files' in data.validation) {
+      const held = await TokenStore.open(data.validation.files, tokenizer, options);
+      stores.push(held);
+      return {
+        training: await makeDataset(store, shape),
+        validation: await makeDataset(held, shape),
+        numTokens,
+        close,
+      };
+    }
+    const { fraction } = data.validation;
+    if (store.numDocuments > 1) {
+      const { training, validation } = splitDocuments(store.numDocuments, fraction, seed);
+      return {
+        training: await makeDataset(store, { ...shape, documents: training }),
+        validation: await makeDataset(store, { ...shape, documents: validation }),
+        numTokens,
+        close,
+      };
+    }
+    const whole = await makeDataset(store, shape);
+    if (whole.length < 2) throw new Error('data.validation: one sequence cannot be split; give validation files');
+    const { training, validation } = splitDocuments(whole.length, fraction, seed);
+    return { training: new Subset(whole, training), validation: new Subset(whole, validation), numTokens, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Some sequences of a dataset. */
+class Subset implements Dataset {
+  readonly #whole: StoredDataset;
+  readonly #indices: readonly number[];
+
+  constructor(whole: StoredDataset, indices: readonly number[]) {
+    this.#whole = whole;
+    this.#indices = indices;
+  }
+  get length(): number {
+    return this.#indices.length;
+  }
+  get T(): number {
+    return this.#whole.T;
+  }
+  get isPacked(): boolean {
+    return this.#whole.isPacked;
+  }
+  batch(indices: readonly number[]): Promise<TokenBatch> {
+    return this.#whole.batch(indices.map((index) => this.#indices[index]!));
+  }
+}
+
+/** The micro-batches of a step, counted from 0: by the step alone, so that a run can begin anywhere. */
+export async function batchesOfStep(
+  dataset: Dataset,
+  step: number,
+  { batchSize, accumulationSteps, seed }: Pick<RunConfig, 'batchSize' | 'accumulationSteps' | 'seed'>,
+): Promise<TokenBatch[]> {
+  const perStep = batchSize * accumulationSteps;
+  const stepsPerEpoch = Math.ceil(dataset.length / perStep);
+  const order = shuffled(dataset.length, seed, Math.floor(step / stepsPerEpoch));
+  const begin = (step % stepsPerEpoch) * perStep;
+  return await batchesOf(dataset, order.subarray(begin, begin + perStep), batchSize);
+}
+
+/** Sequences in batches of at most batchSize; an epoch's last may have fewer. */
+export async function batchesOf(dataset: Dataset, indices: Int32Array, batchSize: number): Promise<TokenBatch[]> {
+  const batches: TokenBatch[] = [];
+  for (let begin = 0; begin < indices.length; begin += batchSize) {
+    batches.push(await dataset.batch([...indices.subarray(begin, begin + batchSize)]));
+  }
+  return batches;
+}
