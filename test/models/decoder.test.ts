@@ -232,7 +232,10 @@ describe('packed documents', () => {
       const run = async (batches: (() => Batch)[]) => {
         const tape = new Tape();
         for (const make of batches) {
-          tape.backward(tape.run(() => tidy(() => model.loss(make(), policy, { divisor: 45 }).loss)));
+          tidy(() => {
+            const batch = make();
+            tape.backward(tape.run(() => model.loss(batch, policy, { divisor: 45 }).loss));
+          });
         }
         const gradients = new Map<string, Float32Array>();
         for (const [name, { grad }] of model.namedParameters()) gradients.set(name, await grad!.toFloat32());
