@@ -9,6 +9,7 @@ export {
   type Target,
 } from './device.ts';
 export { type Dtype, type TensorData, toBfloat16, toFloat32 } from './dtype.ts';
+export { loadAdapter, saveAdapter } from './io/adapters.ts';
 export { type HubOptions, resolveModelFolder } from './io/hub.ts';
 export { type LoadOptions, loadModel, type SaveOptions, saveModel } from './io/weights.ts';
 export { OutOfMemoryError } from './memory/errors.ts';
@@ -16,6 +17,7 @@ export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from 
 export { type DecoderConfig, decoderConfig } from './models/config.ts';
 export { type Batch, Decoder, type ModelOrigin, type StepPolicy } from './models/decoder.ts';
 export type { HuggingFaceConfig } from './models/fields.ts';
+export { addLora, type Lora, type LoraModule, type LoraOptions, mergeLora } from './models/lora.ts';
 export { Module } from './models/module.ts';
 export type { RopeConfig } from './models/rope_config.ts';
 export { NativeLoadError } from './native.ts';
@@ -28,10 +30,12 @@ export {
   crossEntropy,
   type PerTokenOutput,
 } from './ops/cross_entropy.ts';
+export { type DropoutMask, dropout } from './ops/dropout.ts';
 export { add, cast, scale } from './ops/elementwise.ts';
 export { embedding } from './ops/embedding.ts';
 export { type Activation, geglu, swiglu } from './ops/glu.ts';
 export { linear } from './ops/linear.ts';
+export type { LowRankAdapter } from './ops/low_rank.ts';
 export { miniSequence } from './ops/mini_sequence.ts';
 export { rmsNorm } from './ops/rms_norm.ts';
 export { type Rope, rope } from './ops/rope.ts';

@@ -5,6 +5,8 @@ import { fileURLToPath } from 'node:url';
 import type { Tensor } from './tensor.ts';
 
 type Optional = Tensor | null;
+/** [a, b, da, db, scale, op]; see native/ops/low_rank.h. */
+export type LowRank = [a: Tensor, b: Tensor, da: Optional, db: Optional, scale: number, op: number] | null;
 
 /** The ops of native/ops/*.h. Called through `kernels`, which sends each to its tensors' device. */
 export interface Kernels {
@@ -27,9 +29,11 @@ export interface Kernels {
   // biome-ignore format: one line for each kernel
   glu_backward(dy: Tensor, gate: Tensor, up: Tensor, dgate: Tensor, dup: Tensor, y: Optional, activation: number): void;
   // biome-ignore format: one line for each kernel
-  chunked_mlp_forward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, y: Tensor, gateUp: Tensor, h: Tensor, workspace: Optional, activation: number): void;
+  chunked_mlp_forward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, y: Tensor, gateUp: Tensor, h: Tensor, workspace: Optional, activation: number, gateAdapter: LowRank, upAdapter: LowRank, downAdapter: LowRank, adapterScratch: Optional, dropout: number, seed: number, step: number): void;
   // biome-ignore format: one line for each kernel
-  chunked_mlp_backward(dy: Tensor, x: Tensor, gate: Tensor, up: Tensor, down: Tensor, dx: Optional, dgate: Optional, dup: Optional, ddown: Optional, gateUp: Tensor, dh: Tensor, workspace: Optional, gateUpSaved: boolean, overwriteDgate: boolean, overwriteDup: boolean, overwriteDdown: boolean, activation: number): void;
+  chunked_mlp_backward(dy: Tensor, x: Tensor, gate: Tensor, up: Tensor, down: Tensor, dx: Optional, dgate: Optional, dup: Optional, ddown: Optional, gateUp: Tensor, dh: Tensor, workspace: Optional, gateUpSaved: boolean, overwriteDgate: boolean, overwriteDup: boolean, overwriteDdown: boolean, activation: number, gateAdapter: LowRank, upAdapter: LowRank, downAdapter: LowRank, adapterScratch: Optional, dropout: number, seed: number, step: number): void;
+  // biome-ignore format: one line for each kernel
+  dropout(x: Tensor, y: Tensor, probability: number, firstRow: number, seed: number, op: number, step: number): void;
   softcap_forward(x: Tensor, y: Tensor, cap: number): void;
   softcap_backward(dy: Tensor, y: Tensor, dx: Tensor, cap: number): void;
   // biome-ignore format: one line for each kernel
@@ -37,7 +41,7 @@ export interface Kernels {
   cross_entropy_sum(losses: Tensor, tokenWeights: Optional, loss: Tensor, scale: number): void;
   cross_entropy_divisor(targets: Tensor, tokenWeights: Optional, divisor: Tensor, ignoreIndex: number): void;
   // biome-ignore format: one line for each kernel
-  chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, tokenWeights: Optional, losses: Tensor, lse: Optional, logProbability: Optional, entropy: Optional, correct: Optional, dhidden: Optional, dweight: Optional, logits: Tensor, workspace: Optional, scale: number, ignoreIndex: number, labelSmoothing: number, zLoss: number, softcap: number): void;
+  chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, tokenWeights: Optional, losses: Tensor, lse: Optional, logProbability: Optional, entropy: Optional, correct: Optional, dhidden: Optional, dweight: Optional, logits: Tensor, workspace: Optional, scale: number, ignoreIndex: number, labelSmoothing: number, zLoss: number, softcap: number, low: Optional, lowWeight: Optional, dlow: Optional, dlowWeight: Optional): void;
   add(a: Tensor, b: Tensor, y: Tensor): void;
   add_to(x: Tensor, y: Tensor): void;
   scale(x: Tensor, y: Tensor, factor: number): void;
@@ -150,18 +154,22 @@ function load(): Addon {
   );
 }
 
+type Argument = Tensor | number | boolean | null | readonly Argument[];
+
+function toNative(argument: Argument): unknown {
+  if (typeof argument !== 'object' || argument === null) return argument;
+  return 'view' in argument ? argument.view : argument.map(toNative);
+}
+
 /** Every kernel by its C++ name; each call goes to the device of its first argument, and nowhere on `meta`. */
 export const kernels = new Proxy<Record<string, unknown>>(
   {},
   {
     get(cache, name: string) {
-      cache[name] ??= (first: Tensor, ...rest: (Tensor | number | boolean | null)[]) => {
+      cache[name] ??= (first: Tensor, ...rest: Argument[]) => {
         const id = first.device.id;
         if (id === null) return;
-        const views = rest.map((argument) =>
-          typeof argument === 'object' && argument !== null ? argument.view : argument,
-        );
-        addon()[name]!(id, first.view, ...views);
+        addon()[name]!(id, first.view, ...rest.map(toNative));
       };
       return cache[name];
     },

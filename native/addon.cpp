@@ -22,6 +22,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   ROW(glu_backward);
   ROW(chunked_mlp_forward);
   ROW(chunked_mlp_backward);
+  ROW(dropout);
   ROW(softcap_forward);
   ROW(softcap_backward);
   ROW(cross_entropy);

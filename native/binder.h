@@ -4,6 +4,7 @@
 //   Tensor           a Float64Array [address, dtype, device, row stride, shape...]
 //   OptionalTensor   the same or null
 //   Workspace        the same
+//   OptionalLowRank  [a, b, da or null, db or null, scale, op], or null
 //   double, int64_t, enum, bool   a number or a boolean
 // It checks all of this on the JavaScript thread, then enqueues the op and returns.
 #pragma once
@@ -18,6 +19,7 @@
 #include <utility>
 
 #include "kernel.h"
+#include "ops/low_rank.h"
 #include "queue.h"
 
 namespace mst {
@@ -77,6 +79,14 @@ T to_argument(const ArgumentContext& context, std::size_t index, const Napi::Val
     if (value.IsNull() || value.IsUndefined()) return {};
     const Tensor tensor = to_tensor(context, index, value);
     return {tensor.data, static_cast<std::size_t>(tensor.size()) * size_of(tensor.dtype)};
+  } else if constexpr (std::is_same_v<T, OptionalLowRank>) {
+    if (value.IsNull() || value.IsUndefined()) return std::nullopt;
+    constexpr std::uint32_t num_fields = 6;
+    const auto fields = value.IsArray() ? value.As<Napi::Array>() : Napi::Array();
+    if (!value.IsArray() || fields.Length() != num_fields) context.fail(index, "an adapter");
+    return LowRank{to_argument<Tensor>(context, index, fields.Get(0u)),         to_argument<Tensor>(context, index, fields.Get(1u)),
+                   to_argument<OptionalTensor>(context, index, fields.Get(2u)), to_argument<OptionalTensor>(context, index, fields.Get(3u)),
+                   to_argument<double>(context, index, fields.Get(4u)),         to_argument<std::int64_t>(context, index, fields.Get(5u))};
   } else if constexpr (std::is_same_v<T, bool>) {
     if (!value.IsBoolean()) context.fail(index, "a boolean");
     return value.As<Napi::Boolean>().Value();

@@ -1,8 +1,9 @@
 #!/usr/bin/env node
-// The command line: `minisequence train`, `minisequence doctor`.
+// The command line: `minisequence COMMAND`.
 import { Command } from 'commander';
 import { formatOptions } from '../train/options.ts';
 import { doctor } from './doctor.ts';
+import { runMerge } from './merge.ts';
 import { runTrain } from './train.ts';
 import { description, version } from './version.ts';
 
@@ -18,6 +19,14 @@ program
   .option('--json', 'print one JSON object a line', false)
   .addHelpText('after', () => `\nOptions of the configuration file and of --set:\n${formatOptions()}`)
   .action(runTrain);
+
+program
+  .command('merge')
+  .description('make an adapter part of the model that it was trained on')
+  .requiredOption('--model <folder>', "a model in HuggingFace's layout, or its name on the Hub")
+  .requiredOption('--adapter <folder>', 'adapter_model.safetensors and adapter_config.json')
+  .requiredOption('--out <folder>', 'the merged model is written here')
+  .action(runMerge);
 
 program
   .command('doctor')

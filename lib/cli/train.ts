@@ -40,6 +40,7 @@ export async function runTrain({ config: path, set = [], out, resume, json }: Tr
           dtype: config.dtype,
           accumulationSteps,
           isPacked,
+          lora: config.lora,
           policy,
           like: model.device.target,
         });

@@ -1,6 +1,6 @@
 // A model's weights in and out, in HuggingFace's layout. Files are read and written in pieces: a file that is mapped into memory and
 // then cut short by another process would end ours.
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Device, DeviceName } from '../device.ts';
 import type { Dtype } from '../dtype.ts';
@@ -11,6 +11,7 @@ import { tidy } from '../scope.ts';
 import type { Tensor } from '../tensor.ts';
 import { dtypeFor, elementBytes, fileDtypes, fromFile, toFile } from './elements.ts';
 import { type HubOptions, resolveModelFolder } from './hub.ts';
+import { writeJson } from './json.ts';
 import { carryFiles, INDEX_FILE, openModelFolder, WEIGHTS_FILE } from './model_folder.ts';
 import {
   dtypeBytes,
@@ -141,6 +142,8 @@ export interface SaveOptions {
  */
 export async function saveModel(model: Decoder, folder: string, options: SaveOptions = {}): Promise<void> {
   const { dtype, tokenizerFrom = model.origin?.folder ?? null, maxShardBytes = MAX_SHARD_BYTES } = options;
+  if (model.lora)
+    throw new Error('saveModel: the model has adapters; saveAdapter writes them, mergeLora makes them part of it');
   await mkdir(folder, { recursive: true });
   const tensors = storedTensors(model, dtype);
   if (tokenizerFrom && tokenizerFrom !== folder) await carryFiles(tokenizerFrom, folder);
@@ -219,9 +222,4 @@ function configOf(model: Decoder, tensors: readonly TensorToWrite[]): HuggingFac
   const family = type[0]!.toUpperCase() + type.slice(1);
   const key = 'torch_dtype' in source ? 'torch_dtype' : 'dtype';
   return { architectures: [`${family}ForCausalLM`], ...source, [key]: names[tensors[0]!.dtype] };
-}
-
-async function writeJson(path: string, value: unknown): Promise<void> {
-  await writeFile(`${path}.tmp`, `${JSON.stringify(value, null, 2)}\n`);
-  await rename(`${path}.tmp`, path);
 }

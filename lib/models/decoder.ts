@@ -8,9 +8,11 @@ import { attention } from '../ops/attention.ts';
 import { chunkedCrossEntropy } from '../ops/chunked_cross_entropy.ts';
 import { chunkedMlp } from '../ops/chunked_mlp.ts';
 import type { CrossEntropyOptions, CrossEntropyResult } from '../ops/cross_entropy.ts';
+import type { DropoutMask } from '../ops/dropout.ts';
 import { add, scale } from '../ops/elementwise.ts';
 import { embedding } from '../ops/embedding.ts';
 import { linear } from '../ops/linear.ts';
+import { adaptedLinear, lowRankInput } from '../ops/low_rank.ts';
 import { rmsNorm } from '../ops/rms_norm.ts';
 import { type Rope, rope } from '../ops/rope.ts';
 import { softcap } from '../ops/softcap.ts';
@@ -18,6 +20,7 @@ import { recompute } from '../region.ts';
 import { tidy } from '../scope.ts';
 import { emptyGroup, type Tensor, tensor } from '../tensor.ts';
 import type { DecoderConfig } from './config.ts';
+import type { Adapter, Lora } from './lora.ts';
 import { Module } from './module.ts';
 import { inverseFrequencies } from './rope_frequencies.ts';
 
@@ -49,13 +52,15 @@ export interface Batch {
   documentStart?: Tensor | null;
 }
 
-/** A projection's weight and bias. */
+/** A projection's name without '.weight', its weight and bias. */
 interface Projection {
+  path: string;
   weight: Tensor;
   bias: Tensor | null;
 }
 
 interface Layer {
+  path: string;
   inputNorm: Tensor;
   q: Projection;
   k: Projection;
@@ -85,6 +90,10 @@ export interface ModelOrigin {
 export class Decoder extends Module {
   /** null: made here. */
   origin: ModelOrigin | null = null;
+  /** Adapters; see lora.ts. */
+  lora: Lora | null = null;
+  /** What dropout draws by in the forward that runs; null: no dropout, as in validation. A training step sets it. */
+  dropout: { seed: number; step: number } | null = null;
   readonly config: DecoderConfig;
   readonly device: Device;
   readonly dtype: Dtype;
@@ -119,6 +128,7 @@ export class Decoder extends Module {
       ) as [Tensor, Tensor, Tensor];
       const o = one(`${path}.self_attn.o_proj.weight`, C, H * D);
       const projection = (name: string, weight: Tensor, hasBias: boolean) => ({
+        path: `${path}.self_attn.${name}_proj`,
         weight,
         bias: hasBias ? one(`${path}.self_attn.${name}_proj.bias`, weight.shape[0]!) : null,
       });
@@ -147,15 +157,35 @@ export class Decoder extends Module {
         ],
       );
       const down = one(`${path}.mlp.down_proj.weight`, C, F);
-      this.#layers.push({ inputNorm, ...attention, ...norms, gate: gate!, up: up!, down });
+      this.#layers.push({ path, inputNorm, ...attention, ...norms, gate: gate!, up: up!, down });
     }
     this.#norm = one('model.norm.weight', C);
     this.#head = config.tieWordEmbeddings ? this.#embed : one('lm_head.weight', V, C);
     this.#frequencies(1);
   }
 
+  /** The model's own; adapters are in `lora`. */
   namedParameters(): ReadonlyMap<string, Tensor> {
     return this.#named;
+  }
+
+  override parameters(): Tensor[] {
+    const adapters = [...(this.lora?.adapters.values() ?? [])].flatMap(({ a, b }) => [a, b]);
+    return [...this.#named.values(), ...adapters];
+  }
+
+  /** (V,C): what gives the logits; the embedding where they are tied. */
+  get head(): Tensor {
+    return this.#head;
+  }
+
+  /** Every linear layer by its name without '.weight', the head last. */
+  *projections(): Generator<[path: string, weight: Tensor]> {
+    for (const { path, q, k, v, o, gate, up, down } of this.#layers) {
+      for (const projection of [q, k, v, o]) yield [projection.path, projection.weight];
+      for (const [name, weight] of Object.entries({ gate, up, down })) yield [`${path}.mlp.${name}_proj`, weight];
+    }
+    yield ['lm_head', this.#head];
   }
 
   /** Random weights (normal, `initializerRange`), norms 1, biases 0. The same seed gives the same weights on every device. */
@@ -170,13 +200,16 @@ export class Decoder extends Module {
 
   /** Mean cross-entropy of the targets, or what the options say; a scalar with a gradient. */
   loss(batch: Batch, policy: StepPolicy, options: CrossEntropyOptions = {}): CrossEntropyResult {
-    return tidy(() =>
-      chunkedCrossEntropy(this.hidden(batch, policy), this.#head, batch.targets, {
+    return tidy(() => {
+      const hidden = this.hidden(batch, policy);
+      const adapter = this.#adapter('lm_head');
+      return chunkedCrossEntropy(hidden, this.#head, batch.targets, {
         chunkSize: policy.lossChunkSize,
         softcap: this.config.finalSoftcap,
+        lowRank: adapter && { low: lowRankInput(hidden, adapter, this.#mask()), weight: adapter.b },
         ...options,
-      }),
-    );
+      });
+    });
   }
 
   /** What the head reads: (N,C), after the last norm. */
@@ -200,7 +233,7 @@ export class Decoder extends Module {
   /** (N,V) logits, whole: for short inputs. */
   logits(batch: Batch, policy: StepPolicy): Tensor {
     return tidy(() => {
-      const logits = linear(this.hidden(batch, policy), this.#head);
+      const logits = this.#linear(this.hidden(batch, policy), { path: 'lm_head', weight: this.#head, bias: null });
       const { finalSoftcap } = this.config;
       return finalSoftcap ? softcap(logits, finalSoftcap) : logits;
     });
@@ -227,10 +260,13 @@ export class Decoder extends Module {
       return add(x, this.#normalize(out, layer.attentionPostNorm));
     });
     return tidy(() => {
+      const adapterOf = (name: string) => this.#adapter(`${layer.path}.mlp.${name}_proj`);
       const mlp = chunkedMlp(this.#normalize(h, layer.mlpNorm), layer.gate, layer.up, layer.down, {
         activation: this.config.activation,
         chunkSize: policy.mlpChunkSize,
         save: policy.mlpSave,
+        adapters: { gate: adapterOf('gate'), up: adapterOf('up'), down: adapterOf('down') },
+        dropout: this.#mask(),
       });
       return add(h, this.#normalize(mlp, layer.mlpPostNorm));
     });
@@ -240,12 +276,12 @@ export class Decoder extends Module {
     const { headSize, attentionScale, attentionSoftcap } = this.config;
     const { T, documentStart = null } = batch;
     const positions = this.#rope(batch);
-    const rotated = ({ weight, bias }: Projection, norm: Tensor | null) =>
-      tidy(() => rope(this.#normalize(linear(x, weight, bias), norm), positions, T, documentStart));
+    const rotated = (projection: Projection, norm: Tensor | null) =>
+      tidy(() => rope(this.#normalize(this.#linear(x, projection), norm), positions, T, documentStart));
     const out = tidy(() => {
       const q = rotated(layer.q, layer.qNorm);
       const k = rotated(layer.k, layer.kNorm);
-      const v = linear(x, layer.v.weight, layer.v.bias);
+      const v = this.#linear(x, layer.v);
       const { window } = layer;
       return attention(q, k, v, {
         T,
@@ -256,7 +292,21 @@ export class Decoder extends Module {
         softcap: attentionSoftcap,
       });
     });
-    return linear(out, layer.o.weight, layer.o.bias);
+    return this.#linear(out, layer.o);
+  }
+
+  #linear(x: Tensor, { path, weight, bias }: Projection): Tensor {
+    const adapter = this.#adapter(path);
+    return adapter ? adaptedLinear(x, weight, bias, adapter, this.#mask()) : linear(x, weight, bias);
+  }
+
+  #adapter(path: string): Adapter | null {
+    return this.lora?.adapters.get(path) ?? null;
+  }
+
+  #mask(): DropoutMask | null {
+    const probability = this.lora?.options.dropout ?? 0;
+    return this.dropout && probability > 0 ? { probability, ...this.dropout } : null;
   }
 
   /** x itself where there is no norm. */

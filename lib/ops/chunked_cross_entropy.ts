@@ -5,7 +5,15 @@ import { kernels } from '../native.ts';
 import { tidy } from '../scope.ts';
 import { operation } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
-import { requireCount, requireDtype, requireFloat, requireOneDevice, requireRank, rowsAndCols } from './check.ts';
+import {
+  requireCount,
+  requireDtype,
+  requireFloat,
+  requireOneDevice,
+  requireRank,
+  requireShape,
+  rowsAndCols,
+} from './check.ts';
 import {
   type CrossEntropyOptions,
   type CrossEntropyResult,
@@ -19,6 +27,8 @@ import { defaultChunkSize, matmulWorkspace } from './workspace.ts';
 export interface ChunkedCrossEntropyOptions extends CrossEntropyOptions {
   /** Rows M of one chunk; the last may be shorter. @default max(C, 1024) */
   chunkSize?: number;
+  /** A low-rank part of the head: logits = hidden · weightᵀ + low (N,r) · weight (V,r)ᵀ. */
+  lowRank?: { low: Tensor; weight: Tensor } | null;
 }
 
 /**
@@ -47,15 +57,26 @@ export function chunkedCrossEntropy(
   const checked = checkOptions(op, N, targets, hidden.dtype, options);
   const { chunkSize = defaultChunkSize(C) } = options;
   requireCount(op, 'chunkSize', chunkSize);
+  const { low = null, weight: lowWeight = null } = options.lowRank ?? {};
+  if (low && lowWeight) {
+    requireOneDevice(op, { hidden, low, lowWeight });
+    const r = low.shape.at(-1) ?? 0;
+    requireShape(op, 'lowRank.low', low, [N, r]);
+    requireShape(op, 'lowRank.weight', lowWeight, [V, r]);
+    requireDtype(op, 'lowRank.low', low, hidden.dtype);
+    requireDtype(op, 'lowRank.weight', lowWeight, hidden.dtype);
+  }
   const { ignoreIndex, labelSmoothing, zLoss, softcap, tokenWeights, factor, countsOnDevice } = checked;
   const M = Math.min(N, chunkSize);
   const { device, dtype } = hidden;
   const outputs = perTokenTensors(hidden, N, options.perToken);
   const wantsDhidden = hidden.requiresGrad;
   const wantsDweight = weight.requiresGrad;
+  const wantsDlow = low?.requiresGrad ?? false;
+  const wantsDlowWeight = lowWeight?.requiresGrad ?? false;
   const loss = operation({
     name: op,
-    inputs: [hidden, weight],
+    inputs: [hidden, weight, low, lowWeight],
     saved: [],
     savesMore: true,
     forward: (recording) =>
@@ -64,6 +85,11 @@ export function chunkedCrossEntropy(
         const dweight =
           recording && wantsDweight
             ? empty([V, C], { dtype: computeDtype(dtype), device, category: 'gradient' })
+            : null;
+        const dlow = low && recording && wantsDlow ? empty(low.shape, { dtype, device, category: 'activation' }) : null;
+        const dlowWeight =
+          lowWeight && recording && wantsDlowWeight
+            ? empty(lowWeight.shape, { dtype: computeDtype(dtype), device, category: 'gradient' })
             : null;
         tidy(() =>
           kernels.chunked_cross_entropy(
@@ -85,23 +111,34 @@ export function chunkedCrossEntropy(
             labelSmoothing,
             zLoss,
             softcap,
+            low,
+            lowWeight,
+            dlow,
+            dlowWeight,
           ),
         );
         const { loss, divisor } = reduceLosses(outputs.losses, targets, checked);
-        return { output: loss, more: [dhidden, dweight, divisor].filter((tensor) => tensor !== null) };
+        return {
+          output: loss,
+          more: [dhidden, dweight, dlow, dlowWeight, divisor].filter((tensor) => tensor !== null),
+        };
       }),
     // The gradients are there; only the incoming scalar, and a divisor that the host did not know, are missing.
     backward(dloss, saved, gradients) {
       const rest = [...saved];
       const dhidden = wantsDhidden ? rest.shift()! : null;
       const dweight = wantsDweight ? rest.shift()! : null;
+      const dlow = wantsDlow ? rest.shift()! : null;
+      const dlowWeight = wantsDlowWeight ? rest.shift()! : null;
       const divisor = countsOnDevice ? rest.shift()! : null;
       if (!dloss.isOne || divisor) {
-        if (dhidden) kernels.scale_by(dhidden, dloss, divisor, dhidden);
-        if (dweight) kernels.scale_by(dweight, dloss, divisor, dweight);
+        for (const gradient of [dhidden, dweight, dlow, dlowWeight]) {
+          if (gradient) kernels.scale_by(gradient, dloss, divisor, gradient);
+        }
       }
       if (dweight) gradients.adopt(1, dweight);
-      return [dhidden, null];
+      if (dlowWeight) gradients.adopt(3, dlowWeight);
+      return [dhidden, null, dlow, null];
     },
   });
   return pick(loss, outputs, options.perToken);

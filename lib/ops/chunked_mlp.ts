@@ -1,10 +1,12 @@
 // The gated MLP over mini-sequences: its (N,F) intermediates exist for one chunk of M rows at a time, forward and backward.
-import { kernels } from '../native.ts';
+import { kernels, type LowRank } from '../native.ts';
 import { tidy } from '../scope.ts';
 import { operation } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
 import { requireCount, requireDtype, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';
+import type { DropoutMask } from './dropout.ts';
 import { type Activation, activationCodes } from './glu.ts';
+import { type LowRankAdapter, OpAdapters } from './low_rank.ts';
 import { defaultChunkSize, matmulWorkspace } from './workspace.ts';
 
 export interface ChunkedMlpOptions {
@@ -14,6 +16,10 @@ export interface ChunkedMlpOptions {
   chunkSize?: number;
   /** What is kept for the backward: x, and gate and up are computed again (11 units of 2·N·C·F operations), or gate and up (9). @default 'input' */
   save?: 'input' | 'gateUp';
+  /** Low-rank parts of the projections. */
+  adapters?: { gate?: LowRankAdapter | null; up?: LowRankAdapter | null; down?: LowRankAdapter | null };
+  /** Dropout before the adapters; null: none. @default null */
+  dropout?: DropoutMask | null;
 }
 
 /**
@@ -34,6 +40,13 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
   requireShape(op, 'down', down, [C, F]);
   for (const [name, weight] of Object.entries({ gate, up, down })) requireDtype(op, name, weight, x.dtype);
   const { activation = 'silu', chunkSize = defaultChunkSize(C), save = 'input' } = options;
+  const adapters = new OpAdapters(
+    [options.adapters?.gate, options.adapters?.up, options.adapters?.down],
+    options.dropout,
+  );
+  adapters.check(op, 0, 'gate', C, F, x.dtype);
+  adapters.check(op, 1, 'up', C, F, x.dtype);
+  adapters.check(op, 2, 'down', F, C, x.dtype);
   requireCount(op, 'chunkSize', chunkSize);
   if (!(activation in activationCodes))
     throw new RangeError(`${op}: activation '${activation}' is neither 'silu' nor 'geluTanh'`);
@@ -46,21 +59,39 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
   const keepsGateUp = save === 'gateUp';
   return operation({
     name: op,
-    inputs: [x, gate, up, down],
-    saved: [x, gate, up, down],
+    inputs: [x, gate, up, down, ...adapters.tensors],
+    saved: [x, gate, up, down, ...adapters.present],
     savesMore: keepsGateUp,
     forward(recording) {
       const y = empty([N, C], { dtype, device, category: 'activation' });
       return tidy(() => {
         const keeps = keepsGateUp && recording;
         const gateUp = keeps ? empty([N, 2 * F], { dtype, device, category: 'activation' }) : scratch(M, 2 * F);
-        kernels.chunked_mlp_forward(x, gate, up, down, y, gateUp, scratch(M, F), matmulWorkspace(device), code);
+        const [gateAdapter, upAdapter, downAdapter] = adapters.native() as [LowRank, LowRank, LowRank];
+        kernels.chunked_mlp_forward(
+          x,
+          gate,
+          up,
+          down,
+          y,
+          gateUp,
+          scratch(M, F),
+          matmulWorkspace(device),
+          code,
+          gateAdapter,
+          upAdapter,
+          downAdapter,
+          adapters.scratch(M, Math.max(C, F), x),
+          ...adapters.mask,
+        );
         return { output: y, more: keeps ? [gateUp] : [] };
       });
     },
-    backward(dy, [x, gate, up, down, kept = null], gradients) {
+    backward(dy, [x, gate, up, down, ...more], gradients) {
+      const kept = more[adapters.present.length] ?? null;
       const dx = gradients.needs(0) ? empty([N, C], { dtype, device, category: 'activation' }) : null;
       const [dgate, dup, ddown] = [gradients.target(1), gradients.target(2), gradients.target(3)];
+      const [gateAdapter, upAdapter, downAdapter] = adapters.native(gradients, 4) as [LowRank, LowRank, LowRank];
       kernels.chunked_mlp_backward(
         dy,
         x!,
@@ -79,8 +110,13 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
         dup?.overwrite ?? false,
         ddown?.overwrite ?? false,
         code,
+        gateAdapter,
+        upAdapter,
+        downAdapter,
+        adapters.scratch(M, Math.max(C, F), x!),
+        ...adapters.mask,
       );
-      return [dx, null, null, null];
+      return [dx];
     },
   });
 }

@@ -5,6 +5,7 @@ import { OutOfMemoryError } from '../memory/errors.ts';
 import type { MemoryStatistics } from '../memory/statistics.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import type { StepPolicy } from '../models/decoder.ts';
+import type { LoraOptions } from '../models/lora.ts';
 import { defaultChunkSize } from '../ops/workspace.ts';
 import { simulateStep } from './simulate.ts';
 
@@ -13,6 +14,7 @@ export interface PlanOptions {
   T: number;
   dtype?: Dtype;
   isPacked?: boolean;
+  lora?: LoraOptions | null;
   accumulationSteps?: number;
   like?: Target;
   /** Bytes that a step may reserve. */

@@ -4,6 +4,7 @@ import type { Dtype } from '../dtype.ts';
 import type { MemoryStatistics } from '../memory/statistics.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import { type Batch, Decoder, type StepPolicy } from '../models/decoder.ts';
+import { addLora, type LoraOptions } from '../models/lora.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { empty } from '../tensor.ts';
 import { disposeResult, stepParts, stepResult } from '../train/step.ts';
@@ -18,6 +19,8 @@ export interface SimulatedStep {
   dtype?: Dtype;
   /** Whether sequences hold several documents, told apart by documentStart. @default false */
   isPacked?: boolean;
+  /** Adapters instead of full training. */
+  lora?: LoraOptions | null;
   /** Micro-batches of a step. @default 1 */
   accumulationSteps?: number;
   /** The machine to imitate. @default the CPU of this machine */
@@ -28,9 +31,10 @@ export interface SimulatedStep {
 
 /** Memory of one whole step: weights, gradients, optimizer state, activations and workspaces. Peaks as on the real device, to the byte. */
 export function simulateStep(step: SimulatedStep): MemoryStatistics {
-  const { config, B, T, policy, dtype = 'float32', accumulationSteps = 1, isPacked, like, memoryLimit } = step;
+  const { config, B, T, policy, dtype = 'float32', accumulationSteps = 1, isPacked, lora, like, memoryLimit } = step;
   const device = openDevice('meta', { like, memoryLimit });
   const model = new Decoder(config, { device, dtype });
+  if (lora) addLora(model, lora);
   const optimizer = new AdamW(model.trainableParameters());
   const N = B * T;
   const makeBatch = (): Batch => ({

@@ -1,6 +1,7 @@
 // Checkpoints of a run: folders that appear whole or not at all, from which it goes on bit for bit.
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readAdapter, saveAdapter } from '../io/adapters.ts';
 import { fileDtypes, toFile } from '../io/elements.ts';
 import { SafetensorsFile, writeSafetensors } from '../io/safetensors.ts';
 import { readWeights, saveModel } from '../io/weights.ts';
@@ -57,7 +58,8 @@ export class Checkpoints {
     const temporary = join(this.#folder, `.${nameOf(state.step)}`);
     await rm(temporary, { recursive: true, force: true });
     await mkdir(temporary, { recursive: true });
-    await saveModel(model, temporary, { dtype: model.dtype as 'float32', tokenizerFrom });
+    if (model.lora) await saveAdapter(model, temporary);
+    else await saveModel(model, temporary, { dtype: model.dtype, tokenizerFrom });
     await writeSafetensors(
       join(temporary, OPTIMIZER),
       [...optimizer.state()].map(([name, tensor]) => ({
@@ -94,7 +96,7 @@ export class Checkpoints {
   /** Overwrites parameters and optimizer state with those of a step. */
   async restore(model: Decoder, optimizer: AdamW, step: number): Promise<void> {
     const folder = join(this.#folder, nameOf(step));
-    await readWeights(model, folder);
+    await (model.lora ? readAdapter : readWeights)(model, folder);
     const file = await SafetensorsFile.open(join(folder, OPTIMIZER));
     try {
       for (const [name, tensor] of optimizer.state()) {

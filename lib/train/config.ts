@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
+import { LORA_MODULES } from '../models/lora.ts';
 
 const positive = z.int().positive();
 const chunkSize = z.union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" });
@@ -51,6 +52,25 @@ export const runSchema = z.strictObject({
     trainOnPrompts: z.boolean().default(false).describe("train on prompts and the user's turns too"),
     chatTemplate: z.string().optional().describe("path of a Jinja template; default: the model's own"),
   }),
+  lora: z
+    .strictObject({
+      rank: positive.describe("rows of an adapter's A"),
+      alpha: z.number().optional().describe('the adapter is multiplied by alpha / rank; default: rank'),
+      dropout: z
+        .number()
+        .min(0)
+        .lt(1)
+        .default(0)
+        .describe("share of a projection's input that its adapter does not see"),
+      modules: z
+        .array(z.enum(LORA_MODULES))
+        .min(1)
+        .optional()
+        .describe('projections that get an adapter; default: all but lm_head'),
+      useRslora: z.boolean().default(false).describe('multiply by alpha / sqrt(rank) instead'),
+    })
+    .optional()
+    .describe('train adapters, not the model'),
   sequenceLength: positive.describe('T, in tokens'),
   batchSize: positive.default(1).describe('sequences of a micro-batch'),
   accumulationSteps: positive.default(1).describe('micro-batches of a step'),

@@ -4,6 +4,7 @@ import type { Dtype } from '../dtype.ts';
 import { formatBytes } from '../memory/statistics.ts';
 import { type DecoderConfig, decoderConfig } from '../models/config.ts';
 import type { StepPolicy } from '../models/decoder.ts';
+import type { LoraOptions } from '../models/lora.ts';
 import { plainPolicy, unchunked } from '../planning/plan.ts';
 import { simulateStep } from '../planning/simulate.ts';
 
@@ -24,6 +25,7 @@ export interface ComparedStep {
   dtype: Dtype;
   accumulationSteps: number;
   isPacked: boolean;
+  lora?: LoraOptions | null;
   policy: StepPolicy;
   like: Target;
 }

@@ -12,6 +12,10 @@ export interface StepOptions {
   learningRate: number;
   /** Clip the global norm of the gradients to this; 0: no clipping. */
   maxGradNorm: number;
+  /** Number of this step: dropout draws by it. @default 0 */
+  step?: number;
+  /** Of dropout. @default 0 */
+  seed?: number;
   /** Target tokens of all micro-batches that are not ignored: what the losses are divided by. */
   numTargets: number;
 }
@@ -44,7 +48,7 @@ export function* stepParts(
   options: StepOptions,
   result: StepResult,
 ): Generator<void, void> {
-  const { policy, learningRate, maxGradNorm, numTargets } = options;
+  const { policy, learningRate, maxGradNorm, numTargets, step = 0, seed = 0 } = options;
   try {
     kernels.fill(result.loss, 0);
     for (const [i, makeBatch] of microBatches.entries()) {
@@ -52,6 +56,7 @@ export function* stepParts(
       tidy(() => {
         const batch = makeBatch();
         const tape = new Tape();
+        model.dropout = { seed, step: step * microBatches.length + i }; // another mask for each micro-batch
         const part = tape.run(() => model.loss(batch, policy, { divisor: Math.max(numTargets, 1) }).loss);
         tape.backward(part);
         kernels.add_to(part, result.loss);
@@ -60,6 +65,7 @@ export function* stepParts(
     clipGradNorm(model.trainableParameters(), maxGradNorm, result);
     optimizer.step(learningRate, result.factor);
   } finally {
+    model.dropout = null;
     model.zeroGrad();
   }
 }

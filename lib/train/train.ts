@@ -3,11 +3,13 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { stringify as toYaml } from 'yaml';
 import { type DeviceName, openDevice } from '../device.ts';
+import { saveAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
 import { loadTokenizer, type Tokenizer } from '../io/tokenizer.ts';
 import { loadModel, saveModel } from '../io/weights.ts';
 import { decoderConfig } from '../models/config.ts';
 import { Decoder, type StepPolicy } from '../models/decoder.ts';
+import { addLora } from '../models/lora.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { learningRateAt } from '../optim/schedule.ts';
 import { planStep } from '../planning/plan.ts';
@@ -90,6 +92,7 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
     chatTemplate: config.data.chatTemplate,
   });
   using model = await makeModel(config, device, tokenizer, folder);
+  if (config.lora) addLora(model, { ...config.lora, seed: config.seed });
   const data = await openRunData(config, tokenizer, model.config.vocabSize);
   try {
     const run = new Run(config, options, { model, tokenizer, data, checkpoints, state });
@@ -173,7 +176,8 @@ class Run {
       await this.#file.close();
       for (const result of results) disposeResult(result);
     }
-    await saveModel(model, outDir, { tokenizerFrom: this.#tokenizerFrom });
+    if (model.lora) await saveAdapter(model, outDir);
+    else await saveModel(model, outDir, { tokenizerFrom: this.#tokenizerFrom });
     return {
       metrics: this.#metrics,
       finished: this.#metrics.length === this.#numSteps,
@@ -224,7 +228,8 @@ class Run {
     });
     model.device.arena.resetPeak();
     const microBatches = batches.map((batch) => () => toDevice(batch, model.device));
-    const options = { policy: this.#policy, learningRate, maxGradNorm, numTargets };
+    const { seed } = this.#config;
+    const options = { policy: this.#policy, learningRate, maxGradNorm, numTargets, step, seed };
     const isDone = await trainStep(model, optimizer, microBatches, options, result, this.#options.signal);
     if (!isDone) return null;
     // Enqueued now, read when the next step has been enqueued too: the device never waits for the host.
@@ -315,6 +320,7 @@ function choosePolicy(config: RunConfig, model: Decoder, isPacked: boolean): Ste
     dtype,
     accumulationSteps: config.accumulationSteps,
     isPacked,
+    lora: config.lora,
     like: device.target,
     memoryLimit: device.memoryLimit,
     fixed,

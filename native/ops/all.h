@@ -7,6 +7,7 @@
 #include "chunked_cross_entropy.h"
 #include "chunked_mlp.h"
 #include "cross_entropy.h"
+#include "dropout.h"
 #include "elementwise.h"
 #include "embedding.h"
 #include "glu.h"

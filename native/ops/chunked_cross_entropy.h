@@ -10,11 +10,14 @@ namespace mst {
 // losses, lse, log_probability, entropy, correct, token_weights (N,): see cross_entropy.h; the sum over rows is cross_entropy_sum's.
 // dhidden (N,C) = scale * dlogits · weight; absent: skipped (no gradient wanted).
 // dweight (V,C) = scale * dlogitsᵀ · hidden, in the compute dtype; absent: skipped (frozen head). Both absent: only losses are computed.
+// The head may have a low-rank part: logits = hidden · weightᵀ + low (N,r) · low_weight (V,r)ᵀ, of which dlow (N,r) and dlow_weight (V,r),
+// in the compute dtype, are made like dhidden and dweight. low and low_weight are absent together.
 // dlogits stays unscaled: scale (1 / divisor) is the alpha of both products.
 void chunked_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& targets, const OptionalTensor& token_weights,
                            const Tensor& losses, const OptionalTensor& lse, const OptionalTensor& log_probability,
                            const OptionalTensor& entropy, const OptionalTensor& correct, const OptionalTensor& dhidden,
                            const OptionalTensor& dweight, const Tensor& logits, const Workspace& matmul_workspace, double scale,
-                           std::int64_t ignore_index, double label_smoothing, double z_loss, double softcap);
+                           std::int64_t ignore_index, double label_smoothing, double z_loss, double softcap, const OptionalTensor& low,
+                           const OptionalTensor& low_weight, const OptionalTensor& dlow, const OptionalTensor& dlow_weight);
 
 }  // namespace mst

@@ -107,6 +107,16 @@ TEST(EmulatedOps, Bias) {
   });
 }
 
+TEST(EmulatedOps, Dropout) {
+  for_layouts([](const Layout& layout) {
+    const HostTensor x = layout.make().randomize(1);
+    HostTensor expected = layout.make(), found = layout.make();
+    cpu::dropout(x.cpu(), expected.cpu(), 0.4, 3, 7, 8, 9);
+    cuda::dropout(x.cuda(), found.cuda(), 0.4, 3, 7, 8, 9);
+    EXPECT_CLOSE(found, expected, layout.tolerance());
+  });
+}
+
 TEST(EmulatedOps, Softcap) {
   for_layouts([](const Layout& layout) {
     const HostTensor x = layout.make().randomize(1), dy = layout.make().randomize(2);
@@ -364,11 +374,14 @@ TEST(EmulatedOps, ChunkLoops) {
       for (const auto& [rows, cols] : {std::pair{N, C}, {N, C}, {F, C}, {F, C}, {C, F}, {N, C}, {V, C}, {1l, N}})
         results.push_back(HostTensor(Dtype::f32, rows, cols).fill(NAN));
       const HostTensor gate_up(Dtype::f32, M, 2 * F), h(Dtype::f32, M, F), logits(Dtype::f32, M, V);
-      chunked_mlp_forward(on(x), on(gate), on(up), on(down), on(results[0]), on(gate_up), on(h), workspace, Activation::silu);
+      chunked_mlp_forward(on(x), on(gate), on(up), on(down), on(results[0]), on(gate_up), on(h), workspace, Activation::silu, std::nullopt,
+                          std::nullopt, std::nullopt, std::nullopt, 0, 0, 0);
       chunked_mlp_backward(on(dy), on(x), on(gate), on(up), on(down), on(results[1]), on(results[2]), on(results[3]), on(results[4]),
-                           on(gate_up), on(h), workspace, false, true, true, true, Activation::silu);
+                           on(gate_up), on(h), workspace, false, true, true, true, Activation::silu, std::nullopt, std::nullopt,
+                           std::nullopt, std::nullopt, 0, 0, 0);
       chunked_cross_entropy(on(x), on(head), on(targets), std::nullopt, on(results[7]), std::nullopt, std::nullopt, std::nullopt,
-                            std::nullopt, on(results[5]), on(results[6]), on(logits), workspace, 0.1, -100, 0, 0, 0);
+                            std::nullopt, on(results[5]), on(results[6]), on(logits), workspace, 0.1, -100, 0, 0, 0, std::nullopt,
+                            std::nullopt, std::nullopt, std::nullopt);
       return results;
     };
     const std::vector<HostTensor> expected = run([](const HostTensor& tensor) { return tensor.cpu(); });

@@ -8,7 +8,7 @@ import { tinyRun } from '../support/runs.ts';
 describe('options', () => {
   it('have a description, and the default that a run gets', () => {
     const { model, data, sequenceLength } = tinyRun();
-    const config = parseConfig({ model, data, sequenceLength });
+    const config = parseConfig({ model, data, sequenceLength, lora: { rank: 1 } });
     for (const { key, default: value, description } of listOptions()) {
       assert.ok(description, `${key} has no description`);
       if (value === null) continue;

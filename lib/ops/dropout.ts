@@ -1,0 +1,45 @@
+// Dropout by counter-based random numbers.
+import { kernels } from '../native.ts';
+import { operation } from '../tape.ts';
+import { empty, type Tensor } from '../tensor.ts';
+import { requireFinite, requireFloat, rowsAndCols } from './check.ts';
+
+/** Which elements are dropped: a function of these numbers and the element's place alone. */
+export interface DropoutMask {
+  /** Share that is dropped, in [0, 1). */
+  probability: number;
+  seed: number;
+  /** Another mask for each forward. */
+  step: number;
+}
+
+/**
+ * y = x * keep / (1 - probability), of x's shape.
+ * @param op a number of its own for each place where dropout is applied
+ */
+export function dropout(x: Tensor, { probability, seed, step }: DropoutMask, op: number): Tensor {
+  requireFloat('dropout', 'x', x);
+  requireFinite('dropout', 'probability', probability, { min: 0, max: 1 - 2 ** -32 });
+  const { shape, dtype, device } = x;
+  const [rows, cols] = rowsAndCols(x);
+  const apply = (from: Tensor, to: Tensor) => {
+    const [flatFrom, flatTo] = [from.reshape([rows, cols]), to.reshape([rows, cols])];
+    kernels.dropout(flatFrom, flatTo, probability, 0, seed, op, step);
+    for (const view of [flatFrom, flatTo]) view.dispose();
+  };
+  return operation({
+    name: 'dropout',
+    inputs: [x],
+    saved: [],
+    forward() {
+      const y = empty(shape, { dtype, device, category: 'activation' });
+      apply(x, y);
+      return { output: y };
+    },
+    backward(dy) {
+      const dx = dy.isShared ? empty(shape, { dtype, device, category: 'activation' }) : dy;
+      apply(dy, dx);
+      return [dx];
+    },
+  });
+}

@@ -1,0 +1,26 @@
+// Dropout; see dropout.h.
+#include "dropout.h"
+
+#include "../cpu/parallel.h"
+
+namespace mst::cpu {
+
+void dropout(const Tensor& x, const Tensor& y, double probability, std::int64_t first_row, std::int64_t seed, std::int64_t op,
+             std::int64_t step) {
+  MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), "dropout: ", x, " and ", y, " differ in shape");
+  MST_CHECK(probability >= 0 && probability < 1, "dropout: probability must be in [0, 1), got ", probability);
+  const DropoutMask mask = DropoutMask::of(probability, seed, op, step);
+  const std::int64_t C = x.cols();
+  with_float("dropout", x.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using S = compute_t<T>;
+    const S factor = S(1 / (1 - probability));
+    parallel_for(x.rows(), 1024 / (C + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t n = begin; n < end; ++n)
+        for (std::int64_t c = 0; c < C; ++c)
+          y.row<T>(n)[c] = mask.keeps((first_row + n) * C + c) ? T(static_cast<S>(x.row<T>(n)[c]) * factor) : T(S(0));
+    });
+  });
+}
+
+}  // namespace mst::cpu

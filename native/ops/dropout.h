@@ -1,0 +1,31 @@
+// Dropout by counter-based random numbers: which elements are kept depends on (seed, step, op, element) alone, so that chunks and
+// recomputation see the same mask.
+#pragma once
+
+#include "../kernel.h"
+#include "../philox.h"
+
+namespace mst {
+
+// y (N,C) = x (N,C) * keep / (1 - probability), one dtype; y may be x. Its own backward, with dy for x. 0 <= probability < 1.
+// Element i = (first_row + n)·C + c is dropped where word i % 4 of Philox4x32-10, with key = (seed low word, seed high word) and counter
+// = (i / 4 low word, i / 4 high word, op, step), is below probability · 2^32.
+KERNEL(dropout, const Tensor& x, const Tensor& y, double probability, std::int64_t first_row, std::int64_t seed, std::int64_t op,
+       std::int64_t step);
+
+// What all elements of a call share.
+struct DropoutMask {
+  std::uint32_t threshold, key0, key1, op, step;
+
+  static DropoutMask of(double probability, std::int64_t seed, std::int64_t op, std::int64_t step) {
+    return {static_cast<std::uint32_t>(probability * 4294967296.0), static_cast<std::uint32_t>(seed),
+            static_cast<std::uint32_t>(seed >> 32), static_cast<std::uint32_t>(op), static_cast<std::uint32_t>(step)};
+  }
+  MST_HOST_DEVICE bool keeps(std::int64_t i) const {
+    const std::int64_t j = i / 4;
+    const Philox random = philox({{static_cast<std::uint32_t>(j), static_cast<std::uint32_t>(j >> 32), op, step}}, key0, key1);
+    return random.words[i % 4] >= threshold;
+  }
+};
+
+}  // namespace mst

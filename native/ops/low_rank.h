@@ -1,0 +1,48 @@
+// Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) of the projections inside a mini-sequence op.
+#pragma once
+
+#include <optional>
+
+#include "../tensor.h"
+
+namespace mst {
+
+// z (M,O) = x (M,I) · weightᵀ + scale · (dropout(x) · aᵀ) · bᵀ, with a (r,I) and b (O,r) in x's dtype.
+struct LowRank {
+  Tensor a, b;
+  OptionalTensor da, db;  // += in the compute dtype; absent: not wanted, or a forward
+  double scale;
+  std::int64_t op;  // of the dropout
+};
+using OptionalLowRank = std::optional<LowRank>;
+
+// Of all adapters of an op. probability 0: none.
+struct Dropout {
+  double probability;
+  std::int64_t seed, step;
+};
+
+// Memory that the adapters of an op share: (M,r) twice for the largest r, and with dropout (M,I) for the largest I.
+struct LowRankScratch {
+  OptionalTensor memory;  // rank 1, x's dtype
+  std::int64_t M, max_rank;
+
+  Tensor product(int which, std::int64_t rows, std::int64_t r) const;  // which: 0 or 1
+  Tensor dropped(std::int64_t rows, std::int64_t cols) const;
+
+ private:
+  Tensor part(std::int64_t begin, std::int64_t rows, std::int64_t cols) const;
+};
+
+// z += scale · (dropout(x) · aᵀ) · bᵀ. first_row: of x, in the whole.
+void low_rank_forward(const Tensor& x, const LowRank& adapter, const Tensor& z, std::int64_t first_row, const Dropout& dropout,
+                      const LowRankScratch& scratch, const Workspace& matmul_workspace);
+
+// With du = scale · dz · b:  dx (absent: skipped) += dropout(du · a);  da += duᵀ · dropout(x);  db += dzᵀ · scale · dropout(x) · aᵀ.
+// Where only dx is wanted, x is not read.
+void low_rank_backward_input(const Tensor& dz, const LowRank& adapter, const Tensor& dx, std::int64_t first_row, const Dropout& dropout,
+                             const LowRankScratch& scratch, const Workspace& matmul_workspace);
+void low_rank_backward_weights(const Tensor& dz, const Tensor& x, const LowRank& adapter, std::int64_t first_row, const Dropout& dropout,
+                               const LowRankScratch& scratch, const Workspace& matmul_workspace);
+
+}  // namespace mst

@@ -1,0 +1,407 @@
+// LoRA: gradients, masks, memory, merging, files.
+import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  AdamW,
+  add,
+  addLora,
+  type Batch,
+  chunkedCrossEntropy,
+  chunkedMlp,
+  Decoder,
+  type Device,
+  decoderConfig,
+  disposeResult,
+  dropout,
+  type LoraModule,
+  type LoraOptions,
+  linear,
+  loadAdapter,
+  loadModel,
+  mergeLora,
+  noGrad,
+  openDevice,
+  parseConfig,
+  type StepPolicy,
+  saveAdapter,
+  saveModel,
+  scale,
+  simulateStep,
+  stepResult,
+  swiglu,
+  Tape,
+  type Tensor,
+  tensor,
+  tidy,
+  train,
+  trainStep,
+} from '../../lib/index.ts';
+import { SafetensorsFile } from '../../lib/io/safetensors.ts';
+import { LORA_MODULES } from '../../lib/models/lora.ts';
+import { assertClose } from '../support/compare.ts';
+import { debugDevice } from '../support/devices.ts';
+import { checkGradients } from '../support/gradient_check.ts';
+import { integers, normals } from '../support/random.ts';
+import { newFolder, tinyLlama, tinyRun } from '../support/runs.ts';
+
+const [N, C, F, r] = [7, 5, 9, 3];
+const all = { rank: 4, alpha: 6, modules: LORA_MODULES };
+const policies: StepPolicy[] = [
+  { mlpChunkSize: 100, lossChunkSize: 100, mlpSave: 'gateUp', recompute: 'none' },
+  { mlpChunkSize: 7, lossChunkSize: 11, mlpSave: 'input', recompute: 'attention' },
+  { mlpChunkSize: 13, lossChunkSize: 5, mlpSave: 'gateUp', recompute: 'layer' },
+];
+
+describe('adapters of the chunked MLP', () => {
+  const shapes = {
+    x: [N, C],
+    gate: [F, C],
+    up: [F, C],
+    down: [C, F],
+    ga: [r, C],
+    gb: [F, r],
+    ua: [2, C],
+    ub: [F, 2],
+    da: [r, F],
+    db: [C, r],
+  };
+  const names = Object.keys(shapes);
+  const mlp =
+    (probability: number, which: string[], chunkSize: number, save: 'input' | 'gateUp') =>
+    (...inputs: Tensor[]) => {
+      const t = Object.fromEntries(names.map((name, i) => [name, inputs[i]!])) as Record<keyof typeof shapes, Tensor>;
+      const adapter = (name: string, a: Tensor, b: Tensor, op: number) =>
+        which.includes(name) ? { a, b, scale: 0.7, op } : null;
+      return chunkedMlp(t.x, t.gate, t.up, t.down, {
+        chunkSize,
+        save,
+        dropout: { probability, seed: 3, step: 5 },
+        adapters: {
+          gate: adapter('gate', t.ga, t.gb, 11),
+          up: adapter('up', t.ua, t.ub, 12),
+          down: adapter('down', t.da, t.db, 13),
+        },
+      });
+    };
+
+  for (const probability of [0, 0.4]) {
+    for (const [chunkSize, save] of [
+      [3, 'input'],
+      [N, 'gateUp'],
+    ] as const) {
+      it(`have the gradients of central differences: dropout ${probability}, chunks of ${chunkSize}`, () =>
+        checkGradients(mlp(probability, ['gate', 'up', 'down'], chunkSize, save), Object.values(shapes), {
+          tolerance: 1e-7,
+        }));
+    }
+  }
+
+  it('equal adapters of plain ops with the same masks, any of them, in chunks of any size', async () => {
+    const device = debugDevice();
+    const mask = { probability: 0.3, seed: 3, step: 5 };
+    for (const which of [['gate'], ['up'], ['down'], ['gate', 'up', 'down']]) {
+      const values = Object.values(shapes).map((shape, i) => normals(shape[0]! * shape[1]!, 40 + i));
+      const dy = normals(N * C, 99);
+      const run = async (fn: (...inputs: Tensor[]) => Tensor) => {
+        const leaves = values.map((data, i) =>
+          tensor(data, { shape: Object.values(shapes)[i]!, device }).asParameter(),
+        );
+        const tape = new Tape();
+        const y = tape.run(() => fn(...leaves));
+        tidy(() => tape.backward(y, tensor(dy, { shape: [N, C], device })));
+        const results = [(await y.data()) as Float64Array];
+        for (const leaf of leaves)
+          results.push(leaf.grad ? ((await leaf.grad.data()) as Float64Array) : new Float64Array(1));
+        for (const each of [y, ...leaves]) each.dispose();
+        return results;
+      };
+      const plain = (...t: Tensor[]) =>
+        tidy(() => {
+          const [x, gate, up, down, ga, gb, ua, ub, da, db] = t as [
+            Tensor,
+            Tensor,
+            Tensor,
+            Tensor,
+            Tensor,
+            Tensor,
+            Tensor,
+            Tensor,
+            Tensor,
+            Tensor,
+          ];
+          const projection = (name: string, x: Tensor, w: Tensor, a: Tensor, b: Tensor, op: number) => {
+            const base = linear(x, w);
+            return which.includes(name) ? add(base, linear(scale(linear(dropout(x, mask, op), a), 0.7), b)) : base;
+          };
+          const h = swiglu(projection('gate', x, gate, ga, gb, 11), projection('up', x, up, ua, ub, 12));
+          return projection('down', h, down, da, db, 13);
+        });
+      const expected = await run(plain);
+      for (const chunkSize of [1, 3, N, N + 5]) {
+        for (const save of ['input', 'gateUp'] as const) {
+          const found = await run(mlp(0.3, which, chunkSize, save));
+          for (const [i, each] of found.entries()) {
+            assertClose(each, expected[i]!, 1e-12, `${which} ${i === 0 ? 'y' : names[i - 1]}`);
+          }
+        }
+      }
+    }
+  });
+});
+
+describe('a low-rank part of the head', () => {
+  it('has the gradients of central differences', () =>
+    checkGradients(
+      (h, w, low, b) =>
+        tidy(
+          () =>
+            chunkedCrossEntropy(h, w, tensor(Int32Array.of(0, 3, -100, 2, 1, 4, 3), { device: debugDevice() }), {
+              chunkSize: 3,
+              softcap: 2,
+              labelSmoothing: 0.1,
+              lowRank: { low, weight: b },
+            }).loss,
+        ),
+      [
+        [N, C],
+        [6, C],
+        [N, r],
+        [6, r],
+      ],
+      { tolerance: 1e-7 },
+    ));
+});
+
+describe('dropout', () => {
+  it('drops the share asked for, keeps the mean, and repeats itself', async () => {
+    using device = openDevice('cpu');
+    const size = 200_000;
+    using x = tensor(new Float32Array(size).fill(1), { shape: [400, 500], device });
+    const of = async (probability: number, op: number, step: number) => {
+      using y = dropout(x, { probability, seed: 1, step }, op);
+      return await y.toFloat32();
+    };
+    const y = await of(0.3, 1, 1);
+    const dropped = y.filter((value) => value === 0).length;
+    assert.ok(Math.abs(dropped - 0.3 * size) < 5 * Math.sqrt(0.21 * size), `${dropped} of ${size}`);
+    assert.ok(y.every((value) => value === 0 || Math.abs(value - 1 / 0.7) < 1e-6));
+    assert.deepEqual(await of(0.3, 1, 1), y);
+    for (const other of [await of(0.3, 2, 1), await of(0.3, 1, 2)]) {
+      const both = other.filter((value, i) => value === 0 && y[i] === 0).length;
+      assert.ok(Math.abs(both - 0.09 * size) < 5 * Math.sqrt(0.09 * 0.91 * size), `${both}`);
+    }
+    assert.deepEqual(await of(0, 1, 1), new Float32Array(size).fill(1));
+  });
+});
+
+function batchOf(device: Device, seed = 1): Batch {
+  const ids = integers(60, 256, seed);
+  return { inputs: tensor(ids, { device }), targets: tensor(ids, { device }), T: 30 };
+}
+
+async function lossOf(model: Decoder): Promise<number> {
+  const loss = noGrad(() => tidy(() => model.loss(batchOf(model.device), policies[1]!).loss));
+  const value = await loss.item();
+  loss.dispose();
+  return value;
+}
+
+/** Adapters with a B that is not zero. */
+function adapted(device: Device, options: LoraOptions = all, dtype: 'float32' | 'float64' = 'float32'): Decoder {
+  const model = new Decoder(decoderConfig(tinyLlama), { device, dtype }).initialize(1);
+  const { adapters } = addLora(model, options);
+  let seed = 7;
+  for (const { b } of adapters.values()) {
+    const values = normals(b.size, seed++, 0.1);
+    b.write(dtype === 'float64' ? values : Float32Array.from(values));
+  }
+  return model;
+}
+
+describe('addLora', () => {
+  it('changes nothing at first', async () => {
+    using device = openDevice('cpu');
+    using model = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
+    const before = await lossOf(model);
+    addLora(model, all);
+    assert.equal(await lossOf(model), before);
+  });
+
+  it('has the same gradients under every policy, dropout on', async () => {
+    using device = openDevice('cpu');
+    const expected = new Map<string, Float32Array>();
+    for (const policy of policies) {
+      using model = adapted(device, { ...all, dropout: 0.2 });
+      const tape = new Tape();
+      model.dropout = { seed: 3, step: 4 };
+      tidy(() => {
+        const batch = batchOf(device);
+        tape.backward(tape.run(() => model.loss(batch, policy).loss));
+      });
+      for (const parameter of model.trainableParameters()) {
+        const gradient = await parameter.grad!.toFloat32();
+        const first = expected.get(parameter.name!);
+        if (first) assertClose(gradient, first, 2e-5, parameter.name!);
+        else expected.set(parameter.name!, gradient);
+      }
+    }
+    assert.equal(expected.size, 2 * (7 * 2 + 1));
+  });
+
+  it('has the gradients of central differences in the whole model', async () => {
+    using device = openDevice('cpu');
+    using model = adapted(device, all, 'float64');
+    const lossTensor = () => tidy(() => model.loss(batchOf(device), policies[1]!).loss);
+    const tape = new Tape();
+    const loss = tape.run(lossTensor);
+    tape.backward(loss);
+    loss.dispose();
+    const step = 1e-5;
+    for (const parameter of model.trainableParameters()) {
+      const values = (await parameter.data()) as Float64Array;
+      const direction = normals(parameter.size, 5);
+      const moved = async (by: number) => {
+        parameter.write(values.map((value, i) => value + by * direction[i]!));
+        return await lossOf(model);
+      };
+      const expected = ((await moved(step)) - (await moved(-step))) / (2 * step);
+      parameter.write(values);
+      const found = ((await parameter.grad!.data()) as Float64Array).reduce(
+        (sum, value, i) => sum + value * direction[i]!,
+        0,
+      );
+      assert.ok(
+        Math.abs(found - expected) <= 1e-7 * Math.abs(expected) + 1e-9,
+        `${parameter.name}: ${found}, ${expected}`,
+      );
+    }
+  });
+
+  it('keeps no gradient and no optimizer state of the model, one chunk of the MLP, and the bytes that meta says', async () => {
+    for (const lora of [
+      all,
+      { rank: 3, dropout: 0.1 },
+      { rank: 2, modules: ['q_proj', 'down_proj'] as LoraModule[] },
+    ]) {
+      const policy = policies[1]!;
+      using device = openDevice('cpu', { threads: 2 });
+      using model = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
+      const { adapters } = addLora(model, lora);
+      using optimizer = new AdamW(model.trainableParameters());
+      const trained = [...adapters.values()].reduce((sum, { a, b }) => sum + a.size + b.size, 0);
+      assert.equal(
+        model.trainableParameters().reduce((sum, { size }) => sum + size, 0),
+        trained,
+      );
+      const results = [stepResult(model), stepResult(model)];
+      device.arena.resetPeak();
+      const options = { policy, learningRate: 1e-3, maxGradNorm: 1, numTargets: 60, step: 1 };
+      await trainStep(model, optimizer, [() => batchOf(device)], options, results[0]!);
+      const simulated = simulateStep({ config: model.config, B: 2, T: 30, policy, lora, like: device.target });
+      assert.equal(device.memory().peakBytes, simulated.peakBytes);
+      const full = simulateStep({ config: model.config, B: 2, T: 30, policy, like: device.target });
+      assert.ok(simulated.live.optimizer < full.live.optimizer / 2);
+      for (const result of results) disposeResult(result);
+    }
+    const config = decoderConfig({ ...tinyLlama, intermediate_size: 4096 });
+    const peak = (mlpChunkSize: number) =>
+      simulateStep({ config, B: 1, T: 4096, policy: { ...policies[1]!, mlpChunkSize }, lora: { rank: 8 } }).peakBytes;
+    assert.ok(peak(4096) - peak(128) > 3 * 4096 * 4096 * 4 * 0.9, 'gate, up and their product of all but one chunk');
+  });
+
+  it('refuses what makes no adapter', () => {
+    using device = openDevice('meta');
+    using model = new Decoder(decoderConfig(tinyLlama), { device });
+    assert.throws(() => addLora(model, { rank: 0 }), /addLora: rank must be a positive integer, got 0/);
+    assert.throws(() => addLora(model, { rank: 2, dropout: 1 }), /addLora: dropout must be .* got 1/);
+    assert.throws(
+      () => addLora(model, { rank: 2, modules: ['c_attn' as LoraModule] }),
+      /module 'c_attn' is none of q_proj/,
+    );
+    addLora(model, { rank: 2 });
+    assert.throws(() => addLora(model, { rank: 2 }), /has adapters already/);
+  });
+});
+
+describe('adapters in files', () => {
+  it('are named as PEFT names them, and come back', async () => {
+    using device = openDevice('cpu');
+    using model = adapted(device, { ...all, dropout: 0.05 });
+    const folder = newFolder();
+    await saveAdapter(model, folder);
+    const config = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'));
+    assert.deepEqual(
+      [config.peft_type, config.task_type, config.r, config.lora_alpha, config.lora_dropout, config.bias],
+      ['LORA', 'CAUSAL_LM', 4, 6, 0.05, 'none'],
+    );
+    const file = await SafetensorsFile.open(join(folder, 'adapter_model.safetensors'));
+    const entry = file.entries.get('base_model.model.model.layers.1.mlp.down_proj.lora_A.weight')!;
+    assert.deepEqual(entry.shape, [4, 88]);
+    assert.deepEqual(file.entries.get('base_model.model.lm_head.lora_B.weight')!.shape, [256, 4]);
+    assert.equal(file.entries.size, 30);
+    await file.close();
+    using again = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
+    await loadAdapter(again, folder);
+    assert.equal(await lossOf(again), await lossOf(model));
+  });
+
+  it('name fields and tensors that do not fit', async () => {
+    using device = openDevice('cpu');
+    using model = adapted(device);
+    const folder = newFolder();
+    await saveAdapter(model, folder);
+    const path = join(folder, 'adapter_config.json');
+    const config = JSON.parse(await readFile(path, 'utf8'));
+    for (const [change, message] of [
+      [{ use_dora: true }, /use_dora must be false, got true/],
+      [{ bias: 'all' }, /bias must be "none", got "all"/],
+      [{ modules_to_save: ['lm_head'] }, /modules_to_save must be absent/],
+      [{ rank_pattern: { q_proj: 8 } }, /rank_pattern must be empty/],
+      [{ something_new: 1 }, /something_new \(1\) is not known/],
+      [{ r: 5 }, /is \(4,32\), the model's \(5,32\)/],
+      [{ target_modules: ['q_proj'] }, /the model has no place for/],
+    ] as const) {
+      await writeFile(path, JSON.stringify({ ...config, ...change }));
+      using other = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
+      await assert.rejects(loadAdapter(other, folder), message);
+    }
+    await assert.rejects(saveModel(model, newFolder()), /the model has adapters; saveAdapter/);
+  });
+});
+
+describe('mergeLora', () => {
+  it('gives an ordinary model with the same loss, to rounding', async () => {
+    using device = openDevice('cpu');
+    using model = adapted(device, { ...all, useRslora: true });
+    const before = await lossOf(model);
+    mergeLora(model);
+    assert.ok(Math.abs((await lossOf(model)) / before - 1) < 1e-6);
+    assert.equal(model.lora, null);
+    const folder = newFolder();
+    await saveModel(model, folder);
+    using again = await loadModel(folder, { device });
+    assert.ok(Math.abs((await lossOf(again)) / before - 1) < 1e-6);
+    assert.throws(() => mergeLora(model), /no adapters/);
+  });
+});
+
+describe('a run with adapters', () => {
+  it('lowers the loss, leaves the model as it is, and can be continued bit for bit', async () => {
+    const options = { maxSteps: 12, lora: { rank: 4, dropout: 0.1 }, optimizer: { learningRate: 2e-2 }, epochs: 3 };
+    const config = tinyRun(options);
+    const whole = await train(parseConfig(config));
+    assert.ok(whole.metrics.at(-1)!.loss < whole.metrics[0]!.loss - 0.3, `${whole.metrics.map(({ loss }) => loss)}`);
+    const outDir = newFolder();
+    const stop = new AbortController();
+    const onStep = ({ step }: { step: number }) => step === 4 && stop.abort();
+    await train(parseConfig({ ...config, outDir }), { signal: stop.signal, onStep });
+    const again = await train(parseConfig({ ...config, outDir }), { resume: true });
+    assert.deepEqual(
+      again.metrics.map(({ loss }) => loss),
+      whole.metrics.map(({ loss }) => loss),
+    );
+    const bytes = (folder: string) => readFile(join(folder, 'adapter_model.safetensors'));
+    assert.ok((await bytes(outDir)).equals(await bytes(whole.outDir)));
+  });
+});
