@@ -9,8 +9,17 @@ export {
   type Target,
 } from './device.ts';
 export { type Dtype, type TensorData, toBfloat16, toFloat32 } from './dtype.ts';
+export { KeyValueCache } from './generate/cache.ts';
+export {
+  type GeneratedToken,
+  type GenerateOptions,
+  generate,
+  generateText,
+  type Prompt,
+} from './generate/generate.ts';
 export { loadAdapter, saveAdapter } from './io/adapters.ts';
 export { type HubOptions, resolveModelFolder } from './io/hub.ts';
+export { loadTokenizer, type Tokenizer } from './io/tokenizer.ts';
 export { type LoadOptions, loadModel, type SaveOptions, saveModel } from './io/weights.ts';
 export { OutOfMemoryError } from './memory/errors.ts';
 export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from './memory/statistics.ts';

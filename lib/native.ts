@@ -25,6 +25,8 @@ export interface Kernels {
   attention_forward(q: Tensor, k: Tensor, v: Tensor, documentStart: Optional, out: Tensor, lse: Tensor, workspace: Optional, T: number, D: number, scale: number, window: number, softcap: number): void;
   // biome-ignore format: one line for each kernel
   attention_backward(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, documentStart: Optional, out: Tensor, lse: Tensor, dq: Tensor, dk: Tensor, dv: Tensor, workspace: Optional, T: number, D: number, scale: number, window: number, softcap: number): void;
+  // biome-ignore format: one line for each kernel
+  cached_attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor, position: number, D: number, scale: number, window: number, softcap: number): void;
   glu_forward(gate: Tensor, up: Tensor, y: Tensor, activation: number): void;
   // biome-ignore format: one line for each kernel
   glu_backward(dy: Tensor, gate: Tensor, up: Tensor, dgate: Tensor, dup: Tensor, y: Optional, activation: number): void;

@@ -18,6 +18,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   ROW(rope);
   ROW(attention_forward);
   ROW(attention_backward);
+  ROW(cached_attention);
   ROW(glu_forward);
   ROW(glu_backward);
   ROW(chunked_mlp_forward);

@@ -3,7 +3,9 @@
 import { Command } from 'commander';
 import { formatOptions } from '../train/options.ts';
 import { doctor } from './doctor.ts';
+import { runGenerate } from './generate.ts';
 import { runMerge } from './merge.ts';
+import { runPreview } from './preview.ts';
 import { runTrain } from './train.ts';
 import { description, version } from './version.ts';
 
@@ -19,6 +21,34 @@ program
   .option('--json', 'print one JSON object a line', false)
   .addHelpText('after', () => `\nOptions of the configuration file and of --set:\n${formatOptions()}`)
   .action(runTrain);
+
+program
+  .command('preview')
+  .description('show the first sequences of the data, and which of their tokens are trained on')
+  .requiredOption('--config <file>', 'of a run')
+  .option('--set <key=value...>', 'override an option')
+  .option('--examples <n>', 'sequences shown', '3')
+  .option('--json', 'print one JSON object a line', false)
+  .action(runPreview);
+
+program
+  .command('generate')
+  .description('continue a text, or answer it')
+  .requiredOption('--model <folder>', "a model in HuggingFace's layout, or its name on the Hub")
+  .requiredOption('--prompt <text>', 'what is continued; - reads it from standard input')
+  .option('--chat', "put the prompt into the model's chat template, as a user's message", false)
+  .option('--adapter <folder>', 'with a LoRA adapter')
+  .option('--tokenizer <file>', "tokenizer.json, or 'bytes' (default: the model's)")
+  .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
+  .option('--dtype <dtype>', 'float32 or bfloat16 (default: as stored)')
+  .option('--max-tokens <n>', 'tokens made at most', '256')
+  .option('--temperature <t>', '0: always the likeliest token', '1')
+  .option('--top-k <k>', 'only the k likeliest; 0: all', '0')
+  .option('--top-p <p>', 'only the likeliest that add up to p', '1')
+  .option('--seed <n>', 'the same seed gives the same text', '0')
+  .option('--stop <text...>', 'text that ends it')
+  .option('--json', 'print one JSON object a token', false)
+  .action(runGenerate);
 
 program
   .command('merge')

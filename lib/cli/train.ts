@@ -75,6 +75,10 @@ export async function runTrain({ config: path, set = [], out, resume, json }: Tr
             `step ${step}  validation loss ${validationLoss.toFixed(4)}  perplexity ${perplexity.toFixed(2)}`,
           );
       },
+      onSample(sample) {
+        if (json) emit('sample', sample);
+        else progress.note(`step ${sample.step}  ${sample.prompt}${sample.text}`);
+      },
       onSkip: (message) => (json ? emit('skip', { message }) : progress.note(`skipped ${message}`)),
     });
     progress.end();

@@ -1,7 +1,7 @@
 // Conversations to text, as the model's own template says.
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
+import { readIfThere } from '../io/read.ts';
 import type { Message } from './records.ts';
 
 /** Text that is trained on or not. */
@@ -73,16 +73,6 @@ export async function readChatTemplate(folder: string, config: TokenizerConfig):
   if (typeof stored === 'string') return new ChatTemplate(stored, config);
   const named = stored?.find(({ name }) => name === 'default') ?? stored?.[0];
   return named ? new ChatTemplate(named.template, config) : null;
-}
-
-/** A small file's text; null where there is no such file. */
-export async function readIfThere(path: string): Promise<string | null> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw error;
-  }
 }
 
 export function contentOf(token: string | { content: string } | null | undefined): string {

@@ -2,9 +2,11 @@
 
 import { type Device, type DeviceName, getDevice } from '../device.ts';
 import { type Dtype, toBfloat16, toFloat32 } from '../dtype.ts';
+import type { KeyValueCache } from '../generate/cache.ts';
 import type { SafetensorsDtype } from '../io/safetensors.ts';
 import { kernels } from '../native.ts';
 import { attention } from '../ops/attention.ts';
+import { cachedAttention } from '../ops/cached_attention.ts';
 import { chunkedCrossEntropy } from '../ops/chunked_cross_entropy.ts';
 import { chunkedMlp } from '../ops/chunked_mlp.ts';
 import type { CrossEntropyOptions, CrossEntropyResult } from '../ops/cross_entropy.ts';
@@ -18,6 +20,7 @@ import { type Rope, rope } from '../ops/rope.ts';
 import { softcap } from '../ops/softcap.ts';
 import { recompute } from '../region.ts';
 import { tidy } from '../scope.ts';
+import { noGrad } from '../tape.ts';
 import { emptyGroup, type Tensor, tensor } from '../tensor.ts';
 import type { DecoderConfig } from './config.ts';
 import type { Adapter, Lora } from './lora.ts';
@@ -52,6 +55,11 @@ export interface Batch {
   documentStart?: Tensor | null;
 }
 
+/** What a layer runs on: a batch, or the next tokens of a sequence whose keys and values are kept. */
+interface Tokens extends Omit<Batch, 'targets'> {
+  cache?: KeyValueCache;
+}
+
 /** A projection's name without '.weight', its weight and bias. */
 interface Projection {
   path: string;
@@ -60,6 +68,7 @@ interface Projection {
 }
 
 interface Layer {
+  index: number;
   path: string;
   inputNorm: Tensor;
   q: Projection;
@@ -157,7 +166,7 @@ export class Decoder extends Module {
         ],
       );
       const down = one(`${path}.mlp.down_proj.weight`, C, F);
-      this.#layers.push({ path, inputNorm, ...attention, ...norms, gate: gate!, up: up!, down });
+      this.#layers.push({ index: l, path, inputNorm, ...attention, ...norms, gate: gate!, up: up!, down });
     }
     this.#norm = one('model.norm.weight', C);
     this.#head = config.tieWordEmbeddings ? this.#embed : one('lm_head.weight', V, C);
@@ -232,11 +241,46 @@ export class Decoder extends Module {
 
   /** (N,V) logits, whole: for short inputs. */
   logits(batch: Batch, policy: StepPolicy): Tensor {
-    return tidy(() => {
-      const logits = this.#linear(this.hidden(batch, policy), { path: 'lm_head', weight: this.#head, bias: null });
-      const { finalSoftcap } = this.config;
-      return finalSoftcap ? softcap(logits, finalSoftcap) : logits;
-    });
+    return tidy(() => this.#logits(this.hidden(batch, policy)));
+  }
+
+  #logits(hidden: Tensor): Tensor {
+    const { finalSoftcap } = this.config;
+    const logits = this.#linear(hidden, { path: 'lm_head', weight: this.#head, bias: null });
+    return finalSoftcap ? softcap(logits, finalSoftcap) : logits;
+  }
+
+  /**
+   * Logits (V,) after the last of these tokens, which follow those that the cache holds. One call at a time.
+   * @param ids at most what is left of the cache's capacity
+   */
+  async decode(ids: Int32Array, cache: KeyValueCache): Promise<Float32Array> {
+    const N = ids.length;
+    if (N === 0) throw new RangeError('decode: there are no tokens');
+    if (cache.length + N > cache.capacity) {
+      throw new RangeError(
+        `decode: ${cache.length} and ${N} tokens are over the cache's capacity of ${cache.capacity}`,
+      );
+    }
+    const logits = noGrad(() =>
+      tidy(() => {
+        const { device } = this;
+        const starts = new Int32Array(N).fill(-cache.length); // so that row n has position cache.length + n
+        const tokens = { inputs: tensor(ids, { device }), T: N, documentStart: tensor(starts, { device }), cache };
+        const policy = { mlpChunkSize: N, lossChunkSize: N, mlpSave: 'input', recompute: 'none' } as const;
+        let x = this.#embedded(tokens.inputs);
+        for (const layer of this.#layers) {
+          const before = x;
+          x = this.#layer(layer, x, tokens, policy);
+          before.dispose();
+        }
+        return this.#logits(this.#normalize(x.rows(N - 1, N), this.#norm));
+      }),
+    );
+    cache.length += N;
+    const values = await logits.toFloat32();
+    logits.dispose();
+    return values;
   }
 
   override dispose(): void {
@@ -254,7 +298,7 @@ export class Decoder extends Module {
     return scaled;
   }
 
-  #layer(layer: Layer, x: Tensor, batch: Batch, policy: StepPolicy): Tensor {
+  #layer(layer: Layer, x: Tensor, batch: Tokens, policy: StepPolicy): Tensor {
     const h = tidy(() => {
       const out = this.#attention(layer, this.#normalize(x, layer.inputNorm), batch);
       return add(x, this.#normalize(out, layer.attentionPostNorm));
@@ -272,9 +316,9 @@ export class Decoder extends Module {
     });
   }
 
-  #attention(layer: Layer, x: Tensor, batch: Batch): Tensor {
+  #attention(layer: Layer, x: Tensor, batch: Tokens): Tensor {
     const { headSize, attentionScale, attentionSoftcap } = this.config;
-    const { T, documentStart = null } = batch;
+    const { T, documentStart = null, cache } = batch;
     const positions = this.#rope(batch);
     const rotated = (projection: Projection, norm: Tensor | null) =>
       tidy(() => rope(this.#normalize(this.#linear(x, projection), norm), positions, T, documentStart));
@@ -283,6 +327,11 @@ export class Decoder extends Module {
       const k = rotated(layer.k, layer.kNorm);
       const v = this.#linear(x, layer.v);
       const { window } = layer;
+      const scores = { headSize, window, scale: attentionScale, softcap: attentionSoftcap };
+      if (cache) {
+        const kept = cache.append(layer.index, k, v);
+        return cachedAttention(q, kept.k, kept.v, { ...scores, position: cache.length });
+      }
       return attention(q, k, v, {
         T,
         headSize,
@@ -315,16 +364,17 @@ export class Decoder extends Module {
     return weight ? rmsNorm(x, weight, { eps, weightOffset }) : x;
   }
 
-  #rope({ T, documentStart }: Batch): Rope {
+  #rope({ T, documentStart, cache }: Tokens): Rope {
     const { rope } = this.config;
-    const dependsOnLength = rope.type === 'dynamic' && T > rope.maxPositions;
-    if (dependsOnLength && documentStart) {
+    const length = cache ? cache.length + T : T;
+    const dependsOnLength = rope.type === 'dynamic' && length > rope.maxPositions;
+    if (dependsOnLength && documentStart && !cache) {
       throw new RangeError(
         `Decoder: dynamic rope beyond max_position_embeddings ${rope.maxPositions} needs one document a sequence, got documents in T ${T}`,
       );
     }
     return {
-      inverseFrequencies: this.#frequencies(dependsOnLength ? T : 1),
+      inverseFrequencies: this.#frequencies(dependsOnLength ? length : 1),
       scale: rope.type === 'yarn' ? rope.attentionFactor : 1,
     };
   }

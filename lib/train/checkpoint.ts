@@ -15,12 +15,14 @@ const STATE = 'state.json';
 const OPTIMIZER = 'optimizer.safetensors';
 const NAME = /^step-(\d+)$/;
 /** May differ between a run and its continuation: they say how long it runs and what it tells, not what it computes. */
-const FREE_OPTIONS = new Set(['maxSteps', 'epochs', 'outDir', 'checkpoint', 'evaluation', 'memoryLimit', 'resume']);
+const FREE_OPTIONS = new Set(['maxSteps', 'epochs', 'outDir', 'checkpoint', 'evaluation', 'samples', 'memoryLimit']);
 
 /** Everything beside tensors that a run needs to go on. Random state and data position follow from seed and step. */
 export interface RunState {
   /** Steps done. */
   step: number;
+  /** Whether the validation and samples of that step are done too. */
+  isTold: boolean;
   /** Chosen at the run's start; sums are in another order under another one. */
   policy: StepPolicy;
   /** What sums depend on. */

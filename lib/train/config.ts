@@ -131,6 +131,14 @@ export const runSchema = z.strictObject({
       everySteps: positive.optional().describe('loss and perplexity on data.validation, also at the end'),
     })
     .prefault({}),
+  samples: z
+    .strictObject({
+      everySteps: positive.optional().describe('texts that continue the prompts, in samples.jsonl'),
+      prompts: z.array(z.string()).default([]).describe('of the samples'),
+      maxTokens: positive.default(64).describe('of a sample'),
+      temperature: z.number().nonnegative().default(0.8).describe('of the samples'),
+    })
+    .prefault({}),
   checkpoint: z
     .strictObject({
       everySteps: positive.optional().describe('also at the end; without it, only where a run is stopped'),

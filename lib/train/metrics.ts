@@ -1,5 +1,4 @@
-// What a run tells of each step: one line of JSON in metrics.jsonl, one line on the terminal.
-import { type FileHandle, open, readFile, rename, writeFile } from 'node:fs/promises';
+// What a run tells of each step on the terminal, and writes to metrics.jsonl.
 import { formatBytes } from '../memory/statistics.ts';
 import type { Evaluation } from './evaluate.ts';
 
@@ -23,43 +22,6 @@ export interface StepMetrics {
 /** What validation after a step tells. */
 export interface EvaluationMetrics extends Evaluation {
   step: number;
-}
-
-/** Appends one object a line. */
-export class MetricsFile {
-  readonly #handle: FileHandle;
-  /** Steps that were in the file already. */
-  readonly earlier: StepMetrics[];
-
-  private constructor(handle: FileHandle, earlier: StepMetrics[]) {
-    this.#handle = handle;
-    this.earlier = earlier;
-  }
-  /** Begins a new file, or goes on after step `step` of one: later lines, and half of one, are taken away. */
-  static async open(path: string, step: number): Promise<MetricsFile> {
-    const lines = step === 0 ? [] : (await readFile(path, 'utf8')).split('\n');
-    const kept = lines.flatMap((line) => {
-      try {
-        const parsed = JSON.parse(line) as StepMetrics | EvaluationMetrics;
-        return parsed.step <= step ? [parsed] : [];
-      } catch {
-        return [];
-      }
-    });
-    const temporary = `${path}.tmp`;
-    await writeFile(temporary, kept.map((line) => `${JSON.stringify(line)}\n`).join(''));
-    await rename(temporary, path);
-    return new MetricsFile(
-      await open(path, 'a'),
-      kept.filter((line): line is StepMetrics => 'loss' in line),
-    );
-  }
-  async append(metrics: StepMetrics | EvaluationMetrics): Promise<void> {
-    await this.#handle.appendFile(`${JSON.stringify(metrics)}\n`);
-  }
-  async close(): Promise<void> {
-    await this.#handle.close();
-  }
 }
 
 /** One step for people. */

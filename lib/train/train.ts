@@ -16,9 +16,11 @@ import { planStep } from '../planning/plan.ts';
 import { better, Checkpoints, type RunState } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
 import { evaluate, toDevice } from './evaluate.ts';
-import { type EvaluationMetrics, MetricsFile, type StepMetrics } from './metrics.ts';
+import type { EvaluationMetrics, StepMetrics } from './metrics.ts';
 import { batchesOfStep, openRunData, type RunData } from './run_data.ts';
+import { type Sample, writeSamples } from './samples.ts';
 import { disposeResult, type StepResult, stepResult, trainStep } from './step.ts';
+import { StepFile } from './step_file.ts';
 
 /** What `onStart` is told. */
 export interface RunStart {
@@ -43,6 +45,8 @@ export interface TrainOptions {
   onStep?: (metrics: StepMetrics, numSteps: number) => void;
   /** After each validation. */
   onEvaluation?: (metrics: EvaluationMetrics) => void;
+  /** Texts that the model wrote. */
+  onSample?: (sample: Sample) => void;
   /** A step that was skipped because its loss or gradients were not finite. */
   onSkip?: (message: string) => void;
 }
@@ -130,7 +134,7 @@ class Run {
   readonly #tokenizerFrom: string | null;
   #best: RunState['best'];
   #metrics!: StepMetrics[];
-  #file!: MetricsFile;
+  #file!: StepFile<StepMetrics | EvaluationMetrics>;
   #started = 0;
   #lastDone = 0;
 
@@ -155,8 +159,8 @@ class Run {
     if (state) await checkpoints.restore(model, optimizer, stepsDone);
     await mkdir(outDir, { recursive: true });
     await writeFile(join(outDir, 'config.yaml'), toYaml(this.#config));
-    this.#file = await MetricsFile.open(join(outDir, 'metrics.jsonl'), stepsDone);
-    this.#metrics = this.#file.earlier;
+    this.#file = await StepFile.open(join(outDir, 'metrics.jsonl'), stepsDone);
+    this.#metrics = this.#file.earlier.filter((line): line is StepMetrics => 'loss' in line);
     const { training, numTokens } = data;
     this.#options.onStart?.({
       model,
@@ -188,31 +192,57 @@ class Run {
   }
 
   async #steps(stepsDone: number, optimizer: AdamW, results: readonly StepResult[]): Promise<void> {
-    const { checkpoint, evaluation } = this.#config;
+    const { checkpoint } = this.#config;
     const { signal } = this.#options;
+    const { state } = this.#parts;
     let pending: PendingStep | null = null;
-    const isDue = (step: number, every?: number) =>
-      every !== undefined && (step % every === 0 || step === this.#numSteps);
     let saved = stepsDone;
+    let told = state && !state.isTold && !(await this.#tell(stepsDone)).isTold ? stepsDone - 1 : stepsDone;
     for (let step = stepsDone + 1; step <= this.#numSteps && !signal?.aborted; step++) {
       const enqueued = await this.#enqueue(step, optimizer, results[step % 2]!);
       if (pending) await this.#log(pending);
       pending = enqueued;
-      const evaluates = isDue(step, evaluation.everySteps);
-      const saves = isDue(step, checkpoint.everySteps);
-      if (!pending || !(evaluates || saves)) continue;
+      const saves = this.#isDue(step, checkpoint.everySteps);
+      if (!pending || !(saves || this.#tells(step))) continue;
       await this.#log(pending);
       pending = null;
-      const isBest = evaluates && (await this.#evaluate(step));
+      const { isTold, isBest } = await this.#tell(step);
+      if (!isTold) break;
+      told = step;
       if (saves || (isBest && checkpoint.keepBest)) {
-        await this.#save(optimizer, step);
+        await this.#save(optimizer, step, true);
         saved = step;
       }
       this.#lastDone = performance.now();
     }
     if (pending) await this.#log(pending);
     const done = this.#metrics.length;
-    if (done < this.#numSteps && done > saved) await this.#save(optimizer, done);
+    if (done > saved && (done < this.#numSteps || told < done)) {
+      await this.#save(optimizer, done, told === done || !this.#tells(done));
+    }
+  }
+
+  #isDue(step: number, every?: number): boolean {
+    return every !== undefined && (step % every === 0 || step === this.#numSteps);
+  }
+
+  /** Whether validation or samples follow a step. */
+  #tells(step: number): boolean {
+    const { evaluation, samples } = this.#config;
+    return this.#isDue(step, evaluation.everySteps) || this.#isDue(step, samples.everySteps);
+  }
+
+  /** Validates and writes samples where a step is due for it. isTold: `signal` has not come between. */
+  async #tell(step: number): Promise<{ isTold: boolean; isBest: boolean }> {
+    const { evaluation, samples } = this.#config;
+    const { signal } = this.#options;
+    if (!this.#tells(step)) return { isTold: true, isBest: false };
+    if (signal?.aborted) return { isTold: false, isBest: false };
+    const evaluates = this.#isDue(step, evaluation.everySteps);
+    const isBest = evaluates ? await this.#evaluate(step) : false;
+    if (isBest === null) return { isTold: false, isBest: false };
+    if (this.#isDue(step, samples.everySteps)) await this.#sample(step);
+    return { isTold: true, isBest };
   }
 
   /** null where `signal` stopped it before the update. */
@@ -262,23 +292,39 @@ class Run {
     this.#options.onStep?.(line, this.#numSteps);
   }
 
-  /** Whether this is the best so far. */
-  async #evaluate(step: number): Promise<boolean> {
+  /** Whether this is the best so far; null where `signal` came between. */
+  async #evaluate(step: number): Promise<boolean | null> {
     const { model, data } = this.#parts;
     const { signal, onEvaluation } = this.#options;
     if (!data.validation) throw new Error('evaluation.everySteps: needs data.validation');
     const options = { policy: this.#policy, batchSize: this.#config.batchSize, signal };
     const evaluation = await evaluate(model, data.validation, options);
-    if (!evaluation) return false;
+    if (!evaluation) return null;
     await this.#file.append({ step, ...evaluation });
     onEvaluation?.({ step, ...evaluation });
     this.#best = better(this.#best, step, evaluation);
     return this.#best!.step === step;
   }
 
-  async #save(optimizer: AdamW, step: number): Promise<void> {
+  async #sample(step: number): Promise<void> {
+    const { outDir, samples, seed } = this.#config;
+    const { model, tokenizer } = this.#parts;
+    const { onSample } = this.#options;
+    const file = await StepFile.open<Sample>(join(outDir, 'samples.jsonl'), step - 1);
+    try {
+      for (const sample of await writeSamples(model, tokenizer, samples, { step, seed })) {
+        await file.append(sample);
+        onSample?.(sample);
+      }
+    } finally {
+      await file.close();
+    }
+  }
+
+  async #save(optimizer: AdamW, step: number, isTold: boolean): Promise<void> {
     const { model, checkpoints } = this.#parts;
-    const state = { step, policy: this.#policy, target: model.device.target, best: this.#best, config: this.#config };
+    const { target } = model.device;
+    const state = { step, isTold, policy: this.#policy, target, best: this.#best, config: this.#config };
     await checkpoints.save(model, optimizer, state, this.#tokenizerFrom);
   }
 }

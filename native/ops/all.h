@@ -4,6 +4,7 @@
 #include "adamw.h"
 #include "attention.h"
 #include "bias.h"
+#include "cached_attention.h"
 #include "chunked_cross_entropy.h"
 #include "chunked_mlp.h"
 #include "cross_entropy.h"

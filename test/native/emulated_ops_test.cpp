@@ -107,6 +107,20 @@ TEST(EmulatedOps, Bias) {
   });
 }
 
+TEST(EmulatedOps, CachedAttention) {
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+    for (const auto& [N, position, H, G, D] :
+         {std::array<std::int64_t, 5>{1, 0, 2, 1, 16}, {3, 40, 4, 2, 64}, {2, 7, 3, 3, 80}, {1, 300, 2, 1, 256}})
+      for (const auto& [window, softcap] : {std::pair<std::int64_t, double>{0, 0}, {9, 2.0}}) {
+        const HostTensor q = HostTensor(dtype, N, H * D).randomize(1), k = HostTensor(dtype, position + N, G * D).randomize(2);
+        const HostTensor v = HostTensor(dtype, position + N, G * D).randomize(3);
+        HostTensor expected(dtype, N, H * D), found(dtype, N, H * D);
+        cpu::cached_attention(q.cpu(), k.cpu(), v.cpu(), expected.cpu(), position, D, 0.2, window, softcap);
+        cuda::cached_attention(q.cuda(), k.cuda(), v.cuda(), found.cuda(), position, D, 0.2, window, softcap);
+        EXPECT_CLOSE(found, expected, dtype == Dtype::f32 ? 2e-6 : 4e-3);
+      }
+}
+
 TEST(EmulatedOps, Dropout) {
   for_layouts([](const Layout& layout) {
     const HostTensor x = layout.make().randomize(1);

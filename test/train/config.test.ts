@@ -36,6 +36,7 @@ describe('configuration', () => {
       mlpSave: 'auto',
       recompute: 'auto',
       evaluation: {},
+      samples: { prompts: [], maxTokens: 64, temperature: 0.8 },
       checkpoint: { keepLast: 2, keepBest: true },
       nonFinite: 'stop',
       seed: 0,

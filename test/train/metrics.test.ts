@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StepMetrics } from '../../lib/index.ts';
-import { formatMetrics, MetricsFile, Progress } from '../../lib/train/metrics.ts';
+import { formatMetrics, Progress } from '../../lib/train/metrics.ts';
+import { StepFile } from '../../lib/train/step_file.ts';
 import { newFolder } from '../support/runs.ts';
 
 const metrics: StepMetrics = {
@@ -33,10 +34,10 @@ class Recorder {
   }
 }
 
-describe('MetricsFile', () => {
+describe('StepFile', () => {
   it('appends an object a line, readable after each', async () => {
     const path = join(newFolder(), 'metrics.jsonl');
-    const file = await MetricsFile.open(path, 0);
+    const file = await StepFile.open<StepMetrics>(path, 0);
     await file.append(metrics);
     assert.equal(await readFile(path, 'utf8'), `${JSON.stringify(metrics)}\n`);
     await file.append({ ...metrics, step: 6, loss: Number.NaN });
@@ -47,7 +48,7 @@ describe('MetricsFile', () => {
   it('begins anew', async () => {
     const path = join(newFolder(), 'metrics.jsonl');
     for (let i = 0; i < 2; i++) {
-      const file = await MetricsFile.open(path, 0);
+      const file = await StepFile.open<StepMetrics>(path, 0);
       await file.append(metrics);
       await file.close();
     }

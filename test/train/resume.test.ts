@@ -109,6 +109,30 @@ describe('a continued run', () => {
     assert.equal(more.metrics.length, 6);
   });
 
+  it('validates and writes samples at the steps asked for, in a continued run too', async () => {
+    const samples = { everySteps: 2, prompts: ['The quick ', 'x'], maxTokens: 5 };
+    const validation = { files: [textFile('zyx wvu '.repeat(30))] };
+    const evaluation = { everySteps: 2 };
+    const checkpoint = { everySteps: 3 };
+    const common = { data: { ...data, validation }, maxSteps: 5, samples, evaluation, checkpoint };
+    const whole = await run(common);
+    const outDir = newFolder();
+    const stop = new AbortController();
+    await run({ ...common, outDir }, { signal: stop.signal, onStep: ({ step }) => step === 4 && stop.abort() });
+    await run({ ...common, outDir }, { resume: true });
+    const read = async (folder: string) => await readFile(join(folder, 'samples.jsonl'), 'utf8');
+    assert.equal(await read(outDir), await read(whole.outDir));
+    assert.deepEqual(await linesOf(outDir), await linesOf(whole.outDir));
+    const lines = (await read(outDir))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      lines.map(({ step, prompt }) => [step, prompt]),
+      [2, 4, 5].flatMap((step) => samples.prompts.map((prompt) => [step, prompt])),
+    );
+  });
+
   it('survives kills at any moment', async () => {
     const common = { data, maxSteps: 40, checkpoint: { everySteps: 5 }, threads: 1 };
     const whole = await run(common);

@@ -1,0 +1,57 @@
+// minisequence generate
+
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import type { DeviceName } from '../device.ts';
+import { type GenerateOptions, generate, type Prompt } from '../generate/generate.ts';
+import { loadAdapter } from '../io/adapters.ts';
+import { resolveModelFolder } from '../io/hub.ts';
+import { loadTokenizer } from '../io/tokenizer.ts';
+import { loadModel } from '../io/weights.ts';
+
+export interface GenerateArguments {
+  model: string;
+  prompt: string;
+  adapter?: string;
+  tokenizer?: string;
+  device: string;
+  dtype?: 'float32' | 'bfloat16';
+  maxTokens: string;
+  temperature: string;
+  topK: string;
+  topP: string;
+  seed: string;
+  stop?: string[];
+  chat: boolean;
+  json: boolean;
+}
+
+/** Writes the text as it comes; Ctrl-C ends it. */
+export async function runGenerate(options: GenerateArguments): Promise<void> {
+  const folder = await resolveModelFolder(options.model);
+  const tokenizer = await loadTokenizer(options.tokenizer ?? join(folder, 'tokenizer.json'));
+  using model = await loadModel(folder, { device: options.device as DeviceName, dtype: options.dtype });
+  if (options.adapter) await loadAdapter(model, options.adapter);
+  const content = options.prompt === '-' ? await text(process.stdin) : options.prompt;
+  const prompt: Prompt = options.chat ? { messages: [{ role: 'user', content }] } : content;
+  const stopped = new AbortController();
+  const onInterrupt = () => stopped.abort();
+  process.once('SIGINT', onInterrupt);
+  const settings: GenerateOptions = {
+    maxTokens: Number(options.maxTokens),
+    temperature: Number(options.temperature),
+    topK: Number(options.topK),
+    topP: Number(options.topP),
+    seed: Number(options.seed),
+    stop: options.stop,
+    signal: stopped.signal,
+  };
+  try {
+    for await (const token of generate(model, tokenizer, prompt, settings)) {
+      process.stdout.write(options.json ? `${JSON.stringify(token)}\n` : token.text);
+    }
+    if (!options.json) process.stdout.write('\n');
+  } finally {
+    process.off('SIGINT', onInterrupt);
+  }
+}

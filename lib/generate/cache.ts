@@ -1,0 +1,47 @@
+// Keys and values of the tokens that a model has seen.
+
+import type { Decoder } from '../models/decoder.ts';
+import { kernels } from '../native.ts';
+import { tidy } from '../scope.ts';
+import { empty, type Tensor } from '../tensor.ts';
+
+export class KeyValueCache {
+  readonly capacity: number;
+  /** Tokens seen. */
+  length = 0;
+  readonly #layers: { k: Tensor; v: Tensor }[];
+
+  /** Room for `capacity` tokens: 2·layers·G·D elements each. */
+  constructor(model: Decoder, capacity: number) {
+    const { numLayers, numKeyValueHeads, headSize } = model.config;
+    this.capacity = capacity;
+    const make = () =>
+      empty([capacity, numKeyValueHeads * headSize], {
+        dtype: model.dtype,
+        device: model.device,
+        category: 'activation',
+      }).keep();
+    this.#layers = Array.from({ length: numLayers }, () => ({ k: make(), v: make() }));
+  }
+
+  /** Puts rows behind those that are there; `length` counts them once the whole model has run. */
+  append(layer: number, k: Tensor, v: Tensor): { k: Tensor; v: Tensor } {
+    const kept = this.#layers[layer]!;
+    const [N] = k.shape as [number, number];
+    tidy(() => {
+      kernels.cast(k, kept.k.rows(this.length, this.length + N));
+      kernels.cast(v, kept.v.rows(this.length, this.length + N));
+    });
+    return kept;
+  }
+
+  dispose(): void {
+    for (const { k, v } of this.#layers) {
+      k.dispose();
+      v.dispose();
+    }
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,108 @@
+// Text from a model, token by token.
+import type { Message } from '../data/records.ts';
+import { uniforms } from '../data/shuffle.ts';
+import type { Tokenizer } from '../io/tokenizer.ts';
+import type { Decoder } from '../models/decoder.ts';
+import { requireCount, requireFinite } from '../ops/check.ts';
+import { KeyValueCache } from './cache.ts';
+import { type SamplingOptions, sampleToken } from './sample.ts';
+import { TextStream } from './text_stream.ts';
+
+export interface GenerateOptions extends SamplingOptions {
+  /** Tokens made at most. @default 256 */
+  maxTokens?: number;
+  /** The same seed gives the same text. @default 0 */
+  seed?: number;
+  /** Text that ends it, itself left out. */
+  stop?: string | readonly string[];
+  /** Tokens that end it. @default the tokenizer's end of text and those of config.json */
+  stopIds?: readonly number[];
+  /** Tokens of the prompt that go through the model at a time, which bounds memory. @default 512 */
+  chunkSize?: number;
+  /** Ends it between two tokens. */
+  signal?: AbortSignal;
+}
+
+/** One token. */
+export interface GeneratedToken {
+  id: number;
+  /** What it makes known of the text: whole characters, often ''. The last one may have more. */
+  text: string;
+  /** Natural, at the temperature, among all tokens. */
+  logProbability: number;
+}
+
+/** Text, which begins as the tokenizer begins texts; ids as they are; or a conversation, which the assistant answers. */
+export type Prompt = string | readonly number[] | { messages: readonly Message[] };
+
+/**
+ * Continues a prompt. Memory for keys and values is taken at the start and given back at the end, also where the caller stops early.
+ * @throws RangeError for an empty prompt, an id outside the vocabulary, options that make no sense
+ */
+export async function* generate(
+  model: Decoder,
+  tokenizer: Tokenizer,
+  prompt: Prompt,
+  options: GenerateOptions = {},
+): AsyncGenerator<GeneratedToken, void, void> {
+  const { maxTokens = 256, seed = 0, chunkSize = 512, signal, stop = [] } = options;
+  checkOptions(options);
+  const stopIds = new Set(options.stopIds ?? [tokenizer.endOfText ?? -1, ...model.config.eosTokenIds]);
+  const ids = await promptIds(model, tokenizer, prompt);
+  using cache = new KeyValueCache(model, ids.length + maxTokens);
+  const text = new TextStream(tokenizer, [stop].flat());
+  const random = uniforms(seed, 0);
+  let logits = await model.decode(ids.subarray(0, Math.min(chunkSize, ids.length)), cache);
+  for (let begin = chunkSize; begin < ids.length; begin += chunkSize) {
+    if (signal?.aborted) return;
+    logits = await model.decode(ids.subarray(begin, begin + chunkSize), cache);
+  }
+  let waiting: GeneratedToken | null = null; // one token late, so that the last one can have what was held back
+  for (let count = 0; count < maxTokens && !signal?.aborted && !text.isStopped; count++) {
+    const { id, logProbability } = sampleToken(logits, options, random());
+    if (stopIds.has(id)) break;
+    if (waiting) yield waiting;
+    waiting = { id, text: text.push(id), logProbability };
+    if (count + 1 < maxTokens && !text.isStopped) logits = await model.decode(Int32Array.of(id), cache);
+  }
+  if (waiting) yield { ...waiting, text: waiting.text + text.end() };
+}
+
+/** The whole of it. */
+export async function generateText(
+  model: Decoder,
+  tokenizer: Tokenizer,
+  prompt: Prompt,
+  options: GenerateOptions = {},
+): Promise<string> {
+  let whole = '';
+  for await (const { text } of generate(model, tokenizer, prompt, options)) whole += text;
+  return whole;
+}
+
+function checkOptions({ maxTokens = 1, chunkSize = 1, temperature = 1, topK = 0, topP = 1 }: GenerateOptions): void {
+  requireCount('generate', 'maxTokens', maxTokens);
+  requireCount('generate', 'chunkSize', chunkSize);
+  requireFinite('generate', 'temperature', temperature, { min: 0 });
+  requireFinite('generate', 'topK', topK, { min: 0 });
+  requireFinite('generate', 'topP', topP, { min: Number.MIN_VALUE, max: 1 });
+}
+
+async function promptIds(model: Decoder, tokenizer: Tokenizer, prompt: Prompt): Promise<Int32Array> {
+  const ids = await encoded(tokenizer, prompt);
+  if (ids.length === 0) throw new RangeError('generate: the prompt is empty');
+  const V = model.config.vocabSize;
+  const wrong = ids.findIndex((id) => !(id >= 0 && id < V));
+  if (wrong >= 0)
+    throw new RangeError(`generate: token ${wrong} of the prompt has id ${ids[wrong]}, outside [0, ${V})`);
+  return ids;
+}
+
+async function encoded(tokenizer: Tokenizer, prompt: Prompt): Promise<Int32Array> {
+  if (typeof prompt === 'string') {
+    return Int32Array.from([...tokenizer.beginOfText, ...(await tokenizer.encode(prompt))]);
+  }
+  if (!('messages' in prompt)) return Int32Array.from(prompt);
+  if (!tokenizer.chatTemplate) throw new Error('generate: conversations need a chat template beside tokenizer.json');
+  return await tokenizer.encode(tokenizer.chatTemplate.render(prompt.messages, true));
+}

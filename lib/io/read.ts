@@ -1,0 +1,12 @@
+// Files that may not be there.
+import { readFile } from 'node:fs/promises';
+
+/** A small file's text; null where there is no such file. */
+export async function readIfThere(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}

@@ -1,0 +1,282 @@
+// Generation: the cache against whole forwards, sampling against the distribution, text that comes whole.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { basename } from 'node:path';
+import fc from 'fast-check';
+import { sampleToken } from '../../lib/generate/sample.ts';
+import { TextStream } from '../../lib/generate/text_stream.ts';
+import {
+  addLora,
+  type Decoder,
+  type GenerateOptions,
+  generate,
+  generateText,
+  KeyValueCache,
+  loadModel,
+  loadTokenizer,
+  noGrad,
+  openDevice,
+  plainPolicy,
+  saveModel,
+  type Tokenizer,
+  tensor,
+  tidy,
+} from '../../lib/index.ts';
+import { assertClose } from '../support/compare.ts';
+import { parityCases } from '../support/parity.ts';
+import { integers, normals } from '../support/random.ts';
+import { newFolder } from '../support/runs.ts';
+
+const llama = 'test/fixtures/parity/llama';
+let bytes: Tokenizer;
+before(async () => {
+  bytes = await loadTokenizer('bytes');
+});
+
+/** (N,V) logits of a whole forward. */
+async function wholeLogits(model: Decoder, ids: Int32Array): Promise<Float32Array> {
+  const batch = {
+    inputs: tensor(ids, { device: model.device }),
+    targets: tensor(ids, { device: model.device }),
+    T: ids.length,
+  };
+  const logits = noGrad(() => tidy(() => model.logits(batch, plainPolicy(ids.length))));
+  const values = await logits.toFloat32();
+  for (const each of [logits, batch.inputs, batch.targets]) each.dispose();
+  return values;
+}
+
+describe('the key/value cache', () => {
+  for (const folder of parityCases('test/fixtures/parity')) {
+    for (const [dtype, tolerance] of [
+      ['float32', 1e-5],
+      ['bfloat16', 3e-2],
+    ] as const) {
+      it(`gives the logits of whole forwards: ${basename(folder)}, ${dtype}`, async () => {
+        using device = openDevice('cpu');
+        using model = await loadModel(folder, { device, dtype });
+        const V = model.config.vocabSize;
+        const ids = integers(70, V, 3); // longer than every window of the fixtures
+        const expected = await wholeLogits(model, ids);
+        const before = device.memory().liveBytes;
+        {
+          using cache = new KeyValueCache(model, 70);
+          let done = 0;
+          for (const count of [1, 40, 1, 1, 26, 1]) {
+            const logits = await model.decode(ids.subarray(done, done + count), cache);
+            done += count;
+            assertClose(logits, expected.subarray((done - 1) * V, done * V), tolerance, `after ${done} tokens`);
+          }
+          await assert.rejects(
+            model.decode(Int32Array.of(1), cache),
+            /70 and 1 tokens are over the cache's capacity of 70/,
+          );
+        }
+        assert.equal(device.memory().liveBytes, before);
+      });
+    }
+  }
+
+  it('serves adapters too', async () => {
+    using device = openDevice('cpu');
+    using model = await loadModel(llama, { device });
+    const { adapters } = addLora(model, { rank: 2, modules: ['q_proj', 'down_proj', 'lm_head'] });
+    for (const { b } of adapters.values()) b.write(Float32Array.from(normals(b.size, 3, 0.2)));
+    const ids = integers(9, 256, 3);
+    const expected = await wholeLogits(model, ids);
+    using cache = new KeyValueCache(model, 9);
+    await model.decode(ids.subarray(0, 4), cache);
+    const logits = await model.decode(ids.subarray(4), cache);
+    assertClose(logits, expected.subarray(8 * model.config.vocabSize), 1e-5, 'logits');
+  });
+});
+
+async function idsOf(model: Decoder, prompt: number[], options: GenerateOptions): Promise<number[]> {
+  const ids: number[] = [];
+  for await (const { id } of generate(model, bytes, prompt, { stopIds: [], ...options })) ids.push(id);
+  return ids;
+}
+
+describe('generate', () => {
+  it('takes the likeliest token at temperature 0, as whole forwards would', async () => {
+    using device = openDevice('cpu');
+    using model = await loadModel(llama, { device });
+    const V = model.config.vocabSize;
+    const ids = [5, 9, 2];
+    const found = await idsOf(model, ids, { maxTokens: 12, temperature: 0, chunkSize: 2 });
+    for (const id of found) {
+      const logits = (await wholeLogits(model, Int32Array.from(ids))).subarray(-V);
+      assert.equal(id, logits.indexOf(Math.max(...logits)));
+      ids.push(id);
+    }
+    assert.equal(found.length, 12);
+  });
+
+  it('repeats itself for the same seed, and not for another', async () => {
+    using device = openDevice('cpu');
+    using model = await loadModel(llama, { device });
+    const run = (seed: number) => idsOf(model, [1], { maxTokens: 20, seed });
+    assert.deepEqual(await run(1), await run(1));
+    assert.notDeepEqual(await run(1), await run(2));
+  });
+
+  it('gives its memory back when the caller stops early, and when a signal does', async () => {
+    using device = openDevice('cpu');
+    using model = await loadModel(llama, { device });
+    const before = device.memory().liveBytes;
+    for await (const _ of generate(model, bytes, [1], { maxTokens: 50, stopIds: [] })) break;
+    assert.equal(device.memory().liveBytes, before);
+    const stop = new AbortController();
+    let count = 0;
+    for await (const _ of generate(model, bytes, [1], { maxTokens: 50, stopIds: [], signal: stop.signal })) {
+      if (++count === 3) stop.abort();
+    }
+    assert.ok(count <= 5, `${count}`);
+    assert.equal(device.memory().liveBytes, before);
+  });
+
+  it('ends at a stop id, which is not part of it', async () => {
+    using device = openDevice('cpu');
+    using model = await loadModel(llama, { device });
+    const all = await idsOf(model, [1], { maxTokens: 30, seed: 4 });
+    const stopId = all[9]!;
+    const found = await idsOf(model, [1], { maxTokens: 30, seed: 4, stopIds: [stopId] });
+    assert.deepEqual(found, all.slice(0, all.indexOf(stopId)));
+  });
+
+  it('refuses what it cannot continue', async () => {
+    using device = openDevice('cpu');
+    using model = await loadModel(llama, { device });
+    const run = (prompt: Parameters<typeof generate>[2], options: GenerateOptions = {}) =>
+      generateText(model, bytes, prompt, options);
+    await assert.rejects(run(''), /the prompt is empty/);
+    await assert.rejects(run([1, 999]), /token 1 of the prompt has id 999, outside \[0, 320\)/);
+    await assert.rejects(run([1], { temperature: -1 }), /temperature must be/);
+    await assert.rejects(run([1], { topP: 0 }), /topP must be/);
+    await assert.rejects(run([1], { maxTokens: 0 }), /maxTokens must be a positive integer/);
+    await assert.rejects(run({ messages: [{ role: 'user', content: 'a' }] }), /need a chat template/);
+  });
+
+  it('runs from the command line', async () => {
+    using device = openDevice('cpu');
+    using model = await loadModel(llama, { device });
+    const folder = newFolder();
+    await saveModel(model, folder);
+    const run = (...more: string[]) => {
+      const command = [
+        '--import=tsx',
+        'lib/cli/main.ts',
+        'generate',
+        '--model',
+        folder,
+        '--tokenizer',
+        'bytes',
+        '--device',
+        'cpu',
+      ];
+      const { status, stdout, stderr } = spawnSync(process.execPath, [...command, ...more], {
+        input: 'from stdin',
+        encoding: 'utf8',
+      });
+      assert.equal(status, 0, stderr);
+      return stdout;
+    };
+    const lines = run('--prompt', 'ab', '--max-tokens', '5', '--json', '--seed', '3')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.ok(lines.length > 0 && lines.every(({ id, logProbability }) => Number.isInteger(id) && logProbability <= 0));
+    assert.ok(run('--prompt', '-', '--max-tokens', '3').endsWith('\n'));
+  });
+});
+
+describe('sampling', () => {
+  const logits = Float32Array.of(1, 3, 2, 0, 2.5);
+  const draws = 20_000;
+  const frequencies = (options: Parameters<typeof sampleToken>[1]) => {
+    const counts = new Array<number>(logits.length).fill(0);
+    for (let i = 0; i < draws; i++) counts[sampleToken(logits, options, (i + 0.5) / draws).id]! += 1;
+    return counts.map((count) => count / draws);
+  };
+  const softmax = (values: number[], temperature = 1) => {
+    const weights = values.map((value) => Math.exp(value / temperature));
+    const sum = weights.reduce((a, b) => a + b);
+    return weights.map((weight) => weight / sum);
+  };
+
+  it('draws in proportion to the probabilities, at every temperature', () => {
+    for (const temperature of [0.5, 1, 2]) {
+      const expected = softmax([...logits], temperature);
+      for (const [i, share] of frequencies({ temperature }).entries()) {
+        assert.ok(Math.abs(share - expected[i]!) < 1e-3, `${share}`);
+      }
+    }
+  });
+
+  it('leaves out all but the k likeliest, or those that add up to p', () => {
+    const [, b, , , e] = softmax([-Infinity, 3, -Infinity, -Infinity, 2.5]);
+    for (const options of [{ topK: 2 }, { topP: softmax([...logits])[1]! + 0.01 }]) {
+      const found = frequencies(options);
+      assert.deepEqual([found[0], found[2], found[3]], [0, 0, 0]);
+      assert.ok(Math.abs(found[1]! - b!) < 1e-3 && Math.abs(found[4]! - e!) < 1e-3, `${found}`);
+    }
+    assert.equal(frequencies({ topP: 1e-9 })[1], 1);
+    assert.equal(frequencies({ topK: 1 })[1], 1);
+    assert.equal(frequencies({ temperature: 0 })[1], 1);
+  });
+
+  it('tells the log-probability among all tokens', () => {
+    const expected = softmax([...logits], 0.7).map(Math.log);
+    for (const uniform of [0, 0.3, 0.6, 0.99]) {
+      const { id, logProbability } = sampleToken(logits, { temperature: 0.7, topK: 3 }, uniform);
+      assert.ok(Math.abs(logProbability - expected[id]!) < 1e-6);
+    }
+  });
+});
+
+describe('the text of tokens', () => {
+  const pushed = (text: string, stops: string[] = []) => {
+    const stream = new TextStream(bytes, stops);
+    const pieces: string[] = [];
+    for (const id of new TextEncoder().encode(text)) {
+      if (stream.isStopped) break;
+      pieces.push(stream.push(id));
+    }
+    pieces.push(stream.end());
+    return pieces;
+  };
+
+  it('comes in whole characters and adds up', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme' }), (text) => {
+        const pieces = pushed(text);
+        assert.equal(pieces.join(''), text);
+        if (!text.includes('\ufffd')) assert.ok(pieces.every((piece) => !piece.includes('\ufffd')));
+      }),
+    );
+    assert.deepEqual(pushed('aé€'), ['a', '', 'é', '', '', '€', '']);
+  });
+
+  it('ends before a stop string, of which nothing gets out', () => {
+    assert.deepEqual(pushed('one END two', ['END']), ['o', 'n', 'e', ' ', '', '', '', '']);
+    assert.equal(pushed('an E, an EN, the END', ['END']).join(''), 'an E, an EN, the ');
+    assert.equal(pushed('ababac', ['abac']).join(''), 'ab');
+    assert.equal(pushed('held: EN', ['END']).join(''), 'held: EN');
+    assert.equal(pushed('xyz', ['zz', 'y']).join(''), 'x');
+    fc.assert(
+      fc.property(fc.stringMatching(/^[ab]*$/), fc.stringMatching(/^[ab]+$/), (text, stop) => {
+        const at = text.indexOf(stop);
+        assert.equal(pushed(text, [stop]).join(''), at < 0 ? text : text.slice(0, at));
+      }),
+    );
+  });
+
+  it('of a model is the same in one piece', async () => {
+    const tokenizer = await loadTokenizer('test/fixtures/tokenizer/tokenizer.json');
+    const text = 'naïve café — 東京 🚀 ½ the end';
+    const stream = new TextStream(tokenizer);
+    let whole = '';
+    for (const id of await tokenizer.encode(text)) whole += stream.push(id);
+    assert.equal(whole + stream.end(), text);
+  });
+});

@@ -1,0 +1,62 @@
+// A user's own block in miniSequence: the example's wrapped block against the plain one.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { chunkedTwoGateMlp, makeTwoGates, type TwoGates, twoGateMlp } from '../../examples/custom_block.ts';
+import { empty, openDevice, Tape, type Tensor, tensor, tidy } from '../../lib/index.ts';
+import { assertClose } from '../support/compare.ts';
+import { normals } from '../support/random.ts';
+
+const [N, C, F] = [50, 12, 40];
+
+describe("miniSequence on a user's own block", () => {
+  for (const chunkSize of [1, 7, 49, 50, 60]) {
+    it(`gives the output and the gradients of the plain block, in chunks of ${chunkSize}`, async () => {
+      using device = openDevice('cpu');
+      const weights = makeTwoGates(device, C, F);
+      const run = async (block: (x: Tensor, weights: TwoGates) => Tensor) => {
+        using x = tensor(Float32Array.from(normals(N * C, 1)), { shape: [N, C], device }).asParameter();
+        const tape = new Tape();
+        using y = tape.run(() => block(x, weights));
+        tidy(() => tape.backward(y, tensor(Float32Array.from(normals(N * C, 2)), { shape: [N, C], device })));
+        const results = [await y.toFloat32(), await x.grad!.toFloat32()];
+        for (const weight of Object.values(weights) as Tensor[]) {
+          results.push(await weight.grad!.toFloat32());
+          weight.zeroGrad();
+        }
+        return results;
+      };
+      const plain = await run(twoGateMlp);
+      const wrapped = await run((x, weights) => chunkedTwoGateMlp(x, weights, chunkSize));
+      for (const [i, found] of wrapped.entries()) assertClose(found, plain[i]!, 1e-5, `result ${i}`);
+      for (const weight of Object.values(weights) as Tensor[]) weight.dispose();
+      assert.equal(device.memory().liveBytes, 0);
+    });
+  }
+
+  it("has one chunk's intermediates", () => {
+    const peak = (block: (x: Tensor, weights: TwoGates) => Tensor) => {
+      using device = openDevice('meta');
+      const make = (shape: number[]) => empty(shape, { device, category: 'parameter' }).asParameter();
+      const [rows, C, F] = [8192, 64, 512];
+      const weights = { siluGate: make([F, C]), geluGate: make([F, C]), up: make([F, C]), down: make([C, F]) };
+      const x = make([rows, C]);
+      const dy = make([rows, C]);
+      const before = device.memory().liveBytes;
+      const tape = new Tape();
+      const y = tape.run(() => block(x, weights));
+      tidy(() => tape.backward(y, dy));
+      for (const tensor of [y, x, dy, ...Object.values(weights)]) tensor.dispose();
+      return device.memory().peakBytes - before;
+    };
+    const whole = peak(twoGateMlp);
+    const wrapped = peak((x, weights) => chunkedTwoGateMlp(x, weights, 256));
+    const perRow = 4 * 512 * 4; // gates, up and a product, f32
+    assert.ok(whole - wrapped > 0.9 * perRow * (8192 - 256), `${whole} and ${wrapped}`);
+  });
+
+  it('is an example that runs', () => {
+    const output = execFileSync(process.execPath, ['--import=tsx', 'examples/custom_block.ts'], { encoding: 'utf8' });
+    const [whole, chunked] = [...output.matchAll(/peak ([\d.]+) MiB/g)].map(([, number]) => Number(number));
+    assert.ok(chunked! < whole! / 2, output);
+  });
+});
