@@ -1,5 +1,6 @@
 // Devices: where tensors live and ops run. One arena each; `meta` has the bookkeeping and nothing behind it.
-import { availableParallelism } from 'node:os';
+import { availableParallelism, homedir } from 'node:os';
+import { join } from 'node:path';
 import { Arena } from './memory/arena.ts';
 import type { MemoryStatistics } from './memory/statistics.ts';
 import { type AttentionChoice, addon } from './native.ts';
@@ -28,6 +29,11 @@ export interface DeviceOptions {
    * the backward not the same to the bit from run to run; `'own'` is. @default 'auto': cuDNN where it is found and faster
    */
   attention?: AttentionChoice;
+  /**
+   * Whether the first product of a kind on CUDA times cuBLASLt's algorithms. Choices are kept in the user's cache folder: runs on one
+   * machine take the same, and give the same bits. @default true
+   */
+  tuneProducts?: boolean;
   /** What `meta` imitates. @default the CPU of this machine */
   like?: Target;
 }
@@ -79,7 +85,7 @@ export class Device {
 
   /** Opens a device of its own, with its own arena. Throws with cause and remedy where it cannot be used. */
   static open(name: DeviceName, options: DeviceOptions = {}): Device {
-    const { threads = availableParallelism(), debug = false, attention = 'auto' } = options;
+    const { threads = availableParallelism(), debug = false, attention = 'auto', tuneProducts = true } = options;
     if (!Number.isInteger(threads) || threads < 1) {
       throw new RangeError(`openDevice: threads must be a positive integer, got ${threads}`);
     }
@@ -95,7 +101,13 @@ export class Device {
       const granularity = target.kind === 'cpu' ? CPU_GRANULARITY : CUDA_GRANULARITY;
       return new Device('meta', null, target, 0, granularity, { memoryLimit: options.memoryLimit ?? Infinity, debug });
     }
-    const { id, granularity, ...opened } = addon().open_device(kind, index, threads, attention);
+    const { id, granularity, ...opened } = addon().open_device(
+      kind,
+      index,
+      threads,
+      attention,
+      tuneProducts ? tuningDirectory() : '',
+    );
     const available = addon().available_bytes(id) * (kind === 'cpu' ? CPU_MEMORY_SHARE : 1);
     const memoryLimit = Math.min(options.memoryLimit ?? available, ADDRESS_RANGE);
     const target: Target = kind === 'cpu' ? { kind, threads } : { kind, attention: opened.attention };
@@ -133,6 +145,11 @@ export class Device {
   toString(): string {
     return this.name;
   }
+}
+
+/** Where Linux programs keep what they can make again. */
+function tuningDirectory(): string {
+  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'minisequence');
 }
 
 const shared = new Map<string, Device>();

@@ -97,7 +97,8 @@ interface OpenedDevice {
 
 /** The addon's calls that are not ops; native/device_calls.h describes them. Addresses are numbers, sizes bytes. */
 export interface DeviceCalls {
-  open_device(kind: 'cpu' | 'cuda', index: number, threads: number, attention: AttentionChoice): OpenedDevice;
+  // biome-ignore format: one line for each call
+  open_device(kind: 'cpu' | 'cuda', index: number, threads: number, attention: AttentionChoice, tuningDirectory: string): OpenedDevice;
   close_device(id: number): void;
   reserve(id: number, bytes: number): number;
   map(id: number, address: number, bytes: number): void;

@@ -41,9 +41,12 @@ class DeviceContext {
 };
 
 std::unique_ptr<DeviceContext> open_cpu(int num_threads);
-// attention: "own", "cudnn" or "auto" (cuDNN where it is found and faster). Error with cause and remedy where there is no such device,
-// or no cuDNN where it was asked for.
-std::unique_ptr<DeviceContext> open_cuda(int index, const std::string& attention);
+struct CudaOptions {
+  std::string attention;         // "own", "cudnn" or "auto": cuDNN where it is found and faster
+  std::string tuning_directory;  // for the timed choices of products; empty: nothing is timed
+};
+// Error with cause and remedy where there is no such device, or no cuDNN where it was asked for.
+std::unique_ptr<DeviceContext> open_cuda(int index, const CudaOptions& options);
 
 struct CudaDevice {
   int index;

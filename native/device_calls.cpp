@@ -86,8 +86,9 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
     const std::string kind = info[0].As<Napi::String>().Utf8Value();
     const int index = static_cast<int>(integer(info, 1));
     const Device device{kind == "cuda" ? Device::cuda : Device::cpu, index};
-    auto context = device.kind == Device::cuda ? open_cuda(index, info[3].As<Napi::String>().Utf8Value())
-                                               : open_cpu(static_cast<int>(integer(info, 2)));
+    auto context = device.kind == Device::cuda
+                       ? open_cuda(index, {info[3].As<Napi::String>().Utf8Value(), info[4].As<Napi::String>().Utf8Value()})
+                       : open_cpu(static_cast<int>(integer(info, 2)));
     const auto granularity = static_cast<double>(context->granularity());
     const char* const attention = context->uses_cudnn_attention() ? "cudnn" : "own";
     Environment& environment = *env.GetInstanceData<Environment>();

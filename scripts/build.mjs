@@ -5,7 +5,7 @@
 //   --bench      the native benchmark runner too
 //   --cpu        without the CUDA half, even where nvcc is found
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -57,6 +57,7 @@ if (stale('build/Release/minisequence.node', native)) {
 if (!flags.has('--native') && stale('dist/index.js', ['lib', 'tsconfig.json', 'package-lock.json'])) {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   run(bin('tsc'), ['-p', '.']);
+  chmodSync(join(root, 'dist/cli/main.js'), 0o755); // a command, also where npx finds it by a link
 }
 
 function cmake(folder, target, options) {

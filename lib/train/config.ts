@@ -113,6 +113,10 @@ export const runSchema = z.strictObject({
     .describe(
       "kernels on CUDA: the package's own are the same to the bit in every run, cuDNN's are faster from Hopper on",
     ),
+  tuneProducts: z
+    .boolean()
+    .default(true)
+    .describe("time cuBLASLt's algorithms at the first product of a kind; choices are kept in the user's cache folder"),
   threads: positive.optional().describe('CPU threads; default: all cores'),
   memoryLimit: bytes.optional().describe("most that the device's arena may reserve"),
   chunkSizes: z

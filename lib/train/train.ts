@@ -81,6 +81,7 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
     threads: config.threads,
     memoryLimit: config.memoryLimit,
     attention: config.attention,
+    tuneProducts: config.tuneProducts,
   });
   const checkpoints = new Checkpoints(outDir, config.checkpoint.keepLast);
   const state = options.resume ? await checkpoints.readState(config) : null;

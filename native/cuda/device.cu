@@ -6,6 +6,7 @@
 
 #include "cudnn_attention.h"
 #include "driver.h"
+#include "tuning.h"
 
 namespace mst {
 namespace cuda {
@@ -35,7 +36,8 @@ void check(CUresult status, const char* call) {
 
 class CudaContext final : public DeviceContext {
  public:
-  CudaContext(int index, bool uses_cudnn_attention) : index_(index), uses_cudnn_attention_(uses_cudnn_attention) {
+  CudaContext(int index, bool uses_cudnn_attention, std::string tuning_directory)
+      : index_(index), uses_cudnn_attention_(uses_cudnn_attention), tuning_directory_(std::move(tuning_directory)) {
     CUDA_CHECK(cudaSetDevice(index));
     CUDA_CHECK(cudaFree(nullptr));  // makes the device's context, which the driver calls need
     properties_.type = CU_MEM_ALLOCATION_TYPE_PINNED;
@@ -111,6 +113,7 @@ class CudaContext final : public DeviceContext {
   void attach_thread() override {
     set_device();
     use_cudnn_attention(uses_cudnn_attention_);
+    use_tuning(index_, tuning_directory_);
     thread_stream = stream_;
     thread_status = status_;
   }
@@ -156,6 +159,7 @@ class CudaContext final : public DeviceContext {
 
   int index_;
   bool uses_cudnn_attention_;
+  std::string tuning_directory_;
   CUmemAllocationProp properties_{};
   std::size_t granularity_ = 0;
   cudaStream_t stream_ = nullptr;
@@ -192,15 +196,15 @@ const Driver& driver() {
 
 }  // namespace cuda
 
-std::unique_ptr<DeviceContext> open_cuda(int index, const std::string& attention) {
+std::unique_ptr<DeviceContext> open_cuda(int index, const CudaOptions& options) {
   const std::string problem = cuda::device_problem();
   MST_CHECK(problem.empty(), "cuda:", index, ": ", problem);
   int count = 0;
   CUDA_CHECK(cudaGetDeviceCount(&count));
   MST_CHECK(index >= 0 && index < count, "cuda:", index, ": this machine has ", count, " device", count == 1 ? "" : "s");
-  const std::string cudnn_problem = attention == "own" ? "not asked for" : cuda::cudnn_attention_problem(index);
-  MST_CHECK(attention != "cudnn" || cudnn_problem.empty(), "cuda:", index, ": attention by cuDNN: ", cudnn_problem);
-  return std::make_unique<cuda::CudaContext>(index, cudnn_problem.empty());
+  const std::string cudnn_problem = options.attention == "own" ? "not asked for" : cuda::cudnn_attention_problem(index);
+  MST_CHECK(options.attention != "cudnn" || cudnn_problem.empty(), "cuda:", index, ": attention by cuDNN: ", cudnn_problem);
+  return std::make_unique<cuda::CudaContext>(index, cudnn_problem.empty(), options.tuning_directory);
 }
 
 }  // namespace mst

@@ -17,7 +17,7 @@
 
 namespace mst {
 
-std::unique_ptr<DeviceContext> open_cuda(int, const std::string&) {
+std::unique_ptr<DeviceContext> open_cuda(int, const CudaOptions&) {
   MST_FAIL("cuda: ", MST_NO_CUDA);
 }
 

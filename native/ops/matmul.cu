@@ -2,10 +2,14 @@
 // c = op(a) op(b) is cᵀ = op(b)ᵀ op(a)ᵀ, so that b is cuBLASLt's A, and no data is transposed.
 #include "matmul.h"
 
+#include <array>
+#include <limits>
 #include <map>
+#include <string>
 #include <tuple>
 
 #include "../cuda/cublaslt.h"
+#include "../cuda/tuning.h"
 #include "elementwise.h"
 
 namespace mst::cuda {
@@ -49,6 +53,21 @@ struct Key {
   friend bool operator<(const Key& x, const Key& y) {
     return x.tie() < y.tie();
   }
+
+  double operations() const {
+    return 2.0 * double(m) * double(n) * double(k);
+  }
+  std::string text() const {
+    return message_of(m, ' ', n, ' ', k, ' ', a_stride, ' ', b_stride, ' ', c_stride, ' ', transpose_a, transpose_b, has_beta, ' ',
+                      name_of(dtype), ' ', name_of(c_dtype), ' ', a_alignment, ' ', b_alignment, ' ', c_alignment, ' ', workspace_bytes);
+  }
+};
+
+// What a product runs on.
+struct Operands {
+  const void *a, *b;
+  void* c;
+  const Workspace& workspace;
 };
 
 // Descriptors and the algorithm of one kind of product.
@@ -64,7 +83,43 @@ void* handle_of(int device) {
   return place->second;
 }
 
-Plan make_plan(const Key& key, void* handle) {
+constexpr int max_candidates = 8;
+constexpr double least_tuned = 2e9;  // operations from which a product is worth timing
+
+int run(const Plan& plan, void* handle, const Operands& on, float alpha, float beta, const CublasLtAlgorithm& algorithm) {
+  return cublaslt().matmul(handle, plan.desc, &alpha, on.b, plan.b, on.a, plan.a, &beta, on.c, plan.c, on.c, plan.c, &algorithm,
+                           on.workspace.data, on.workspace.bytes, current_stream());
+}
+
+// Times every candidate on the operands themselves. With beta, c must stay as it is: alpha is the smallest normal number, so that what is
+// added is below 1e-30 and lost in every element that is not.
+CublasLtAlgorithm fastest(const Plan& plan, const Key& key, void* handle, const Operands& operands, const CublasLtHeuristic* candidates,
+                          int num_candidates) {
+  constexpr int rounds = 3;
+  const float alpha = key.has_beta ? std::numeric_limits<float>::min() : 1.0f, beta = key.has_beta ? 1.0f : 0.0f;
+  cudaEvent_t begin = nullptr, end = nullptr;
+  CUDA_CHECK(cudaEventCreate(&begin));
+  CUDA_CHECK(cudaEventCreate(&end));
+  int best = 0;
+  float best_time = std::numeric_limits<float>::infinity();
+  for (int i = 0; i < num_candidates; ++i) {
+    int status = run(plan, handle, operands, alpha, beta, candidates[i].algorithm);  // not timed: the first run loads the kernel
+    CUDA_CHECK(cudaEventRecord(begin, current_stream()));
+    for (int round = 0; round < rounds; ++round) status |= run(plan, handle, operands, alpha, beta, candidates[i].algorithm);
+    CUDA_CHECK(cudaEventRecord(end, current_stream()));
+    CUDA_CHECK(cudaEventSynchronize(end));
+    float time = 0;
+    CUDA_CHECK(cudaEventElapsedTime(&time, begin, end));
+    if (status != 0 || time >= best_time) continue;
+    best_time = time;
+    best = i;
+  }
+  CUDA_CHECK(cudaEventDestroy(begin));
+  CUDA_CHECK(cudaEventDestroy(end));
+  return candidates[best].algorithm;
+}
+
+Plan make_plan(const Key& key, void* handle, const Operands& operands) {
   const CublasLt& lt = cublaslt();
   Plan plan{};
   check(lt.matmul_desc_create(&plan.desc, compute_f32, real_f32), "cublasLtMatmulDescCreate");
@@ -92,13 +147,21 @@ Plan make_plan(const Key& key, void* handle) {
   for (int i = 0; i < 4; ++i)
     check(lt.preference_set(preference, preference_alignment_a + i, &alignments[i], sizeof(unsigned)),
           "cublasLtMatmulPreferenceSetAttribute");
-  CublasLtHeuristic found{};
+  std::array<CublasLtHeuristic, max_candidates> found{};
   int num_found = 0;
-  const int status = lt.heuristic(handle, plan.desc, plan.b, plan.a, plan.c, plan.c, preference, 1, &found, &num_found);
+  const int status = lt.heuristic(handle, plan.desc, plan.b, plan.a, plan.c, plan.c, preference, max_candidates, found.data(), &num_found);
   lt.preference_destroy(preference);
   MST_CHECK(status == 0 && num_found > 0, "matmul: cuBLASLt has no algorithm for m ", key.m, ", n ", key.n, ", k ", key.k, " in ",
             name_of(key.dtype), ": ", lt.status_text(status));
-  plan.algorithm = found.algorithm;
+  plan.algorithm = found[0].algorithm;
+  if (!tunes() || key.operations() < least_tuned || num_found < 2) return plan;
+  const std::string text = key.text();
+  if (const auto known = find_tuned(text)) {
+    plan.algorithm = *known;
+    return plan;
+  }
+  plan.algorithm = fastest(plan, key, handle, operands, found.data(), num_found);
+  keep_tuned(text, plan.algorithm);
   return plan;
 }
 
@@ -108,7 +171,7 @@ void destroy(const Plan& plan) {
   for (void* layout : {plan.a, plan.b, plan.c}) lt.layout_destroy(layout);
 }
 
-const Plan& find_plan(const Key& key, void* handle) {
+const Plan& find_plan(const Key& key, void* handle, const Operands& operands) {
   constexpr std::size_t max_plans = 1024;
   thread_local std::map<Key, Plan> plans;
   const auto found = plans.find(key);
@@ -117,7 +180,7 @@ const Plan& find_plan(const Key& key, void* handle) {
     for (const auto& [old, plan] : plans) destroy(plan);
     plans.clear();
   }
-  return plans.emplace(key, make_plan(key, handle)).first->second;
+  return plans.emplace(key, make_plan(key, handle, operands)).first->second;
 }
 
 }  // namespace
@@ -138,11 +201,9 @@ void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& 
       a.device.index, m,         n,       k,       stride_of(a),         stride_of(b),         stride_of(c),         transpose_a,
       transpose_b,    beta != 0, a.dtype, c.dtype, alignment_of(a.data), alignment_of(b.data), alignment_of(c.data), workspace.bytes};
   void* const handle = handle_of(a.device.index);
-  const Plan& plan = find_plan(key, handle);
-  const float alpha_value = static_cast<float>(alpha), beta_value = static_cast<float>(beta);
-  check(cublaslt().matmul(handle, plan.desc, &alpha_value, b.data, plan.b, a.data, plan.a, &beta_value, c.data, plan.c, c.data, plan.c,
-                          &plan.algorithm, workspace.data, workspace.bytes, current_stream()),
-        "cublasLtMatmul");
+  const Operands operands{a.data, b.data, c.data, workspace};
+  const Plan& plan = find_plan(key, handle, operands);
+  check(run(plan, handle, operands, static_cast<float>(alpha), static_cast<float>(beta), plan.algorithm), "cublasLtMatmul");
 }
 
 }  // namespace mst::cuda

@@ -16,15 +16,19 @@ import {
   type Dtype,
   decoderConfig,
   disposeResult,
+  dropout,
   embedding,
   geglu,
+  KeyValueCache,
   linear,
+  loadModel,
   OutOfMemoryError,
   openDevice,
   rmsNorm,
   rope,
   scale,
   simulateStep,
+  softcap,
   stepResult,
   swiglu,
   Tape,
@@ -108,6 +112,10 @@ for (const [N, I, O] of [
     ([x, w]) => linear(x!, w!),
   );
 }
+await compare('linear with bias', [[65, 33], [130, 33], [130]], ([x, w, b]) => linear(x!, w!, b!));
+await compare('softcap', [[9, 130]], ([x]) => softcap(x!, 0.7));
+await compare('dropout', [[9, 130]], ([x]) => dropout(x!, { probability: 0.3, seed: 5, step: 7 }, 9));
+await compare('rmsNorm of heads', [[37, 6 * 80], [80]], ([x, w]) => rmsNorm(x!, w!, { eps: 1e-5 }));
 for (const C of [2, 7, 64, 1025, 4096]) {
   await compare(`rmsNorm C ${C}`, [[37, C], [C]], ([x, w]) => rmsNorm(x!, w!, { eps: 1e-5, weightOffset: 1 }));
   await compare(
@@ -168,6 +176,24 @@ for (const [B, T, H, G, D] of [
     return attention(q!, k!, v!, { T, headSize: D, documentStart: ints(...starts) });
   });
 }
+// Shapes that cuDNN takes, where it is there.
+for (const [B, T, H, G, D] of [
+  [1, 128, 4, 1, 128],
+  [2, 256, 4, 2, 64],
+  [1, 384, 4, 4, 80],
+  [1, 512, 8, 2, 256],
+] as const) {
+  const shapes = [
+    [B * T, H * D],
+    [B * T, G * D],
+    [B * T, G * D],
+  ];
+  for (const options of [{}, { window: 100 }, { softcap: 5 }]) {
+    await compare(`attention B${B} T${T} H${H} G${G} D${D} ${JSON.stringify(options)}`, shapes, ([q, k, v]) =>
+      attention(q!, k!, v!, { T, headSize: D, ...options }),
+    );
+  }
+}
 const lossOptions: ChunkedCrossEntropyOptions[] = [
   {},
   { labelSmoothing: 0.1, zLoss: 1e-3 },
@@ -209,6 +235,70 @@ for (const chunkSize of [1, 64, 200, 300]) {
       ([x, g, u, d]) => chunkedMlp(x!, g!, u!, d!, { chunkSize, save }),
     );
   }
+}
+
+for (const probability of [0, 0.3]) {
+  await compare(
+    `chunkedMlp with adapters, dropout ${probability}`,
+    [
+      [200, 64],
+      [176, 64],
+      [176, 64],
+      [64, 176],
+      [8, 64],
+      [176, 8],
+      [4, 176],
+      [64, 4],
+    ],
+    ([x, g, u, d, ga, gb, da, db]) =>
+      chunkedMlp(x!, g!, u!, d!, {
+        chunkSize: 64,
+        dropout: { probability, seed: 3, step: 5 },
+        adapters: { gate: { a: ga!, b: gb!, scale: 0.7, op: 1 }, down: { a: da!, b: db!, scale: 0.7, op: 2 } },
+      }),
+  );
+}
+
+// Tokens one by one against the CPU.
+for (const folder of parityCases(fixtures)) {
+  const logits: Float32Array[] = [];
+  for (const device of [cpu, cuda]) {
+    using model = await loadModel(folder, { device, dtype: 'float32' });
+    using cache = new KeyValueCache(model, 80);
+    const ids = integers(80, model.config.vocabSize, 3);
+    for (const [begin, end] of [
+      [0, 60],
+      [60, 61],
+      [61, 79],
+    ]) {
+      await model.decode(ids.subarray(begin, end), cache);
+    }
+    logits.push(await model.decode(ids.subarray(79), cache));
+  }
+  report(`generation, ${folder.split('/').at(-1)}`, relativeError(logits[1]!, logits[0]!), 2e-5);
+}
+
+// The same bits twice, with the package's own attention; rounding at random too.
+{
+  const losses: number[][] = [];
+  for (let round = 0; round < 2; round++) {
+    using device = openDevice('cuda', { attention: 'own' });
+    using model = await loadModel(parityCases(fixtures)[1]!, { device, dtype: 'bfloat16' });
+    using optimizer = new AdamW(model.trainableParameters(), { masterWeights: false });
+    const result = stepResult(model);
+    const ids = integers(128, model.config.vocabSize, 3);
+    const batch = () => ({ inputs: tensor(ids, { device }), targets: tensor(ids, { device }), T: 128 });
+    const policy = { mlpChunkSize: 50, lossChunkSize: 50, mlpSave: 'input', recompute: 'attention' } as const;
+    const found: number[] = [];
+    for (let step = 1; step <= 5; step++) {
+      const options = { policy, learningRate: 1e-2, maxGradNorm: 1, numTargets: 128, step };
+      await trainStep(model, optimizer, [batch], options, result);
+      found.push(await result.loss.item());
+    }
+    losses.push(found);
+    disposeResult(result);
+  }
+  report(`the same bits twice: ${losses[0]!.at(-1)}`, losses[0]!.join() === losses[1]!.join() ? 0 : 1, 0);
 }
 
 // Ids out of range are told, and the device goes on.

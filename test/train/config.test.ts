@@ -32,6 +32,7 @@ describe('configuration', () => {
       dtype: 'float32',
       device: 'auto',
       attention: 'auto',
+      tuneProducts: true,
       chunkSizes: { mlp: 'auto', loss: 'auto' },
       mlpSave: 'auto',
       recompute: 'auto',
