@@ -1,24 +1,29 @@
 // What is measured: the MLP and the head, chunked against whole, and one training step.
 import {
   AdamW,
+  attention,
   chunkedCrossEntropy,
   chunkedMlp,
   crossEntropy,
   Decoder,
   type Device,
+  type DeviceName,
   type Dtype,
   decoderConfig,
   disposeResult,
   empty,
   linear,
   noGrad,
+  openDevice,
   plainPolicy,
   recompute,
   type StepPolicy,
   stepResult,
   swiglu,
+  Tape,
   type Tensor,
   tensor,
+  tidy,
   trainStep,
 } from '../lib/index.ts';
 import { kernels } from '../lib/native.ts';
@@ -153,4 +158,102 @@ export const step: Case = async (device, dtype, { N, C, F, V, chunkSize }, round
   }));
 };
 
-export const cases = { mlp, head, step };
+/**
+ * Attention of one causal sequence of N, heads of 128, four query heads a key/value head; on CUDA by the package's own kernels and by
+ * cuDNN. Ratios are to the first; operations are those of the causal half, the backward 2.5 times the forward's.
+ */
+export const attentionCase: Case = async (device, dtype, { N, C }, rounds) => {
+  const D = 128;
+  const H = C / D;
+  const G = Math.max(1, H / 4);
+  const measurements: Measurement[] = [];
+  const first: number[] = [];
+  for (const kind of device.target.kind === 'cuda' ? (['own', 'cudnn'] as const) : (['own'] as const)) {
+    const on = device.target.kind === 'cuda' ? openDevice(device.name as DeviceName, { attention: kind }) : device;
+    const [q, k, v] = [H, G, G].map((heads, i) => random(on, dtype, [N, heads * D], i, 1).asParameter()) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    const dout = random(on, dtype, [N, C], 9, 1);
+    const times: [number[], number[]] = [[], []];
+    let peakBytes = 0;
+    for (let round = -1; round < rounds; round++) {
+      await on.synchronize();
+      const before = on.memory().liveBytes;
+      on.arena.resetPeak();
+      const tape = new Tape();
+      const moments = [performance.now()];
+      const out = tape.run(() => attention(q, k, v, { T: N, headSize: D }));
+      await on.synchronize();
+      moments.push(performance.now());
+      tidy(() => tape.backward(out, dout));
+      await on.synchronize();
+      moments.push(performance.now());
+      peakBytes = on.memory().peakBytes - before;
+      out.dispose();
+      for (const parameter of [q, k, v]) parameter.zeroGrad();
+      if (round >= 0) for (const [i, list] of times.entries()) list.push(moments[i + 1]! - moments[i]!);
+    }
+    for (const [i, pass] of ['forward', 'backward'].entries()) {
+      const milliseconds = median(times[i]!);
+      first[i] ??= milliseconds;
+      const operations = 2 * N * N * C * (i === 0 ? 1 : 2.5);
+      measurements.push({
+        name: `${kind}, ${pass}`,
+        peakBytes,
+        milliseconds,
+        ratio: milliseconds / first[i]!,
+        teraflops: operations / milliseconds / 1e9,
+      });
+    }
+    for (const tensor of [q, k, v, dout]) tensor.dispose();
+    if (on !== device) on.close();
+  }
+  return measurements;
+};
+
+/**
+ * One training step of Llama-3-8B at T = N, random weights, optimizer state in f32 without master weights. teraflops counts the model's
+ * own operations, 6 for each parameter but the embedding's and token, and 6·L·T·C for causal attention, none for recomputation.
+ */
+export const llama3: Case = async (device, dtype, { N, chunkSize }, rounds) => {
+  const C = 4096;
+  const config = decoderConfig({
+    model_type: 'llama',
+    hidden_size: C,
+    intermediate_size: 14336,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    vocab_size: 128256,
+    rope_theta: 500000,
+  });
+  const model = new Decoder(config, { device, dtype }).initialize(1);
+  const optimizer = new AdamW(model.trainableParameters(), { masterWeights: false });
+  const result = stepResult(model);
+  const tokens = Int32Array.from({ length: N }, (_, n) => (n * 7919) % config.vocabSize);
+  const batch = () => ({ inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T: N });
+  const policy = {
+    mlpChunkSize: chunkSize,
+    lossChunkSize: chunkSize,
+    mlpSave: 'input',
+    recompute: 'attention',
+  } as const;
+  const times: number[] = [];
+  for (let round = -1; round < rounds; round++) {
+    device.arena.resetPeak();
+    const start = performance.now();
+    const options = { policy, learningRate: 1e-5, maxGradNorm: 1, numTargets: N, step: round + 2 };
+    await trainStep(model, optimizer, [batch], options, result);
+    await device.synchronize();
+    if (round >= 0) times.push(performance.now() - start);
+  }
+  const milliseconds = median(times);
+  const multiplied = model.numParameters() - config.vocabSize * C;
+  const operations = 6 * multiplied * N + 6 * config.numLayers * N * N * C;
+  const { reservedBytes: peakBytes } = device.memory();
+  return [{ name: `T ${N}, one step`, peakBytes, milliseconds, ratio: 1, teraflops: operations / milliseconds / 1e9 }];
+};
+
+export const cases = { mlp, head, step, attention: attentionCase, llama3 };

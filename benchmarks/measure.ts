@@ -15,6 +15,8 @@ export interface Measurement {
   milliseconds: number;
   /** Median over the rounds of this variant's time to the first one's in the same round. */
   ratio: number;
+  /** Operations of 10^12 a second, where a case counts them. */
+  teraflops?: number;
 }
 
 /** Runs the variants in turn, `rounds` times after one round of warm-up. Memory is read in the warm-up, before anything is timed. */
