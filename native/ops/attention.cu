@@ -1,10 +1,13 @@
-// Attention on CUDA, tile by tile in shared memory, products by FMA in f32; see attention.h. Deterministic: the backward has one
+// Attention on CUDA; see attention.h. In bf16 with usual head sizes by cuDNN or on tensor cores (attention_mma.cu); here, for all else,
+// tile by tile in shared memory, products by FMA in f32. Deterministic: the backward has one
 // kernel that owns tiles of queries and makes dq, and one that owns tiles of keys and makes dk and dv, so that nothing is added
 // atomically.
 #include "attention.h"
 
+#include "../cuda/attention_geometry.h"
 #include "../cuda/cudnn_attention.h"
 #include "../cuda/launch.h"
+#include "../cuda/mma_attention.h"
 #include "../cuda/own_attention.h"
 
 namespace mst::cuda {
@@ -12,39 +15,6 @@ namespace {
 
 constexpr int side = 16;  // a block is side × side threads; thread (tx, ty) owns rows ty + side·i and columns tx + side·j of a tile
 constexpr int block_size = side * side;
-
-struct Geometry {
-  std::int64_t N, T, H, G, D, window;
-  const std::int32_t* document_start;
-  float scale, softcap;  // softcap 0: none
-
-  // Query n sees keys [first_key(n), n].
-  __device__ std::int64_t first_key(std::int64_t n) const {
-    std::int64_t first = n / T * T;
-    if (window > 0 && n - window + 1 > first) first = n - window + 1;
-    if (document_start && document_start[n] > first) first = document_start[n];
-    return first;
-  }
-  __device__ bool sees(std::int64_t query, std::int64_t key) const {
-    return key <= query && key >= first_key(query);
-  }
-};
-
-// Rows of one head: element (n, d).
-template <class T>
-struct Heads {
-  T* data;
-  std::int64_t stride;
-
-  __device__ T* row(std::int64_t n, std::int64_t head, std::int64_t D) const {
-    return data + n * stride + head * D;
-  }
-};
-
-template <class T>
-Heads<T> heads(const Tensor& tensor) {
-  return {tensor.as<T>(), tensor.row_stride};
-}
 
 // Rows [begin, begin + tile) of a head as f32, with a row pitch of D + 1 against bank conflicts; rows from `end` on are 0.
 template <int tile, class T>
@@ -317,6 +287,7 @@ void own_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, co
   constexpr int tile = 32;
   const Geometry g = geometry_of(q, k, document_start, T, D, scale, window, softcap);
   if (g.N == 0) return;
+  if (mma_attention_applies({&q, &k, &v, &out}, D)) return mma_attention_forward(q, k, v, out, lse, g);
   with_cuda_float("attention_forward", q.dtype, [&](auto tag) {
     using E = typename decltype(tag)::type;
     with_head_size(D, [&](auto columns) {
@@ -341,6 +312,8 @@ void own_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k
     using E = typename decltype(tag)::type;
     launch(attention_delta_kernel<E>, grid_for(g.N * g.H, block_size / 32), block_size, 0, heads<const E>(dout), heads<const E>(out), delta,
            g);
+    if (mma_attention_applies({&dout, &q, &k, &v, &dq, &dk, &dv}, D))
+      return mma_attention_backward(dout, q, k, v, lse, delta, dq, dk, dv, g);
     with_head_size(D, [&](auto columns) {
       constexpr int owned = decltype(columns)::value;
       launch(attention_dq_kernel<tile, owned, E>, dim3(tiles(T, tile), B * H), block_size, backward_shared_bytes<tile>(D),

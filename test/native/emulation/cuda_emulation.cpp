@@ -16,7 +16,7 @@ namespace emulation {
 namespace {
 
 constexpr int warp_size = 32;
-constexpr std::size_t largest_value = 8;  // bytes that a warp function exchanges a lane
+constexpr std::size_t largest_value = 32;  // bytes that a warp function exchanges a lane
 
 struct Thread {
   enum State { ready, at_barrier, in_exchange, done } state = done;
@@ -27,6 +27,14 @@ struct Thread {
   // What this lane gave in its last two exchanges: a lane may begin the next before another has read this one.
   std::array<std::array<unsigned char, largest_value>, 2> given{};
   unsigned num_exchanges = 0;
+  struct Copy {
+    void* to;
+    const void* from;
+    bool is_there;
+    int group;
+  };
+  std::vector<Copy> copies;  // begun, not finished
+  int num_groups = 0;
   Fiber fiber;
 };
 
@@ -132,6 +140,8 @@ void run_block() {
     thread.linear = i;
     thread.state = Thread::ready;
     thread.num_exchanges = 0;
+    thread.copies.clear();
+    thread.num_groups = 0;
     thread.fiber.prepare(body, &thread);
   }
   const int num_warps = (block.num_threads + warp_size - 1) / warp_size;
@@ -170,6 +180,64 @@ const void* exchange(unsigned mask, const void* mine, std::size_t bytes, int sou
   self.mask = mask;
   wait_as(Thread::in_exchange, where);
   return block.threads[self.linear / warp_size * warp_size + source]->given[turn].data();
+}
+
+const void* given_by(int lane) {
+  const Thread& self = *block.running;
+  return block.threads[self.linear / warp_size * warp_size + lane]->given[(self.num_exchanges - 1) % 2].data();
+}
+
+void mma(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const Where& where) {
+  std::uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+  exchange(~0u, mine, sizeof mine, 0, where);
+  const auto element = [](int lane, int word, int half) {
+    std::uint32_t words[6];
+    std::memcpy(words, given_by(lane), sizeof words);
+    return __uint_as_float(half ? words[word] & 0xffff0000u : words[word] << 16);
+  };
+  const int g = lane() / 4, t = lane() % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int column = 2 * t + i % 2;
+    for (int k = 0; k < 16; ++k)
+      d[i] += element(4 * g + k % 8 / 2, i / 2 + 2 * (k / 8), k % 2) * element(4 * column + k % 8 / 2, 4 + k / 8, k % 2);
+  }
+}
+
+void load_matrices(std::uint32_t (&r)[4], const __nv_bfloat16* row, bool is_transposed, const Where& where) {
+  MST_CHECK(reinterpret_cast<std::uintptr_t>(row) % 16 == 0, "emulation: ldmatrix at ", place(where), ": a row is not aligned to 16 bytes");
+  exchange(~0u, row, 16, 0, where);  // each lane gives its row before anybody goes on
+  const auto element = [](int lane, int i) {
+    std::uint16_t words[8];
+    std::memcpy(words, given_by(lane), sizeof words);
+    return std::uint32_t{words[i]};
+  };
+  const int g = lane() / 4, t = lane() % 4;
+  for (int m = 0; m < 4; ++m)
+    r[m] = is_transposed ? element(8 * m + 2 * t, g) | element(8 * m + 2 * t + 1, g) << 16
+                         : element(8 * m + g, 2 * t) | element(8 * m + g, 2 * t + 1) << 16;
+}
+
+void copy_async(void* to, const void* from, bool is_there, const Where& where) {
+  for (const void* pointer : {static_cast<const void*>(to), from})
+    MST_CHECK(reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0, "emulation: cp.async at ", place(where), ": not aligned to 16 bytes");
+  Thread& self = *block.running;
+  self.copies.push_back({to, from, is_there, self.num_groups});
+}
+
+void commit_copies() {
+  ++block.running->num_groups;
+}
+
+void wait_for_copies(int pending) {
+  Thread& self = *block.running;
+  std::erase_if(self.copies, [&](const Thread::Copy& copy) {
+    if (copy.group + pending >= self.num_groups) return false;
+    if (copy.is_there)
+      std::memcpy(copy.to, copy.from, 16);
+    else
+      std::memset(copy.to, 0, 16);
+    return true;
+  });
 }
 
 void run_grid(dim3 grid, dim3 block_dim, std::size_t shared_bytes, const std::function<void()>& kernel) {

@@ -49,6 +49,8 @@ void* dynamic_shared();
 void synchronize_block(const Where& where);
 // Gives `bytes` bytes at `mine` to the warp and returns, when all lanes of `mask` have called, those of lane `source`.
 const void* exchange(unsigned mask, const void* mine, std::size_t bytes, int source, const Where& where);
+// What a lane of the warp gave in the exchange that the caller has just been through.
+const void* given_by(int lane);
 int lane();
 
 void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& kernel);
@@ -96,6 +98,24 @@ inline float __bfloat162float(__nv_bfloat16 value) {
 inline __nv_bfloat16 __float2bfloat16_rn(float value) {
   return {mst::bf16(value).bits};
 }
+
+inline float __uint_as_float(std::uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+namespace emulation {
+
+// Tensor-core products and asynchronous copies, for cuda/mma.h.
+void mma(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const Where& where);
+void load_matrices(std::uint32_t (&r)[4], const __nv_bfloat16* row, bool is_transposed, const Where& where);
+// Copies wait for wait_for_copies(), as late as a GPU may finish them.
+void copy_async(void* to, const void* from, bool is_there, const Where& where);
+void commit_copies();
+void wait_for_copies(int pending);
+
+}  // namespace emulation
 
 namespace mst::cuda {
 

@@ -1,0 +1,17 @@
+// Attention on tensor cores, sm_80 and newer, for bf16 heads of 64, 80, 96 and 128; contracts as in ops/attention.h. Deterministic.
+#pragma once
+
+#include "attention_geometry.h"
+
+namespace mst::cuda {
+
+// Whether these kernels take the operands: their dtype, head size and alignment.
+bool mma_attention_applies(std::initializer_list<const Tensor*> tensors, std::int64_t D);
+
+void mma_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, const Geometry& g);
+
+// delta (B,H,T): Σ_d dout · out.
+void mma_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& lse, const float* delta,
+                            const Tensor& dq, const Tensor& dk, const Tensor& dv, const Geometry& g);
+
+}  // namespace mst::cuda
