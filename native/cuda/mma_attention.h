@@ -5,8 +5,8 @@
 
 namespace mst::cuda {
 
-// Whether these kernels take the operands: their dtype, head size and alignment.
-bool mma_attention_applies(std::initializer_list<const Tensor*> tensors, std::int64_t D);
+// Whether these kernels take the operands: their dtype, head size and alignment, and a positive scale.
+bool mma_attention_applies(std::initializer_list<const Tensor*> tensors, std::int64_t D, double scale);
 
 void mma_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, const Geometry& g);
 

@@ -287,7 +287,7 @@ void own_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, co
   constexpr int tile = 32;
   const Geometry g = geometry_of(q, k, document_start, T, D, scale, window, softcap);
   if (g.N == 0) return;
-  if (mma_attention_applies({&q, &k, &v, &out}, D)) return mma_attention_forward(q, k, v, out, lse, g);
+  if (mma_attention_applies({&q, &k, &v, &out}, D, scale)) return mma_attention_forward(q, k, v, out, lse, g);
   with_cuda_float("attention_forward", q.dtype, [&](auto tag) {
     using E = typename decltype(tag)::type;
     with_head_size(D, [&](auto columns) {
@@ -312,7 +312,7 @@ void own_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k
     using E = typename decltype(tag)::type;
     launch(attention_delta_kernel<E>, grid_for(g.N * g.H, block_size / 32), block_size, 0, heads<const E>(dout), heads<const E>(out), delta,
            g);
-    if (mma_attention_applies({&dout, &q, &k, &v, &dq, &dk, &dv}, D))
+    if (mma_attention_applies({&dout, &q, &k, &v, &dq, &dk, &dv}, D, scale))
       return mma_attention_backward(dout, q, k, v, lse, delta, dq, dk, dv, g);
     with_head_size(D, [&](auto columns) {
       constexpr int owned = decltype(columns)::value;

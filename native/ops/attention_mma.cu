@@ -1,6 +1,6 @@
 // Attention on tensor cores; see cuda/mma_attention.h. Tiles of rows lie in shared memory with a pitch that spreads them over the banks;
 // a warp owns 16 rows of a tile. Scores are kept in units of log 2, so that exp is one instruction.
-//   forward   2 products a tile of scores; a block owns 128 queries
+//   forward   2 products a tile of scores; a block owns 64 queries
 //   backward  3 for dq, in blocks that own 64 queries, and 4 for dk and dv, in blocks that own 64 keys: 2 more than with atomic additions
 #include <algorithm>
 
@@ -103,16 +103,25 @@ __device__ inline float row_sum(float value) {
   return value + __shfl_xor_sync(0xffffffffu, value, 2);
 }
 
-// A product's score, in units of log 2.
-__device__ inline float score_of(float product, const Geometry& g) {
-  const float score = product * g.scale;
-  return (g.softcap > 0 ? g.softcap * tanhf(score / g.softcap) : score) * log2_e;
-}
-// d(soft-capped score) / d(score), from the score in units of log 2.
-__device__ inline float cap_slope(float score, const Geometry& g) {
-  const float share = score * ln_2 / g.softcap;
-  return g.softcap > 0 ? 1.0f - share * share : 1.0f;
-}
+// From products to scores in units of log 2: score = factor · capped(product). The scale is positive.
+struct Scores {
+  float factor, scale, softcap;
+
+  __device__ explicit Scores(const Geometry& g) : factor((g.softcap > 0 ? 1.0f : g.scale) * log2_e), scale(g.scale), softcap(g.softcap) {}
+
+  __device__ float capped(float product) const {
+    return softcap > 0 ? softcap * tanhf(product * scale / softcap) : product;
+  }
+  // d(score) / d(product · scale), but for the change of units
+  __device__ float slope(float capped) const {
+    const float share = capped / softcap;
+    return softcap > 0 ? 1.0f - share * share : 1.0f;
+  }
+  // 2^(score - shift)
+  __device__ float exp(float capped, float shift) const {
+    return exp2_approximate(capped * factor - shift);
+  }
+};
 
 // Writes rows [first, …) below `end`, of 16 that the warp owns, each multiplied by its factor.
 template <int steps>
@@ -147,9 +156,12 @@ struct Columns {
   __device__ bool have(int column) const {
     return column >= first && column <= last;
   }
+  __device__ bool have_all(int columns) const {
+    return first <= 0 && last >= columns - 1;
+  }
 };
 
-constexpr int forward_queries = 128, keys_of_tile = 64, forward_threads = forward_queries / warp_rows * 32;
+constexpr int forward_queries = 64, keys_of_tile = 64, forward_threads = forward_queries / warp_rows * 32;
 
 // Grid: (query tiles of a sequence, the last first, B·H).
 template <int steps>
@@ -170,7 +182,8 @@ __global__ void __launch_bounds__(forward_threads)
   queries.template load<forward_queries, forward_threads>(q, begin, end, h);
   keys.template load<keys_of_tile, forward_threads>(k, first, end, group);
   commit_copies();
-  float sums[2 * steps][4] = {}, max[2] = {-INFINITY, -INFINITY}, sum[2] = {};
+  const Scores scale(g);
+  float sums[2 * steps][4] = {}, max[2] = {-INFINITY, -INFINITY}, sum[2] = {};  // max: of capped products
   for (std::int64_t key = first; key < end; key += keys_of_tile) {
     wait_for_copies<0>();
     __syncthreads();  // the keys are there, and the values of the tile before have been read
@@ -187,23 +200,31 @@ __global__ void __launch_bounds__(forward_threads)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const Columns seen = Columns::of(first_seen[half] - key, row + 8 * half - key);
+      if (scale.softcap > 0) {
+#pragma unroll
+        for (int j = 0; j < keys_of_tile / 8; ++j)
+#pragma unroll
+          for (int i = 2 * half; i < 2 * half + 2; ++i) scores[j][i] = scale.capped(scores[j][i]);
+      }
+      if (!seen.have_all(keys_of_tile)) {
+#pragma unroll
+        for (int j = 0; j < keys_of_tile / 8; ++j)
+#pragma unroll
+          for (int i = 2 * half; i < 2 * half + 2; ++i)
+            if (!seen.have(8 * j + lane % 4 * 2 + i % 2)) scores[j][i] = -INFINITY;
+      }
       float largest = max[half];
 #pragma unroll
-      for (int j = 0; j < keys_of_tile / 8; ++j)
-#pragma unroll
-        for (int i = 2 * half; i < 2 * half + 2; ++i) {
-          scores[j][i] = seen.have(8 * j + lane % 4 * 2 + i % 2) ? score_of(scores[j][i], g) : -INFINITY;
-          largest = fmaxf(largest, scores[j][i]);
-        }
+      for (int j = 0; j < keys_of_tile / 8; ++j) largest = fmaxf(largest, fmaxf(scores[j][2 * half], scores[j][2 * half + 1]));
       largest = row_max(largest);
-      const float shift = largest == -INFINITY ? 0.0f : largest;  // a row that has seen no key yet
-      const float shrink = exp2f(max[half] - shift);
+      const float shift = largest == -INFINITY ? 0.0f : largest * scale.factor;  // a row that has seen no key yet
+      const float shrink = scale.exp(max[half], shift);
       float added = 0;
 #pragma unroll
       for (int j = 0; j < keys_of_tile / 8; ++j)
 #pragma unroll
         for (int i = 2 * half; i < 2 * half + 2; ++i) {
-          scores[j][i] = exp2f(scores[j][i] - shift);
+          scores[j][i] = scale.exp(scores[j][i], shift);
           added += scores[j][i];
         }
       sum[half] = sum[half] * shrink + added;
@@ -221,7 +242,7 @@ __global__ void __launch_bounds__(forward_threads)
     const float total = row_sum(sum[half]);
     factors[half] = 1.0f / total;
     const std::int64_t n = row + 8 * half;
-    if (lane % 4 == 0 && n < end) lse[(b * g.H + h) * g.T + n - b * g.T] = (max[half] + log2f(total)) * ln_2;
+    if (lane % 4 == 0 && n < end) lse[(b * g.H + h) * g.T + n - b * g.T] = (max[half] * scale.factor + log2f(total)) * ln_2;
   }
   store<steps>(sums, factors, out, begin + warp * warp_rows, end, h);
 }
@@ -252,6 +273,7 @@ __global__ void __launch_bounds__(backward_threads)
   }
   queries.template load<backward_rows, backward_threads>(q, begin, end, h);
   douts.template load<backward_rows, backward_threads>(dout, begin, end, h);
+  const Scores scale(g);
   float sums[2 * steps][4] = {};
   for (std::int64_t key = g.first_key(begin); key < end; key += keys_of_tile) {
     __syncthreads();  // the tile before has been read
@@ -267,13 +289,14 @@ __global__ void __launch_bounds__(backward_threads)
     __syncthreads();
     multiply_rows<steps, keys_of_tile>(douts, warp * warp_rows, values, dscores);
     const Columns seen[2] = {Columns::of(first_seen[0] - key, row - key), Columns::of(first_seen[1] - key, row + 8 - key)};
+    const bool whole = seen[0].have_all(keys_of_tile) && seen[1].have_all(keys_of_tile);
 #pragma unroll
     for (int j = 0; j < keys_of_tile / 8; ++j)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float score = score_of(scores[j][i], g);
-        const float p = seen[i / 2].have(8 * j + lane % 4 * 2 + i % 2) ? exp2f(score - lses[i / 2]) : 0.0f;
-        dscores[j][i] = p * (dscores[j][i] - deltas[i / 2]) * cap_slope(score, g);
+        const float score = scale.capped(scores[j][i]);
+        const float p = whole || seen[i / 2].have(8 * j + lane % 4 * 2 + i % 2) ? scale.exp(score, lses[i / 2]) : 0.0f;
+        dscores[j][i] = p * (dscores[j][i] - deltas[i / 2]) * scale.slope(score);
       }
     multiply_add<steps, keys_of_tile>(dscores, keys, sums);
   }
@@ -298,6 +321,7 @@ __global__ void __launch_bounds__(backward_threads)
   const std::int64_t key_end = key + backward_rows < sequence_end ? key + backward_rows : sequence_end;
   keys.template load<backward_rows, backward_threads>(k, key, key_end, group);
   values.template load<backward_rows, backward_threads>(v, key, key_end, group);
+  const Scores scale(g);
   float dkeys[2 * steps][4] = {}, dvalues[2 * steps][4] = {};
   for (std::int64_t h = group * heads_per_group; h < (group + 1) * heads_per_group; ++h) {
     const std::int64_t first_row = (b * g.H + h) * g.T - b * g.T;
@@ -327,10 +351,10 @@ __global__ void __launch_bounds__(backward_threads)
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int column = 8 * j + lane % 4 * 2 + i % 2, s = warp * warp_rows + lane / 4 + i / 2 * 8;
-          const float score = score_of(scores[j][i], g);
-          const float p = s <= ahead + column && s >= first_seen[column] ? exp2f(score - lses[column]) : 0.0f;
+          const float score = scale.capped(scores[j][i]);
+          const float p = s <= ahead + column && s >= first_seen[column] ? scale.exp(score, lses[column]) : 0.0f;
           scores[j][i] = p;
-          dscores[j][i] = p * (dscores[j][i] - deltas[column]) * cap_slope(score, g);
+          dscores[j][i] = p * (dscores[j][i] - deltas[column]) * scale.slope(score);
         }
       multiply_add<steps, queries_of_tile>(scores, douts, dvalues);
       multiply_add<steps, queries_of_tile>(dscores, queries, dkeys);
@@ -367,7 +391,8 @@ void with_steps(std::int64_t D, const Function& function) {
 
 }  // namespace
 
-bool mma_attention_applies(std::initializer_list<const Tensor*> tensors, std::int64_t D) {
+bool mma_attention_applies(std::initializer_list<const Tensor*> tensors, std::int64_t D, double scale) {
+  if (scale <= 0) return false;
   if (D != 64 && D != 80 && D != 96 && D != 128) return false;
   return std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) {
     return t->dtype == Dtype::bf16 && t->row_stride % chunk == 0 && reinterpret_cast<std::uintptr_t>(t->data) % 16 == 0;

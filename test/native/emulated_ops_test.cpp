@@ -284,7 +284,7 @@ TEST(EmulatedOps, Attention) {
         const HostTensor v = HostTensor(dtype, N, s.G * s.D).randomize(3), dout = HostTensor(dtype, N, s.H * s.D).randomize(4);
         HostTensor starts = HostTensor::vector(Dtype::i32, N);
         for (std::int64_t n = 0; n < N; ++n) starts.set(0, n, static_cast<double>(n - n % s.T % 23));
-        if (s.gap == 8) EXPECT_EQ(cuda::mma_attention_applies({&q.cpu(), &k.cpu(), &v.cpu(), &dout.cpu()}, s.D), dtype == Dtype::bf16);
+        if (s.gap == 8) EXPECT_EQ(cuda::mma_attention_applies({&q.cpu(), &k.cpu(), &v.cpu(), &dout.cpu()}, s.D, 0.2), dtype == Dtype::bf16);
         const OptionalTensor documents = s.documents ? OptionalTensor(starts.cpu()) : std::nullopt;
         std::vector<double> scratch(8 << 20);
         const Workspace workspace{scratch.data(), scratch.size() * sizeof(double)};
