@@ -16,6 +16,7 @@ import {
   noGrad,
   openDevice,
   plainPolicy,
+  planStep,
   recompute,
   type StepPolicy,
   stepResult,
@@ -234,12 +235,18 @@ export const llama3: Case = async (device, dtype, { N, chunkSize }, rounds) => {
   const result = stepResult(model);
   const tokens = Int32Array.from({ length: N }, (_, n) => (n * 7919) % config.vocabSize);
   const batch = () => ({ inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T: N });
-  const policy = {
-    mlpChunkSize: chunkSize,
-    lossChunkSize: chunkSize,
-    mlpSave: 'input',
-    recompute: 'attention',
-  } as const;
+  const { target: like, memoryLimit } = device;
+  const fixed = { mlpChunkSize: chunkSize, lossChunkSize: chunkSize, mlpSave: 'input' } as const;
+  const planned = { B: 1, T: N, dtype, like, memoryLimit, masterWeights: false };
+  const fits = (recompute: StepPolicy['recompute']) => {
+    try {
+      return planStep(config, { ...planned, fixed: { ...fixed, recompute } }).policy;
+    } catch {
+      return null;
+    }
+  };
+  const policy = fits('attention') ?? fits('layer');
+  if (!policy) throw new RangeError(`llama3: T ${N} does not fit ${memoryLimit} bytes`);
   const times: number[] = [];
   for (let round = -1; round < rounds; round++) {
     device.arena.resetPeak();
@@ -253,7 +260,15 @@ export const llama3: Case = async (device, dtype, { N, chunkSize }, rounds) => {
   const multiplied = model.numParameters() - config.vocabSize * C;
   const operations = 6 * multiplied * N + 6 * config.numLayers * N * N * C;
   const { reservedBytes: peakBytes } = device.memory();
-  return [{ name: `T ${N}, one step`, peakBytes, milliseconds, ratio: 1, teraflops: operations / milliseconds / 1e9 }];
+  return [
+    {
+      name: `T ${N}, one step, recompute: '${policy.recompute}'`,
+      peakBytes,
+      milliseconds,
+      ratio: 1,
+      teraflops: operations / milliseconds / 1e9,
+    },
+  ];
 };
 
 export const cases = { mlp, head, step, attention: attentionCase, llama3 };

@@ -41,6 +41,7 @@ export async function runTrain({ config: path, set = [], out, resume, json }: Tr
           accumulationSteps,
           isPacked,
           lora: config.lora,
+          masterWeights: config.masterWeights,
           policy,
           like: model.device.target,
         });

@@ -15,6 +15,7 @@ export interface PlanOptions {
   dtype?: Dtype;
   isPacked?: boolean;
   lora?: LoraOptions | null;
+  masterWeights?: boolean;
   accumulationSteps?: number;
   like?: Target;
   /** Bytes that a step may reserve. */

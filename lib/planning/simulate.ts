@@ -21,6 +21,8 @@ export interface SimulatedStep {
   isPacked?: boolean;
   /** Adapters instead of full training. */
   lora?: LoraOptions | null;
+  /** Whether bf16 parameters have an f32 copy. @default true */
+  masterWeights?: boolean;
   /** Micro-batches of a step. @default 1 */
   accumulationSteps?: number;
   /** The machine to imitate. @default the CPU of this machine */
@@ -31,11 +33,23 @@ export interface SimulatedStep {
 
 /** Memory of one whole step: weights, gradients, optimizer state, activations and workspaces. Peaks as on the real device, to the byte. */
 export function simulateStep(step: SimulatedStep): MemoryStatistics {
-  const { config, B, T, policy, dtype = 'float32', accumulationSteps = 1, isPacked, lora, like, memoryLimit } = step;
+  const {
+    config,
+    B,
+    T,
+    policy,
+    dtype = 'float32',
+    accumulationSteps = 1,
+    isPacked,
+    lora,
+    masterWeights,
+    like,
+    memoryLimit,
+  } = step;
   const device = openDevice('meta', { like, memoryLimit });
   const model = new Decoder(config, { device, dtype });
   if (lora) addLora(model, lora);
-  const optimizer = new AdamW(model.trainableParameters());
+  const optimizer = new AdamW(model.trainableParameters(), { masterWeights });
   const N = B * T;
   const makeBatch = (): Batch => ({
     inputs: empty([N], { dtype: 'int32', device }),

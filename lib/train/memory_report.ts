@@ -26,6 +26,7 @@ export interface ComparedStep {
   accumulationSteps: number;
   isPacked: boolean;
   lora?: LoraOptions | null;
+  masterWeights?: boolean;
   policy: StepPolicy;
   like: Target;
 }

@@ -368,6 +368,7 @@ function choosePolicy(config: RunConfig, model: Decoder, isPacked: boolean): Ste
     accumulationSteps: config.accumulationSteps,
     isPacked,
     lora: config.lora,
+    masterWeights: config.masterWeights,
     like: device.target,
     memoryLimit: device.memoryLimit,
     fixed,

@@ -178,7 +178,12 @@ describe('a run on packed documents', () => {
   const documents = ['ab cd', 'the fox', 'x', 'lazy dogs sleep all day long'].map((each) => textFile(each.repeat(3)));
 
   it('trains on every token of every document, in the memory that the planner says', async () => {
-    const { metrics, policy } = await run({ data: { files: documents }, maxSteps: 2 });
+    const { metrics, policy } = await run({
+      data: { files: documents },
+      maxSteps: 2,
+      dtype: 'bfloat16',
+      masterWeights: false,
+    });
     assert.equal(
       metrics[0]!.tokens,
       ['ab cd', 'the fox', 'x', 'lazy dogs sleep all day long'].reduce((sum, each) => sum + each.length * 3 - 1, 0) -
@@ -188,8 +193,10 @@ describe('a run on packed documents', () => {
       config: decoderConfig(tinyLlama),
       B: 1,
       T: 64,
+      dtype: 'bfloat16',
       policy,
       isPacked: true,
+      masterWeights: false,
       like: { kind: 'cpu', threads: 2 },
     });
     for (const { peakBytes } of metrics) assert.equal(peakBytes, reservedBytes);
