@@ -1,6 +1,6 @@
 // Every op on CUDA against the CPU, parity with PyTorch, memory against `meta`: one command on a machine with a GPU.
-//   node check.js FIXTURES [--device cuda]
-// Exits 1 if a check fails. Bundled by scripts/gpu_bundle.mjs, so that it runs where no package can be installed.
+//   node check.mjs FIXTURES [DEVICE]
+// Exits 1 if a check fails. Bundled by scripts/bundle.mjs, so that it runs where no package can be installed.
 import { argv, exit } from 'node:process';
 import {
   AdamW,
@@ -44,7 +44,8 @@ import { integers, normals } from '../support/random.ts';
 
 const fixtures = argv[2];
 if (!fixtures) throw new Error('usage: check FIXTURES [DEVICE]');
-const cuda = openDevice((argv[3] ?? 'cuda') as DeviceName);
+const deviceName = (argv[3] ?? 'cuda') as DeviceName;
+const cuda = openDevice(deviceName);
 const cpu = openDevice('cpu');
 let numFailed = 0;
 
@@ -282,7 +283,7 @@ for (const folder of parityCases(fixtures)) {
 {
   const losses: number[][] = [];
   for (let round = 0; round < 2; round++) {
-    using device = openDevice('cuda', { attention: 'own' });
+    using device = openDevice(deviceName, { attention: 'own' });
     using model = await loadModel(parityCases(fixtures)[1]!, { device, dtype: 'bfloat16' });
     using optimizer = new AdamW(model.trainableParameters(), { masterWeights: false });
     const result = stepResult(model);
@@ -323,7 +324,7 @@ for (const [what, read] of [
 
 // Out of memory is an error, and a smaller allocation succeeds.
 {
-  using limited = openDevice('cuda', { memoryLimit: 2 ** 24 });
+  using limited = openDevice(deviceName, { memoryLimit: 2 ** 24 });
   let caught: unknown;
   try {
     zeros([2 ** 23], { device: limited });
@@ -367,7 +368,7 @@ for (const folder of parityCases(fixtures)) {
   });
   const policy = { mlpChunkSize: 1024, lossChunkSize: 1024, mlpSave: 'input', recompute: 'attention' } as const;
   const T = 4096;
-  using device = openDevice('cuda');
+  using device = openDevice(deviceName);
   using model = new Decoder(config, { device, dtype: 'bfloat16' }).initialize(1);
   using optimizer = new AdamW(model.trainableParameters());
   const results = [stepResult(model), stepResult(model)];

@@ -1,0 +1,57 @@
+// The bundle for GPU machines: small enough, and whole: it runs where there is no Node.
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { newFolder } from '../support/runs.ts';
+
+const MAX_BYTES = 60e6;
+
+describe('bundle', () => {
+  const folder = newFolder();
+  const bundled = join(folder, 'minisequence-gpu');
+  /** Without Node, and without anything that this machine's environment says. */
+  const gpu = (...args: string[]) =>
+    spawnSync('./gpu', args, { cwd: bundled, encoding: 'utf8', env: { PATH: '/usr/sbin:/sbin:/bin' } });
+
+  before(function () {
+    this.timeout(600_000);
+    execFileSync(process.execPath, ['scripts/bundle.mjs'], { stdio: 'ignore' });
+    execFileSync('tar', ['-xf', 'build/minisequence-gpu.tar.xz', '-C', folder]);
+  });
+
+  it(`has at most ${MAX_BYTES / 1e6} MB`, () => {
+    const { size } = statSync('build/minisequence-gpu.tar.xz');
+    assert.ok(size <= MAX_BYTES, `${size} bytes`);
+  });
+
+  it('passes its checks without Node, on the CPU', () => {
+    const { status, stdout, stderr } = gpu('test', 'cpu');
+    assert.equal(
+      status,
+      0,
+      stdout
+        .split('\n')
+        .filter((line) => !line.startsWith('ok'))
+        .join('\n') + stderr,
+    );
+    assert.ok(stdout.split('\n').filter((line) => line.startsWith('ok')).length > 300);
+    assert.match(stdout, /all checks passed\n$/);
+  }).timeout(600_000);
+
+  it('times, and leaves its results', () => {
+    const { status, stdout, stderr } = gpu('bench', 'cpu');
+    assert.equal(status, 0, stdout + stderr);
+    const { cases } = JSON.parse(readFileSync(join(bundled, 'gpu_results.json'), 'utf8'));
+    assert.deepEqual(
+      cases.map(({ case: name }: { case: string }) => name),
+      ['head', 'mlp', 'attention'],
+    );
+  }).timeout(120_000);
+
+  it('has the command line', () => {
+    const { status, stdout } = gpu('doctor', '--json');
+    assert.equal(status, 0);
+    assert.match(JSON.parse(stdout).addon.path, /minisequence-gpu\/app\/prebuilds\/linux-x64\/minisequence\.node$/);
+  });
+});
