@@ -59,5 +59,6 @@ export { noGrad, Tape, valueAndGrad } from './tape.ts';
 export { empty, Tensor, tensor, zeros } from './tensor.ts';
 export { parseConfig, type RunConfig, type RunConfigInput, readRunConfig } from './train/config.ts';
 export type { StepMetrics } from './train/metrics.ts';
+export { NonFiniteError, type RunStart, type TrainOptions, type TrainResult } from './train/run.ts';
 export { disposeResult, type StepOptions, type StepResult, stepResult, trainStep } from './train/step.ts';
-export { NonFiniteError, type TrainOptions, type TrainResult, train } from './train/train.ts';
+export { train } from './train/train.ts';
