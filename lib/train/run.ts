@@ -178,9 +178,8 @@ export class Run {
     }
     if (pending) await this.#log(pending);
     const done = this.#metrics.length;
-    if (done > saved && (done < this.#numSteps || told < done)) {
-      await this.#save(optimizer, done, told === done || !this.#tells(done));
-    }
+    const isTold = told === done || !this.#tells(done);
+    if (done > saved && (done < this.#numSteps || !isTold)) await this.#save(optimizer, done, isTold);
   }
 
   #isDue(step: number, every?: number): boolean {

@@ -133,6 +133,12 @@ describe('a continued run', () => {
     );
   });
 
+  it('is not needed after a run that ended: nothing is left of it, and it can be run again', async () => {
+    const common = { data, maxSteps: 3, outDir: newFolder() };
+    for (let round = 0; round < 2; round++) assert.equal((await run(common)).finished, true);
+    assert.ok(!existsSync(join(common.outDir, 'checkpoints')));
+  });
+
   it('survives kills at any moment', async () => {
     const common = { data, maxSteps: 40, checkpoint: { everySteps: 5 }, threads: 1 };
     const whole = await run(common);
