@@ -1,7 +1,18 @@
 // npm run bundle: one archive that checks and times the package on a Linux machine with an NVIDIA driver and nothing else: no Node, no
 // compiler, no network. `./gpu test`, `./gpu bench` and `./gpu doctor` in it; see docs/gpu_machine.md.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, cpSync, mkdirSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildSync } from 'esbuild';
@@ -17,7 +28,7 @@ node('scripts/prebuild.mjs');
 rmSync(folder, { recursive: true, force: true });
 mkdirSync(join(folder, 'lib'), { recursive: true });
 cpSync(join(root, 'prebuilds'), join(folder, 'app', 'prebuilds'), { recursive: true }); // where code in app/*/ looks
-cpSync(join(root, 'test', 'fixtures', 'parity'), join(folder, 'parity'), { recursive: true });
+for (const each of ['test/fixtures', 'examples']) cpSync(join(root, each), join(folder, each), { recursive: true });
 
 // Node itself, without what only debuggers read, and the C++ library that it and the addon were built with.
 const executable = join(folder, 'node');
@@ -31,16 +42,17 @@ for (const [, soname, path] of execFileSync('ldd', [executable], { encoding: 'ut
 }
 
 // What runs: the code and its dependencies in a file each.
-for (const [entry, to] of Object.entries({
-  'lib/cli/main.ts': 'minisequence',
-  'test/gpu/check.ts': 'check',
-  'benchmarks/gpu.ts': 'bench',
-  'benchmarks/case.ts': 'case',
+const code = (file) => `import './${file}';`;
+for (const [name, contents] of Object.entries({
+  minisequence: code('lib/cli/main.ts'),
+  bench: code('benchmarks/gpu.ts'),
+  case: code('benchmarks/case.ts'),
+  tests: tests(),
 })) {
   buildSync({
     absWorkingDir: root,
-    entryPoints: [entry],
-    outfile: join(folder, 'app', 'bin', `${to}.mjs`),
+    stdin: { contents, resolveDir: root },
+    outfile: join(folder, 'app', 'bin', `${name}.mjs`),
     bundle: true,
     platform: 'node',
     format: 'esm',
@@ -53,6 +65,20 @@ for (const [entry, to] of Object.entries({
 }
 copyFileSync(join(root, 'package.json'), join(folder, 'package.json'));
 
+/** A program of all tests that take their device from test/support/devices.ts: mocha, and what its command does. */
+function tests() {
+  const onDevices = readdirSync(join(root, 'test'), { recursive: true })
+    .filter((file) => file.endsWith('.test.ts'))
+    .filter((file) => readFileSync(join(root, 'test', file), 'utf8').includes('support/devices.ts'))
+    .sort();
+  return `
+    import Mocha from 'mocha';
+    const mocha = new Mocha({ timeout: 120_000, forbidPending: true });
+    mocha.suite.emit('pre-require', globalThis, null, mocha);
+    ${onDevices.map((file) => `await import('./test/${file}');`).join('\n')}
+    mocha.run((numFailed) => process.exit(numFailed > 0 ? 1 : 0));`;
+}
+
 writeFileSync(
   join(folder, 'gpu'),
   `#!/bin/sh
@@ -62,7 +88,9 @@ export LD_LIBRARY_PATH="$here/lib\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 command=$1
 [ $# -gt 0 ] && shift
 case "$command" in
-  test) exec "$here/node" "$here/app/bin/check.mjs" "$here/parity" "\${1:-cuda}" ;;
+  test)
+    cd "$here"
+    MST_TEST_DEVICE=\${1:-cuda} MST_TEST_COMMAND="$here/app/bin/minisequence.mjs" exec "$here/node" "$here/app/bin/tests.mjs" ;;
   bench) exec "$here/node" "$here/app/bin/bench.mjs" "\${1:-cuda}" ;;
   doctor) exec "$here/node" "$here/app/bin/minisequence.mjs" doctor "$@" ;;
   minisequence) exec "$here/node" "$here/app/bin/minisequence.mjs" "$@" ;;

@@ -5,7 +5,6 @@ import {
   decoderConfig,
   empty,
   OutOfMemoryError,
-  openDevice,
   type StepPolicy,
   simulateStep,
   tensor,
@@ -15,6 +14,7 @@ import {
 import { Arena } from '../lib/memory/arena.ts';
 import { FreeList } from '../lib/memory/free_list.ts';
 import { kernels } from '../lib/native.ts';
+import { openTestDevice } from './support/devices.ts';
 
 const nothing = { name: 'test', granularity: 4096, map() {}, fill() {}, check() {} };
 const arena = (memoryLimit = Infinity) => new Arena(nothing, { memoryLimit, debug: false });
@@ -108,7 +108,7 @@ describe('arena', () => {
 
 describe('debug arena', () => {
   it('fills new memory with NaN', async () => {
-    using device = openDevice('cpu', { debug: true });
+    using device = openTestDevice({ debug: true });
     const garbage = empty([3], { device });
     assert.deepEqual([...(await garbage.data())], [NaN, NaN, NaN]);
   });
@@ -118,7 +118,7 @@ describe('debug arena', () => {
       [-1, 4],
       [0, 129],
     ] as const) {
-      using device = openDevice('cpu', { debug: true });
+      using device = openTestDevice({ debug: true });
       const subject = empty([128], { device });
       // A view beyond the tensor, as a wrong kernel would write it.
       const view = Float64Array.from(subject.view);
@@ -133,21 +133,21 @@ describe('debug arena', () => {
 
 describe('device memory', () => {
   it('throws OutOfMemoryError, and the next smaller allocation succeeds', async () => {
-    using device = openDevice('cpu', { memoryLimit: 2 ** 20 });
-    assert.throws(() => zeros([2 ** 20], { device }), OutOfMemoryError);
+    using device = openTestDevice({ memoryLimit: 2 ** 24 });
+    assert.throws(() => zeros([2 ** 23], { device }), OutOfMemoryError);
     const small = zeros([1000], { device });
     assert.equal((await small.data())[999], 0);
   });
 
   it('gives a closed device no more work', () => {
-    const device = openDevice('cpu');
+    const device = openTestDevice();
     const subject = tensor([1, 2], { device });
     device.close();
     assert.throws(() => subject.rows(0, 1).view, /the device was closed/);
   });
 
   it('frees what a scope made, also when it fails', () => {
-    using device = openDevice('cpu');
+    using device = openTestDevice();
     assert.throws(() =>
       tidy(() => {
         zeros([100], { device });

@@ -20,7 +20,7 @@ import { kernels } from '../lib/native.ts';
 import { operation } from '../lib/tape.ts';
 import { empty } from '../lib/tensor.ts';
 import { assertClose } from './support/compare.ts';
-import { debugDevice, leavingNothing } from './support/devices.ts';
+import { debugDevice, leavingNothing, precise } from './support/devices.ts';
 import { normals } from './support/random.ts';
 
 const device = () => debugDevice();
@@ -30,7 +30,7 @@ const random = (shape: number[], seed: number) =>
       shape.reduce((a, b) => a * b, 1),
       seed,
     ),
-    { shape, device: device() },
+    { shape, dtype: precise, device: device() },
   );
 
 describe('tape', () => {

@@ -1,8 +1,9 @@
 // The command line, as a process of its own.
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { startCommand } from '../support/command.ts';
 import { newFolder, tinyRun } from '../support/runs.ts';
 
 interface Outcome {
@@ -13,7 +14,7 @@ interface Outcome {
 
 /** Runs `minisequence …`. */
 async function cli(args: string[], onOutput?: (child: ChildProcess, out: string) => void): Promise<Outcome> {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', ...args], { stdio: 'pipe' });
+  const child = startCommand(...args);
   const outcome: Outcome = { code: null, out: '', errors: '' };
   child.stderr.on('data', (text) => {
     outcome.errors += text;

@@ -1,6 +1,5 @@
 // Generation: the cache against whole forwards, sampling against the distribution, text that comes whole.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { basename } from 'node:path';
 import fc from 'fast-check';
 import { sampleToken } from '../../lib/generate/sample.ts';
@@ -15,14 +14,15 @@ import {
   loadModel,
   loadTokenizer,
   noGrad,
-  openDevice,
   plainPolicy,
   saveModel,
   type Tokenizer,
   tensor,
   tidy,
 } from '../../lib/index.ts';
+import { runCommand } from '../support/command.ts';
 import { assertClose } from '../support/compare.ts';
+import { openTestDevice, testDevice } from '../support/devices.ts';
 import { parityCases } from '../support/parity.ts';
 import { integers, normals } from '../support/random.ts';
 import { newFolder } from '../support/runs.ts';
@@ -53,7 +53,7 @@ describe('the key/value cache', () => {
       ['bfloat16', 3e-2],
     ] as const) {
       it(`gives the logits of whole forwards: ${basename(folder)}, ${dtype}`, async () => {
-        using device = openDevice('cpu');
+        using device = openTestDevice();
         using model = await loadModel(folder, { device, dtype });
         const V = model.config.vocabSize;
         const ids = integers(70, V, 3); // longer than every window of the fixtures
@@ -78,7 +78,7 @@ describe('the key/value cache', () => {
   }
 
   it('serves adapters too', async () => {
-    using device = openDevice('cpu');
+    using device = openTestDevice();
     using model = await loadModel(llama, { device });
     const { adapters } = addLora(model, { rank: 2, modules: ['q_proj', 'down_proj', 'lm_head'] });
     for (const { b } of adapters.values()) b.write(Float32Array.from(normals(b.size, 3, 0.2)));
@@ -99,7 +99,7 @@ async function idsOf(model: Decoder, prompt: number[], options: GenerateOptions)
 
 describe('generate', () => {
   it('takes the likeliest token at temperature 0, as whole forwards would', async () => {
-    using device = openDevice('cpu');
+    using device = openTestDevice();
     using model = await loadModel(llama, { device });
     const V = model.config.vocabSize;
     const ids = [5, 9, 2];
@@ -113,7 +113,7 @@ describe('generate', () => {
   });
 
   it('repeats itself for the same seed, and not for another', async () => {
-    using device = openDevice('cpu');
+    using device = openTestDevice();
     using model = await loadModel(llama, { device });
     const run = (seed: number) => idsOf(model, [1], { maxTokens: 20, seed });
     assert.deepEqual(await run(1), await run(1));
@@ -121,7 +121,7 @@ describe('generate', () => {
   });
 
   it('gives its memory back when the caller stops early, and when a signal does', async () => {
-    using device = openDevice('cpu');
+    using device = openTestDevice();
     using model = await loadModel(llama, { device });
     const before = device.memory().liveBytes;
     for await (const _ of generate(model, bytes, [1], { maxTokens: 50, stopIds: [] })) break;
@@ -136,7 +136,7 @@ describe('generate', () => {
   });
 
   it('ends at a stop id, which is not part of it', async () => {
-    using device = openDevice('cpu');
+    using device = openTestDevice();
     using model = await loadModel(llama, { device });
     const all = await idsOf(model, [1], { maxTokens: 30, seed: 4 });
     const stopId = all[9]!;
@@ -145,7 +145,7 @@ describe('generate', () => {
   });
 
   it('refuses what it cannot continue', async () => {
-    using device = openDevice('cpu');
+    using device = openTestDevice();
     using model = await loadModel(llama, { device });
     const run = (prompt: Parameters<typeof generate>[2], options: GenerateOptions = {}) =>
       generateText(model, bytes, prompt, options);
@@ -158,29 +158,12 @@ describe('generate', () => {
   });
 
   it('runs from the command line', async () => {
-    using device = openDevice('cpu');
+    using device = openTestDevice();
     using model = await loadModel(llama, { device });
     const folder = newFolder();
     await saveModel(model, folder);
-    const run = (...more: string[]) => {
-      const command = [
-        '--import=tsx',
-        'lib/cli/main.ts',
-        'generate',
-        '--model',
-        folder,
-        '--tokenizer',
-        'bytes',
-        '--device',
-        'cpu',
-      ];
-      const { status, stdout, stderr } = spawnSync(process.execPath, [...command, ...more], {
-        input: 'from stdin',
-        encoding: 'utf8',
-      });
-      assert.equal(status, 0, stderr);
-      return stdout;
-    };
+    const command = ['generate', '--model', folder, '--tokenizer', 'bytes', '--device', testDevice];
+    const run = (...more: string[]) => runCommand([...command, ...more], 'from stdin');
     const lines = run('--prompt', 'ab', '--max-tokens', '5', '--json', '--seed', '3')
       .trim()
       .split('\n')

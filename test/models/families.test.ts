@@ -5,6 +5,7 @@ import {
   type Batch,
   Decoder,
   type Device,
+  type DeviceName,
   decoderConfig,
   disposeResult,
   noGrad,
@@ -18,6 +19,8 @@ import {
   tidy,
   trainStep,
 } from '../../lib/index.ts';
+import { assertClose } from '../support/compare.ts';
+import { itOnCpu, openTestDevice, testDevice, valuesOf } from '../support/devices.ts';
 import { integers, normals } from '../support/random.ts';
 
 const tiny = {
@@ -63,14 +66,31 @@ function batchOf(device: Device): Batch {
   return { inputs: ids(1), targets: ids(2), T };
 }
 
-const write = (parameter: Tensor, values: Float64Array) => parameter.write(values);
+/** Numbers, in the parameter's dtype. */
+function write(parameter: Tensor, values: Float32Array | Float64Array): void {
+  parameter.write(parameter.dtype === 'float64' ? Float64Array.from(values) : Float32Array.from(values));
+}
 
 describe('families', () => {
   for (const [name, source] of Object.entries(sources)) {
     const config = decoderConfig({ ...tiny, ...source });
+    const lossAndGradients = async (deviceName: DeviceName, dtype: 'float32' | 'float64') => {
+      using device = openDevice(deviceName);
+      using model = new Decoder(config, { device, dtype });
+      const parameters = [...model.namedParameters()];
+      for (const [i, [, parameter]] of parameters.entries()) {
+        write(parameter, Float32Array.from(normals(parameter.size, 50 + i, 0.4)));
+      }
+      const tape = new Tape();
+      using loss = tape.run(() => tidy(() => model.loss(batchOf(device), policy).loss));
+      tape.backward(loss);
+      const results = new Map([['loss', await valuesOf(loss)]]);
+      for (const [parameterName, { grad }] of parameters) results.set(parameterName, await valuesOf(grad!));
+      return results;
+    };
 
-    it(`${name}: the gradient along random directions`, async () => {
-      using device = openDevice('cpu');
+    itOnCpu(`${name}: the gradient along random directions`, async () => {
+      using device = openTestDevice();
       using model = new Decoder(config, { device, dtype: 'float64' });
       const parameters = [...model.namedParameters()];
       const values = parameters.map(([, parameter], i) => normals(parameter.size, 50 + i, 0.4));
@@ -107,10 +127,18 @@ describe('families', () => {
       }
     });
 
+    it(`${name}: loss and gradients in f32 are those of f64 on the CPU`, async () => {
+      const [expected, found] = [
+        await lossAndGradients('cpu', 'float64'),
+        await lossAndGradients(testDevice, 'float32'),
+      ];
+      for (const [parameter, gradient] of found) assertClose(gradient, expected.get(parameter)!, 2e-5, parameter);
+    });
+
     it(`${name}: 'meta' predicts the peak to the byte`, async () => {
       for (const recompute of ['none', 'attention', 'layer'] as const) {
         const step = { config, B: 2, T, dtype: 'bfloat16', policy: { ...policy, recompute } } as const;
-        using device = openDevice('cpu', { threads: 2 });
+        using device = openTestDevice();
         using model = new Decoder(config, { device, dtype: 'bfloat16' }).initialize(1);
         using optimizer = new AdamW(model.trainableParameters());
         const results = [stepResult(model), stepResult(model)];

@@ -1,7 +1,8 @@
 // The decoder against PyTorch and transformers, in f32 and bf16.
 import assert from 'node:assert/strict';
 import { basename } from 'node:path';
-import { openDevice, type StepPolicy } from '../../lib/index.ts';
+import type { StepPolicy } from '../../lib/index.ts';
+import { openTestDevice } from '../support/devices.ts';
 import { parityCases, parityLimits, runParityCase } from '../support/parity.ts';
 
 const whole = 2 ** 30;
@@ -22,9 +23,9 @@ describe('parity with PyTorch', () => {
     for (const dtype of ['float32', 'bfloat16'] as const) {
       for (const [name, policy] of Object.entries(policies)) {
         it(`${basename(folder)}, ${dtype}: ${name}`, async () => {
-          using device = openDevice('cpu');
+          using device = openTestDevice();
           const errors = await runParityCase(folder, device, policy, dtype);
-          const limits = parityLimits[dtype];
+          const limits = parityLimits[device.target.kind][dtype];
           for (const key of ['loss', 'gradient', 'losses', 'gradNorms'] as const) {
             assert.ok(
               errors[key] <= limits[key],

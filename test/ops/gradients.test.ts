@@ -1,4 +1,4 @@
-// Every differentiable op against central differences in f64, on the debug arena.
+// Every differentiable op at small shapes, on the debug arena: gradients against central differences in f64, f32 and bf16 against f64.
 import {
   add,
   attention,
@@ -23,7 +23,7 @@ import { checkGradients } from '../support/gradient_check.ts';
 
 const ids = (...values: number[]) => tensor(Int32Array.from(values), { device: debugDevice() });
 
-describe('gradients by central differences', () => {
+describe('outputs and gradients', () => {
   it('linear', () =>
     checkGradients(
       (x, w) => linear(x, w),
@@ -48,7 +48,7 @@ describe('gradients by central differences', () => {
       ],
     ));
   it('scale', () => checkGradients((x) => scale(x, -1.5), [[3, 2]]));
-  it('cast', () => checkGradients((x) => cast(x, 'float64'), [[3, 2]]));
+  it('cast', () => checkGradients((x) => cast(x, x.dtype === 'float64' ? 'float64' : 'float32'), [[3, 2]]));
   it('swiglu', () =>
     checkGradients(
       (gate, up) => swiglu(gate, up),
@@ -157,8 +157,8 @@ describe('gradients by central differences', () => {
     checkGradients(
       (h, w) => {
         const tokenWeights = tensor(
-          Float64Array.from({ length: N }, (_, n) => 0.5 + n / 4),
-          { device: debugDevice() },
+          Array.from({ length: N }, (_, n) => 0.5 + n / 4),
+          { dtype: h.dtype === 'float64' ? 'float64' : 'float32', device: debugDevice() },
         );
         return chunkedCrossEntropy(h, w, targets(), { tokenWeights, chunkSize: 2 }).loss;
       },

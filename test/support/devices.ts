@@ -1,12 +1,59 @@
-// The device that op tests run on: red zones around every tensor, NaN in memory that nobody has written.
+// The device that tests run on: MST_TEST_DEVICE, which is the CPU unless `./gpu test` says otherwise.
 import assert from 'node:assert/strict';
-import { type Device, openDevice } from '../../lib/index.ts';
+import {
+  type Device,
+  type DeviceName,
+  type DeviceOptions,
+  openDevice,
+  type Target,
+  type Tensor,
+} from '../../lib/index.ts';
 
-let debugging: Device | null = null;
+export const testDevice = (process.env.MST_TEST_DEVICE ?? 'cpu') as DeviceName;
+/** CUDA computes in f32 and bf16: what is held against differences in f64 on the CPU is there held against the CPU's f64. */
+export const hasFloat64 = testDevice === 'cpu';
+/** A test in f64 or of the host's memory: left out where tests run on CUDA. */
+export const itOnCpu = hasFloat64 ? it : () => {};
+/** The most precise dtype of the device. */
+export const precise = hasFloat64 ? 'float64' : 'float32';
+/** A tolerance for `precise`. */
+export const within = (tolerances: { float64: number; float32: number }): number => tolerances[precise];
 
+/** A device of its own, with two threads. */
+export function openTestDevice(options: DeviceOptions = {}): Device {
+  return openDevice(testDevice, { threads: 2, ...options });
+}
+
+let target: Target | null = null;
+
+/** What `meta` must imitate to predict the test device. */
+export function testTarget(): Target {
+  if (!target) {
+    using device = openTestDevice();
+    target = device.target;
+  }
+  return target;
+}
+
+const debugging = new Map<DeviceName, Device>();
+let current = testDevice;
+
+/** The test device, or the one that onDevice() names, with red zones around every tensor and NaN in memory that nobody has written. */
 export function debugDevice(): Device {
-  debugging ??= openDevice('cpu', { debug: true, threads: 2, memoryLimit: 2 ** 31 });
-  return debugging;
+  const device = debugging.get(current) ?? openDevice(current, { debug: true, threads: 2, memoryLimit: 2 ** 31 });
+  debugging.set(current, device);
+  return device;
+}
+
+/** Runs `fn` with another debugDevice(). */
+export async function onDevice<T>(name: DeviceName, fn: () => Promise<T>): Promise<T> {
+  const before = current;
+  current = name;
+  try {
+    return await fn();
+  } finally {
+    current = before;
+  }
 }
 
 /** Runs `fn` and fails if it leaves memory behind or a kernel has left its tensors. */
@@ -16,4 +63,9 @@ export async function leavingNothing<T>(device: Device, fn: () => T | Promise<T>
   await device.synchronize();
   assert.equal(device.memory().liveBytes, before, 'bytes left behind');
   return result;
+}
+
+/** The elements, exactly. */
+export async function valuesOf(tensor: Tensor): Promise<Float64Array> {
+  return Float64Array.from(tensor.dtype === 'bfloat16' ? await tensor.toFloat32() : await tensor.data());
 }

@@ -17,8 +17,8 @@ if (!root) {
   console.error('usage: npm run parity -- DIR [--json] [--device NAME] [--dtype float32|bfloat16]');
   process.exit(2);
 }
-const limits = parityLimits[values.dtype as keyof typeof parityLimits];
 const device = openDevice(values.device as DeviceName);
+const limits = parityLimits[device.target.kind][values.dtype as 'float32' | 'bfloat16'];
 const policies: StepPolicy[] = [
   { mlpChunkSize: 2 ** 30, lossChunkSize: 2 ** 30, mlpSave: 'gateUp', recompute: 'none' },
   { mlpChunkSize: 29, lossChunkSize: 37, mlpSave: 'input', recompute: 'attention' },

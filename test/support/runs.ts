@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RunConfigInput } from '../../lib/index.ts';
+import { testDevice } from './devices.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'minisequence-test-'));
 process.once('exit', () => rmSync(root, { recursive: true, force: true }));
@@ -42,7 +43,7 @@ export function tinyRun(options: Partial<RunConfigInput> = {}): RunConfigInput {
     sequenceLength: 64,
     optimizer: { learningRate: 3e-3 },
     schedule: { type: 'constant' },
-    device: 'cpu',
+    device: testDevice,
     threads: 2,
     chunkSizes: { mlp: 24, loss: 24 },
     mlpSave: 'input',

@@ -1,26 +1,21 @@
 // A HuggingFace folder, fine-tuned by the example's configuration and the command line alone.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Decoder, decoderConfig, openDevice, saveModel } from '../../lib/index.ts';
+import { Decoder, decoderConfig, saveModel } from '../../lib/index.ts';
+import { runCommand } from '../support/command.ts';
+import { openTestDevice, testDevice } from '../support/devices.ts';
 import { newFolder, tinyLlama } from '../support/runs.ts';
 
 const tokenizer = 'test/fixtures/tokenizer';
 
-function minisequence(...args: string[]): string {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import=tsx', 'lib/cli/main.ts', ...args], {
-    encoding: 'utf8',
-  });
-  assert.equal(status, 0, stderr);
-  return stdout;
-}
+const minisequence = (...args: string[]) => runCommand(args);
 
 describe('fine-tuning a folder', () => {
   it('takes four commands: preview, train, generate, merge', async () => {
     const model = newFolder();
     {
-      using device = openDevice('cpu');
+      using device = openTestDevice();
       using made = new Decoder(decoderConfig({ ...tinyLlama, vocab_size: 1024 }), {
         device,
         dtype: 'bfloat16',
@@ -39,7 +34,7 @@ describe('fine-tuning a folder', () => {
       `model.path=${model}`,
       `data.files=[${chats}]`,
       'sequenceLength=64',
-      'device=cpu',
+      `device=${testDevice}`,
       'epochs=4',
       `outDir=${outDir}`,
     ];
@@ -80,7 +75,7 @@ describe('fine-tuning a folder', () => {
       '--max-tokens',
       '4',
       '--device',
-      'cpu',
+      testDevice,
     ];
     const before = minisequence('generate', '--model', model, ...command);
     const adapted = minisequence('generate', '--model', model, '--adapter', outDir, ...command);

@@ -1,19 +1,12 @@
 // Runs that stop anywhere and go on: losses bit for bit those of an uninterrupted run; checkpoints, validation, packed documents.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { appendFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  decoderConfig,
-  loadModel,
-  openDevice,
-  parseConfig,
-  type RunConfigInput,
-  simulateStep,
-  train,
-} from '../../lib/index.ts';
+import { decoderConfig, loadModel, parseConfig, type RunConfigInput, simulateStep, train } from '../../lib/index.ts';
+import { startCommand } from '../support/command.ts';
+import { openTestDevice, testTarget } from '../support/devices.ts';
 import { newFolder, textFile, tinyLlama, tinyRun } from '../support/runs.ts';
 
 type Options = Parameters<typeof train>[1];
@@ -94,7 +87,7 @@ describe('a continued run', () => {
     const best = evaluations.reduce((a, b) => (b.validationLoss! < a.validationLoss! ? b : a)).step;
     const expected = [...new Set([best, 10, 12])].map((step) => `step-${String(step).padStart(6, '0')}`).sort();
     assert.deepEqual(await stepsIn(outDir), expected);
-    using device = openDevice('cpu');
+    using device = openTestDevice();
     using model = await loadModel(join(outDir, 'checkpoints', expected[0]!), { device });
     assert.equal(model.config.hiddenSize, 32);
   });
@@ -146,15 +139,7 @@ describe('a continued run', () => {
     const path = join(newFolder(), 'run.yaml');
     await writeFile(path, JSON.stringify(tinyRun({ ...common, outDir })));
     for (let kills = 0; ; kills++) {
-      const child = spawn(process.execPath, [
-        '--import=tsx',
-        'lib/cli/main.ts',
-        'train',
-        '--config',
-        path,
-        '--resume',
-        '--json',
-      ]);
+      const child = startCommand('train', '--config', path, '--resume', '--json');
       let seen = 0;
       child.stdout.on('data', (chunk: Buffer) => {
         seen += chunk.toString().split('"type":"step"').length - 1;
@@ -203,7 +188,7 @@ describe('a run on packed documents', () => {
       policy,
       isPacked: true,
       masterWeights: false,
-      like: { kind: 'cpu', threads: 2 },
+      like: testTarget(),
     });
     for (const { peakBytes } of metrics) assert.equal(peakBytes, reservedBytes);
   });

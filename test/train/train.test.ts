@@ -8,7 +8,6 @@ import {
   decoderConfig,
   loadModel,
   NonFiniteError,
-  openDevice,
   parseConfig,
   type RunConfigInput,
   readRunConfig,
@@ -16,6 +15,7 @@ import {
   saveModel,
   train,
 } from '../../lib/index.ts';
+import { openTestDevice, testTarget } from '../support/devices.ts';
 import { newFolder, textFile, tinyLlama, tinyRun } from '../support/runs.ts';
 
 const run = (options: Partial<RunConfigInput> = {}, callbacks: Parameters<typeof train>[1] = {}) =>
@@ -118,7 +118,7 @@ describe('train', () => {
       accumulationSteps: 2,
       isPacked: false,
       policy,
-      like: { kind: 'cpu', threads: 2 },
+      like: testTarget(),
     });
     assert.deepEqual(
       metrics.map(({ peakBytes }) => peakBytes),
@@ -178,7 +178,7 @@ describe('train stops', () => {
 
 /** A model's folder in which one parameter has one value. */
 async function folderWith(name: string, value: number, others: Record<string, number> = {}): Promise<string> {
-  using device = openDevice('cpu', { threads: 1 });
+  using device = openTestDevice();
   using model = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
   for (const [key, fill] of Object.entries({ ...others, [name]: value })) {
     const parameter = model.namedParameters().get(key)!;
