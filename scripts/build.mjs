@@ -2,6 +2,7 @@
 //   --if-stale   builds only what is older than its sources
 //   --native     the addon alone
 //   --tests      the native tests too, plain and with AddressSanitizer and UBSan
+//   --gpu-tests  the native tests that run on a GPU too
 //   --bench      the native benchmark runner too
 //   --cpu        without the CUDA half, even where nvcc is found
 import { spawnSync } from 'node:child_process';
@@ -74,6 +75,11 @@ if (flags.has('--tests')) {
     const options = ['-DMST_TESTS=ON', '-DMST_SANITIZE=address,undefined', '-DCMAKE_BUILD_TYPE=RelWithDebInfo'];
     cmake('build/sanitized', 'minisequence_tests', options);
   }
+}
+
+if (flags.has('--gpu-tests') && stale('build/cmake/minisequence_gpu_tests', [...native, 'test/native'])) {
+  run('cmake', ['-S', '.', '-B', 'build/cmake', '-DMST_GPU_TESTS=ON']);
+  run('cmake', ['--build', 'build/cmake', '--target', 'minisequence_gpu_tests', '--parallel', jobs]);
 }
 
 if (flags.has('--bench') && stale('build/bench/minisequence_bench', [...native, 'benchmarks/native'])) {

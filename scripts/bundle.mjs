@@ -23,12 +23,14 @@ const folder = join(root, 'build', 'bundle', name);
 const archive = join(root, 'build', `${name}.tar.xz`);
 const node = (...args) => execFileSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
 
-node('scripts/build.mjs', '--if-stale');
+node('scripts/build.mjs', '--if-stale', '--gpu-tests');
 node('scripts/prebuild.mjs');
 rmSync(folder, { recursive: true, force: true });
 mkdirSync(join(folder, 'lib'), { recursive: true });
 cpSync(join(root, 'prebuilds'), join(folder, 'app', 'prebuilds'), { recursive: true }); // where code in app/*/ looks
 for (const each of ['test/fixtures', 'examples']) cpSync(join(root, each), join(folder, each), { recursive: true });
+
+copyFileSync(join(root, 'build/cmake/minisequence_gpu_tests'), join(folder, 'app', 'native_tests'));
 
 // Node itself, without what only debuggers read, and the C++ library that it and the addon were built with.
 const executable = join(folder, 'node');
@@ -82,16 +84,22 @@ function tests() {
 writeFileSync(
   join(folder, 'gpu'),
   `#!/bin/sh
-# ./gpu test [DEVICE] · ./gpu bench [DEVICE] · ./gpu doctor · ./gpu minisequence COMMAND …    DEVICE: cuda (default), cuda:N or cpu
+# ./gpu test|bench [DEVICE] · ./gpu sanitize [FILTER] · ./gpu doctor · ./gpu minisequence COMMAND …    DEVICE: cuda (default), cuda:N or cpu
 here=$(cd "$(dirname "$0")" && pwd)
-export LD_LIBRARY_PATH="$here/lib\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export LD_LIBRARY_PATH="$here/lib:$here/app/prebuilds/linux-x64\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 command=$1
 [ $# -gt 0 ] && shift
 case "$command" in
   test)
     cd "$here"
+    [ "\${1:-cuda}" = cpu ] || "$here/app/native_tests" --gtest_brief=1 || exit 1
     MST_TEST_DEVICE=\${1:-cuda} MST_TEST_COMMAND="$here/app/bin/minisequence.mjs" exec "$here/node" "$here/app/bin/tests.mjs" ;;
   bench) exec "$here/node" "$here/app/bin/bench.mjs" "\${1:-cuda}" ;;
+  sanitize)
+    for tool in memcheck racecheck initcheck synccheck; do
+      echo "== $tool"
+      compute-sanitizer --tool $tool --error-exitcode 1 "$here/app/native_tests" --gtest_brief=1 --gtest_filter="\${1:-*}" || exit 1
+    done ;;
   doctor) exec "$here/node" "$here/app/bin/minisequence.mjs" doctor "$@" ;;
   minisequence) exec "$here/node" "$here/app/bin/minisequence.mjs" "$@" ;;
   *) sed -n 2p "$0" >&2; exit 2 ;;

@@ -168,7 +168,7 @@ describe('regions', () => {
 
   it('hold one chunk: the peak of miniSequence is far under that of the plain function', () => {
     const peakOf = (run: (x: Tensor, w: Tensor) => Tensor) => {
-      using meta = openDevice('meta');
+      using meta = openDevice('meta', { like: { kind: 'cpu', threads: 2 } });
       const x = empty([16384, 8], { device: meta }).asParameter();
       const w = empty([512, 8], { device: meta }).asParameter();
       const tape = new Tape();

@@ -1,8 +1,9 @@
-// Tensors in host memory for native tests, with a margin around them, rounded random contents and comparison.
+// Tensors for native tests, on the CPU and as cuda:: ops see them: rounded random contents, gaps between rows, comparison.
 #pragma once
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <random>
 #include <vector>
@@ -10,6 +11,17 @@
 #include "tensor.h"
 
 namespace mst::test {
+
+// ---- The device of cuda:: ops: emulation/device.cpp, where its memory is the host's, or gpu/device.cpp
+
+// Memory of `bytes` bytes that stands for `host`; copied there where `is_written`, else as it was.
+void* device_memory(const char* host, std::size_t bytes, bool is_written);
+void copy_to_host(char* host, void* device, std::size_t bytes);  // when all ops so far have run
+void free_device_memory(void* device);
+// What a kernel has noted of an id out of range, in the order of cuda/stream.h; all 0 from then on.
+std::array<long long, 4> take_status();
+// Whether the last block, warp and lane run first. No effect on a GPU.
+void run_reversed(bool reversed);
 
 // Owns rows × cols elements of a dtype with `gap` unused elements after each row, beginning `offset` elements into its memory.
 class HostTensor {
@@ -22,10 +34,13 @@ class HostTensor {
     view_.shape = {rows, cols};
     view_.row_stride = cols + gap;
   }
-  HostTensor(const HostTensor& other) : bytes_(other.bytes_), view_(other.view_) {
-    rebase(other);
+  HostTensor(const HostTensor& other) : bytes_(other.host_bytes()), view_(other.view_), newest_(other.newest_) {
+    view_.data = bytes_.data() + (static_cast<const char*>(other.view_.data) - other.bytes_.data());
   }
   HostTensor& operator=(const HostTensor&) = delete;
+  ~HostTensor() {
+    if (device_) free_device_memory(device_);
+  }
 
   static HostTensor vector(Dtype dtype, std::int64_t size) {
     HostTensor result(dtype, 1, size);
@@ -45,17 +60,26 @@ class HostTensor {
     return *this;
   }
 
-  // The view, as a tensor of either device.
+  // The view, for ops of either device, which may write it.
   const Tensor& cpu() const {
+    host_bytes();
+    newest_ = Newest::host;
     return view_;
   }
   Tensor cuda() const {
+    if (newest_ == Newest::host || !device_) {
+      if (device_) free_device_memory(device_);
+      device_ = device_memory(bytes_.data(), bytes_.size(), newest_ != Newest::neither);
+    }
+    newest_ = Newest::device;
     Tensor view = view_;
+    view.data = static_cast<char*>(device_) + (static_cast<const char*>(view_.data) - bytes_.data());
     view.device = {Device::cuda, 0};
     return view;
   }
 
   double get(std::int64_t n, std::int64_t c) const {
+    host_bytes();
     switch (view_.dtype) {
       case Dtype::f32:
         return view_.row<float>(n)[c];
@@ -69,6 +93,8 @@ class HostTensor {
     return NAN;
   }
   void set(std::int64_t n, std::int64_t c, double value) {
+    host_bytes();
+    newest_ = Newest::host;
     switch (view_.dtype) {
       case Dtype::f32:
         view_.row<float>(n)[c] = static_cast<float>(value);
@@ -85,28 +111,42 @@ class HostTensor {
     }
   }
   const std::vector<char>& bytes() const {
-    return bytes_;
+    return host_bytes();
+  }
+  std::int64_t rows() const {
+    return view_.rows();
+  }
+  std::int64_t cols() const {
+    return view_.cols();
   }
 
  private:
+  enum class Newest { neither, host, device, both };  // neither: nobody has written
+
+  std::vector<char>& host_bytes() const {
+    if (newest_ == Newest::device) {
+      copy_to_host(bytes_.data(), device_, bytes_.size());
+      newest_ = Newest::both;
+    }
+    return bytes_;
+  }
   template <class Function>
   void for_each(const Function& function) {
     for (std::int64_t n = 0; n < view_.rows(); ++n)
       for (std::int64_t c = 0; c < view_.cols(); ++c) function(n, c);
   }
-  void rebase(const HostTensor& other) {
-    view_.data = bytes_.data() + (static_cast<const char*>(other.view_.data) - other.bytes_.data());
-  }
 
-  std::vector<char> bytes_;
+  mutable std::vector<char> bytes_;
   Tensor view_;
+  mutable void* device_ = nullptr;
+  mutable Newest newest_ = Newest::neither;
 };
 
 // ‖a − b‖ / ‖b‖; NaN anywhere gives NaN; ‖a‖ where b is 0.
 inline double relative_error(const HostTensor& a, const HostTensor& b) {
   double difference = 0, norm = 0;
-  for (std::int64_t n = 0; n < b.cpu().rows(); ++n)
-    for (std::int64_t c = 0; c < b.cpu().cols(); ++c) {
+  for (std::int64_t n = 0; n < b.rows(); ++n)
+    for (std::int64_t c = 0; c < b.cols(); ++c) {
       difference += (a.get(n, c) - b.get(n, c)) * (a.get(n, c) - b.get(n, c));
       norm += b.get(n, c) * b.get(n, c);
     }

@@ -12,7 +12,7 @@ import {
 export const testDevice = (process.env.MST_TEST_DEVICE ?? 'cpu') as DeviceName;
 /** CUDA computes in f32 and bf16: what is held against differences in f64 on the CPU is there held against the CPU's f64. */
 export const hasFloat64 = testDevice === 'cpu';
-/** A test in f64 or of the host's memory: left out where tests run on CUDA. */
+/** A test in f64, of the host's memory or of its small pages: left out where tests run on CUDA. */
 export const itOnCpu = hasFloat64 ? it : () => {};
 /** The most precise dtype of the device. */
 export const precise = hasFloat64 ? 'float64' : 'float32';

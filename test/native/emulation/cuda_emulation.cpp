@@ -8,9 +8,7 @@
 #include <vector>
 
 #include "check.h"
-#include "cuda/stream.h"
 #include "fiber.h"
-#include "ops/matmul.h"
 
 namespace emulation {
 namespace {
@@ -262,18 +260,3 @@ void run_grid(dim3 grid, dim3 block_dim, std::size_t shared_bytes, const std::fu
 }
 
 }  // namespace emulation
-
-namespace mst::cuda {
-
-long long* status_words() {
-  static long long words[4] = {};
-  return words;
-}
-
-// cuBLASLt is not emulated: its contract is the CPU's.
-void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace, bool transpose_a, bool transpose_b, double alpha,
-            double beta) {
-  cpu::matmul(a, b, c, workspace, transpose_a, transpose_b, alpha, beta);
-}
-
-}  // namespace mst::cuda

@@ -1,9 +1,8 @@
-// The CUDA kernels, emulated, against the CPU ops: ragged shapes, strided and misaligned rows, in place, both orders of threads.
+// The CUDA kernels, emulated or on a GPU, against the CPU ops: ragged shapes, strided and misaligned rows, in place, both orders of threads.
 #include <functional>
 
 #include "cuda/mma_attention.h"
 #include "cuda/stream.h"
-#include "emulation/cuda_emulation.h"
 #include "ops/all.h"
 #include "support.h"
 
@@ -24,6 +23,13 @@ struct Layout {
   }
 };
 
+constexpr auto on_cpu = [](const HostTensor& tensor) { return tensor.cpu(); };
+constexpr auto on_cuda = [](const HostTensor& tensor) { return tensor.cuda(); };
+
+Workspace workspace_of(const Tensor& scratch) {
+  return {scratch.data, static_cast<std::size_t>(scratch.rows() * scratch.cols()) * size_of(scratch.dtype)};
+}
+
 // Every layout in both orders of threads.
 void for_layouts(const std::function<void(const Layout&)>& test) {
   for (const bool reversed : {false, true})
@@ -31,7 +37,7 @@ void for_layouts(const std::function<void(const Layout&)>& test) {
       for (const std::int64_t rows : row_counts)
         for (const std::int64_t cols : col_counts)
           for (const std::int64_t gap : {0, 3, 8}) {
-            emulation::options.reversed = reversed;
+            run_reversed(reversed);
             const Layout layout{dtype, rows, cols, gap, gap == 3 ? 1 : 0};
             SCOPED_TRACE(message_of(name_of(dtype), " (", rows, ",", cols, ") gap ", gap, reversed ? " reversed" : ""));
             test(layout);
@@ -39,7 +45,7 @@ void for_layouts(const std::function<void(const Layout&)>& test) {
           }
 }
 
-TEST(EmulatedOps, Elementwise) {
+TEST(CudaOps, Elementwise) {
   for_layouts([](const Layout& layout) {
     const HostTensor a = layout.make().randomize(1), b = layout.make().randomize(2);
     HostTensor expected = layout.make().fill(NAN), found = layout.make().fill(NAN);
@@ -69,7 +75,7 @@ TEST(EmulatedOps, Elementwise) {
   });
 }
 
-TEST(EmulatedOps, RmsNorm) {
+TEST(CudaOps, RmsNorm) {
   for_layouts([](const Layout& layout) {
     const HostTensor x = layout.make().randomize(1), dy = layout.make().randomize(2);
     HostTensor weight = HostTensor::vector(layout.dtype, layout.cols).randomize(3);
@@ -91,7 +97,7 @@ TEST(EmulatedOps, RmsNorm) {
   });
 }
 
-TEST(EmulatedOps, Bias) {
+TEST(CudaOps, Bias) {
   for_layouts([](const Layout& layout) {
     const HostTensor dy = layout.make().randomize(1);
     HostTensor bias = HostTensor::vector(layout.dtype, layout.cols).randomize(2);
@@ -108,7 +114,7 @@ TEST(EmulatedOps, Bias) {
   });
 }
 
-TEST(EmulatedOps, CachedAttention) {
+TEST(CudaOps, CachedAttention) {
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
     for (const auto& [N, position, H, G, D] :
          {std::array<std::int64_t, 5>{1, 0, 2, 1, 16}, {3, 40, 4, 2, 64}, {2, 7, 3, 3, 80}, {1, 300, 2, 1, 256}})
@@ -122,7 +128,7 @@ TEST(EmulatedOps, CachedAttention) {
       }
 }
 
-TEST(EmulatedOps, Dropout) {
+TEST(CudaOps, Dropout) {
   for_layouts([](const Layout& layout) {
     const HostTensor x = layout.make().randomize(1);
     HostTensor expected = layout.make(), found = layout.make();
@@ -132,7 +138,7 @@ TEST(EmulatedOps, Dropout) {
   });
 }
 
-TEST(EmulatedOps, Softcap) {
+TEST(CudaOps, Softcap) {
   for_layouts([](const Layout& layout) {
     const HostTensor x = layout.make().randomize(1), dy = layout.make().randomize(2);
     HostTensor expected = layout.make(), found = layout.make();
@@ -146,7 +152,7 @@ TEST(EmulatedOps, Softcap) {
   });
 }
 
-TEST(EmulatedOps, Glu) {
+TEST(CudaOps, Glu) {
   for_layouts([](const Layout& layout) {
     for (const Activation activation : {Activation::silu, Activation::gelu_tanh}) {
       const HostTensor gate = layout.make().randomize(1, 2), up = layout.make().randomize(2), dy = layout.make().randomize(3);
@@ -165,7 +171,7 @@ TEST(EmulatedOps, Glu) {
   });
 }
 
-TEST(EmulatedOps, CrossEntropy) {
+TEST(CudaOps, CrossEntropy) {
   struct Variant {
     double label_smoothing, z_loss, softcap;
   };
@@ -189,7 +195,7 @@ TEST(EmulatedOps, CrossEntropy) {
   });
 }
 
-TEST(EmulatedOps, CrossEntropySums) {
+TEST(CudaOps, CrossEntropySums) {
   for (const std::int64_t N : {1, 33, 5000}) {
     HostTensor losses = HostTensor::vector(Dtype::f32, N).randomize(1), weights = HostTensor::vector(Dtype::f32, N).randomize(2);
     HostTensor targets = HostTensor::vector(Dtype::i32, N);
@@ -198,15 +204,15 @@ TEST(EmulatedOps, CrossEntropySums) {
     cpu::cross_entropy_sum(losses.cpu(), weights.cpu(), expected.cpu(), 0.5);
     cuda::cross_entropy_sum(losses.cuda(), weights.cuda(), found.cuda(), 0.5);
     EXPECT_CLOSE(found, expected, 1e-6);
-    for (const OptionalTensor& w : {OptionalTensor(), OptionalTensor(weights.cpu())}) {
-      cpu::cross_entropy_divisor(targets.cpu(), w, expected.cpu(), -100);
-      cuda::cross_entropy_divisor(targets.cuda(), w, found.cuda(), -100);
+    for (const bool weighted : {false, true}) {
+      cpu::cross_entropy_divisor(targets.cpu(), weighted ? OptionalTensor(weights.cpu()) : std::nullopt, expected.cpu(), -100);
+      cuda::cross_entropy_divisor(targets.cuda(), weighted ? OptionalTensor(weights.cuda()) : std::nullopt, found.cuda(), -100);
       EXPECT_CLOSE(found, expected, 1e-6);
     }
   }
 }
 
-TEST(EmulatedOps, Embedding) {
+TEST(CudaOps, Embedding) {
   for_layouts([](const Layout& layout) {
     HostTensor table = layout.make().randomize(1), ids = HostTensor::vector(Dtype::i32, 9);
     for (int n = 0; n < 9; ++n) ids.set(0, n, (n * 5 % 4) % static_cast<int>(layout.rows));
@@ -222,14 +228,9 @@ TEST(EmulatedOps, Embedding) {
   });
 }
 
-TEST(EmulatedOps, IdsOutOfRangeAreNoted) {
-  long long* const words = cuda::status_words();
+TEST(CudaOps, IdsOutOfRangeAreNoted) {
   const auto expect_status = [&](long long what, long long row, long long id, long long V) {
-    EXPECT_EQ(words[0], what);
-    EXPECT_EQ(words[1], row);
-    EXPECT_EQ(words[2], id);
-    EXPECT_EQ(words[3], V);
-    std::fill(words, words + 4, 0);
+    EXPECT_EQ(take_status(), (std::array<long long, 4>{what, row, id, V}));
   };
   HostTensor table = HostTensor(Dtype::f32, 4, 8).fill(1), y(Dtype::f32, 3, 8), ids = HostTensor::vector(Dtype::i32, 3);
   ids.set(0, 1, 4);
@@ -244,7 +245,7 @@ TEST(EmulatedOps, IdsOutOfRangeAreNoted) {
   expect_status(cuda::status_cross_entropy, 101, -1, 8);
 }
 
-TEST(EmulatedOps, Rope) {
+TEST(CudaOps, Rope) {
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
     for (const bool inverse : {false, true})
       for (const std::int64_t D : {2, 16, 80}) {
@@ -253,16 +254,16 @@ TEST(EmulatedOps, Rope) {
         for (std::int64_t d = 0; d < D / 2; ++d)
           frequencies.set(0, d, 1e6 * std::pow(5e5, -2.0 * static_cast<double>(d) / static_cast<double>(D)));
         for (int n = 0; n < 14; ++n) starts.set(0, n, n - n % 5);
-        for (const OptionalTensor& documents : {OptionalTensor(), OptionalTensor(starts.cpu())}) {
+        for (const bool packed : {false, true}) {
           HostTensor expected(dtype, 14, 3 * D), found(dtype, 14, 3 * D);
-          cpu::rope(x.cpu(), frequencies.cpu(), documents, expected.cpu(), 7, D, 1.2, inverse);
-          cuda::rope(x.cuda(), frequencies.cuda(), documents, found.cuda(), 7, D, 1.2, inverse);
+          cpu::rope(x.cpu(), frequencies.cpu(), packed ? OptionalTensor(starts.cpu()) : std::nullopt, expected.cpu(), 7, D, 1.2, inverse);
+          cuda::rope(x.cuda(), frequencies.cuda(), packed ? OptionalTensor(starts.cuda()) : std::nullopt, found.cuda(), 7, D, 1.2, inverse);
           EXPECT_CLOSE(found, expected, dtype == Dtype::bf16 ? 6e-3 : 1e-6);
         }
       }
 }
 
-TEST(EmulatedOps, Attention) {
+TEST(CudaOps, Attention) {
   struct Shape {
     std::int64_t B, T, H, G, D, window;
     double softcap;
@@ -278,28 +279,29 @@ TEST(EmulatedOps, Attention) {
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
       for (const Shape& s : shapes) {
         SCOPED_TRACE(message_of(name_of(dtype), " B", s.B, " T", s.T, " H", s.H, " G", s.G, " D", s.D, " window ", s.window));
-        emulation::options.reversed = reversed;
+        run_reversed(reversed);
         const std::int64_t N = s.B * s.T;
         const HostTensor q = HostTensor(dtype, N, s.H * s.D, s.gap).randomize(1), k = HostTensor(dtype, N, s.G * s.D, s.gap).randomize(2);
         const HostTensor v = HostTensor(dtype, N, s.G * s.D).randomize(3), dout = HostTensor(dtype, N, s.H * s.D).randomize(4);
         HostTensor starts = HostTensor::vector(Dtype::i32, N);
         for (std::int64_t n = 0; n < N; ++n) starts.set(0, n, static_cast<double>(n - n % s.T % 23));
-        if (s.gap == 8) EXPECT_EQ(cuda::mma_attention_applies({&q.cpu(), &k.cpu(), &v.cpu(), &dout.cpu()}, s.D, 0.2), dtype == Dtype::bf16);
-        const OptionalTensor documents = s.documents ? OptionalTensor(starts.cpu()) : std::nullopt;
-        std::vector<double> scratch(8 << 20);
-        const Workspace workspace{scratch.data(), scratch.size() * sizeof(double)};
+        if (s.gap == 8) {
+          EXPECT_EQ(cuda::mma_attention_applies({&q.cpu(), &k.cpu(), &v.cpu(), &dout.cpu()}, s.D, 0.2), dtype == Dtype::bf16);
+        }
+        const HostTensor scratch = HostTensor::vector(Dtype::f64, 8 << 20);
+        const auto documents = [&](auto on) { return s.documents ? OptionalTensor(on(starts)) : std::nullopt; };
         HostTensor out(dtype, N, s.H * s.D), out_found = out, lse = HostTensor::vector(Dtype::f32, N * s.H), lse_found = lse;
-        cpu::attention_forward(q.cpu(), k.cpu(), v.cpu(), documents, out.cpu(), lse.cpu(), workspace, s.T, s.D, 0.2, s.window, s.softcap);
-        cuda::attention_forward(q.cuda(), k.cuda(), v.cuda(), documents, out_found.cuda(), lse_found.cuda(), {}, s.T, s.D, 0.2, s.window,
+        cpu::attention_forward(q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(), workspace_of(scratch.cpu()), s.T, s.D, 0.2, s.window, s.softcap);
+        cuda::attention_forward(q.cuda(), k.cuda(), v.cuda(), documents(on_cuda), out_found.cuda(), lse_found.cuda(), {}, s.T, s.D, 0.2, s.window,
                                 s.softcap);
         const double tolerance = dtype == Dtype::bf16 ? 6e-3 : 2e-6;
         EXPECT_CLOSE(out_found, out, tolerance);
         EXPECT_CLOSE(lse_found, lse, 2e-6);
         HostTensor dq(dtype, N, s.H * s.D), dk(dtype, N, s.G * s.D), dv = dk, dq_found = dq, dk_found = dk, dv_found = dk;
-        cpu::attention_backward(dout.cpu(), q.cpu(), k.cpu(), v.cpu(), documents, out.cpu(), lse.cpu(), dq.cpu(), dk.cpu(), dv.cpu(),
-                                workspace, s.T, s.D, 0.2, s.window, s.softcap);
-        cuda::attention_backward(dout.cuda(), q.cuda(), k.cuda(), v.cuda(), documents, out.cuda(), lse.cuda(), dq_found.cuda(),
-                                 dk_found.cuda(), dv_found.cuda(), workspace, s.T, s.D, 0.2, s.window, s.softcap);
+        cpu::attention_backward(dout.cpu(), q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(), dq.cpu(), dk.cpu(), dv.cpu(),
+                                workspace_of(scratch.cpu()), s.T, s.D, 0.2, s.window, s.softcap);
+        cuda::attention_backward(dout.cuda(), q.cuda(), k.cuda(), v.cuda(), documents(on_cuda), out.cuda(), lse.cuda(), dq_found.cuda(),
+                                 dk_found.cuda(), dv_found.cuda(), workspace_of(scratch.cuda()), s.T, s.D, 0.2, s.window, s.softcap);
         if (s.T > 1) {  // a lone key has gradient 0
           EXPECT_CLOSE(dq_found, dq, 5 * tolerance);
           EXPECT_CLOSE(dk_found, dk, 5 * tolerance);
@@ -308,10 +310,10 @@ TEST(EmulatedOps, Attention) {
       }
 }
 
-TEST(EmulatedOps, ReductionsAndAdamW) {
+TEST(CudaOps, ReductionsAndAdamW) {
   for (const bool reversed : {false, true})
     for (const std::int64_t size : {1, 5, 1000}) {
-      emulation::options.reversed = reversed;
+      run_reversed(reversed);
       for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
         const HostTensor x = HostTensor::vector(dtype, size).randomize(1);
         HostTensor sum = HostTensor::vector(Dtype::f32, 1), found = sum, partials = HostTensor::vector(Dtype::f64, 8);
@@ -368,7 +370,7 @@ TEST(EmulatedOps, ReductionsAndAdamW) {
     }
 }
 
-TEST(EmulatedOps, RandomNormal) {
+TEST(CudaOps, RandomNormal) {
   for (const std::int64_t size : {1, 6, 4099}) {
     HostTensor expected = HostTensor::vector(Dtype::f32, size), found = expected;
     cpu::random_normal(expected.cpu(), 0.5, 2, (7ll << 40) + 3, 5, 9);
@@ -378,10 +380,9 @@ TEST(EmulatedOps, RandomNormal) {
 }
 
 // The chunk loops on emulated kernels equal the loops on the CPU: chunks of every size, the last one shorter.
-TEST(EmulatedOps, ChunkLoops) {
+TEST(CudaOps, ChunkLoops) {
   constexpr std::int64_t N = 11, C = 8, F = 12, V = 17;
-  std::vector<double> scratch(1 << 20);
-  const Workspace workspace{scratch.data(), scratch.size() * sizeof(double)};
+  const HostTensor scratch = HostTensor::vector(Dtype::f64, 1 << 20);
   const HostTensor x = HostTensor(Dtype::f32, N, C).randomize(1), dy = HostTensor(Dtype::f32, N, C).randomize(2);
   const HostTensor gate = HostTensor(Dtype::f32, F, C).randomize(3), up = HostTensor(Dtype::f32, F, C).randomize(4);
   const HostTensor down = HostTensor(Dtype::f32, C, F).randomize(5), head = HostTensor(Dtype::f32, V, C).randomize(6);
@@ -393,6 +394,7 @@ TEST(EmulatedOps, ChunkLoops) {
       for (const auto& [rows, cols] : {std::pair{N, C}, {N, C}, {F, C}, {F, C}, {C, F}, {N, C}, {V, C}, {1l, N}})
         results.push_back(HostTensor(Dtype::f32, rows, cols).fill(NAN));
       const HostTensor gate_up(Dtype::f32, M, 2 * F), h(Dtype::f32, M, F), logits(Dtype::f32, M, V);
+      const Workspace workspace = workspace_of(on(scratch));
       chunked_mlp_forward(on(x), on(gate), on(up), on(down), on(results[0]), on(gate_up), on(h), workspace, Activation::silu, std::nullopt,
                           std::nullopt, std::nullopt, std::nullopt, 0, 0, 0);
       chunked_mlp_backward(on(dy), on(x), on(gate), on(up), on(down), on(results[1]), on(results[2]), on(results[3]), on(results[4]),
@@ -403,8 +405,8 @@ TEST(EmulatedOps, ChunkLoops) {
                             std::nullopt, std::nullopt, std::nullopt);
       return results;
     };
-    const std::vector<HostTensor> expected = run([](const HostTensor& tensor) { return tensor.cpu(); });
-    const std::vector<HostTensor> found = run([](const HostTensor& tensor) { return tensor.cuda(); });
+    const std::vector<HostTensor> expected = run(on_cpu);
+    const std::vector<HostTensor> found = run(on_cuda);
     for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_CLOSE(found[i], expected[i], 2e-6) << i << " in chunks of " << M;
   }
 }

@@ -1,0 +1,55 @@
+// The device of emulated kernels: the host's memory, products of the CPU, no cuDNN.
+#include <algorithm>
+
+#include "cuda/cudnn_attention.h"
+#include "cuda/stream.h"
+#include "cuda_emulation.h"
+#include "ops/matmul.h"
+#include "support.h"
+
+namespace mst::test {
+
+void* device_memory(const char* host, std::size_t, bool) {
+  return const_cast<char*>(host);
+}
+void copy_to_host(char*, void*, std::size_t) {}
+void free_device_memory(void*) {}
+
+std::array<long long, 4> take_status() {
+  long long* const words = cuda::status_words();
+  const std::array<long long, 4> taken{words[0], words[1], words[2], words[3]};
+  std::fill(words, words + 4, 0);
+  return taken;
+}
+
+void run_reversed(bool reversed) {
+  emulation::options.reversed = reversed;
+}
+
+}  // namespace mst::test
+
+namespace mst::cuda {
+
+long long* status_words() {
+  static long long words[4] = {};
+  return words;
+}
+
+// cuBLASLt is not emulated: its contract is the CPU's.
+void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace, bool transpose_a, bool transpose_b, double alpha,
+            double beta) {
+  cpu::matmul(a, b, c, workspace, transpose_a, transpose_b, alpha, beta);
+}
+
+// Without cuDNN attention runs by the kernels under test.
+bool cudnn_attention_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Workspace&,
+                             const AttentionGeometry&) {
+  return false;
+}
+
+bool cudnn_attention_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                              const Tensor&, const Tensor&, const Workspace&, const AttentionGeometry&) {
+  return false;
+}
+
+}  // namespace mst::cuda
