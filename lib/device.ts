@@ -3,7 +3,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { Arena } from './memory/arena.ts';
 import type { MemoryStatistics } from './memory/statistics.ts';
-import { type AttentionChoice, addon } from './native.ts';
+import { type AttentionChoice, addon, type ProductsChoice } from './native.ts';
 
 /** `'auto'`: cuda where it can be used, else cpu with one warning. */
 export type DeviceName = 'cpu' | 'cuda' | `cuda:${number}` | 'meta' | 'auto';
@@ -30,6 +30,11 @@ export interface DeviceOptions {
    */
   attention?: AttentionChoice;
   /**
+   * Whose matrix products run on CUDA. The package's own need nothing but a driver, and are at about half the speed of cuBLASLt's.
+   * @default 'auto': cuBLASLt's where it is found; where it is not, one warning
+   */
+  products?: ProductsChoice;
+  /**
    * Whether the first product of a kind on CUDA times cuBLASLt's algorithms. Choices are kept in the user's cache folder: runs on one
    * machine take the same, and give the same bits. @default true
    */
@@ -45,6 +50,7 @@ const CPU_MEMORY_SHARE = 0.9;
 const CUDA_GRANULARITY = 2 ** 21;
 const CPU_GRANULARITY = 2 ** 16;
 const ATTENTION_CHOICES: readonly AttentionChoice[] = ['auto', 'own', 'cudnn'];
+const PRODUCTS_CHOICES: readonly ProductsChoice[] = ['auto', 'own'];
 
 export class Device {
   readonly name: string;
@@ -85,12 +91,16 @@ export class Device {
 
   /** Opens a device of its own, with its own arena. Throws with cause and remedy where it cannot be used. */
   static open(name: DeviceName, options: DeviceOptions = {}): Device {
-    const { threads = availableParallelism(), debug = false, attention = 'auto', tuneProducts = true } = options;
+    const { threads = availableParallelism(), debug = false, tuneProducts = true } = options;
+    const { attention = 'auto', products = 'auto' } = options;
     if (!Number.isInteger(threads) || threads < 1) {
       throw new RangeError(`openDevice: threads must be a positive integer, got ${threads}`);
     }
     if (!ATTENTION_CHOICES.includes(attention)) {
       throw new RangeError(`openDevice: attention must be ${ATTENTION_CHOICES.join(', ')}, got ${attention}`);
+    }
+    if (!PRODUCTS_CHOICES.includes(products)) {
+      throw new RangeError(`openDevice: products must be ${PRODUCTS_CHOICES.join(', ')}, got ${products}`);
     }
     if (options.memoryLimit !== undefined && !(options.memoryLimit > 0)) {
       throw new RangeError(`openDevice: memoryLimit must be a positive number of bytes, got ${options.memoryLimit}`);
@@ -106,8 +116,12 @@ export class Device {
       index,
       threads,
       attention,
+      products,
       tuneProducts ? tuningDirectory() : '',
     );
+    if (opened.ownProductsReason && products === 'auto') {
+      warnOnce('MINISEQUENCE_OWN_PRODUCTS', `matrix products are the package's own: ${opened.ownProductsReason}`);
+    }
     const available = addon().available_bytes(id) * (kind === 'cpu' ? CPU_MEMORY_SHARE : 1);
     const memoryLimit = Math.min(options.memoryLimit ?? available, ADDRESS_RANGE);
     const target: Target = kind === 'cpu' ? { kind, threads } : { kind, attention: opened.attention };
@@ -184,12 +198,16 @@ function parseName(name: string): ['cpu' | 'cuda' | 'meta', number] {
   return [match[1] as 'cpu' | 'cuda' | 'meta', Number(match[2] ?? 0)];
 }
 
-let warned = false;
-
 function chooseAutomatically(): DeviceName {
   const { problem } = addon().describe_cuda();
   if (problem === '') return 'cuda';
-  if (!warned) process.emitWarning(`device 'auto' is the CPU: ${problem}`, { code: 'MINISEQUENCE_NO_CUDA' });
-  warned = true;
+  warnOnce('MINISEQUENCE_NO_CUDA', `device 'auto' is the CPU: ${problem}`);
   return 'cpu';
+}
+
+const warned = new Set<string>();
+
+function warnOnce(code: string, message: string): void {
+  if (!warned.has(code)) process.emitWarning(message, { code });
+  warned.add(code);
 }

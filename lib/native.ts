@@ -86,6 +86,9 @@ export interface CudaReport {
   }[];
 }
 
+/** Whose matrix products run on CUDA: the package's own, or cuBLASLt's where it is found. */
+export type ProductsChoice = 'auto' | 'own';
+
 /** Whose attention kernels run on CUDA: the package's own or cuDNN's, or cuDNN's where they are found and faster. */
 export type AttentionChoice = 'auto' | 'own' | 'cudnn';
 
@@ -93,12 +96,14 @@ interface OpenedDevice {
   id: number;
   granularity: number;
   attention: 'own' | 'cudnn';
+  /** Why products run by the package's own kernels; empty where they do not. */
+  ownProductsReason: string;
 }
 
 /** The addon's calls that are not ops; native/device_calls.h describes them. Addresses are numbers, sizes bytes. */
 export interface DeviceCalls {
   // biome-ignore format: one line for each call
-  open_device(kind: 'cpu' | 'cuda', index: number, threads: number, attention: AttentionChoice, tuningDirectory: string): OpenedDevice;
+  open_device(kind: 'cpu' | 'cuda', index: number, threads: number, attention: AttentionChoice, products: ProductsChoice, tuningDirectory: string): OpenedDevice;
   close_device(id: number): void;
   reserve(id: number, bytes: number): number;
   map(id: number, address: number, bytes: number): void;

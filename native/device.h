@@ -26,6 +26,10 @@ class DeviceContext {
   virtual void unmap(char* begin, std::size_t bytes) = 0;  // after the commands that use it have run
   virtual std::size_t available_bytes() const = 0;         // what map could still give
 
+  // Why products run by the package's own kernels; empty where they do not.
+  virtual std::string own_products_reason() const {
+    return "";
+  }
   // Whether attention runs by cuDNN where that applies, which decides workspace sizes.
   virtual bool uses_cudnn_attention() const {
     return false;
@@ -43,6 +47,7 @@ class DeviceContext {
 std::unique_ptr<DeviceContext> open_cpu(int num_threads);
 struct CudaOptions {
   std::string attention;         // "own", "cudnn" or "auto": cuDNN where it is found and faster
+  std::string products;          // "own", or "auto": cuBLASLt's where it is found
   std::string tuning_directory;  // for the timed choices of products; empty: nothing is timed
 };
 // Error with cause and remedy where there is no such device, or no cuDNN where it was asked for.

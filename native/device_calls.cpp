@@ -8,6 +8,10 @@
 namespace mst {
 namespace {
 
+std::string text(const Napi::CallbackInfo& info, std::size_t index) {
+  return info[index].As<Napi::String>().Utf8Value();
+}
+
 std::int64_t integer(const Napi::CallbackInfo& info, std::size_t index) {
   if (!info[index].IsNumber()) throw Napi::TypeError::New(info.Env(), message_of("native: argument ", index + 1, " must be a number"));
   return info[index].As<Napi::Number>().Int64Value();
@@ -83,13 +87,13 @@ Napi::Value fenced(const Napi::CallbackInfo& info, Queue::Command command, const
 Napi::Value open_device(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return translated(env, [&]() -> Napi::Value {
-    const std::string kind = info[0].As<Napi::String>().Utf8Value();
+    const std::string kind = text(info, 0);
     const int index = static_cast<int>(integer(info, 1));
     const Device device{kind == "cuda" ? Device::cuda : Device::cpu, index};
-    auto context = device.kind == Device::cuda
-                       ? open_cuda(index, {info[3].As<Napi::String>().Utf8Value(), info[4].As<Napi::String>().Utf8Value()})
-                       : open_cpu(static_cast<int>(integer(info, 2)));
+    auto context = device.kind == Device::cuda ? open_cuda(index, {text(info, 3), text(info, 4), text(info, 5)})
+                                               : open_cpu(static_cast<int>(integer(info, 2)));
     const auto granularity = static_cast<double>(context->granularity());
+    const std::string own_products_reason = context->own_products_reason();
     const char* const attention = context->uses_cudnn_attention() ? "cudnn" : "own";
     Environment& environment = *env.GetInstanceData<Environment>();
     const std::int64_t id = environment.next_id++;
@@ -98,6 +102,7 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
     result.Set("id", static_cast<double>(id));
     result.Set("granularity", granularity);
     result.Set("attention", attention);
+    result.Set("ownProductsReason", own_products_reason);
     return result;
   });
 }

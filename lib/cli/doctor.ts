@@ -97,7 +97,7 @@ function missingForCuda({ built, problem, cublasLtPath, cublasLtTried }: CudaRep
     ];
   }
   const missing: Missing[] = [];
-  if (problem && !problem.startsWith('cuBLASLt')) {
+  if (problem) {
     missing.push({
       what: problem,
       remedy: 'only with an NVIDIA GPU, https://www.nvidia.com/drivers; the CPU works without',
@@ -106,7 +106,7 @@ function missingForCuda({ built, problem, cublasLtPath, cublasLtTried }: CudaRep
   if (!cublasLtPath) {
     missing.push({
       what: `cuBLASLt 13 or 12 was not found; searched ${cublasLtTried.length} places, which --json lists`,
-      remedy: 'only for CUDA: pip install nvidia-cublas, or install the CUDA toolkit',
+      remedy: 'for CUDA at full speed: pip install nvidia-cublas, or install the CUDA toolkit',
     });
   }
   return missing;
@@ -136,9 +136,12 @@ function format({
     const { cudnnPath, cudnnVersion, cudnnProblem } = cuda;
     const driver = driverVersion ? `driver for ${cudaVersion(driverVersion)}` : 'no driver';
     lines.push(line('CUDA', `${cudaVersion(runtimeVersion)}, built for ${architectures}; ${driver}`));
-    if (cublasLtPath) lines.push(line('cuBLASLt', `${cublasLtPath}, version ${cublasLtVersion}`));
+    const products = cublasLtPath
+      ? line('cuBLASLt', `${cublasLtPath}, version ${cublasLtVersion}`)
+      : line('products', "by the package's own kernels, at about half the speed of cuBLASLt");
+    lines.push(products);
     if (cudnnPath) lines.push(line('cuDNN', `${cudnnPath}, version ${cudnnVersion}`));
-    if (cublasLtPath && cudnnProblem) lines.push(line('attention', `by the package's own kernels: ${cudnnProblem}`));
+    if (cudnnProblem) lines.push(line('attention', `by the package's own kernels: ${cudnnProblem}`));
   }
   if (cpuMemoryLimit !== null) {
     lines.push(line('device', `cpu, memoryLimit ${formatBytes(cpuMemoryLimit)} unless told otherwise`));

@@ -113,6 +113,10 @@ export const runSchema = z.strictObject({
     .describe(
       "kernels on CUDA: the package's own are the same to the bit in every run, cuDNN's are faster from Hopper on",
     ),
+  products: z
+    .enum(['auto', 'own'])
+    .default('auto')
+    .describe("matrix products on CUDA: cuBLASLt's where it is found; the package's own need a driver alone"),
   tuneProducts: z
     .boolean()
     .default(true)

@@ -23,6 +23,7 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
     threads: config.threads,
     memoryLimit: config.memoryLimit,
     attention: config.attention,
+    products: config.products,
     tuneProducts: config.tuneProducts,
   });
   const checkpoints = new Checkpoints(outDir, config.checkpoint.keepLast);

@@ -67,7 +67,6 @@ CudaReport describe_cuda() {
   report.cublaslt_path = search.path;
   report.cublaslt_version = search.version;
   report.cublaslt_tried = search.tried;
-  if (report.problem.empty() && search.path.empty()) report.problem = search.problem;
   const cuda::CudnnSearch cudnn = cuda::find_cudnn();
   report.cudnn_path = cudnn.library.path;
   report.cudnn_version = cudnn.version;

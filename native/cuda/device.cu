@@ -6,6 +6,7 @@
 
 #include "cudnn_attention.h"
 #include "driver.h"
+#include "own_matmul.h"
 #include "tuning.h"
 
 namespace mst {
@@ -36,8 +37,11 @@ void check(CUresult status, const char* call) {
 
 class CudaContext final : public DeviceContext {
  public:
-  CudaContext(int index, bool uses_cudnn_attention, std::string tuning_directory)
-      : index_(index), uses_cudnn_attention_(uses_cudnn_attention), tuning_directory_(std::move(tuning_directory)) {
+  CudaContext(int index, bool uses_cudnn_attention, std::string own_products_reason, std::string tuning_directory)
+      : index_(index),
+        uses_cudnn_attention_(uses_cudnn_attention),
+        own_products_reason_(std::move(own_products_reason)),
+        tuning_directory_(std::move(tuning_directory)) {
     CUDA_CHECK(cudaSetDevice(index));
     CUDA_CHECK(cudaFree(nullptr));  // makes the device's context, which the driver calls need
     properties_.type = CU_MEM_ALLOCATION_TYPE_PINNED;
@@ -106,6 +110,10 @@ class CudaContext final : public DeviceContext {
     return free_bytes;
   }
 
+  std::string own_products_reason() const override {
+    return own_products_reason_;
+  }
+
   bool uses_cudnn_attention() const override {
     return uses_cudnn_attention_;
   }
@@ -113,6 +121,7 @@ class CudaContext final : public DeviceContext {
   void attach_thread() override {
     set_device();
     use_cudnn_attention(uses_cudnn_attention_);
+    use_own_products(!own_products_reason_.empty());
     use_tuning(index_, tuning_directory_);
     thread_stream = stream_;
     thread_status = status_;
@@ -159,6 +168,7 @@ class CudaContext final : public DeviceContext {
 
   int index_;
   bool uses_cudnn_attention_;
+  std::string own_products_reason_;
   std::string tuning_directory_;
   CUmemAllocationProp properties_{};
   std::size_t granularity_ = 0;
@@ -204,7 +214,8 @@ std::unique_ptr<DeviceContext> open_cuda(int index, const CudaOptions& options) 
   MST_CHECK(index >= 0 && index < count, "cuda:", index, ": this machine has ", count, " device", count == 1 ? "" : "s");
   const std::string cudnn_problem = options.attention == "own" ? "not asked for" : cuda::cudnn_attention_problem(index);
   MST_CHECK(options.attention != "cudnn" || cudnn_problem.empty(), "cuda:", index, ": attention by cuDNN: ", cudnn_problem);
-  return std::make_unique<cuda::CudaContext>(index, cudnn_problem.empty(), options.tuning_directory);
+  const std::string own_products_reason = options.products == "own" ? "asked for" : cuda::find_cublaslt().problem;
+  return std::make_unique<cuda::CudaContext>(index, cudnn_problem.empty(), own_products_reason, options.tuning_directory);
 }
 
 }  // namespace mst

@@ -48,14 +48,14 @@ __device__ inline void load_matrices_transposed(std::uint32_t (&r)[4], const __n
 #endif
 }
 
-// Begins to copy 16 bytes from global to shared memory, both aligned to 16; where `is_there` is false it reads nothing and writes zeros.
-__device__ inline void copy_async(__nv_bfloat16* to, const __nv_bfloat16* from, bool is_there) {
+// Begins to copy the first `bytes` (0 to 16) from global to shared memory, both aligned to 16; the rest of the 16 becomes 0.
+__device__ inline void copy_async(__nv_bfloat16* to, const __nv_bfloat16* from, int bytes) {
 #ifdef __CUDACC__
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(to))), "l"(from),
-               "r"(is_there ? 16 : 0)
+               "r"(bytes)
                : "memory");
 #else
-  emulation::copy_async(to, from, is_there, emulation::Where::current());
+  emulation::copy_async(to, from, bytes, emulation::Where::current());
 #endif
 }
 

@@ -31,7 +31,7 @@ struct Tile {
     for (int i = threadIdx.x; i < rows * (D / chunk); i += num_threads) {
       const int row = i / (D / chunk), col = i % (D / chunk) * chunk;
       const bool is_there = first + row < end;
-      copy_async(at(row, col), from.row(is_there ? first + row : first, head, D) + col, is_there);
+      copy_async(at(row, col), from.row(is_there ? first + row : first, head, D) + col, is_there ? 16 : 0);
     }
   }
 

@@ -1,5 +1,5 @@
-// The matrix product on CUDA, by cuBLASLt; see matmul.h. Row-major matrices are column-major ones with rows and columns exchanged:
-// c = op(a) op(b) is cᵀ = op(b)ᵀ op(a)ᵀ, so that b is cuBLASLt's A, and no data is transposed.
+// The matrix product on CUDA, by cuBLASLt, or where it is not by the own kernels; see matmul.h. Row-major matrices are column-major ones
+// with rows and columns exchanged: c = op(a) op(b) is cᵀ = op(b)ᵀ op(a)ᵀ, so that b is cuBLASLt's A, and no data is transposed.
 #include "matmul.h"
 
 #include <array>
@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "../cuda/cublaslt.h"
+#include "../cuda/own_matmul.h"
 #include "../cuda/tuning.h"
 #include "elementwise.h"
 
@@ -195,6 +196,7 @@ void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& 
   MST_CHECK(c.dtype == a.dtype || (a.dtype == Dtype::bf16 && c.dtype == Dtype::f32), "matmul: c ", c, " cannot take a product of ", a);
   if (m == 0 || n == 0) return;
   if (k == 0) return beta == 0 ? fill(c, 0) : scale(c, c, beta);
+  if (uses_own_products()) return own_matmul(a, b, c, transpose_a, transpose_b, alpha, beta);
   // A matrix of one row may have any stride; cuBLASLt wants at least the row's length.
   const auto stride_of = [](const Tensor& tensor) { return tensor.rows() == 1 ? tensor.cols() : tensor.row_stride; };
   const Key key{

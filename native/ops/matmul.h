@@ -1,4 +1,4 @@
-// The one matrix product: oneDNN on the CPU (a plain loop for f64), cuBLASLt on CUDA.
+// The one matrix product: oneDNN on the CPU (a plain loop for f64), cuBLASLt on CUDA, or the own kernels where it is not found.
 #pragma once
 
 #include <string>

@@ -107,6 +107,9 @@ describe('minisequence doctor', () => {
     assert.ok(existsSync(report.addon.path));
     assert.ok(report.cpuMemoryLimit > 0 && report.cpu.threads > 0);
     for (const { what, remedy } of report.missing) assert.ok(what && remedy);
-    assert.equal(report.missing.length > 0, !report.cuda.built || report.cuda.problem !== '');
+    assert.equal(
+      report.missing.length > 0,
+      !report.cuda.built || report.cuda.problem !== '' || report.cuda.cublasLtPath === '',
+    );
   });
 });

@@ -1,7 +1,9 @@
-// The CUDA kernels, emulated or on a GPU, against the CPU ops: ragged shapes, strided and misaligned rows, in place, both orders of threads.
+// The CUDA kernels, emulated or on a GPU, against the CPU ops: ragged shapes, strided and misaligned rows, in place, both orders of
+// threads.
 #include <functional>
 
 #include "cuda/mma_attention.h"
+#include "cuda/own_matmul.h"
 #include "cuda/stream.h"
 #include "ops/all.h"
 #include "support.h"
@@ -291,15 +293,16 @@ TEST(CudaOps, Attention) {
         const HostTensor scratch = HostTensor::vector(Dtype::f64, 8 << 20);
         const auto documents = [&](auto on) { return s.documents ? OptionalTensor(on(starts)) : std::nullopt; };
         HostTensor out(dtype, N, s.H * s.D), out_found = out, lse = HostTensor::vector(Dtype::f32, N * s.H), lse_found = lse;
-        cpu::attention_forward(q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(), workspace_of(scratch.cpu()), s.T, s.D, 0.2, s.window, s.softcap);
-        cuda::attention_forward(q.cuda(), k.cuda(), v.cuda(), documents(on_cuda), out_found.cuda(), lse_found.cuda(), {}, s.T, s.D, 0.2, s.window,
-                                s.softcap);
+        cpu::attention_forward(q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(), workspace_of(scratch.cpu()), s.T, s.D,
+                               0.2, s.window, s.softcap);
+        cuda::attention_forward(q.cuda(), k.cuda(), v.cuda(), documents(on_cuda), out_found.cuda(), lse_found.cuda(), {}, s.T, s.D, 0.2,
+                                s.window, s.softcap);
         const double tolerance = dtype == Dtype::bf16 ? 6e-3 : 2e-6;
         EXPECT_CLOSE(out_found, out, tolerance);
         EXPECT_CLOSE(lse_found, lse, 2e-6);
         HostTensor dq(dtype, N, s.H * s.D), dk(dtype, N, s.G * s.D), dv = dk, dq_found = dq, dk_found = dk, dv_found = dk;
-        cpu::attention_backward(dout.cpu(), q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(), dq.cpu(), dk.cpu(), dv.cpu(),
-                                workspace_of(scratch.cpu()), s.T, s.D, 0.2, s.window, s.softcap);
+        cpu::attention_backward(dout.cpu(), q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(), dq.cpu(), dk.cpu(),
+                                dv.cpu(), workspace_of(scratch.cpu()), s.T, s.D, 0.2, s.window, s.softcap);
         cuda::attention_backward(dout.cuda(), q.cuda(), k.cuda(), v.cuda(), documents(on_cuda), out.cuda(), lse.cuda(), dq_found.cuda(),
                                  dk_found.cuda(), dv_found.cuda(), workspace_of(scratch.cuda()), s.T, s.D, 0.2, s.window, s.softcap);
         if (s.T > 1) {  // a lone key has gradient 0
@@ -307,6 +310,39 @@ TEST(CudaOps, Attention) {
           EXPECT_CLOSE(dk_found, dk, 5 * tolerance);
         }
         EXPECT_CLOSE(dv_found, dv, 2 * tolerance);
+      }
+}
+
+// Every kind of product: whole tiles and what is left over, rows that begin anywhere, and enough tiles for the large ones.
+TEST(CudaOps, OwnMatmul) {
+  struct Shape {
+    std::int64_t m, n, k, gap;  // gap 8: rows stay aligned; 3: they do not
+  };
+  const Shape shapes[] = {{1, 1, 1, 0},    {7, 3, 5, 3},      {64, 64, 32, 0},  {65, 33, 40, 8},     {33, 70, 129, 3},
+                          {16, 200, 8, 8}, {130, 66, 257, 3}, {1, 130, 100, 0}, {1030, 1800, 40, 8}, {1025, 1793, 33, 3}};
+  for (const bool reversed : {false, true})
+    for (const auto& [dtype, c_dtype] : {std::pair{Dtype::f32, Dtype::f32}, {Dtype::bf16, Dtype::bf16}, {Dtype::bf16, Dtype::f32}})
+      for (const Shape& s : shapes) {
+        const bool is_large = s.m > 1000;
+        if (is_large && (reversed || dtype == Dtype::f32 || (s.gap == 3 && c_dtype == Dtype::f32))) continue;
+        for (const bool transpose_a : {false, true})
+          for (const bool transpose_b : {false, true}) {
+            SCOPED_TRACE(message_of(name_of(dtype), " to ", name_of(c_dtype), " m ", s.m, " n ", s.n, " k ", s.k, transpose_a ? " aT" : "",
+                                    transpose_b ? " bT" : ""));
+            run_reversed(reversed);
+            const std::int64_t offset = s.gap == 3 ? 1 : 0;
+            const HostTensor a = HostTensor(dtype, transpose_a ? s.k : s.m, transpose_a ? s.m : s.k, s.gap, offset).randomize(1);
+            const HostTensor b = HostTensor(dtype, transpose_b ? s.n : s.k, transpose_b ? s.k : s.n, s.gap, offset).randomize(2);
+            const HostTensor scratch = HostTensor::vector(Dtype::f64, 1 << 20);
+            for (const double beta : {0.0, 1.0, 0.5}) {
+              if (is_large && beta != 1) continue;
+              HostTensor expected = HostTensor(c_dtype, s.m, s.n, s.gap).randomize(3), found = expected;
+              if (beta == 0) found.fill(NAN);
+              cpu::matmul(a.cpu(), b.cpu(), expected.cpu(), workspace_of(scratch.cpu()), transpose_a, transpose_b, 0.7, beta);
+              cuda::own_matmul(a.cuda(), b.cuda(), found.cuda(), transpose_a, transpose_b, 0.7, beta);
+              EXPECT_CLOSE(found, expected, c_dtype == Dtype::bf16 ? 4e-3 : 2e-6);
+            }
+          }
       }
 }
 

@@ -28,7 +28,7 @@ struct Thread {
   struct Copy {
     void* to;
     const void* from;
-    bool is_there;
+    std::size_t bytes;
     int group;
   };
   std::vector<Copy> copies;  // begun, not finished
@@ -215,11 +215,11 @@ void load_matrices(std::uint32_t (&r)[4], const __nv_bfloat16* row, bool is_tran
                          : element(8 * m + g, 2 * t) | element(8 * m + g, 2 * t + 1) << 16;
 }
 
-void copy_async(void* to, const void* from, bool is_there, const Where& where) {
+void copy_async(void* to, const void* from, int bytes, const Where& where) {
   for (const void* pointer : {static_cast<const void*>(to), from})
     MST_CHECK(reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0, "emulation: cp.async at ", place(where), ": not aligned to 16 bytes");
   Thread& self = *block.running;
-  self.copies.push_back({to, from, is_there, self.num_groups});
+  self.copies.push_back({to, from, static_cast<std::size_t>(bytes), self.num_groups});
 }
 
 void commit_copies() {
@@ -230,10 +230,8 @@ void wait_for_copies(int pending) {
   Thread& self = *block.running;
   std::erase_if(self.copies, [&](const Thread::Copy& copy) {
     if (copy.group + pending >= self.num_groups) return false;
-    if (copy.is_there)
-      std::memcpy(copy.to, copy.from, 16);
-    else
-      std::memset(copy.to, 0, 16);
+    std::memset(copy.to, 0, 16);
+    std::memcpy(copy.to, copy.from, copy.bytes);
     return true;
   });
 }

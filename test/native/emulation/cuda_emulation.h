@@ -111,7 +111,7 @@ namespace emulation {
 void mma(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const Where& where);
 void load_matrices(std::uint32_t (&r)[4], const __nv_bfloat16* row, bool is_transposed, const Where& where);
 // Copies wait for wait_for_copies(), as late as a GPU may finish them.
-void copy_async(void* to, const void* from, bool is_there, const Where& where);
+void copy_async(void* to, const void* from, int bytes, const Where& where);
 void commit_copies();
 void wait_for_copies(int pending);
 

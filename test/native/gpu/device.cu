@@ -13,7 +13,7 @@ namespace {
 class Gpu final : public testing::Environment {
  public:
   void SetUp() override {
-    context_ = open_cuda(0, {"own", ""});
+    context_ = open_cuda(0, {"own", "auto", ""});
     context_->attach_thread();
   }
   void TearDown() override {
