@@ -1,5 +1,5 @@
 // npm run bundle: one archive that checks and times the package on a Linux machine with an NVIDIA driver and nothing else: no Node, no
-// compiler, no network. `./gpu test`, `./gpu bench` and `./gpu doctor` in it; see docs/gpu_machine.md.
+// compiler, no network. `./gpu test`, `./gpu bench`, `./gpu peers` and `./gpu doctor` in it; see docs/gpu_machine.md.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, copyFileSync, cpSync, mkdirSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -36,6 +36,7 @@ for (const [entry, to] of Object.entries({
   'test/gpu/check.ts': 'check',
   'benchmarks/gpu.ts': 'bench',
   'benchmarks/case.ts': 'case',
+  'benchmarks/peers.ts': 'peers',
 })) {
   buildSync({
     absWorkingDir: root,
@@ -52,11 +53,15 @@ for (const [entry, to] of Object.entries({
   });
 }
 copyFileSync(join(root, 'package.json'), join(folder, 'package.json'));
+cpSync(join(root, 'benchmarks', 'peers'), join(folder, 'app', 'bin', 'peers'), {
+  recursive: true,
+  filter: (path) => !path.endsWith('__pycache__'),
+});
 
 writeFileSync(
   join(folder, 'gpu'),
   `#!/bin/sh
-# ./gpu test [DEVICE] · ./gpu bench [DEVICE] · ./gpu doctor · ./gpu minisequence COMMAND …    DEVICE: cuda (default), cuda:N or cpu
+# ./gpu test [DEVICE] · ./gpu bench [DEVICE] · ./gpu peers [OPTIONS] · ./gpu doctor · ./gpu minisequence COMMAND …    DEVICE: cuda (default), cuda:N or cpu
 here=$(cd "$(dirname "$0")" && pwd)
 export LD_LIBRARY_PATH="$here/lib\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 command=$1
@@ -64,6 +69,7 @@ command=$1
 case "$command" in
   test) exec "$here/node" "$here/app/bin/check.mjs" "$here/parity" "\${1:-cuda}" ;;
   bench) exec "$here/node" "$here/app/bin/bench.mjs" "\${1:-cuda}" ;;
+  peers) exec "$here/node" "$here/app/bin/peers.mjs" "$@" ;;
   doctor) exec "$here/node" "$here/app/bin/minisequence.mjs" doctor "$@" ;;
   minisequence) exec "$here/node" "$here/app/bin/minisequence.mjs" "$@" ;;
   *) sed -n 2p "$0" >&2; exit 2 ;;
