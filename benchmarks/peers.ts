@@ -88,7 +88,7 @@ const plans: Plan[] = [
   {
     case: 'attention',
     sizes: { B: 1, T: 16384, H: 32, G: 8, D: 128 },
-    peers: ['flash', 'cudnn', 'efficient'],
+    peers: ['flash', 'cudnn'],
     repetitions,
     own: [{ case: 'attention', sizes: { N: 16384, C: 4096 }, rounds: 10 }],
   },

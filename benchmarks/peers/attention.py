@@ -11,7 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from measure import main, peak_bytes, random, result, square_product, time_in_turn
 
-PEERS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION}
+PEERS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 
 
 def body(args: argparse.Namespace) -> list[dict]:
