@@ -1,13 +1,15 @@
-// One case in a process of its own: case.ts NAME DTYPE SIZES_JSON ROUNDS DEVICE → one line of JSON.
+// One case in a process of its own: case.ts NAME DTYPE SIZES_JSON ROUNDS DEVICE [MEMORY_BYTES] → one line of JSON.
 import { type DeviceName, type Dtype, openDevice } from '../lib/index.ts';
 import { cases } from './cases.ts';
 
-const [name, dtype, sizes, rounds, device] = process.argv.slice(2) as [
+const [name, dtype, sizes, rounds, deviceName, memoryBytes] = process.argv.slice(2) as [
   keyof typeof cases,
   Dtype,
   string,
   string,
   DeviceName,
+  string?,
 ];
-console.log(JSON.stringify(await cases[name](openDevice(device), dtype, JSON.parse(sizes), Number(rounds))));
+const device = openDevice(deviceName, memoryBytes ? { memoryLimit: Number(memoryBytes) } : {});
+console.log(JSON.stringify(await cases[name](device, dtype, JSON.parse(sizes), Number(rounds))));
 process.exit(0); // tensors end with the process

@@ -36,6 +36,8 @@ export interface Sizes {
   F: number;
   V: number;
   chunkSize: number;
+  /** Layers of the Llama, for a quick run. @default 32 */
+  layers?: number;
 }
 
 export type Case = (device: Device, dtype: Dtype, sizes: Sizes, rounds: number) => Promise<Measurement[]>;
@@ -218,13 +220,13 @@ export const attentionCase: Case = async (device, dtype, { N, C }, rounds) => {
  * One training step of Llama-3-8B at T = N, random weights, optimizer state in f32 without master weights. teraflops counts the model's
  * own operations, 6 for each parameter but the embedding's and token, and 6·L·T·C for causal attention, none for recomputation.
  */
-export const llama3: Case = async (device, dtype, { N, chunkSize }, rounds) => {
+export const llama3: Case = async (device, dtype, { N, chunkSize, layers = 32 }, rounds) => {
   const C = 4096;
   const config = decoderConfig({
     model_type: 'llama',
     hidden_size: C,
     intermediate_size: 14336,
-    num_hidden_layers: 32,
+    num_hidden_layers: layers,
     num_attention_heads: 32,
     num_key_value_heads: 8,
     vocab_size: 128256,

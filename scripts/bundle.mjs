@@ -1,5 +1,5 @@
 // npm run bundle: one archive that checks and times the package on a Linux machine with an NVIDIA driver and nothing else: no Node, no
-// compiler, no network. `./gpu test`, `./gpu bench` and `./gpu doctor` in it; see docs/gpu_machine.md.
+// compiler, no network. `./gpu test`, `./gpu bench`, `./gpu peers` and `./gpu doctor` in it; see docs/gpu_machine.md.
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -11,7 +11,6 @@ import {
   realpathSync,
   rmSync,
   statSync,
-  writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -49,6 +48,7 @@ for (const [name, contents] of Object.entries({
   minisequence: code('lib/cli/main.ts'),
   bench: code('benchmarks/gpu.ts'),
   case: code('benchmarks/case.ts'),
+  peers: code('benchmarks/peers.ts'),
   tests: tests(),
 })) {
   buildSync({
@@ -66,6 +66,10 @@ for (const [name, contents] of Object.entries({
   });
 }
 copyFileSync(join(root, 'package.json'), join(folder, 'package.json'));
+cpSync(join(root, 'benchmarks', 'peers'), join(folder, 'app', 'bin', 'peers'), {
+  recursive: true,
+  filter: (path) => !path.endsWith('__pycache__'),
+});
 
 /** A program of all tests that take their device from test/support/devices.ts: mocha, and what its command does. */
 function tests() {
@@ -81,32 +85,8 @@ function tests() {
     mocha.run((numFailed) => process.exit(numFailed > 0 ? 1 : 0));`;
 }
 
-writeFileSync(
-  join(folder, 'gpu'),
-  `#!/bin/sh
-# ./gpu test|bench [DEVICE] · ./gpu sanitize [FILTER] · ./gpu doctor · ./gpu minisequence COMMAND …    DEVICE: cuda (default), cuda:N or cpu
-here=$(cd "$(dirname "$0")" && pwd)
-export LD_LIBRARY_PATH="$here/lib:$here/app/prebuilds/linux-x64\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-command=$1
-[ $# -gt 0 ] && shift
-case "$command" in
-  test)
-    cd "$here"
-    [ "\${1:-cuda}" = cpu ] || "$here/app/native_tests" --gtest_brief=1 || exit 1
-    MST_TEST_DEVICE=\${1:-cuda} MST_TEST_COMMAND="$here/app/bin/minisequence.mjs" exec "$here/node" "$here/app/bin/tests.mjs" ;;
-  bench) exec "$here/node" "$here/app/bin/bench.mjs" "\${1:-cuda}" ;;
-  sanitize)
-    for tool in memcheck racecheck initcheck synccheck; do
-      echo "== $tool"
-      compute-sanitizer --tool $tool --error-exitcode 1 "$here/app/native_tests" --gtest_brief=1 --gtest_filter="\${1:-*}" || exit 1
-    done ;;
-  doctor) exec "$here/node" "$here/app/bin/minisequence.mjs" doctor "$@" ;;
-  minisequence) exec "$here/node" "$here/app/bin/minisequence.mjs" "$@" ;;
-  *) sed -n 2p "$0" >&2; exit 2 ;;
-esac
-`,
-  { mode: 0o755 },
-);
+copyFileSync(join(root, 'scripts', 'gpu.sh'), join(folder, 'gpu'));
+chmodSync(join(folder, 'gpu'), 0o755);
 
 rmSync(archive, { force: true });
 execFileSync('tar', ['-cJf', archive, '-C', dirname(folder), name], { env: { ...process.env, XZ_OPT: '-6 -T0' } });

@@ -22,7 +22,12 @@ describe('parity with PyTorch', () => {
   it('holds for the kernels that need no library', async () => {
     using device = openTestDevice({ attention: 'own', products: 'own' });
     for (const dtype of ['float32', 'bfloat16'] as const) {
-      const errors = await runParityCase('test/fixtures/parity/llama', device, policies['ragged chunks, everything else saved']!, dtype);
+      const errors = await runParityCase(
+        'test/fixtures/parity/llama',
+        device,
+        policies['ragged chunks, everything else saved']!,
+        dtype,
+      );
       const limits = parityLimits[device.target.kind][dtype];
       for (const key of ['loss', 'gradient', 'losses', 'gradNorms'] as const) {
         assert.ok(errors[key] <= limits[key], `${dtype} ${key}: ${errors[key]} is over ${limits[key]}`);

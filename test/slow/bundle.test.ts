@@ -25,18 +25,11 @@ describe('bundle', () => {
     assert.ok(size <= MAX_BYTES, `${size} bytes`);
   });
 
-  it('passes its checks without Node, on the CPU', () => {
+  it('passes the tests without Node, on the CPU', () => {
     const { status, stdout, stderr } = gpu('test', 'cpu');
-    assert.equal(
-      status,
-      0,
-      stdout
-        .split('\n')
-        .filter((line) => !line.startsWith('ok'))
-        .join('\n') + stderr,
-    );
-    assert.ok(stdout.split('\n').filter((line) => line.startsWith('ok')).length > 300);
-    assert.match(stdout, /all checks passed\n$/);
+    assert.equal(status, 0, stdout.slice(stdout.indexOf('failing')) + stderr);
+    assert.ok(Number(/(\d+) passing/.exec(stdout)?.[1]) > 400, stdout);
+    assert.doesNotMatch(stdout, /pending/);
   }).timeout(600_000);
 
   it('times, and leaves its results', () => {

@@ -1,0 +1,68 @@
+"""LM head and cross-entropy, forward and backward: head.py --peer PEER [--N --C --V]. Gradients are in bf16 unless the peer says otherwise."""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
+
+from measure import DEVICE, forward_backward, main, measure, products_of_linear, random, run_products
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # hidden (N,C), weight (V,C), targets (N,) i64 → mean loss
+
+
+def eager(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """As transformers does: logits in bf16, the loss from an f32 copy."""
+    return cross_entropy(linear(hidden, weight).float(), targets)
+
+
+def eager_bf16(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Without the f32 copy: less memory, the loss rounded to bf16."""
+    return cross_entropy(linear(hidden, weight), targets)
+
+
+def torch_chunked() -> Loss:
+    from torch.nn import LinearCrossEntropyOptions
+    from torch.nn.functional import linear_cross_entropy
+
+    return lambda hidden, weight, targets: linear_cross_entropy(hidden, weight, targets, options=LinearCrossEntropyOptions())
+
+
+def liger(**options: torch.dtype) -> Loss:
+    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+    loss = LigerFusedLinearCrossEntropyLoss(**options)
+    return lambda hidden, weight, targets: loss(weight, hidden, targets)
+
+
+def cce(impl: str) -> Loss:
+    from cut_cross_entropy import linear_cross_entropy
+
+    return lambda hidden, weight, targets: linear_cross_entropy(hidden, weight, targets, impl=impl)
+
+
+PEERS: dict[str, Callable[[], Loss]] = {
+    "eager": lambda: eager,
+    "eager_bf16": lambda: eager_bf16,
+    "compile": lambda: torch.compile(eager),
+    "torch_chunked": torch_chunked,
+    "liger": liger,
+    "liger_f32": lambda: liger(accum_dtype=torch.float32),  # the weight's gradient is summed in f32
+    "cce": lambda: cce("cce"),  # leaves out small gradients
+    "cce_exact": lambda: cce("cce_exact"),
+}
+
+
+def body(args: argparse.Namespace) -> list[dict]:
+    N, C, V = args.N, args.C, args.V
+    loss = PEERS[args.peer]()
+    hidden, weight = random(N, C), random(V, C, deviation=0.02)
+    targets = torch.randint(V, (N,), device=DEVICE)
+    run = forward_backward(lambda: loss(hidden, weight, targets), None, [hidden, weight])
+    bound = run_products(products_of_linear(N, C, V, forward=1, backward=1))
+    return measure(run, bound, 3 * 2 * N * C * V, args)
+
+
+if __name__ == "__main__":
+    main("head", PEERS, {"N": 8192, "C": 4096, "V": 128256}, body)
