@@ -204,8 +204,8 @@ bool applies(std::initializer_list<const Tensor*> tensors, const AttentionGeomet
   if (g.T % tile != 0 || g.D % elements_of_16_bytes != 0 || g.D > 256) return false;
   constexpr std::int64_t end_of_offsets = std::int64_t{1} << 31;  // from where 9.14 gave a wrong dq
   return std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) {
-    return t->dtype == Dtype::bf16 && t->rows() * t->row_stride < end_of_offsets && t->rows() > 0 && t->row_stride % elements_of_16_bytes == 0 &&
-           reinterpret_cast<std::uintptr_t>(t->data) % 16 == 0;
+    return t->dtype == Dtype::bf16 && t->rows() * t->row_stride < end_of_offsets && t->rows() > 0 &&
+           t->row_stride % elements_of_16_bytes == 0 && reinterpret_cast<std::uintptr_t>(t->data) % 16 == 0;
   });
 }
 
