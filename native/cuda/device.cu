@@ -50,7 +50,7 @@ class CudaContext final : public DeviceContext {
           "cuMemGetAllocationGranularity");
     CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
     CUDA_CHECK(cudaMalloc(&status_, num_status_words * sizeof(long long)));
-    CUDA_CHECK(cudaMemset(status_, 0, num_status_words * sizeof(long long)));
+    CUDA_CHECK(cudaMemsetAsync(status_, 0, num_status_words * sizeof(long long), stream_));
   }
 
   ~CudaContext() override {

@@ -234,7 +234,8 @@ TEST(CudaOps, IdsOutOfRangeAreNoted) {
   const auto expect_status = [&](long long what, long long row, long long id, long long V) {
     EXPECT_EQ(take_status(), (std::array<long long, 4>{what, row, id, V}));
   };
-  HostTensor table = HostTensor(Dtype::f32, 4, 8).fill(1), y(Dtype::f32, 3, 8), ids = HostTensor::vector(Dtype::i32, 3);
+  HostTensor table = HostTensor(Dtype::f32, 4, 8).fill(1), y = HostTensor(Dtype::f32, 3, 8).fill(0),
+             ids = HostTensor::vector(Dtype::i32, 3);
   ids.set(0, 1, 4);
   cuda::embedding_forward(table.cuda(), ids.cuda(), y.cuda());
   expect_status(cuda::status_embedding_forward, 1, 4, 4);

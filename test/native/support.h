@@ -16,7 +16,8 @@ namespace mst::test {
 
 // Memory of `bytes` bytes that stands for `host`; copied there where `is_written`, else as it was.
 void* device_memory(const char* host, std::size_t bytes, bool is_written);
-void copy_to_host(char* host, void* device, std::size_t bytes);  // when all ops so far have run
+// Copies `rows` rows of `width` bytes, `pitch` bytes apart, when all ops so far have run.
+void copy_to_host(char* host, const char* device, std::size_t pitch, std::size_t width, std::size_t rows);
 void free_device_memory(void* device);
 // What a kernel has noted of an id out of range, in the order of cuda/stream.h; all 0 from then on.
 std::array<long long, 4> take_status();
@@ -73,7 +74,7 @@ class HostTensor {
     }
     newest_ = Newest::device;
     Tensor view = view_;
-    view.data = static_cast<char*>(device_) + (static_cast<const char*>(view_.data) - bytes_.data());
+    view.data = device_data();
     view.device = {Device::cuda, 0};
     return view;
   }
@@ -123,9 +124,14 @@ class HostTensor {
  private:
   enum class Newest { neither, host, device, both };  // neither: nobody has written
 
+  char* device_data() const {
+    return static_cast<char*>(device_) + (static_cast<const char*>(view_.data) - bytes_.data());
+  }
   std::vector<char>& host_bytes() const {
     if (newest_ == Newest::device) {
-      copy_to_host(bytes_.data(), device_, bytes_.size());
+      const std::size_t size = size_of(view_.dtype);
+      copy_to_host(static_cast<char*>(view_.data), device_data(), static_cast<std::size_t>(view_.row_stride) * size,
+                   static_cast<std::size_t>(cols()) * size, static_cast<std::size_t>(rows()));  // not the gaps, which nothing wrote
       newest_ = Newest::both;
     }
     return bytes_;

@@ -31,13 +31,16 @@ const testing::Environment* const gpu = testing::AddGlobalTestEnvironment(new Gp
 void* device_memory(const char* host, std::size_t bytes, bool is_written) {
   void* device = nullptr;
   CUDA_CHECK(cudaMalloc(&device, bytes));
-  if (is_written) CUDA_CHECK(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
+  if (is_written) {
+    CUDA_CHECK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda::current_stream()));
+    CUDA_CHECK(cudaStreamSynchronize(cuda::current_stream()));
+  }
   return device;
 }
 
-void copy_to_host(char* host, void* device, std::size_t bytes) {
-  CUDA_CHECK(cudaDeviceSynchronize());
-  CUDA_CHECK(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost));
+void copy_to_host(char* host, const char* device, std::size_t pitch, std::size_t width, std::size_t rows) {
+  CUDA_CHECK(cudaMemcpy2DAsync(host, pitch, device, pitch, width, rows, cudaMemcpyDeviceToHost, cuda::current_stream()));
+  CUDA_CHECK(cudaStreamSynchronize(cuda::current_stream()));
 }
 
 void free_device_memory(void* device) {
@@ -46,9 +49,9 @@ void free_device_memory(void* device) {
 
 std::array<long long, 4> take_status() {
   std::array<long long, 4> words;
-  CUDA_CHECK(cudaDeviceSynchronize());
-  CUDA_CHECK(cudaMemcpy(words.data(), cuda::status_words(), sizeof words, cudaMemcpyDeviceToHost));
-  CUDA_CHECK(cudaMemset(cuda::status_words(), 0, sizeof words));
+  CUDA_CHECK(cudaMemcpyAsync(words.data(), cuda::status_words(), sizeof words, cudaMemcpyDeviceToHost, cuda::current_stream()));
+  CUDA_CHECK(cudaMemsetAsync(cuda::status_words(), 0, sizeof words, cuda::current_stream()));
+  CUDA_CHECK(cudaStreamSynchronize(cuda::current_stream()));
   return words;
 }
 
