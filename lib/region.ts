@@ -1,10 +1,10 @@
 // Regions of the tape that keep only their inputs: a function runs once without saving, and again in the backward, up to the op that
 // saves last. `recompute` makes one region, `miniSequence` (ops/mini_sequence.ts) one a chunk.
+import type { Gradients } from './gradients.ts';
 import { own, tidy } from './scope.ts';
 import {
   countMissing,
   currentMode,
-  type Gradients,
   type Node,
   noGrad,
   operation,

@@ -1,6 +1,6 @@
 // Low-rank adapters (LoRA, arXiv 2106.09685) of linear layers, outside and inside mini-sequence ops.
+import type { Gradients } from '../gradients.ts';
 import { kernels, type LowRank } from '../native.ts';
-import type { Gradients } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
 import { requireDtype, requireShape } from './check.ts';
 import { type DropoutMask, dropout } from './dropout.ts';
