@@ -24,6 +24,17 @@ export function computeDtype(dtype: Dtype): 'float32' | 'float64' {
   return dtype === 'float64' ? 'float64' : 'float32';
 }
 
+/** What the gradients of a model's parameters are kept in. */
+export type GradientDtype = 'float32' | 'bfloat16';
+
+/** The dtype of a parameter's gradient: f32 (f64 for f64), or bf16 where that is asked for and the parameter is bf16 too. */
+export function gradientDtypeFor(op: string, dtype: Dtype, wanted: GradientDtype = 'float32'): Dtype {
+  if (wanted === 'float32') return computeDtype(dtype);
+  if (wanted !== 'bfloat16') throw new RangeError(`${op}: gradientDtype '${wanted}' is neither float32 nor bfloat16`);
+  if (dtype === 'bfloat16') return 'bfloat16';
+  throw new RangeError(`${op}: gradientDtype 'bfloat16' needs bfloat16 parameters, these are ${dtype}`);
+}
+
 /** Widens bfloat16 words to f32; exact. */
 export function toFloat32(words: Uint16Array): Float32Array {
   const widened = new Uint32Array(words.length);

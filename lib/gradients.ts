@@ -1,7 +1,8 @@
 // Gradients on their way: of values between the ops while a backward is under way, and into the `.grad` of parameters.
-import { computeDtype } from './dtype.ts';
+import { computeDtype, type Dtype } from './dtype.ts';
+import type { Category } from './memory/statistics.ts';
 import { kernels } from './native.ts';
-import { disown } from './scope.ts';
+import { disown, tidy } from './scope.ts';
 import { empty, emptyGroup, type Tensor } from './tensor.ts';
 
 /** An input as the backward needs it: an id, and the parameter itself where it is one. */
@@ -11,10 +12,25 @@ export interface Destination {
   prototype: Tensor;
 }
 
+/** Memory for a weight's gradient. */
+interface Target {
+  gradient: Tensor;
+  /** It is new; otherwise the gradient is added to what it has. */
+  overwrite: boolean;
+}
+
+/** Memory that the chunks of an op add a gradient up in; isNew: none has yet. */
+interface Sum {
+  memory: Tensor;
+  isNew: boolean;
+}
+
 /** Gradients of values between the ops, while a backward is under way. */
 export class Gradients {
   readonly #byId = new Map<number, Tensor>();
   #destinations: readonly (Destination | null)[] = [];
+  /** f32 memory of bf16 gradients while an op adds to them chunk by chunk; see `overChunks`. */
+  #sums: Map<Tensor, Sum> | null = null;
 
   /** For the op whose backward runs now. */
   enter(destinations: readonly (Destination | null)[]): void {
@@ -26,16 +42,36 @@ export class Gradients {
     return this.#destinations[i] != null;
   }
 
-  /** Memory for the gradient of input i, a weight, in the compute dtype. `overwrite`: it is new; otherwise the gradient is added. */
-  target(i: number): { gradient: Tensor; overwrite: boolean } | null {
+  /**
+   * Runs `fn`, which adds to the gradients of weights once a chunk. Where there are several chunks, bf16 gradients of parameters are
+   * meanwhile summed in f32 memory and rounded at the end: rounding in every chunk would lose training.
+   */
+  overChunks(numChunks: number, fn: () => void): void {
+    if (numChunks === 1 || this.#sums) {
+      fn(); // one chunk, or inside an op that sums already
+      return;
+    }
+    const sums = new Map<Tensor, Sum>();
+    this.#sums = sums;
+    try {
+      tidy(fn); // workspaces are gone before the gradients come
+      this.#sums = null;
+      for (const [parameter, { memory, isNew }] of sums) if (!isNew) addTo(targetOf(parameter), memory);
+    } finally {
+      this.#sums = null;
+      for (const { memory } of sums.values()) memory.dispose();
+    }
+  }
+
+  /**
+   * Memory for the gradient of input i, a weight, in the compute dtype, or bf16 where the parameter's gradient is and the op runs
+   * outside of `overChunks` or in one chunk.
+   */
+  target(i: number): Target | null {
     const destination = this.#destinations[i];
     if (!destination) return null;
     const { id, parameter, prototype } = destination;
-    if (parameter) {
-      const overwrite = parameter.grad === null;
-      if (overwrite) allocateGradient(parameter);
-      return { gradient: parameter.grad!, overwrite };
-    }
+    if (parameter) return this.#ofParameter(parameter);
     const present = this.#byId.get(id);
     if (present) return { gradient: present, overwrite: false };
     const { shape, dtype, device } = prototype;
@@ -50,7 +86,8 @@ export class Gradients {
     const destination = this.#destinations[i];
     if (!destination) return;
     const { parameter } = destination;
-    if (parameter?.grad === null && !parameter.reservedGrad && !parameter.group) {
+    const fits = gradient.dtype === parameter?.gradientDtype && !this.#sums;
+    if (fits && parameter.grad === null && !parameter.reservedGrad && !parameter.group) {
       parameter.grad = hold(gradient);
       parameter.grad.name = `gradient of ${parameter.name ?? 'a parameter'}`;
     } else this.add(destination, gradient);
@@ -58,14 +95,17 @@ export class Gradients {
 
   /** Adds to what there is. Takes `gradient` over, or an alias of it where others use the same memory. */
   add({ id, parameter }: Destination, gradient: Tensor): void {
-    if (parameter) {
-      if (parameter.grad === null) {
-        allocateGradient(parameter);
-        kernels.cast(gradient, parameter.grad!);
-      } else kernels.add_to(gradient, parameter.grad);
-      return;
-    }
-    this.put(id, gradient);
+    if (!parameter) this.put(id, gradient);
+    else addTo(this.#ofParameter(parameter), gradient);
+  }
+
+  #ofParameter(parameter: Tensor): Target {
+    if (!this.#sums || parameter.gradientDtype !== 'bfloat16') return targetOf(parameter);
+    if (!this.#sums.has(parameter)) reserveSums(parameter, this.#sums);
+    const sum = this.#sums.get(parameter)!;
+    const overwrite = sum.isNew;
+    sum.isNew = false;
+    return { gradient: sum.memory, overwrite };
   }
 
   put(id: number, gradient: Tensor): void {
@@ -105,26 +145,51 @@ export function hold(tensor: Tensor): Tensor {
   return handle;
 }
 
+/** A parameter's `.grad`, which is made where there is none. */
+function targetOf(parameter: Tensor): Target {
+  const overwrite = parameter.grad === null;
+  if (overwrite) allocateGradient(parameter);
+  return { gradient: parameter.grad!, overwrite };
+}
+
+function addTo({ gradient, overwrite }: Target, added: Tensor): void {
+  if (overwrite) kernels.cast(added, gradient);
+  else kernels.add_to(added, gradient);
+}
+
 /** Gives a parameter its `.grad`, garbage as yet. Members of a group get theirs together, so that these are neighbours as well. */
 function allocateGradient(parameter: Tensor): void {
   if (!parameter.reservedGrad) {
-    const members = (parameter.group ?? [parameter]).filter((member) => member.requiresGrad && member.grad === null);
-    const options = {
-      dtype: computeDtype(parameter.dtype),
-      device: parameter.device,
-      category: 'gradient',
-    } as const;
-    const gradients = emptyGroup(
-      members.map(({ shape }) => shape),
-      options,
-    );
+    const members = groupOf(parameter).filter(({ grad }) => grad === null);
+    const gradients = together(members, parameter.gradientDtype, 'gradient');
     members.forEach((member, i) => {
       const gradient = gradients[i]!;
-      disown(gradient);
       gradient.name = `gradient of ${member.name ?? 'a parameter'}`;
       member.reservedGrad = gradient;
     });
   }
   parameter.grad = parameter.reservedGrad;
   parameter.reservedGrad = null;
+}
+
+/** As allocateGradient(), for sums over chunks. */
+function reserveSums(parameter: Tensor, sums: Map<Tensor, Sum>): void {
+  const members = groupOf(parameter);
+  together(members, 'float32', 'workspace').forEach((memory, i) => {
+    sums.set(members[i]!, { memory, isNew: true });
+  });
+}
+
+/** Those of a parameter's group that want gradients. */
+function groupOf(parameter: Tensor): Tensor[] {
+  return (parameter.group ?? [parameter]).filter(({ requiresGrad }) => requiresGrad);
+}
+
+/** Memory of the shapes of these, one after another, that no scope owns. */
+function together(like: readonly Tensor[], dtype: Dtype, category: Category): Tensor[] {
+  const { device } = like[0]!;
+  const shapes = like.map(({ shape }) => shape);
+  const made = emptyGroup(shapes, { dtype, device, category });
+  for (const each of made) disown(each);
+  return made;
 }

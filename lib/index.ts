@@ -8,7 +8,7 @@ export {
   openDevice,
   type Target,
 } from './device.ts';
-export { type Dtype, type TensorData, toBfloat16, toFloat32 } from './dtype.ts';
+export { type Dtype, type GradientDtype, type TensorData, toBfloat16, toFloat32 } from './dtype.ts';
 export { KeyValueCache } from './generate/cache.ts';
 export {
   type GeneratedToken,

@@ -1,6 +1,15 @@
 // Tensors: a shape and a dtype over a piece of a device's arena.
 import { type Device, type DeviceName, getDevice } from './device.ts';
-import { type Dtype, dtypes, type TensorData, toBfloat16, toFloat32 } from './dtype.ts';
+import {
+  computeDtype,
+  type Dtype,
+  dtypes,
+  type GradientDtype,
+  gradientDtypeFor,
+  type TensorData,
+  toBfloat16,
+  toFloat32,
+} from './dtype.ts';
 import type { Block } from './memory/arena.ts';
 import type { Category } from './memory/statistics.ts';
 import { addon, kernels } from './native.ts';
@@ -58,7 +67,9 @@ export class Tensor {
   requiresGrad = false;
   /** Whether it is a leaf whose gradient is kept in `.grad`. */
   isParameter = false;
-  /** Gradient of a parameter (f32; f64 for f64), once a backward has reached it. */
+  /** Dtype of `grad`: f32 (f64 for f64), or what `asParameter` was given. */
+  gradientDtype: Dtype;
+  /** Gradient of a parameter, once a backward has reached it. */
   grad: Tensor | null = null;
   /** Memory of a `grad` that no backward has written yet; see `group`. */
   reservedGrad: Tensor | null = null;
@@ -72,6 +83,7 @@ export class Tensor {
   constructor(storage: Storage, byteOffset: number, shape: readonly number[], dtype: Dtype) {
     this.shape = shape;
     this.dtype = dtype;
+    this.gradientDtype = computeDtype(dtype);
     this.#storage = storage.retain();
     this.#byteOffset = byteOffset;
     own(this);
@@ -163,8 +175,13 @@ export class Tensor {
     return this.#derive(this.#byteOffset, shape);
   }
 
-  /** Makes this a leaf that collects gradients and that no scope owns. */
-  asParameter(name: string | null = null): this {
+  /**
+   * Makes this a leaf that collects gradients and that no scope owns.
+   * @param options.gradientDtype of `grad`: 'float32' (f64 for f64), or for a bf16 parameter 'bfloat16', which takes half the memory. Sums
+   *   are in f32 all the same: an op rounds what it gives once, and once more where it adds to what a `grad` has. @default 'float32'
+   */
+  asParameter(name: string | null = null, options: { gradientDtype?: GradientDtype } = {}): this {
+    this.gradientDtype = gradientDtypeFor(`asParameter ${name ?? this}`, this.dtype, options.gradientDtype);
     this.keep();
     this.isParameter = true;
     this.requiresGrad = true;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "check.h"
 
@@ -90,6 +91,18 @@ void with_float(const char* op, Dtype dtype, Function&& function) {
     default:
       MST_FAIL(op, ": needs a floating dtype, got ", name_of(dtype));
   }
+}
+
+// Calls function(type_tag<G>{}) with the C++ type of a weight's gradient whose sums are in S: S, or bf16 for f32 sums, on the CPU.
+template <class S, class Function>
+void with_gradient(const char* op, Dtype dtype, Function&& function) {
+  constexpr bool is_double = std::is_same_v<S, double>;
+  if constexpr (!is_double) {
+    if (dtype == Dtype::bf16) return function(type_tag<bf16>{});
+  }
+  MST_CHECK(dtype == (is_double ? Dtype::f64 : Dtype::f32), op, ": sums in ", is_double ? "float64" : "float32",
+            " cannot be a gradient of ", name_of(dtype));
+  function(type_tag<S>{});
 }
 
 }  // namespace mst

@@ -5,6 +5,7 @@ import {
   decoderConfig,
   empty,
   OutOfMemoryError,
+  planStep,
   type StepPolicy,
   simulateStep,
   tensor,
@@ -180,6 +181,43 @@ describe('simulated steps', () => {
     assert.equal(live.parameter, 2 * parameters + 512);
     assert.equal(live.optimizer, 12 * parameters + 512); // and the number of updates
     assert.ok(atPeak.workspace < 2 ** 30);
+  });
+
+  it('with bf16 gradients need half the bytes for them, and f32 memory for the sums of one layer', () => {
+    const T = 8192;
+    const policy: StepPolicy = { mlpChunkSize: 4096, lossChunkSize: 4096, mlpSave: 'input', recompute: 'attention' };
+    const step = { config, B: 1, T, dtype: 'bfloat16', policy, like: { kind: 'cuda' } } as const;
+    const [wide, narrow] = (['float32', 'bfloat16'] as const).map((gradientDtype) =>
+      simulateStep({ ...step, gradientDtype }),
+    );
+    const gradients = 2 * 8_030_261_248;
+    const saved = wide!.peakBytes - narrow!.peakBytes;
+    assert.ok(saved > 0.99 * gradients && saved <= gradients, `${saved} bytes less`);
+    assert.equal(narrow!.live.optimizer, wide!.live.optimizer);
+    // The peak is in an MLP: gate, up and h of a chunk, memory for a product, and the sums of three weight gradients.
+    const [C, F] = [4096, 14336];
+    const sums = 4 * 3 * C * F;
+    const workspace = (M: number) => 2 * 3 * M * F + 32 * 2 ** 20;
+    assert.equal(narrow!.peak.workspace, workspace(4096) + sums);
+    const whole = { ...policy, mlpChunkSize: T, lossChunkSize: T };
+    const inOneChunk = simulateStep({ ...step, policy: whole, gradientDtype: 'bfloat16' });
+    assert.equal(inOneChunk.peak.workspace, workspace(T));
+  });
+
+  it('refuse bf16 gradients of f32 parameters and of several micro-batches', () => {
+    const policy: StepPolicy = { mlpChunkSize: 8, lossChunkSize: 8, mlpSave: 'input', recompute: 'none' };
+    const step = { config, B: 1, T: 8, gradientDtype: 'bfloat16' } as const;
+    assert.throws(() => simulateStep({ ...step, policy }), {
+      name: 'RangeError',
+      message: "Decoder: gradientDtype 'bfloat16' needs bfloat16 parameters, these are float32",
+    });
+    const several = { ...step, dtype: 'bfloat16', accumulationSteps: 3 } as const;
+    const refusal = {
+      name: 'RangeError',
+      message: /^trainStep: gradientDtype 'bfloat16' is for one micro-batch a step, got 3/,
+    };
+    assert.throws(() => simulateStep({ ...several, policy }), refusal);
+    assert.throws(() => planStep(config, { ...several, memoryLimit: 2 ** 40 }), refusal);
   });
 
   it('save the logits and the MLP of all but one chunk', () => {

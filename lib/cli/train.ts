@@ -38,6 +38,7 @@ export async function runTrain({ config: path, set = [], out, resume, json }: Tr
           B,
           T,
           dtype: config.dtype,
+          gradientDtype: config.gradientDtype,
           accumulationSteps,
           isPacked,
           lora: config.lora,

@@ -3,7 +3,7 @@
 import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Device, DeviceName } from '../device.ts';
-import type { Dtype } from '../dtype.ts';
+import type { Dtype, GradientDtype } from '../dtype.ts';
 import { decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
@@ -41,6 +41,8 @@ export interface LoadOptions extends HubOptions {
   device?: Device | DeviceName;
   /** Of the parameters; weights are converted. @default what the embedding is stored in, float32 for half precision */
   dtype?: Dtype;
+  /** Of the gradients; see `Decoder`. @default 'float32' */
+  gradientDtype?: GradientDtype;
 }
 
 /**
@@ -53,7 +55,7 @@ export async function loadModel(pathOrName: string, options: LoadOptions = {}): 
   const files = await openModelFolder(folder);
   try {
     const dtype = options.dtype ?? storedDtype(folder, files);
-    const model = new Decoder(config, { device: options.device, dtype });
+    const model = new Decoder(config, { device: options.device, dtype, gradientDtype: options.gradientDtype });
     try {
       await fill(model, folder, files);
       return model;

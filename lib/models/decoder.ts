@@ -1,7 +1,7 @@
 // The decoder-only transformer of the Llama family: RMSNorm, rotary positions, grouped-query attention, gated MLP, tied or own head.
 
 import { type Device, type DeviceName, getDevice } from '../device.ts';
-import { type Dtype, toBfloat16, toFloat32 } from '../dtype.ts';
+import { type Dtype, type GradientDtype, gradientDtypeFor, toBfloat16, toFloat32 } from '../dtype.ts';
 import type { KeyValueCache } from '../generate/cache.ts';
 import type { SafetensorsDtype } from '../io/safetensors.ts';
 import { kernels } from '../native.ts';
@@ -106,6 +106,8 @@ export class Decoder extends Module {
   readonly config: DecoderConfig;
   readonly device: Device;
   readonly dtype: Dtype;
+  /** What gradients are kept in; 'bfloat16' is for one micro-batch a step. */
+  readonly gradientDtype: GradientDtype;
   readonly #named = new Map<string, Tensor>();
   readonly #embed: Tensor;
   readonly #layers: Layer[] = [];
@@ -114,12 +116,20 @@ export class Decoder extends Module {
   /** By T where they depend on it, else one. */
   readonly #inverseFrequencies = new Map<number, Tensor>();
 
-  /** Parameters are garbage until `initialize` or `loadWeights`. */
-  constructor(config: DecoderConfig, options: { device?: Device | DeviceName; dtype?: Dtype } = {}) {
+  /**
+   * Parameters are garbage until `initialize` or `loadWeights`.
+   * @param options.gradientDtype 'bfloat16' with dtype 'bfloat16': gradients take half the memory; see `Tensor.asParameter`. @default 'float32'
+   */
+  constructor(
+    config: DecoderConfig,
+    options: { device?: Device | DeviceName; dtype?: Dtype; gradientDtype?: GradientDtype } = {},
+  ) {
     super();
     this.config = config;
     this.device = getDevice(options.device ?? 'cpu');
     this.dtype = options.dtype ?? 'float32';
+    this.gradientDtype = options.gradientDtype ?? 'float32';
+    gradientDtypeFor('Decoder', this.dtype, this.gradientDtype);
     const { vocabSize: V, hiddenSize: C, intermediateSize: F, numHeads: H, numKeyValueHeads: G, headSize: D } = config;
     const one = (name: string, ...shape: number[]) => this.#group([name], [shape])[0]!;
     this.#embed = one('model.embed_tokens.weight', V, C);
@@ -392,8 +402,9 @@ export class Decoder extends Module {
   /** Parameters that lie side by side in memory. */
   #group(names: string[], shapes: number[][]): Tensor[] {
     const group = emptyGroup(shapes, { dtype: this.dtype, device: this.device, category: 'parameter' });
+    const { gradientDtype } = this;
     group.forEach((parameter, i) => {
-      this.#named.set(names[i]!, parameter.asParameter(names[i]!));
+      this.#named.set(names[i]!, parameter.asParameter(names[i]!, { gradientDtype }));
       if (group.length > 1) parameter.group = group;
     });
     return group;

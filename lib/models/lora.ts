@@ -76,6 +76,7 @@ export function addLora(model: Decoder, options: LoraOptions): Lora {
     const make = (shape: number[], name: string) =>
       empty(shape, { dtype: model.dtype, device: model.device, category: 'parameter' }).asParameter(
         `${path}.${name}.weight`,
+        { gradientDtype: model.gradientDtype },
       );
     const op = FIRST_DROPOUT + adapters.size;
     const adapter = { path, a: make([rank, I], 'lora_A'), b: make([O, rank], 'lora_B'), scale, op };

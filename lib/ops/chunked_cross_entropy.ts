@@ -33,8 +33,9 @@ export interface ChunkedCrossEntropyOptions extends CrossEntropyOptions {
 
 /**
  * Cross-entropy of hidden (N,C) · weightᵀ and targets (N,), without the (N,V) logits.
- * Where gradients are wanted they are made in the forward: until the backward the op holds dhidden (N,C) and dweight (V,C) in f32
- * (f64 for f64), which becomes the weight's `.grad` if it has none.
+ * Where gradients are wanted they are made in the forward: until the backward the op holds dhidden (N,C) and dweight (V,C) in the dtype
+ * of the weight's gradient, f32 or bf16 (f64 for f64), which becomes the weight's `.grad` if it has none. A bf16 dweight is the f32 sum over
+ * the chunks rounded once; it is rounded again where a factor comes later: a mean without `divisor`, or a backward from other than 1.
  * @param hidden (…,C), read as rows (N,C)
  * @param weight (V,C), hidden's dtype; may be frozen or tied to the embedding
  * @param targets int32 of N elements; outside [0, V) and not ignoreIndex rejects the next read with row, target and V
@@ -82,15 +83,9 @@ export function chunkedCrossEntropy(
     forward: (recording) =>
       tidy(() => {
         const dhidden = recording && wantsDhidden ? empty([N, C], { dtype, device, category: 'activation' }) : null;
-        const dweight =
-          recording && wantsDweight
-            ? empty([V, C], { dtype: computeDtype(dtype), device, category: 'gradient' })
-            : null;
+        const dweight = recording && wantsDweight ? sumFor(weight, N > M) : null;
         const dlow = low && recording && wantsDlow ? empty(low.shape, { dtype, device, category: 'activation' }) : null;
-        const dlowWeight =
-          lowWeight && recording && wantsDlowWeight
-            ? empty(lowWeight.shape, { dtype: computeDtype(dtype), device, category: 'gradient' })
-            : null;
+        const dlowWeight = lowWeight && recording && wantsDlowWeight ? sumFor(lowWeight, N > M) : null;
         tidy(() =>
           kernels.chunked_cross_entropy(
             hidden,
@@ -120,7 +115,13 @@ export function chunkedCrossEntropy(
         const { loss, divisor } = reduceLosses(outputs.losses, targets, checked);
         return {
           output: loss,
-          more: [dhidden, dweight, dlow, dlowWeight, divisor].filter((tensor) => tensor !== null),
+          more: [
+            dhidden,
+            dweight && rounded(dweight, weight),
+            dlow,
+            dlowWeight && rounded(dlowWeight, lowWeight!),
+            divisor,
+          ].filter((tensor) => tensor !== null),
         };
       }),
     // The gradients are there; only the incoming scalar, and a divisor that the host did not know, are missing.
@@ -142,4 +143,21 @@ export function chunkedCrossEntropy(
     },
   });
   return pick(loss, outputs, options.perToken);
+}
+
+/** Memory that a weight's gradient is made in: its own, but for a bf16 gradient of several chunks f32 to sum in. */
+function sumFor({ shape, dtype, gradientDtype, device }: Tensor, hasChunks: boolean): Tensor {
+  const isRounded = hasChunks && gradientDtype === 'bfloat16';
+  return isRounded
+    ? empty(shape, { dtype: computeDtype(dtype), device, category: 'workspace' })
+    : empty(shape, { dtype: gradientDtype, device, category: 'gradient' });
+}
+
+/** What sumFor() gave as the weight's gradient. */
+function rounded(sum: Tensor, { shape, gradientDtype, device }: Tensor): Tensor {
+  if (sum.dtype === gradientDtype) return sum;
+  const gradient = empty(shape, { dtype: gradientDtype, device, category: 'gradient' });
+  kernels.cast(sum, gradient);
+  sum.dispose();
+  return gradient;
 }

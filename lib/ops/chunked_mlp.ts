@@ -90,32 +90,34 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
     backward(dy, [x, gate, up, down, ...more], gradients) {
       const kept = more[adapters.present.length] ?? null;
       const dx = gradients.needs(0) ? empty([N, C], { dtype, device, category: 'activation' }) : null;
-      const [dgate, dup, ddown] = [gradients.target(1), gradients.target(2), gradients.target(3)];
-      const [gateAdapter, upAdapter, downAdapter] = adapters.native(gradients, 4) as [LowRank, LowRank, LowRank];
-      kernels.chunked_mlp_backward(
-        dy,
-        x!,
-        gate!,
-        up!,
-        down!,
-        dx,
-        dgate?.gradient ?? null,
-        dup?.gradient ?? null,
-        ddown?.gradient ?? null,
-        kept ?? scratch(M, 2 * F),
-        scratch(M, F),
-        matmulWorkspace(device),
-        kept !== null,
-        dgate?.overwrite ?? false,
-        dup?.overwrite ?? false,
-        ddown?.overwrite ?? false,
-        code,
-        gateAdapter,
-        upAdapter,
-        downAdapter,
-        adapters.scratch(M, Math.max(C, F), x!),
-        ...adapters.mask,
-      );
+      gradients.overChunks(Math.ceil(N / M), () => {
+        const [dgate, dup, ddown] = [gradients.target(1), gradients.target(2), gradients.target(3)];
+        const [gateAdapter, upAdapter, downAdapter] = adapters.native(gradients, 4) as [LowRank, LowRank, LowRank];
+        kernels.chunked_mlp_backward(
+          dy,
+          x!,
+          gate!,
+          up!,
+          down!,
+          dx,
+          dgate?.gradient ?? null,
+          dup?.gradient ?? null,
+          ddown?.gradient ?? null,
+          kept ?? scratch(M, 2 * F),
+          scratch(M, F),
+          matmulWorkspace(device),
+          kept !== null,
+          dgate?.overwrite ?? false,
+          dup?.overwrite ?? false,
+          ddown?.overwrite ?? false,
+          code,
+          gateAdapter,
+          upAdapter,
+          downAdapter,
+          adapters.scratch(M, Math.max(C, F), x!),
+          ...adapters.mask,
+        );
+      });
       return [dx];
     },
   });

@@ -54,14 +54,16 @@ export function miniSequence(fn: (x: Tensor) => Tensor, x: Tensor, options: { ch
       const dx = gradients.needs(0)
         ? empty([N, C], { dtype: x!.dtype, device: x!.device, category: 'activation' })
         : null;
-      chunksOf(N, chunkSize).forEach(([begin, end], i) => {
-        tidy(() => {
-          const chunk = rows.rows(begin, end);
-          chunk.requiresGrad = dx !== null;
-          const [dchunk] = regions[i]!.backward([chunk], dy.rows(begin, end), gradients);
-          if (!dx) return;
-          if (dchunk) kernels.cast(dchunk, dx.rows(begin, end));
-          else kernels.fill(dx.rows(begin, end), 0);
+      gradients.overChunks(regions.length, () => {
+        chunksOf(N, chunkSize).forEach(([begin, end], i) => {
+          tidy(() => {
+            const chunk = rows.rows(begin, end);
+            chunk.requiresGrad = dx !== null;
+            const [dchunk] = regions[i]!.backward([chunk], dy.rows(begin, end), gradients);
+            if (!dx) return;
+            if (dchunk) kernels.cast(dchunk, dx.rows(begin, end));
+            else kernels.fill(dx.rows(begin, end), 0);
+          });
         });
       });
       return [dx];

@@ -1,6 +1,6 @@
 // Chooses chunk sizes and what to recompute: the fastest policy whose step, run on `meta`, fits.
 import type { Target } from '../device.ts';
-import type { Dtype } from '../dtype.ts';
+import type { Dtype, GradientDtype } from '../dtype.ts';
 import { OutOfMemoryError } from '../memory/errors.ts';
 import type { MemoryStatistics } from '../memory/statistics.ts';
 import type { DecoderConfig } from '../models/config.ts';
@@ -13,6 +13,7 @@ export interface PlanOptions {
   B: number;
   T: number;
   dtype?: Dtype;
+  gradientDtype?: GradientDtype;
   isPacked?: boolean;
   lora?: LoraOptions | null;
   masterWeights?: boolean;

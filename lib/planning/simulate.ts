@@ -1,6 +1,6 @@
 // The memory of a training step, from running it on `meta`: the real code, not a formula beside it.
 import { type DeviceOptions, openDevice, type Target } from '../device.ts';
-import type { Dtype } from '../dtype.ts';
+import type { Dtype, GradientDtype } from '../dtype.ts';
 import type { MemoryStatistics } from '../memory/statistics.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import { type Batch, Decoder, type StepPolicy } from '../models/decoder.ts';
@@ -17,6 +17,8 @@ export interface SimulatedStep {
   policy: StepPolicy;
   /** @default 'float32' */
   dtype?: Dtype;
+  /** Of the gradients; 'bfloat16' with bf16 parameters and one micro-batch alone. @default 'float32' */
+  gradientDtype?: GradientDtype;
   /** Whether sequences hold several documents, told apart by documentStart. @default false */
   isPacked?: boolean;
   /** Adapters instead of full training. */
@@ -39,6 +41,7 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
     T,
     policy,
     dtype = 'float32',
+    gradientDtype,
     accumulationSteps = 1,
     isPacked,
     lora,
@@ -47,7 +50,7 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
     memoryLimit,
   } = step;
   const device = openDevice('meta', { like, memoryLimit });
-  const model = new Decoder(config, { device, dtype });
+  const model = new Decoder(config, { device, dtype, gradientDtype });
   if (lora) addLora(model, lora);
   const optimizer = new AdamW(model.trainableParameters(), { masterWeights });
   const N = B * T;

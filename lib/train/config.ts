@@ -13,7 +13,7 @@ const bytes = z
   .transform(toBytes)
   .pipe(positive);
 
-export const runSchema = z.strictObject({
+const runFields = z.strictObject({
   model: z
     .union(
       [
@@ -102,6 +102,10 @@ export const runSchema = z.strictObject({
     .default(true)
     .describe('an f32 copy of bfloat16 parameters takes the updates; false: parameters are rounded at random instead'),
   dtype: z.enum(['float32', 'bfloat16']).default('float32').describe('of parameters and activations'),
+  gradientDtype: z
+    .enum(['float32', 'bfloat16'])
+    .default('float32')
+    .describe('of the gradients of bfloat16 parameters; bfloat16 takes half the memory, for accumulationSteps 1'),
   device: z
     .string()
     .regex(/^(auto|cpu|cuda(:\d+)?)$/, "must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
@@ -158,6 +162,16 @@ export const runSchema = z.strictObject({
   seed: z.int().nonnegative().default(0).describe('of the first weights and of the order of sequences'),
   outDir: z.string().default('runs/latest').describe('config.yaml, metrics.jsonl and the model are written here'),
 });
+
+export const runSchema = runFields
+  .refine(({ dtype, gradientDtype }) => gradientDtype === 'float32' || dtype === 'bfloat16', {
+    path: ['gradientDtype'],
+    error: "'bfloat16' needs dtype 'bfloat16'",
+  })
+  .refine(({ accumulationSteps, gradientDtype }) => gradientDtype === 'float32' || accumulationSteps === 1, {
+    path: ['gradientDtype'],
+    error: "'bfloat16' is for one micro-batch a step: accumulationSteps must be 1",
+  });
 
 /** A checked configuration with all defaults. */
 export type RunConfig = z.output<typeof runSchema>;

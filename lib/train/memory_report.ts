@@ -1,6 +1,6 @@
 // What a step's memory would be without mini-sequences, from `meta`.
 import type { Target } from '../device.ts';
-import type { Dtype } from '../dtype.ts';
+import type { Dtype, GradientDtype } from '../dtype.ts';
 import { formatBytes } from '../memory/statistics.ts';
 import { type DecoderConfig, decoderConfig } from '../models/config.ts';
 import type { StepPolicy } from '../models/decoder.ts';
@@ -23,6 +23,7 @@ export interface ComparedStep {
   B: number;
   T: number;
   dtype: Dtype;
+  gradientDtype?: GradientDtype;
   accumulationSteps: number;
   isPacked: boolean;
   lora?: LoraOptions | null;

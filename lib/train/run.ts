@@ -297,11 +297,12 @@ function choosePolicy(config: RunConfig, model: Decoder, isPacked: boolean): Ste
   if (chunkSizes.loss !== 'auto') fixed.lossChunkSize = chunkSizes.loss;
   if (mlpSave !== 'auto') fixed.mlpSave = mlpSave;
   if (recompute !== 'auto') fixed.recompute = recompute;
-  const { device, dtype } = model;
+  const { device, dtype, gradientDtype } = model;
   return planStep(model.config, {
     B: config.batchSize,
     T: config.sequenceLength,
     dtype,
+    gradientDtype,
     accumulationSteps: config.accumulationSteps,
     isPacked,
     lora: config.lora,

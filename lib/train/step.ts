@@ -49,6 +49,11 @@ export function* stepParts(
   result: StepResult,
 ): Generator<void, void> {
   const { policy, learningRate, maxGradNorm, numTargets, step = 0, seed = 0 } = options;
+  if (model.gradientDtype === 'bfloat16' && microBatches.length > 1) {
+    throw new RangeError(
+      `trainStep: gradientDtype 'bfloat16' is for one micro-batch a step, got ${microBatches.length}: their sum would be rounded after each`,
+    );
+  }
   try {
     kernels.fill(result.loss, 0);
     for (const [i, makeBatch] of microBatches.entries()) {

@@ -56,14 +56,15 @@ async function makeModel(
   tokenizer: Tokenizer,
   folder: string | null,
 ): Promise<Decoder> {
-  const { dtype } = config;
+  const { dtype, gradientDtype } = config;
   const model =
     'config' in config.model
       ? new Decoder(decoderConfig({ vocab_size: tokenizer.vocabSize, ...config.model.config }), {
           device,
           dtype,
+          gradientDtype,
         }).initialize(config.seed)
-      : await loadModel(folder!, { device, dtype });
+      : await loadModel(folder!, { device, dtype, gradientDtype });
   const V = model.config.vocabSize;
   if (tokenizer.vocabSize > V) {
     model.dispose();

@@ -18,11 +18,11 @@ struct Update {
 };
 
 // P: type of what is updated (the parameter, or its f32 master); rounded (null where there is no master) becomes its rounding.
-template <class P, class T, class S>
-MST_CLONES void update(P* parameter, T* rounded, const S* gradient, S* m, S* v, const Update<S>& u, std::int64_t n) {
+template <class P, class T, class G, class S>
+MST_CLONES void update(P* parameter, T* rounded, const G* gradient, S* m, S* v, const Update<S>& u, std::int64_t n) {
   MST_INDEPENDENT
   for (std::int64_t i = 0; i < n; ++i) {
-    const S g = gradient[i] * u.gradient_factor;
+    const S g = static_cast<S>(gradient[i]) * u.gradient_factor;
     m[i] = u.beta1 * m[i] + (S(1) - u.beta1) * g;
     v[i] = u.beta2 * v[i] + (S(1) - u.beta2) * g * g;
     const S step = u.learning_rate * (m[i] * u.correction1) / (std::sqrt(v[i] * u.correction2) + u.eps);
@@ -36,13 +36,14 @@ MST_CLONES void update(P* parameter, T* rounded, const S* gradient, S* m, S* v, 
 struct Rounding {
   std::int64_t begin, seed, op, step;
 };
-void update_at_random(bf16* parameter, const float* gradient, float* m, float* v, const Update<float>& u, std::int64_t n,
+template <class G>
+void update_at_random(bf16* parameter, const G* gradient, float* m, float* v, const Update<float>& u, std::int64_t n,
                       const Rounding& rounding) {
   float wide[256];
   for (std::int64_t first = 0; first < n; first += 256) {
     const std::int64_t count = std::min<std::int64_t>(256, n - first);
     for (std::int64_t i = 0; i < count; ++i) wide[i] = static_cast<float>(parameter[first + i]);
-    update<float, float, float>(wide, nullptr, gradient + first, m + first, v + first, u, count);
+    update(wide, static_cast<float*>(nullptr), gradient + first, m + first, v + first, u, count);
     for (std::int64_t i = 0; i < count; ++i) {
       std::uint32_t bits;
       std::memcpy(&bits, &wide[i], sizeof bits);
@@ -84,15 +85,20 @@ void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& 
                       S(1 / (1 - std::pow(beta1, static_cast<double>(step)))),
                       S(1 / (1 - std::pow(beta2, static_cast<double>(step)))),
                       factor};
-    parallel_for(parameter.size(), 16384, [&](std::int64_t begin, std::int64_t end) {
-      const std::int64_t n = end - begin;
-      const S* const g = gradient.as<S>() + begin;
-      if (master)
-        update<S, T, S>(master->as<S>() + begin, parameter.as<T>() + begin, g, m.as<S>() + begin, v.as<S>() + begin, u, n);
-      else if constexpr (std::is_same_v<T, bf16>)
-        update_at_random(parameter.as<T>() + begin, g, m.as<S>() + begin, v.as<S>() + begin, u, n, {begin, seed, op, step});
-      else
-        update<T, T, S>(parameter.as<T>() + begin, nullptr, g, m.as<S>() + begin, v.as<S>() + begin, u, n);
+    with_gradient<S>("adamw", gradient.dtype, [&](auto gradient_tag) {
+      using G = typename decltype(gradient_tag)::type;
+      parallel_for(parameter.size(), 16384, [&](std::int64_t begin, std::int64_t end) {
+        const std::int64_t n = end - begin;
+        const G* const g = gradient.as<G>() + begin;
+        S *const m_part = m.as<S>() + begin, *const v_part = v.as<S>() + begin;
+        T* const part = parameter.as<T>() + begin;
+        if (master)
+          update(master->as<S>() + begin, part, g, m_part, v_part, u, n);
+        else if constexpr (std::is_same_v<T, bf16>)
+          update_at_random(part, g, m_part, v_part, u, n, {begin, seed, op, step});
+        else
+          update(part, static_cast<T*>(nullptr), g, m_part, v_part, u, n);
+      });
     });
   });
 }

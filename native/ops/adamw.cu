@@ -20,8 +20,8 @@ __global__ void adamw_count_kernel(std::int32_t* num_steps, const float* gradien
   if (is_finite(gradient_factor)) *num_steps += 1;
 }
 
-template <class T>
-__global__ void adamw_kernel(T* parameter, float* master, const float* gradient, float* m, float* v, const float* gradient_factor,
+template <class T, class G>
+__global__ void adamw_kernel(T* parameter, float* master, const G* gradient, float* m, float* v, const float* gradient_factor,
                              const std::int32_t* num_steps, Update u, std::int64_t size) {
   if (!is_finite(gradient_factor)) return;
   __shared__ float corrections[2];
@@ -33,7 +33,7 @@ __global__ void adamw_kernel(T* parameter, float* master, const float* gradient,
   __syncthreads();
   const float factor = gradient_factor ? *gradient_factor : 1.0f;
   for (std::int64_t i = grid_thread(); i < size; i += grid_threads()) {
-    const float g = gradient[i] * factor;
+    const float g = to_float(gradient[i]) * factor;
     const float mean = u.beta1 * m[i] + (1.0f - u.beta1) * g;
     const float square = u.beta2 * v[i] + (1.0f - u.beta2) * g * g;
     m[i] = mean;
@@ -65,9 +65,12 @@ void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& 
       float(learning_rate), float(beta1), float(beta2), float(eps), float(1 - learning_rate * weight_decay), beta1, beta2, seed, op};
   with_cuda_float("adamw", parameter.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    launch(adamw_kernel<T>, grid_for(parameter.size(), 256), 256, 0, parameter.as<T>(), master ? master->as<float>() : nullptr,
-           gradient.as<const float>(), m.as<float>(), v.as<float>(), gradient_factor ? gradient_factor->as<const float>() : nullptr,
-           num_steps.as<const std::int32_t>(), update, parameter.size());
+    with_cuda_float("adamw", gradient.dtype, [&](auto gradient_tag) {
+      using G = typename decltype(gradient_tag)::type;
+      launch(adamw_kernel<T, G>, grid_for(parameter.size(), 256), 256, 0, parameter.as<T>(), master ? master->as<float>() : nullptr,
+             gradient.as<const G>(), m.as<float>(), v.as<float>(), gradient_factor ? gradient_factor->as<const float>() : nullptr,
+             num_steps.as<const std::int32_t>(), update, parameter.size());
+    });
   });
 }
 

@@ -12,11 +12,11 @@ KERNEL(adamw_count, const Tensor& num_steps, const OptionalTensor& gradient_fact
 // With g = gradient * gradient_factor (1,) (absent: 1), at step t = num_steps (1,) i32 >= 1, all in f32 (f64 for f64):
 //   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²
 //   p = p (1 - lr * weight_decay) - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
-// parameter, m and v are overwritten; m, v and gradient in the compute dtype. master, the f32 copy of a bf16 parameter, if present, is
-// what is updated, and parameter becomes its rounding. A bf16 parameter without master is rounded up or down at random, up with the
-// probability that keeps the mean: to the f32 bits of element i are added the lower 16 bits of word i % 4 of Philox4x32-10 with
-// key = (seed low word, seed high word) and counter = (i / 4 low word, i / 4 high word, op, t), and the lower half is cut off.
-// A gradient_factor that is NaN or infinite changes nothing.
+// parameter, m and v are overwritten; m, v and gradient in the compute dtype, gradient also in bf16. master, the f32 copy of a bf16
+// parameter, if present, is what is updated, and parameter becomes its rounding. A bf16 parameter without master is rounded up or down at
+// random, up with the probability that keeps the mean: to the f32 bits of element i are added the lower 16 bits of word i % 4 of
+// Philox4x32-10 with key = (seed low word, seed high word) and counter = (i / 4 low word, i / 4 high word, op, t), and the lower half is
+// cut off. A gradient_factor that is NaN or infinite changes nothing.
 KERNEL(adamw, const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const Tensor& m, const Tensor& v,
        const OptionalTensor& gradient_factor, const Tensor& num_steps, double learning_rate, double beta1, double beta2, double eps,
        double weight_decay, std::int64_t seed, std::int64_t op);

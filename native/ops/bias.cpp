@@ -46,7 +46,14 @@ void bias_backward(const Tensor& dy, const Tensor& dbias, const Tensor& partials
         for (std::int64_t n = N * p / P; n < N * (p + 1) / P; ++n) add_row<T, S>(dy.row<T>(n), sums, C);
       }
     });
-    for (std::int64_t p = 0; p < P; ++p) add_row<S, S>(partials.row<S>(p), dbias.as<S>(), C);
+    with_gradient<S>("bias_backward", dbias.dtype, [&](auto gradient_tag) {
+      using G = typename decltype(gradient_tag)::type;
+      for (std::int64_t c = 0; c < C; ++c) {
+        S sum = static_cast<S>(dbias.as<G>()[c]);
+        for (std::int64_t p = 0; p < P; ++p) sum += partials.row<S>(p)[c];
+        dbias.as<G>()[c] = G(sum);
+      }
+    });
   });
 }
 

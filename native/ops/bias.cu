@@ -26,11 +26,12 @@ __global__ void sum_rows_kernel(const T* dy, float* partials, std::int64_t N, st
 }
 
 // dbias (C,) += Σ partials (P,C), one thread a column.
-__global__ void add_partials_kernel(const float* partials, float* dbias, std::int64_t P, std::int64_t C) {
+template <class G>
+__global__ void add_partials_kernel(const float* partials, G* dbias, std::int64_t P, std::int64_t C) {
   for (std::int64_t c = grid_thread(); c < C; c += grid_threads()) {
     float sum = 0;
     for (std::int64_t p = 0; p < P; ++p) sum += partials[p * C + c];
-    dbias[c] += sum;
+    dbias[c] = from_float<G>(to_float(dbias[c]) + sum);
   }
 }
 
@@ -56,7 +57,10 @@ void bias_backward(const Tensor& dy, const Tensor& dbias, const Tensor& partials
     const dim3 grid(static_cast<unsigned>((C + block_size - 1) / block_size), static_cast<unsigned>(P));
     launch(sum_rows_kernel<T>, grid, block_size, 0, dy.as<const T>(), partials.as<float>(), dy.rows(), C, dy.row_stride);
   });
-  launch(add_partials_kernel, grid_for(C, block_size), block_size, 0, partials.as<const float>(), dbias.as<float>(), P, C);
+  with_cuda_float("bias_backward", dbias.dtype, [&](auto tag) {
+    using G = typename decltype(tag)::type;
+    launch(add_partials_kernel<G>, grid_for(C, block_size), block_size, 0, partials.as<const float>(), dbias.as<G>(), P, C);
+  });
 }
 
 }  // namespace mst::cuda

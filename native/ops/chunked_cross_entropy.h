@@ -9,9 +9,10 @@ namespace mst {
 // hidden (N,C), weight (V,C), targets (N,) i32. logits (M,V): workspace, its rows are the chunk size; the last chunk may be shorter.
 // losses, lse, log_probability, entropy, correct, token_weights (N,): see cross_entropy.h; the sum over rows is cross_entropy_sum's.
 // dhidden (N,C) = scale * dlogits · weight; absent: skipped (no gradient wanted).
-// dweight (V,C) = scale * dlogitsᵀ · hidden, in the compute dtype; absent: skipped (frozen head). Both absent: only losses are computed.
+// dweight (V,C) = scale * dlogitsᵀ · hidden, in the compute dtype, or bf16 with one chunk; absent: skipped (frozen head). Both absent:
+// only losses are computed.
 // The head may have a low-rank part: logits = hidden · weightᵀ + low (N,r) · low_weight (V,r)ᵀ, of which dlow (N,r) and dlow_weight (V,r),
-// in the compute dtype, are made like dhidden and dweight. low and low_weight are absent together.
+// are made like dhidden and dweight. low and low_weight are absent together.
 // dlogits stays unscaled: scale (1 / divisor) is the alpha of both products.
 void chunked_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& targets, const OptionalTensor& token_weights,
                            const Tensor& losses, const OptionalTensor& lse, const OptionalTensor& log_probability,

@@ -20,9 +20,10 @@ void chunked_mlp_forward(const Tensor& x, const Tensor& gate, const Tensor& up, 
                          double dropout_probability, std::int64_t seed, std::int64_t step);
 
 // dx (N,C) =, dgate, dup (F,C) and ddown (C,F) += in the compute dtype (f32; f64 for f64), or = where the matching overwrite flag
-// says that the memory is new. Absent outputs are skipped. dx is neither dy nor x.
-// gate_up (M,2F): workspace, recomputed from x per chunk; (N,2F): what the forward kept, overwritten. The down product is never rerun.
-// dh (M,F): workspace. Operations: 2 units of N·C·F recomputed, then 6 (1 unit = 2·N·C·F; 8 in all; 6 with kept gate and up).
+// says that the memory is new. With one chunk they may be bf16, rounded once; with more, every chunk would round. Absent outputs are
+// skipped. dx is neither dy nor x. gate_up (M,2F): workspace, recomputed from x per chunk; (N,2F): what the forward kept, overwritten. The
+// down product is never rerun. dh (M,F): workspace. Operations: 2 units of N·C·F recomputed, then 6 (1 unit = 2·N·C·F; 8 in all; 6 with
+// kept gate and up).
 void chunked_mlp_backward(const Tensor& dy, const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down,
                           const OptionalTensor& dx, const OptionalTensor& dgate, const OptionalTensor& dup, const OptionalTensor& ddown,
                           const Tensor& gate_up, const Tensor& dh, const Workspace& matmul_workspace, bool gate_up_saved,

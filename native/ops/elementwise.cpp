@@ -71,7 +71,8 @@ void add(const Tensor& a, const Tensor& b, const Tensor& y) {
 
 void add_to(const Tensor& x, const Tensor& y) {
   check_sizes("add_to", x, y);
-  MST_CHECK(y.dtype == x.dtype || y.dtype == compute_dtype(x.dtype), "add_to: ", y, " takes neither ", x, " nor its compute dtype");
+  const bool is_rounded = x.dtype == Dtype::f32 && y.dtype == Dtype::bf16;
+  MST_CHECK(is_rounded || y.dtype == x.dtype || y.dtype == compute_dtype(x.dtype), "add_to: ", y, " cannot take ", x);
   const auto run = [&](auto from, auto to) {
     using T = typename decltype(from)::type;
     using U = typename decltype(to)::type;
@@ -80,6 +81,7 @@ void add_to(const Tensor& x, const Tensor& y) {
     });
   };
   if (x.dtype == Dtype::bf16 && y.dtype == Dtype::f32) return run(type_tag<bf16>{}, type_tag<float>{});
+  if (is_rounded) return run(type_tag<float>{}, type_tag<bf16>{});
   with_float("add_to", x.dtype, [&](auto tag) { run(tag, tag); });
 }
 

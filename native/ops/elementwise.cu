@@ -139,8 +139,10 @@ void add(const Tensor& a_tensor, const Tensor& b_tensor, const Tensor& y_tensor)
 
 void add_to(const Tensor& x, const Tensor& y) {
   check_sizes("add_to", x, y);
-  MST_CHECK(y.dtype == x.dtype || y.dtype == compute_dtype(x.dtype), "add_to: ", y, " takes neither ", x, " nor its compute dtype");
+  const bool is_rounded = x.dtype == Dtype::f32 && y.dtype == Dtype::bf16;
+  MST_CHECK(is_rounded || y.dtype == x.dtype || y.dtype == compute_dtype(x.dtype), "add_to: ", y, " cannot take ", x);
   if (x.dtype == Dtype::bf16 && y.dtype == Dtype::f32) return run_add_to<__nv_bfloat16, float>(x, y);
+  if (is_rounded) return run_add_to<float, __nv_bfloat16>(x, y);
   with_cuda_float("add_to", x.dtype, [&](auto tag) { run_add_to<typename decltype(tag)::type, typename decltype(tag)::type>(x, y); });
 }
 

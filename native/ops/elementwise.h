@@ -8,7 +8,7 @@ namespace mst {
 // y = a + b, one dtype.
 KERNEL(add, const Tensor& a, const Tensor& b, const Tensor& y);
 
-// y += x; y in x's dtype or in the compute dtype.
+// y += x; y in x's dtype or in the compute dtype, or bf16 with an f32 x: the sum is rounded.
 KERNEL(add_to, const Tensor& x, const Tensor& y);
 
 // y = x * factor.

@@ -1,7 +1,10 @@
 // Rows of a table by id; see embedding.h.
 #include "embedding.h"
 
+#include <algorithm>
 #include <cstring>
+#include <numeric>
+#include <vector>
 
 #include "../cpu/parallel.h"
 
@@ -27,17 +30,30 @@ void embedding_forward(const Tensor& weight, const Tensor& ids, const Tensor& y)
 
 void embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweight) {
   const std::int64_t V = dweight.rows(), C = dweight.cols(), N = ids.size();
-  for (std::int64_t n = 0; n < N; ++n) check_id("embedding_backward", n, ids.as<std::int32_t>()[n], V);
+  const std::int32_t* const id_of = ids.as<std::int32_t>();
+  for (std::int64_t n = 0; n < N; ++n) check_id("embedding_backward", n, id_of[n], V);
+  std::vector<std::int64_t> tokens(static_cast<std::size_t>(N));  // those of an id together, in order
+  std::iota(tokens.begin(), tokens.end(), std::int64_t{0});
+  std::stable_sort(tokens.begin(), tokens.end(), [&](std::int64_t a, std::int64_t b) { return id_of[a] < id_of[b]; });
   with_float("embedding_backward", dy.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;
-    // Threads share out the columns: each row's tokens are added in order, whatever the number of threads.
-    parallel_for(C, 16, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t n = 0; n < N; ++n) {
-        const T* const from = dy.row<T>(n);
-        S* const to = dweight.row<S>(ids.as<std::int32_t>()[n]);
-        for (std::int64_t c = begin; c < end; ++c) to[c] += static_cast<S>(from[c]);
-      }
+    with_gradient<S>("embedding_backward", dweight.dtype, [&](auto gradient_tag) {
+      using G = typename decltype(gradient_tag)::type;
+      // Threads share out the columns: each row's tokens are added in order, whatever the number of threads.
+      parallel_for(C, 16, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<S> sums(static_cast<std::size_t>(end - begin));
+        for (auto token = tokens.begin(); token != tokens.end();) {
+          const std::int32_t id = id_of[*token];
+          G* const to = dweight.row<G>(id) + begin;
+          std::copy(to, to + sums.size(), sums.begin());
+          for (; token != tokens.end() && id_of[*token] == id; ++token) {
+            const T* const from = dy.row<T>(*token) + begin;
+            for (std::size_t c = 0; c < sums.size(); ++c) sums[c] += static_cast<S>(from[c]);
+          }
+          for (std::size_t c = 0; c < sums.size(); ++c) to[c] = G(sums[c]);
+        }
+      });
     });
   });
 }

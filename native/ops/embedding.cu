@@ -22,9 +22,9 @@ __global__ void embedding_forward_kernel(const T* weight, const std::int32_t* id
 
 // One block a token, of which only the first with its id works: it adds all tokens of that id in order. No atomics on floats, and no
 // memory beside the gradient, at the price of reading the ids N times, which the cache serves.
-template <class T>
-__global__ void embedding_backward_kernel(const T* dy, const std::int32_t* ids, float* dweight, std::int64_t N, std::int64_t C,
-                                          std::int64_t V, std::int64_t dy_stride, std::int64_t dweight_stride, long long* status) {
+template <class T, class G>
+__global__ void embedding_backward_kernel(const T* dy, const std::int32_t* ids, G* dweight, std::int64_t N, std::int64_t C, std::int64_t V,
+                                          std::int64_t dy_stride, std::int64_t dweight_stride, long long* status) {
   __shared__ int is_repeated;
   for (std::int64_t n = blockIdx.x; n < N; n += gridDim.x) {
     const std::int32_t id = ids[n];
@@ -39,14 +39,14 @@ __global__ void embedding_backward_kernel(const T* dy, const std::int32_t* ids, 
       if (threadIdx.x == 0) note_status(status, status_embedding_backward, n, id, V);
     }
     if (skips) continue;
-    float* const to = dweight + id * dweight_stride;
+    G* const to = dweight + id * dweight_stride;
     for (std::int64_t c0 = 0; c0 < C; c0 += blockDim.x) {
       const std::int64_t c = c0 + threadIdx.x;
       if (c >= C) break;
-      float sum = to[c];
+      float sum = to_float(to[c]);
       for (std::int64_t m = n; m < N; ++m)
         if (ids[m] == id) sum += to_float(dy[m * dy_stride + c]);
-      to[c] = sum;
+      to[c] = from_float<G>(sum);
     }
   }
 }
@@ -68,8 +68,11 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweig
   if (N == 0) return;
   with_cuda_float("embedding_backward", dy.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    launch(embedding_backward_kernel<T>, grid_for(N, 1, 65535), 256, 0, dy.as<const T>(), ids.as<const std::int32_t>(), dweight.as<float>(),
-           N, dweight.cols(), dweight.rows(), dy.row_stride, dweight.row_stride, status_words());
+    with_cuda_float("embedding_backward", dweight.dtype, [&](auto gradient_tag) {
+      using G = typename decltype(gradient_tag)::type;
+      launch(embedding_backward_kernel<T, G>, grid_for(N, 1, 65535), 256, 0, dy.as<const T>(), ids.as<const std::int32_t>(),
+             dweight.as<G>(), N, dweight.cols(), dweight.rows(), dy.row_stride, dweight.row_stride, status_words());
+    });
   });
 }
 

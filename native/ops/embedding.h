@@ -8,8 +8,8 @@ namespace mst {
 // y (N,C) = weight (V,C)[ids (N,) i32]. An id outside [0, V) is an error that names row, id and V; its row is not read.
 KERNEL(embedding_forward, const Tensor& weight, const Tensor& ids, const Tensor& y);
 
-// dweight (V,C) += dy (N,C) at the rows ids (N,); dweight has the compute dtype (f32; f64 for f64). Tokens are added in order, so that
-// repeated ids give the same bits every time.
+// dweight (V,C) += dy (N,C) at the rows ids (N,), in the compute dtype (f32; f64 for f64), or bf16: each row is summed in f32 and rounded
+// once. Tokens are added in order, so that repeated ids give the same bits every time.
 KERNEL(embedding_backward, const Tensor& dy, const Tensor& ids, const Tensor& dweight);
 
 }  // namespace mst

@@ -10,7 +10,7 @@ namespace mst {
 // z (M,O) = x (M,I) · weightᵀ + scale · (dropout(x) · aᵀ) · bᵀ, with a (r,I) and b (O,r) in x's dtype.
 struct LowRank {
   Tensor a, b;
-  OptionalTensor da, db;  // += in the compute dtype; absent: not wanted, or a forward
+  OptionalTensor da, db;  // += in the compute dtype, or bf16 with one chunk; absent: not wanted, or a forward
   double scale;
   std::int64_t op;  // of the dropout
 };

@@ -83,9 +83,14 @@ void rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, 
       }
     });
     if (!dweight) return;
-    S* const to = dweight->as<S>();
-    for (std::int64_t p = 0; p < P; ++p)
-      for (std::int64_t c = 0; c < C; ++c) to[c] += partials->row<S>(p)[c];
+    with_gradient<S>("rms_norm_backward", dweight->dtype, [&](auto gradient_tag) {
+      using G = typename decltype(gradient_tag)::type;
+      for (std::int64_t c = 0; c < C; ++c) {
+        S sum = static_cast<S>(dweight->as<G>()[c]);
+        for (std::int64_t p = 0; p < P; ++p) sum += partials->row<S>(p)[c];
+        dweight->as<G>()[c] = G(sum);
+      }
+    });
   });
 }
 

@@ -54,11 +54,12 @@ __global__ void rms_norm_backward_kernel(const T* dy, const T* x, const W* weigh
 }
 
 // dweight (C,) += Σ partials (P,C), one thread a column.
-__global__ void add_partials_kernel(const float* partials, float* dweight, std::int64_t P, std::int64_t C) {
+template <class G>
+__global__ void add_partials_kernel(const float* partials, G* dweight, std::int64_t P, std::int64_t C) {
   for (std::int64_t c = grid_thread(); c < C; c += grid_threads()) {
     float sum = 0;
     for (std::int64_t p = 0; p < P; ++p) sum += partials[p * C + c];
-    dweight[c] += sum;
+    dweight[c] = from_float<G>(to_float(dweight[c]) + sum);
   }
 }
 
@@ -96,9 +97,12 @@ void rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, 
            partials ? partials->as<float>() : nullptr, x.rows(), x.cols(), dy.row_stride, x.row_stride, dx.row_stride, float(eps),
            float(weight_offset));
   });
-  if (dweight)
-    launch(add_partials_kernel, grid_for(x.cols(), 128), 128, 0, partials->as<const float>(), dweight->as<float>(), partials->rows(),
+  if (!dweight) return;
+  with_cuda_float("rms_norm_backward", dweight->dtype, [&](auto tag) {
+    using G = typename decltype(tag)::type;
+    launch(add_partials_kernel<G>, grid_for(x.cols(), 128), 128, 0, partials->as<const float>(), dweight->as<G>(), partials->rows(),
            x.cols());
+  });
 }
 
 }  // namespace mst::cuda

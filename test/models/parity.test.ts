@@ -35,6 +35,20 @@ describe('parity with PyTorch', () => {
     }
   });
 
+  for (const [name, policy] of Object.entries(policies)) {
+    for (const family of ['llama', 'gemma2', 'qwen2']) {
+      it(`holds for bf16 gradients: ${family}, ${name}`, async () => {
+        using device = openTestDevice();
+        const errors = await runParityCase(`test/fixtures/parity/${family}`, device, policy, 'bfloat16', 'bfloat16');
+        const limits = parityLimits[device.target.kind].bfloat16;
+        for (const key of ['loss', 'gradient', 'losses', 'gradNorms'] as const) {
+          assert.ok(errors[key] <= limits[key], `${key}: ${errors[key]} is over ${limits[key]}`);
+        }
+        assert.equal(device.memory().liveBytes, 0, 'bytes left behind');
+      });
+    }
+  }
+
   for (const folder of parityCases('test/fixtures/parity')) {
     for (const dtype of ['float32', 'bfloat16'] as const) {
       for (const [name, policy] of Object.entries(policies)) {

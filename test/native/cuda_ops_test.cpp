@@ -71,6 +71,10 @@ TEST(CudaOps, Elementwise) {
     cpu::add_to(a.cpu(), wide_expected.cpu());
     cuda::add_to(a.cuda(), wide_found.cuda());
     EXPECT_CLOSE(wide_found, wide_expected, 0);
+    HostTensor narrow_expected = HostTensor(Dtype::bf16, layout.rows, layout.cols, layout.gap).randomize(3), narrow_found = narrow_expected;
+    cpu::add_to(a.cpu(), narrow_expected.cpu());
+    cuda::add_to(a.cuda(), narrow_found.cuda());
+    EXPECT_CLOSE(narrow_found, narrow_expected, 0);
     cuda::fill(found.cuda(), 2.5);
     expected.fill(2.5);
     EXPECT_CLOSE(found, expected, 0);
@@ -93,6 +97,10 @@ TEST(CudaOps, RmsNorm) {
     // with one column dx is a difference of nearly equal numbers
     EXPECT_CLOSE(found, expected, layout.cols == 1 ? 1e-3 + 10 * layout.tolerance() : 5 * layout.tolerance());
     EXPECT_CLOSE(dweight_found, dweight_expected, 2e-6);
+    HostTensor narrow_expected = HostTensor::vector(Dtype::bf16, layout.cols).fill(1), narrow_found = narrow_expected;
+    cpu::rms_norm_backward(dy.cpu(), x.cpu(), weight.cpu(), expected.cpu(), narrow_expected.cpu(), partials.cpu(), 1e-2, 1);
+    cuda::rms_norm_backward(dy.cuda(), x.cuda(), weight.cuda(), found.cuda(), narrow_found.cuda(), partials_found.cuda(), 1e-2, 1);
+    EXPECT_CLOSE(narrow_found, narrow_expected, 4e-3);
     HostTensor in_place = dy;
     cuda::rms_norm_backward(in_place.cuda(), x.cuda(), weight.cuda(), in_place.cuda(), std::nullopt, std::nullopt, 1e-2, 1);
     EXPECT_CLOSE(in_place, found, 0);
@@ -113,6 +121,10 @@ TEST(CudaOps, Bias) {
     partials_found.fill(NAN);
     cuda::bias_backward(dy.cuda(), dbias_found.cuda(), partials_found.cuda());
     EXPECT_CLOSE(dbias_found, dbias_expected, 2e-6);
+    HostTensor narrow_expected = HostTensor::vector(Dtype::bf16, layout.cols).fill(1), narrow_found = narrow_expected;
+    cpu::bias_backward(dy.cpu(), narrow_expected.cpu(), partials.cpu());
+    cuda::bias_backward(dy.cuda(), narrow_found.cuda(), partials_found.cuda());
+    EXPECT_CLOSE(narrow_found, narrow_expected, 4e-3);
   });
 }
 
@@ -227,6 +239,13 @@ TEST(CudaOps, Embedding) {
     cpu::embedding_backward(dy.cpu(), ids.cpu(), dexpected.cpu());
     cuda::embedding_backward(dy.cuda(), ids.cuda(), dfound.cuda());
     EXPECT_CLOSE(dfound, dexpected, 0);
+    HostTensor narrow_expected = HostTensor(Dtype::bf16, layout.rows, layout.cols).fill(1), narrow_found = narrow_expected;
+    cpu::embedding_backward(dy.cpu(), ids.cpu(), narrow_expected.cpu());
+    cuda::embedding_backward(dy.cuda(), ids.cuda(), narrow_found.cuda());
+    EXPECT_CLOSE(narrow_found, narrow_expected, 0);
+    for (int v = 0; v < layout.rows; ++v)
+      for (int c = 0; c < layout.cols; ++c) dexpected.set(v, c, static_cast<float>(bf16(static_cast<float>(dexpected.get(v, c)))));
+    EXPECT_CLOSE(narrow_found, dexpected, 0);  // rounded once
   });
 }
 
@@ -357,39 +376,42 @@ TEST(CudaOps, ReductionsAndAdamW) {
         cpu::sum_of_squares(x.cpu(), sum.cpu(), partials.cpu());
         cuda::sum_of_squares(x.cuda(), found.cuda(), partials.cuda());
         EXPECT_CLOSE(found, sum, 1e-6);
-        HostTensor parameter = HostTensor::vector(dtype, size).randomize(2), gradient = HostTensor::vector(Dtype::f32, size).randomize(3);
-        HostTensor m = HostTensor::vector(Dtype::f32, size).randomize(4), v = HostTensor::vector(Dtype::f32, size).fill(0.5), master = m;
-        HostTensor parameter2 = parameter, m2 = m, v2 = v, master2 = master, factor = HostTensor::vector(Dtype::f32, 1).fill(0.7);
-        HostTensor steps = HostTensor::vector(Dtype::i32, 1).fill(2), steps2 = steps;
-        const bool has_master = dtype == Dtype::bf16;
-        for (const double f : {0.7, static_cast<double>(NAN)}) {
-          factor.fill(f);
-          cpu::adamw_count(steps.cpu(), factor.cpu());
-          cuda::adamw_count(steps2.cuda(), factor.cuda());
-          cpu::adamw(parameter.cpu(), has_master ? OptionalTensor(master.cpu()) : std::nullopt, gradient.cpu(), m.cpu(), v.cpu(),
-                     factor.cpu(), steps.cpu(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 0, 0);
-          cuda::adamw(parameter2.cuda(), has_master ? OptionalTensor(master2.cuda()) : std::nullopt, gradient.cuda(), m2.cuda(), v2.cuda(),
-                      factor.cuda(), steps2.cuda(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 0, 0);
+        for (const Dtype gradient_dtype : {Dtype::f32, dtype}) {
+          HostTensor parameter = HostTensor::vector(dtype, size).randomize(2),
+                     gradient = HostTensor::vector(gradient_dtype, size).randomize(3);
+          HostTensor m = HostTensor::vector(Dtype::f32, size).randomize(4), v = HostTensor::vector(Dtype::f32, size).fill(0.5), master = m;
+          HostTensor parameter2 = parameter, m2 = m, v2 = v, master2 = master, factor = HostTensor::vector(Dtype::f32, 1).fill(0.7);
+          HostTensor steps = HostTensor::vector(Dtype::i32, 1).fill(2), steps2 = steps;
+          const bool has_master = dtype == Dtype::bf16;
+          for (const double f : {0.7, static_cast<double>(NAN)}) {
+            factor.fill(f);
+            cpu::adamw_count(steps.cpu(), factor.cpu());
+            cuda::adamw_count(steps2.cuda(), factor.cuda());
+            cpu::adamw(parameter.cpu(), has_master ? OptionalTensor(master.cpu()) : std::nullopt, gradient.cpu(), m.cpu(), v.cpu(),
+                       factor.cpu(), steps.cpu(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 0, 0);
+            cuda::adamw(parameter2.cuda(), has_master ? OptionalTensor(master2.cuda()) : std::nullopt, gradient.cuda(), m2.cuda(),
+                        v2.cuda(), factor.cuda(), steps2.cuda(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 0, 0);
+          }
+          EXPECT_EQ(steps.get(0, 0), 3);
+          EXPECT_EQ(steps2.get(0, 0), 3);
+          EXPECT_CLOSE(parameter2, parameter, has_master ? 4e-3 : 1e-6);
+          if (dtype == Dtype::bf16) {  // rounded at random, by the same words
+            HostTensor expected = parameter, found2 = parameter;
+            const auto update = [&](auto adamw, const Tensor& p, const Tensor& g, const Tensor& mean, const Tensor& square,
+                                    const Tensor& step, double rate) {
+              adamw(p, std::nullopt, g, mean, square, std::nullopt, step, rate, 0.9, 0.95, 1e-8, 0.1, 7, 5);
+            };
+            HostTensor m3 = m, v3 = v, m4 = m, v4 = v, m5 = m, v5 = v;
+            update(cpu::adamw, expected.cpu(), gradient.cpu(), m3.cpu(), v3.cpu(), steps.cpu(), 0);
+            EXPECT_CLOSE(expected, parameter, 0);  // what bf16 holds stays
+            update(cpu::adamw, expected.cpu(), gradient.cpu(), m4.cpu(), v4.cpu(), steps.cpu(), 1e-2);
+            update(cuda::adamw, found2.cuda(), gradient.cuda(), m5.cuda(), v5.cuda(), steps2.cuda(), 1e-2);
+            EXPECT_CLOSE(found2, expected, 4e-3);
+          }
+          EXPECT_CLOSE(m2, m, 1e-6);
+          EXPECT_CLOSE(v2, v, 1e-6);
+          EXPECT_CLOSE(master2, master, 1e-6);
         }
-        EXPECT_EQ(steps.get(0, 0), 3);
-        EXPECT_EQ(steps2.get(0, 0), 3);
-        EXPECT_CLOSE(parameter2, parameter, has_master ? 4e-3 : 1e-6);
-        if (dtype == Dtype::bf16) {  // rounded at random, by the same words
-          HostTensor expected = parameter, found2 = parameter;
-          const auto update = [&](auto adamw, const Tensor& p, const Tensor& g, const Tensor& mean, const Tensor& square,
-                                  const Tensor& step, double rate) {
-            adamw(p, std::nullopt, g, mean, square, std::nullopt, step, rate, 0.9, 0.95, 1e-8, 0.1, 7, 5);
-          };
-          HostTensor m3 = m, v3 = v, m4 = m, v4 = v, m5 = m, v5 = v;
-          update(cpu::adamw, expected.cpu(), gradient.cpu(), m3.cpu(), v3.cpu(), steps.cpu(), 0);
-          EXPECT_CLOSE(expected, parameter, 0);  // what bf16 holds stays
-          update(cpu::adamw, expected.cpu(), gradient.cpu(), m4.cpu(), v4.cpu(), steps.cpu(), 1e-2);
-          update(cuda::adamw, found2.cuda(), gradient.cuda(), m5.cuda(), v5.cuda(), steps2.cuda(), 1e-2);
-          EXPECT_CLOSE(found2, expected, 4e-3);
-        }
-        EXPECT_CLOSE(m2, m, 1e-6);
-        EXPECT_CLOSE(v2, v, 1e-6);
-        EXPECT_CLOSE(master2, master, 1e-6);
       }
       HostTensor sums = HostTensor::vector(Dtype::f32, size).fill(4), norm = HostTensor::vector(Dtype::f32, 1), factor = norm, norm2 = norm,
                  factor2 = norm;

@@ -1,6 +1,15 @@
 // AdamW against a plain loop in f64 on the host.
 import assert from 'node:assert/strict';
-import { AdamW, type AdamWOptions, type Dtype, type Tensor, tensor, toBfloat16, toFloat32 } from '../../lib/index.ts';
+import {
+  AdamW,
+  type AdamWOptions,
+  clipGradNorm,
+  type Dtype,
+  type Tensor,
+  tensor,
+  toBfloat16,
+  toFloat32,
+} from '../../lib/index.ts';
 import { assertClose } from '../support/compare.ts';
 import { debugDevice, hasFloat64, leavingNothing, precise, valuesOf, within } from '../support/devices.ts';
 import { normals } from '../support/random.ts';
@@ -110,6 +119,32 @@ describe('AdamW', () => {
         parameter.dispose();
       }
     }));
+
+  for (const masterWeights of [true, false]) {
+    it(`bfloat16: reads bf16 gradients as the f32 ones of the same values, master weights ${masterWeights}`, () =>
+      leavingNothing(debugDevice(), async () => {
+        const [size, shape] = [300 * 70, [300, 70]];
+        const results = [];
+        for (const dtype of ['float32', 'bfloat16'] as const) {
+          const parameter = parameterOf(normals(size, 1), shape, 'bfloat16');
+          using optimizer = new AdamW([parameter], { ...options, masterWeights, seed: 3 });
+          const norms = [];
+          for (let step = 0; step < 3; step++) {
+            parameter.zeroGrad();
+            const values = toFloat32(toBfloat16(normals(size, 10 + step)));
+            parameter.grad = tensor(values, { shape, dtype, device: debugDevice() }).keep();
+            const clipped = clipGradNorm([parameter], 1);
+            optimizer.step(0.01, clipped.factor);
+            norms.push(await clipped.norm.item());
+            for (const each of [clipped.norm, clipped.factor, clipped.squares]) each.dispose();
+          }
+          const state = await Promise.all([...optimizer.state()].map(([, tensor]) => tensor.data()));
+          results.push([norms, await parameter.data(), state]);
+          parameter.dispose();
+        }
+        assert.deepEqual(results[1], results[0]);
+      }));
+  }
 
   it('leaves parameters without a gradient as they are', () =>
     leavingNothing(debugDevice(), async () => {

@@ -8,6 +8,7 @@ import {
   type Device,
   type Dtype,
   disposeResult,
+  type GradientDtype,
   type StepPolicy,
   stepResult,
   Tape,
@@ -88,10 +89,12 @@ export async function runParityCase(
   device: Device,
   policy: StepPolicy,
   dtype: Dtype = 'float32',
+  gradientDtype: GradientDtype = 'float32',
 ): Promise<ParityErrors> {
+  const load = () => loadModel(folder, { device, dtype, gradientDtype });
   const { oneStep, training } = JSON.parse(readFileSync(join(folder, 'expected.json'), 'utf8')) as Expected;
-  const one = await runOneStep(folder, await loadModel(folder, { device, dtype }), policy, oneStep);
-  const twenty = await runTraining(await loadModel(folder, { device, dtype }), policy, training);
+  const one = await runOneStep(folder, await load(), policy, oneStep);
+  const twenty = await runTraining(await load(), policy, training);
   return { ...one, ...twenty };
 }
 

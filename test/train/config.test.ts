@@ -30,8 +30,10 @@ describe('configuration', () => {
       maxGradNorm: 1,
       masterWeights: true,
       dtype: 'float32',
+      gradientDtype: 'float32',
       device: 'auto',
       attention: 'auto',
+      products: 'auto',
       tuneProducts: true,
       chunkSizes: { mlp: 'auto', loss: 'auto' },
       mlpSave: 'auto',
@@ -84,6 +86,11 @@ describe('configuration', () => {
     [{ chunkSizes: { loss: 0 } }, /chunkSizes\.loss: /],
     [{ epochs: 0 }, /epochs: /],
     [{ seed: -1 }, /seed: /],
+    [{ gradientDtype: 'bfloat16' }, /gradientDtype: 'bfloat16' needs dtype 'bfloat16'/],
+    [
+      { dtype: 'bfloat16', gradientDtype: 'bfloat16', accumulationSteps: 2 },
+      /gradientDtype: 'bfloat16' is for one micro-batch a step: accumulationSteps must be 1/,
+    ],
   ];
   for (const [mistake, message] of mistakes) {
     it(`refuses ${JSON.stringify(mistake)}`, () => fails({ ...least, ...mistake }, message));

@@ -31,6 +31,7 @@ describe('a continued run', () => {
     float32: {},
     'bfloat16 with master weights': { dtype: 'bfloat16' },
     'bfloat16 rounded at random': { dtype: 'bfloat16', masterWeights: false },
+    'bfloat16 gradients': { dtype: 'bfloat16', gradientDtype: 'bfloat16' },
     'accumulating, cosine': { accumulationSteps: 3, schedule: { type: 'cosine', warmupSteps: 2 } },
   } as Record<string, Partial<RunConfigInput>>)) {
     it(`has the losses of an uninterrupted one, bit for bit: ${name}`, async () => {
@@ -98,6 +99,8 @@ describe('a continued run', () => {
     await assert.rejects(run(common), /holds checkpoints of an earlier run; continue it \(--resume\)/);
     await assert.rejects(run({ ...common, seed: 5, batchSize: 2 }, { resume: true }), /another batchSize, seed;/);
     await assert.rejects(run({ ...common, threads: 1 }, { resume: true }), /another threads;/);
+    const narrow = { dtype: 'bfloat16', gradientDtype: 'bfloat16' } as const;
+    await assert.rejects(run({ ...common, ...narrow }, { resume: true }), /another dtype, gradientDtype;/);
     const more = await run({ ...common, maxSteps: 6 }, { resume: true });
     assert.equal(more.metrics.length, 6);
   });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import {
   Decoder,
   decoderConfig,
+  type LoraOptions,
   loadModel,
   NonFiniteError,
   parseConfig,
@@ -13,6 +14,7 @@ import {
   readRunConfig,
   type StepMetrics,
   saveModel,
+  simulateStep,
   train,
 } from '../../lib/index.ts';
 import { itOnCpu, openTestDevice, testTarget } from '../support/devices.ts';
@@ -144,6 +146,39 @@ describe('train', () => {
     assert.ok(metrics.at(-1)!.loss < 0.7 * metrics[0]!.loss);
     assert.equal(JSON.parse(await readFile(join(outDir, 'config.json'), 'utf8')).dtype, 'bfloat16');
   });
+});
+
+describe('bf16 gradients', () => {
+  for (const [name, options] of Object.entries({
+    'of the model': {},
+    'of a model with a tied head': {},
+    'of adapters': { lora: { rank: 4, modules: ['q_proj', 'gate_proj', 'down_proj', 'lm_head'] } },
+    'of one chunk': { chunkSizes: { mlp: 64, loss: 64 } },
+  } as Record<string, Partial<RunConfigInput>>)) {
+    it(`train as f32 ones do, in the memory that the planner says: ${name}`, async () => {
+      const config = { ...tinyLlama, tie_word_embeddings: name.includes('tied') };
+      const common = { model: { config }, dtype: 'bfloat16', maxSteps: 20, ...options } as const;
+      const wide = await run(common);
+      const narrow = await run({ ...common, gradientDtype: 'bfloat16' });
+      narrow.metrics.forEach(({ loss, gradNorm }, i) => {
+        const other = wide.metrics[i]!;
+        assert.ok(Math.abs(loss / other.loss - 1) < 6e-3, `step ${i}: ${loss} and ${other.loss}`);
+        assert.ok(Math.abs(gradNorm / other.gradNorm - 1) < 6e-2, `step ${i}: ${gradNorm} and ${other.gradNorm}`);
+      });
+      const { reservedBytes } = simulateStep({
+        config: decoderConfig(config),
+        B: 1,
+        T: 64,
+        dtype: 'bfloat16',
+        gradientDtype: 'bfloat16',
+        policy: narrow.policy,
+        lora: options.lora as LoraOptions | undefined,
+        like: testTarget(),
+      });
+      for (const { peakBytes } of narrow.metrics) assert.equal(peakBytes, reservedBytes);
+      assert.ok(narrow.peakBytes <= wide.peakBytes, `${narrow.peakBytes} against ${wide.peakBytes}`);
+    });
+  }
 });
 
 describe('train stops', () => {
