@@ -39,6 +39,12 @@ export interface DeviceOptions {
    * machine take the same, and give the same bits. @default true
    */
   tuneProducts?: boolean;
+  /**
+   * Whether results on CUDA are the same to the bit from run to run: own attention, and of each product cuBLASLt's first choice, untimed,
+   * whatever `tuneProducts` says. (Partial sums of a product are never added atomically nor rounded to bf16, with or without this.)
+   * No effect on the CPU, whose results are always the same for one machine and number of threads. @default false
+   */
+  deterministic?: boolean;
   /** What `meta` imitates. @default the CPU of this machine */
   like?: Target;
 }
@@ -91,13 +97,19 @@ export class Device {
 
   /** Opens a device of its own, with its own arena. Throws with cause and remedy where it cannot be used. */
   static open(name: DeviceName, options: DeviceOptions = {}): Device {
-    const { threads = availableParallelism(), debug = false, tuneProducts = true } = options;
-    const { attention = 'auto', products = 'auto' } = options;
+    const { threads = availableParallelism(), debug = false, deterministic = false, products = 'auto' } = options;
+    const attention = deterministic ? 'own' : (options.attention ?? 'auto');
+    const tuneProducts = !deterministic && (options.tuneProducts ?? true);
+    if (deterministic && options.attention === 'cudnn') {
+      throw new RangeError(
+        "openDevice: deterministic and attention 'cudnn', whose backward adds atomically, exclude each other",
+      );
+    }
     if (!Number.isInteger(threads) || threads < 1) {
       throw new RangeError(`openDevice: threads must be a positive integer, got ${threads}`);
     }
-    if (!ATTENTION_CHOICES.includes(attention)) {
-      throw new RangeError(`openDevice: attention must be ${ATTENTION_CHOICES.join(', ')}, got ${attention}`);
+    if (!ATTENTION_CHOICES.includes(options.attention ?? 'auto')) {
+      throw new RangeError(`openDevice: attention must be ${ATTENTION_CHOICES.join(', ')}, got ${options.attention}`);
     }
     if (!PRODUCTS_CHOICES.includes(products)) {
       throw new RangeError(`openDevice: products must be ${PRODUCTS_CHOICES.join(', ')}, got ${products}`);
@@ -107,7 +119,8 @@ export class Device {
     }
     const [kind, index] = parseName(name === 'auto' ? chooseAutomatically() : name);
     if (kind === 'meta') {
-      const target = options.like ?? { kind: 'cpu', threads };
+      const { like = { kind: 'cpu', threads } } = options;
+      const target: Target = deterministic && like.kind === 'cuda' ? { ...like, attention: 'own' } : like;
       const granularity = target.kind === 'cpu' ? CPU_GRANULARITY : CUDA_GRANULARITY;
       return new Device('meta', null, target, 0, granularity, { memoryLimit: options.memoryLimit ?? Infinity, debug });
     }

@@ -125,6 +125,10 @@ const runFields = z.strictObject({
     .boolean()
     .default(true)
     .describe("time cuBLASLt's algorithms at the first product of a kind; choices are kept in the user's cache folder"),
+  deterministic: z
+    .boolean()
+    .default(false)
+    .describe("the same bits in every run on CUDA: the package's own attention, no timed choice of products"),
   threads: positive.optional().describe('CPU threads; default: all cores'),
   memoryLimit: bytes.optional().describe("most that the device's arena may reserve"),
   chunkSizes: z

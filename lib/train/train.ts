@@ -25,6 +25,7 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
     attention: config.attention,
     products: config.products,
     tuneProducts: config.tuneProducts,
+    deterministic: config.deterministic,
   });
   const checkpoints = new Checkpoints(outDir, config.checkpoint.keepLast);
   const state = options.resume ? await checkpoints.readState(config) : null;

@@ -35,6 +35,7 @@ describe('configuration', () => {
       attention: 'auto',
       products: 'auto',
       tuneProducts: true,
+      deterministic: false,
       chunkSizes: { mlp: 'auto', loss: 'auto' },
       mlpSave: 'auto',
       recompute: 'auto',
