@@ -73,7 +73,18 @@ const repetitions = Number(options.repetitions);
 const layers = Number(options.layers);
 const limit = options['memory-limit'];
 const head = { C: 4096, V: 128256 };
-const headPeers = ['eager', 'eager_bf16', 'compile', 'torch_chunked', 'liger', 'liger_f32', 'cce', 'cce_exact'];
+const headPeers = [
+  'eager',
+  'eager_bf16',
+  'compile',
+  'torch_chunked',
+  'liger',
+  'liger_f32',
+  'liger_cute',
+  'quack',
+  'cce',
+  'cce_exact',
+];
 const perTokenPeers = ['eager_per_token', 'compile_per_token', 'liger_per_token'];
 
 /** Our plans of the same name, beside peers. */

@@ -36,6 +36,19 @@ def liger(**options: torch.dtype) -> Loss:
     return lambda hidden, weight, targets: loss(weight, hidden, targets)
 
 
+def liger_cute() -> Loss:
+    """Liger's Hopper kernels, which keep the whole logits."""
+    from liger_kernel.ops.cutedsl.ops.fused_linear_cross_entropy_sm90 import LigerFusedLinearCrossEntropySM90Function
+
+    return LigerFusedLinearCrossEntropySM90Function.apply
+
+
+def quack() -> Loss:
+    from quack.linear_cross_entropy import chunked_linear_cross_entropy
+
+    return chunked_linear_cross_entropy
+
+
 def cce(impl: str) -> Loss:
     from cut_cross_entropy import linear_cross_entropy
 
@@ -66,6 +79,8 @@ PEERS: dict[str, Callable[[], Loss]] = {
     "torch_chunked": torch_chunked,
     "liger": liger,
     "liger_f32": lambda: liger(accum_dtype=torch.float32),  # the weight's gradient is summed in f32
+    "liger_cute": liger_cute,
+    "quack": quack,
     "cce": lambda: cce("cce"),  # leaves out small gradients
     "cce_exact": lambda: cce("cce_exact"),
     # With the loss and the entropy of every token.

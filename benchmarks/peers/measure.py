@@ -16,7 +16,7 @@ from torch import Tensor
 
 DEVICE = torch.device("cuda")
 FLUSH_BYTES = 256 << 20  # more than any L2
-PACKAGES = ("torch", "triton", "transformers", "liger-kernel", "cut-cross-entropy", "deepspeed")
+PACKAGES = ("torch", "triton", "transformers", "liger-kernel", "quack-kernels", "cut-cross-entropy", "deepspeed")
 
 # Does the work once. Calling the argument ends one part (forward, say) and begins the next.
 Run = Callable[[Callable[[], None]], None]
