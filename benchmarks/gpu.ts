@@ -7,7 +7,7 @@ import { env, execArgv, execPath } from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Sizes } from './cases.ts';
-import type { Measurement } from './measure.ts';
+import { errorLine, type Measurement } from './measure.ts';
 import { caseArguments, cpuPlans, type Plan, plans } from './plans.ts';
 
 /** What the native runner prints. Shares are of what a large copy reaches, or of the products alone; cold: L2 written over before. */
@@ -66,7 +66,7 @@ function output(file: string, args: string[]): { stdout: string; problem: string
   if (status === 0) return { stdout, problem: null };
   const problem = error?.message ?? (stderr.trim() || `ended by ${signal ?? status}`);
   process.exitCode = 1;
-  console.log(`  FAILED: ${problem.split('\n').at(-1)}`);
+  console.log(`  FAILED: ${errorLine(problem)}`);
   return { stdout: stdout ?? '', problem };
 }
 

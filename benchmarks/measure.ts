@@ -72,3 +72,9 @@ export function median(values: readonly number[]): number {
   const middle = sorted.length >> 1;
   return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
+
+/** The line of a failed program's last words that says what went wrong. */
+export function errorLine(words: string): string {
+  const lines = words.trim().split('\n');
+  return lines.findLast((line) => /^\S*(Error|Exception)\b/.test(line)) ?? lines.at(-1)!;
+}

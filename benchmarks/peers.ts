@@ -6,7 +6,7 @@ import { delimiter, dirname, extname, join } from 'node:path';
 import { env, execArgv, execPath } from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { type Measurement, median } from './measure.ts';
+import { errorLine, type Measurement, median } from './measure.ts';
 import { caseArguments, type Plan as OwnPlan, plans as ownPlans } from './plans.ts';
 
 const { values: options } = parseArgs({
@@ -265,8 +265,7 @@ function print(
     ]);
   }
   for (const [program, problem] of Object.entries(problems)) {
-    const lines = problem.split('\n');
-    console.log(`  ${program}: ${lines.findLast((line) => /^\S*(Error|Exception)\b/.test(line)) ?? lines.at(-1)}`);
+    console.log(`  ${program}: ${errorLine(problem)}`);
   }
   const busy = clocks.flatMap((sample) => (sample ? [sample.smMHz!] : []));
   if (busy.length > 0) console.log(`  SM clock under load: ${Math.min(...busy)} to ${Math.max(...busy)} MHz`);
