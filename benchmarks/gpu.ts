@@ -48,9 +48,7 @@ const caseScript = here(`case${extname(import.meta.url)}`);
 const runner = [here('../native_bench'), here('../build/cmake/minisequence_gpu_bench')].find(existsSync);
 const report = {
   date: new Date().toISOString().slice(0, 10),
-  gpu: spawnSync('nvidia-smi', ['--query-gpu=name,driver_version,clocks.sm,clocks.mem', '--format=csv,noheader'], {
-    encoding: 'utf8',
-  }).stdout?.trim(),
+  gpu: nvidiaSmi(),
   native: [] as NativeMeasurement[],
   cases: [] as { case: string; sizes: Partial<Sizes>; results?: Measurement[]; problem?: string }[],
 };
@@ -60,7 +58,13 @@ for (const name of chosen) {
   writeFileSync(options.out, `${JSON.stringify(report, null, 2)}\n`);
 }
 
-/** What a program prints; null, having told why, where it fails. */
+/** The first GPU, its driver and its clocks now; null where there is no nvidia-smi. */
+function nvidiaSmi(): string | null {
+  const query = ['--query-gpu=name,driver_version,clocks.sm,clocks.mem', '--format=csv,noheader'];
+  return spawnSync('nvidia-smi', query, { encoding: 'utf8' }).stdout?.trim() ?? null;
+}
+
+/** What a program prints, and why it failed, having told it; null where it did not. */
 function output(file: string, args: string[]): { stdout: string; problem: string | null } {
   const { stdout, stderr, status, signal, error } = spawnSync(file, args, { encoding: 'utf8' });
   if (status === 0) return { stdout, problem: null };

@@ -89,6 +89,7 @@ void mlp() {
 void head() {
   for (const std::int64_t N : {8192, 16384})
     for (const std::int64_t M : {8192, 4096}) head(N, M);
+  head(1024, 1024);
 }
 
 }  // namespace mst::bench

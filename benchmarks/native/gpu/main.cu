@@ -103,7 +103,7 @@ void report(const std::string& group, const std::string& name, const std::vector
 
 namespace {
 
-int run(std::vector<std::string> names) {
+void run(std::vector<std::string> names) {
   const std::map<std::string, void (*)()> groups{{"kernels", kernels}, {"products", products}, {"mlp", mlp}, {"head", head}};
   if (names.empty()) names = {"kernels", "products", "mlp", "head"};
   for (const std::string& name : names) MST_CHECK(groups.count(name), "minisequence_gpu_bench: there is no group ", name);
@@ -114,7 +114,6 @@ int run(std::vector<std::string> names) {
   for (const std::string& name : names) groups.at(name)();
   context->check_status();
   std::filesystem::remove_all(tuning);
-  return 0;
 }
 
 }  // namespace
@@ -122,7 +121,8 @@ int run(std::vector<std::string> names) {
 
 int main(int count, char** arguments) {
   try {
-    return mst::bench::run({arguments + 1, arguments + count});
+    mst::bench::run({arguments + 1, arguments + count});
+    return 0;
   } catch (const std::exception& error) {
     std::cerr << error.what() << '\n';
     return 1;
