@@ -1,5 +1,5 @@
 // minisequence_gpu_bench [GROUP…]: times ops on the first GPU without Node; prints each measurement as a line of JSON.
-// GROUP: kernels, products, mlp, head; all of them where none is given.
+// GROUP: kernels, products, mlp, head, attention; all of them where none is given.
 #include <unistd.h>
 
 #include <algorithm>
@@ -104,11 +104,13 @@ void report(const std::string& group, const std::string& name, const std::vector
 namespace {
 
 void run(std::vector<std::string> names) {
-  const std::map<std::string, void (*)()> groups{{"kernels", kernels}, {"products", products}, {"mlp", mlp}, {"head", head}};
-  if (names.empty()) names = {"kernels", "products", "mlp", "head"};
+  const std::map<std::string, void (*)()> groups{
+      {"kernels", kernels}, {"products", products}, {"mlp", mlp}, {"head", head}, {"attention", attention}};
+  if (names.empty())
+    for (const auto& [name, group] : groups) names.push_back(name);
   for (const std::string& name : names) MST_CHECK(groups.count(name), "minisequence_gpu_bench: there is no group ", name);
   const auto tuning = std::filesystem::temp_directory_path() / message_of("minisequence-bench-", getpid());
-  const std::unique_ptr<DeviceContext> context = open_cuda(0, {"own", "auto", tuning.string()});
+  const std::unique_ptr<DeviceContext> context = open_cuda(0, {"auto", "auto", tuning.string()});
   context->attach_thread();
   std::cout.precision(10);
   for (const std::string& name : names) groups.at(name)();

@@ -84,5 +84,6 @@ void kernels();
 void products();
 void mlp();
 void head();
+void attention();
 
 }  // namespace mst::bench
