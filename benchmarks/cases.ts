@@ -2,6 +2,8 @@
 import {
   AdamW,
   attention,
+  type Batch,
+  type CrossEntropyOptions,
   chunkedCrossEntropy,
   chunkedMlp,
   crossEntropy,
@@ -27,7 +29,7 @@ import {
   tidy,
   trainStep,
 } from '../lib/index.ts';
-import { kernels } from '../lib/native.ts';
+import { addon, kernels } from '../lib/native.ts';
 import { forwardBackward, type Measurement, measure, median } from './measure.ts';
 
 export interface Sizes {
@@ -38,7 +40,12 @@ export interface Sizes {
   chunkSize: number;
   /** Layers of the Llama, for a quick run. @default 32 */
   layers?: number;
+  /** Whether the head returns the loss and the entropy of every token too. @default false */
+  perToken?: boolean;
 }
+
+/** Steps before a capture. */
+const WARM_UP = 3;
 
 export type Case = (device: Device, dtype: Dtype, sizes: Sizes, rounds: number) => Promise<Measurement[]>;
 
@@ -80,18 +87,19 @@ export const mlp: Case = async (device, dtype, { N, C, F, chunkSize }, rounds) =
       { name: "one chunk, save: 'input'", run: run(() => chunkedMlp(x, gate, up, down, { chunkSize: N })) },
     ],
     rounds,
+    [gate, up, down],
   );
 };
 
 /** Ratios are to the whole head of plain ops, which saves the logits. */
-export const head: Case = async (device, dtype, { N, C, V, chunkSize }, rounds) => {
+export const head: Case = async (device, dtype, { N, C, V, chunkSize, perToken = false }, rounds) => {
   const hidden = random(device, dtype, [N, C], 0, 1).asParameter();
   const weight = random(device, dtype, [V, C], 1, 0.02).asParameter();
   const targets = tensor(
     Int32Array.from({ length: N }, (_, n) => (n * 7919) % V),
     { device },
   );
-  const options = { divisor: N };
+  const options: CrossEntropyOptions = { divisor: N, perToken: perToken ? ['losses', 'entropy'] : [] };
   const run = (fn: () => Tensor) => () => forwardBackward(fn, null, [hidden, weight]);
   return await measure(
     device,
@@ -107,6 +115,7 @@ export const head: Case = async (device, dtype, { N, C, V, chunkSize }, rounds) 
       },
     ],
     rounds,
+    [weight],
   );
 };
 
@@ -216,15 +225,11 @@ export const attentionCase: Case = async (device, dtype, { N, C }, rounds) => {
   return measurements;
 };
 
-/**
- * One training step of Llama-3-8B at T = N, random weights, optimizer state in f32 without master weights. teraflops counts the model's
- * own operations, 6 for each parameter but the embedding's and token, and 6·L·T·C for causal attention, none for recomputation.
- */
-export const llama3: Case = async (device, dtype, { N, chunkSize, layers = 32 }, rounds) => {
-  const C = 4096;
+/** Llama-3-8B with random weights and an optimizer without master weights, and its training step of one sequence of T = N. */
+function llama(device: Device, dtype: Dtype, { N, chunkSize, layers = 32 }: Sizes) {
   const config = decoderConfig({
     model_type: 'llama',
-    hidden_size: C,
+    hidden_size: 4096,
     intermediate_size: 14336,
     num_hidden_layers: layers,
     num_attention_heads: 32,
@@ -235,8 +240,6 @@ export const llama3: Case = async (device, dtype, { N, chunkSize, layers = 32 },
   const model = new Decoder(config, { device, dtype }).initialize(1);
   const optimizer = new AdamW(model.trainableParameters(), { masterWeights: false });
   const result = stepResult(model);
-  const tokens = Int32Array.from({ length: N }, (_, n) => (n * 7919) % config.vocabSize);
-  const batch = () => ({ inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T: N });
   const { target: like, memoryLimit } = device;
   const fixed = { mlpChunkSize: chunkSize, lossChunkSize: chunkSize, mlpSave: 'input' } as const;
   const planned = { B: 1, T: N, dtype, like, memoryLimit, masterWeights: false };
@@ -249,18 +252,30 @@ export const llama3: Case = async (device, dtype, { N, chunkSize, layers = 32 },
   };
   const policy = fits('attention') ?? fits('layer');
   if (!policy) throw new RangeError(`llama3: T ${N} does not fit ${memoryLimit} bytes`);
+  const tokens = Int32Array.from({ length: N }, (_, n) => (n * 7919) % config.vocabSize);
+  const batch = () => ({ inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T: N });
+  const options = { policy, learningRate: 1e-5, maxGradNorm: 1, numTargets: N };
+  const step = (makeBatch: () => Batch = batch) => trainStep(model, optimizer, [makeBatch], options, result);
+  return { config, model, optimizer, policy, batch, step };
+}
+
+/**
+ * One training step of Llama-3-8B. teraflops counts the model's own operations, 6 for each parameter but the embedding's and token, and
+ * 6·L·T·C for causal attention, none for recomputation.
+ */
+export const llama3: Case = async (device, dtype, sizes, rounds) => {
+  const { config, model, policy, step } = llama(device, dtype, sizes);
+  const { N } = sizes;
   const times: number[] = [];
   for (let round = -1; round < rounds; round++) {
-    device.arena.resetPeak();
     const start = performance.now();
-    const options = { policy, learningRate: 1e-5, maxGradNorm: 1, numTargets: N, step: round + 2 };
-    await trainStep(model, optimizer, [batch], options, result);
+    await step();
     await device.synchronize();
     if (round >= 0) times.push(performance.now() - start);
   }
   const milliseconds = median(times);
-  const multiplied = model.numParameters() - config.vocabSize * C;
-  const operations = 6 * multiplied * N + 6 * config.numLayers * N * N * C;
+  const multiplied = model.numParameters() - config.vocabSize * config.hiddenSize;
+  const operations = 6 * multiplied * N + 6 * config.numLayers * N * N * config.hiddenSize;
   const { reservedBytes: peakBytes } = device.memory();
   return [
     {
@@ -273,4 +288,48 @@ export const llama3: Case = async (device, dtype, { N, chunkSize, layers = 32 },
   ];
 };
 
-export const cases = { mlp, head, step, attention: attentionCase, llama3 };
+/**
+ * Whether the host keeps the device busy: a step of Llama-3-8B as JavaScript enqueues it, in turn with the same commands replayed as one
+ * CUDA graph, which the ratios are to. The graph's batch is on the device before: commands that wait cannot be captured.
+ */
+export const graph: Case = async (device, dtype, sizes, rounds) => {
+  const { id } = device;
+  const { optimizer, batch: makeBatch, step } = llama(device, dtype, sizes);
+  if (id === null) throw new Error('graph: needs a GPU');
+  const batch = makeBatch();
+  for (const each of [batch.inputs, batch.targets]) each.keep();
+  const run = () => step(() => batch);
+  const replay = async () => addon().replay(id);
+  for (let i = 0; i < WARM_UP; i++) await run(); // memory grows, kernels are loaded, products and attention planned
+  await device.synchronize();
+  addon().begin_capture(id);
+  await run();
+  addon().end_capture(id);
+  await replay();
+  await device.synchronize();
+  const names = ['replayed as one graph', 'run', 'run: until all is enqueued'];
+  const times: number[][] = names.map(() => []);
+  for (let round = 0; round < rounds; round++) {
+    for (const [i, work] of [replay, run].entries()) {
+      const start = performance.now();
+      await work();
+      const enqueued = performance.now() - start;
+      await device.synchronize();
+      times[i]!.push(performance.now() - start);
+      if (work === run) times[2]!.push(enqueued);
+    }
+  }
+  const [, numSteps] = optimizer.state().next().value as [string, Tensor];
+  const made = await numSteps.item();
+  const expected = WARM_UP + 1 + 2 * rounds; // the captured one did not run
+  if (made !== expected) throw new Error(`graph: ${made} steps were made, not ${expected}: a replay left some out`);
+  const { reservedBytes: peakBytes } = device.memory();
+  return names.map((name, i) => ({
+    name,
+    peakBytes,
+    milliseconds: median(times[i]!),
+    ratio: median(times[i]!.map((time, round) => time / times[0]![round]!)),
+  }));
+};
+
+export const cases = { mlp, head, step, attention: attentionCase, llama3, graph };

@@ -1,69 +1,125 @@
-// Every case at the sizes that GPUs are for (small ones on the CPU), one process each: a table, and gpu_results.json in the current folder.
+// ./gpu bench [DEVICE] [--cases NAME,…] in the bundle: the native runner's groups, then every plan, each in a process of its own; tables,
+// and gpu_results.json. On the CPU small plans.
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { extname } from 'node:path';
-import { argv, execPath } from 'node:process';
+import { existsSync, writeFileSync } from 'node:fs';
+import { extname, join } from 'node:path';
+import { env, execArgv, execPath } from 'node:process';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import type { Sizes } from './cases.ts';
-import type { Measurement } from './measure.ts';
+import { errorLine, type Measurement } from './measure.ts';
+import { caseArguments, cpuPlans, type Plan, plans } from './plans.ts';
 
-const device = argv[2] ?? 'cuda';
-const plans: Record<string, [name: string, sizes: Partial<Sizes>, rounds: number][]> = {
-  cuda: [
-    ['head', { N: 8192, C: 4096, V: 128256, chunkSize: 4096 }, 15],
-    ['head', { N: 16384, C: 4096, V: 128256, chunkSize: 8192 }, 9],
-    ['mlp', { N: 16384, C: 4096, F: 14336, chunkSize: 8192 }, 10],
-    ['mlp', { N: 16384, C: 4096, F: 14336, chunkSize: 4096 }, 10],
-    ['mlp', { N: 1024, C: 4096, F: 14336, chunkSize: 1024 }, 20],
-    ['step', { N: 8192, C: 2048, F: 8192, V: 128256, chunkSize: 4096 }, 3],
-    ['attention', { N: 16384, C: 4096 }, 7],
-    ['llama3', { N: 8192, chunkSize: 8192 }, 3],
-    ['llama3', { N: 32768, chunkSize: 8192 }, 2],
-  ],
-  cpu: [
-    ['head', { N: 256, C: 128, V: 2000, chunkSize: 64 }, 3],
-    ['mlp', { N: 256, C: 128, F: 352, chunkSize: 64 }, 3],
-    ['attention', { N: 256, C: 256 }, 3],
-  ],
+/** What the native runner prints. Shares are of what a large copy reaches, or of the products alone; cold: L2 written over before. */
+interface NativeMeasurement {
+  group: string;
+  name: string;
+  milliseconds: number;
+  coldMilliseconds?: number;
+  gigabytesPerSecond?: number;
+  shareOfCopy?: number;
+  hotShareOfCopy?: number;
+  teraflops?: number;
+  ownRatio?: number;
+  shareOfBound?: number;
+}
+
+const nativeGroups = ['kernels', 'products', 'native_mlp', 'native_head'];
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    cases: { type: 'string' },
+    out: { type: 'string', default: join(env.OUT ?? '.', 'gpu_results.json') },
+  },
+});
+const device = positionals[0] ?? 'cuda';
+const onCpu = device === 'cpu';
+const all: Record<string, Plan[]> = onCpu ? cpuPlans : plans;
+const known = [...(onCpu ? [] : nativeGroups), ...Object.keys(all)];
+const chosen = options.cases?.split(',') ?? known;
+const unknown = chosen.find((name) => !known.includes(name));
+if (unknown !== undefined) {
+  console.error(`bench: there is no case ${unknown}; there are ${known.join(', ')}`);
+  process.exit(2);
+}
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+const caseScript = here(`case${extname(import.meta.url)}`);
+const runner = [here('../native_bench'), here('../build/cmake/minisequence_gpu_bench')].find(existsSync);
+const report = {
+  date: new Date().toISOString().slice(0, 10),
+  gpu: nvidiaSmi(),
+  native: [] as NativeMeasurement[],
+  cases: [] as { case: string; sizes: Partial<Sizes>; results?: Measurement[]; problem?: string }[],
 };
+for (const name of chosen) {
+  if (nativeGroups.includes(name)) runNative(name);
+  else for (const plan of all[name]!) runPlan(plan);
+  writeFileSync(options.out, `${JSON.stringify(report, null, 2)}\n`);
+}
 
-const script = fileURLToPath(new URL(`case${extname(import.meta.url)}`, import.meta.url));
-const cases: { case: string; sizes: Partial<Sizes>; results?: Measurement[]; problem?: string }[] = [];
-let failed = false;
-for (const [name, sizes, rounds] of plans[device === 'cpu' ? 'cpu' : 'cuda']!) {
-  const args = [
-    script,
-    name,
-    'bfloat16',
-    JSON.stringify({ V: 1, F: 1, chunkSize: 1, ...sizes }),
-    String(rounds),
-    device,
-  ];
-  const { stdout, stderr, status } = spawnSync(execPath, args, { encoding: 'utf8' });
+/** The first GPU, its driver and its clocks now; null where there is no nvidia-smi. */
+function nvidiaSmi(): string | null {
+  const query = ['--query-gpu=name,driver_version,clocks.sm,clocks.mem', '--format=csv,noheader'];
+  return spawnSync('nvidia-smi', query, { encoding: 'utf8' }).stdout?.trim() ?? null;
+}
+
+/** What a program prints, and why it failed, having told it; null where it did not. */
+function output(file: string, args: string[]): { stdout: string; problem: string | null } {
+  const { stdout, stderr, status, signal, error } = spawnSync(file, args, { encoding: 'utf8' });
+  if (status === 0) return { stdout, problem: null };
+  const problem = error?.message ?? (stderr.trim() || `ended by ${signal ?? status}`);
+  process.exitCode = 1;
+  console.log(`  FAILED: ${errorLine(problem)}`);
+  return { stdout: stdout ?? '', problem };
+}
+
+function runNative(name: string): void {
+  console.log(`\n${name}`);
+  if (!runner) {
+    console.log('  SKIPPED: the native runner is not built; node scripts/build.mjs --gpu-bench');
+    return;
+  }
+  const { stdout } = output(runner, [name.replace('native_', '')]);
+  for (const line of stdout.trim().split('\n').filter(Boolean)) {
+    const measurement = JSON.parse(line) as NativeMeasurement;
+    report.native.push(measurement);
+    console.log(describe(measurement));
+  }
+}
+
+function describe(measured: NativeMeasurement): string {
+  const { name, milliseconds, coldMilliseconds, gigabytesPerSecond, teraflops, ...shares } = measured;
+  const percent = (share: number | undefined, of: string) =>
+    share === undefined ? [] : [`${(100 * share).toFixed(1)} % ${of}`];
+  return [
+    `  ${name.padEnd(44)} ${milliseconds.toFixed(3).padStart(9)} ms`,
+    ...(coldMilliseconds === undefined ? [] : [`cold ${coldMilliseconds.toFixed(3)} ms`]),
+    ...(gigabytesPerSecond === undefined ? [] : [`${gigabytesPerSecond.toFixed(0)} GB/s`]),
+    ...(teraflops === undefined ? [] : [`${teraflops.toFixed(0)} TFLOP/s`]),
+    ...percent(shares.shareOfCopy, 'of the copy'),
+    ...percent(shares.hotShareOfCopy, 'with L2 hot'),
+    ...percent(shares.shareOfBound, 'of the products alone'),
+    ...percent(shares.ownRatio, 'of it by the own product'),
+  ].join(', ');
+}
+
+function runPlan(plan: Plan): void {
+  const { case: name, sizes } = plan;
   console.log(`\n${name} ${JSON.stringify(sizes)}`);
-  if (status !== 0) {
-    failed = true;
-    cases.push({ case: name, sizes, problem: stderr.trim() });
-    console.log(`  FAILED: ${stderr.trim().split('\n').at(-1)}`);
-    continue;
+  const { stdout, problem } = output(execPath, [...execArgv, caseScript, ...caseArguments(plan, device)]);
+  if (problem !== null) {
+    report.cases.push({ case: name, sizes, problem });
+    return;
   }
   const results = JSON.parse(stdout) as Measurement[];
-  cases.push({ case: name, sizes, results });
-  for (const { name, peakBytes, milliseconds, ratio, teraflops } of results) {
-    const speed = teraflops === undefined ? '' : `${teraflops.toFixed(0)} TFLOP/s`;
-    const memory = `${(peakBytes / 2 ** 20).toFixed(0)} MiB`;
+  report.cases.push({ case: name, sizes, results });
+  for (const { name, peakBytes, weightGradientBytes, milliseconds, ratio, teraflops } of results) {
+    const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+    const rest = weightGradientBytes ? ` (${mebibytes(peakBytes - weightGradientBytes)} and weight gradients)` : '';
+    const speed = teraflops === undefined ? '' : ` ${teraflops.toFixed(0)} TFLOP/s`;
     console.log(
-      `  ${name.padEnd(42)} ${memory.padStart(12)} ${milliseconds.toFixed(2).padStart(12)} ms ${ratio.toFixed(3)} ${speed}`,
+      `  ${name.padEnd(42)} ${milliseconds.toFixed(2).padStart(10)} ms ${ratio.toFixed(3)} ${mebibytes(peakBytes).padStart(11)}${rest}${speed}`,
     );
   }
 }
-const { stdout } = spawnSync(
-  'nvidia-smi',
-  ['--query-gpu=name,driver_version,clocks.sm,clocks.mem', '--format=csv,noheader'],
-  { encoding: 'utf8' },
-);
-writeFileSync(
-  'gpu_results.json',
-  `${JSON.stringify({ date: new Date().toISOString().slice(0, 10), gpu: stdout?.trim() ?? null, cases }, null, 2)}\n`,
-);
-process.exitCode = failed ? 1 : 0;

@@ -11,6 +11,8 @@ export interface Measurement {
   name: string;
   /** Most bytes held above the inputs, gradients of weights included. */
   peakBytes: number;
+  /** Of `peakBytes`, the gradients of weights, in f32: outputs, where the rest is workspace. */
+  weightGradientBytes?: number;
   /** Median over the rounds. */
   milliseconds: number;
   /** Median over the rounds of this variant's time to the first one's in the same round. */
@@ -20,7 +22,12 @@ export interface Measurement {
 }
 
 /** Runs the variants in turn, `rounds` times after one round of warm-up. Memory is read in the warm-up, before anything is timed. */
-export async function measure(device: Device, variants: readonly Variant[], rounds: number): Promise<Measurement[]> {
+export async function measure(
+  device: Device,
+  variants: readonly Variant[],
+  rounds: number,
+  weights: readonly Tensor[],
+): Promise<Measurement[]> {
   const peaks: number[] = [];
   for (const { run } of variants) {
     const before = device.memory().liveBytes;
@@ -41,9 +48,14 @@ export async function measure(device: Device, variants: readonly Variant[], roun
   return variants.map(({ name }, i) => ({
     name,
     peakBytes: peaks[i]!,
+    weightGradientBytes: weights.reduce((sum, weight) => sum + gradientBytes(weight), 0),
     milliseconds: median(times[i]!),
     ratio: median(times[i]!.map((time, round) => time / times[0]![round]!)),
   }));
+}
+
+function gradientBytes({ size, dtype }: Tensor): number {
+  return size * (dtype === 'float64' ? 8 : 4);
 }
 
 /** Forward and backward of `fn`, with a given gradient of the output; the parameters' gradients are freed. */
@@ -59,4 +71,10 @@ export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** The line of a failed program's last words that says what went wrong. */
+export function errorLine(words: string): string {
+  const lines = words.trim().split('\n');
+  return lines.findLast((line) => /^\S*(Error|Exception)\b/.test(line)) ?? lines.at(-1)!;
 }

@@ -6,8 +6,8 @@ import { delimiter, dirname, extname, join } from 'node:path';
 import { env, execArgv, execPath } from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import type { Sizes } from './cases.ts';
-import { type Measurement, median } from './measure.ts';
+import { errorLine, type Measurement, median } from './measure.ts';
+import { caseArguments, type Plan as OwnPlan, plans as ownPlans } from './plans.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -33,6 +33,7 @@ interface Timing {
   operations?: number;
   teraflops?: number;
   peakBytes: number;
+  weightGradientBytes?: number;
   moments?: string;
 }
 
@@ -54,52 +55,83 @@ interface Row {
   ratioToBound: number;
   teraflops: number | null;
   peakBytes: number;
+  weightGradientBytes: number | null;
 }
 
 interface Plan {
+  name: string;
+  /** The peers' program. */
   case: string;
   /** Arguments of the peers' program. */
   sizes: Record<string, number>;
   peers: string[];
   repetitions: number;
-  own: { case: string; sizes: Partial<Sizes>; rounds: number }[];
+  own: OwnPlan[];
 }
 
 const repetitions = Number(options.repetitions);
 const layers = Number(options.layers);
 const limit = options['memory-limit'];
-const mlp = { N: 16384, C: 4096, F: 14336 };
-const head = { N: 8192, C: 4096, V: 128256 };
-const plans: Plan[] = [
-  {
-    case: 'mlp',
-    sizes: mlp,
-    peers: ['eager', 'compile', 'checkpoint', 'liger', 'liger_tiled', 'deepspeed_tiled'],
-    repetitions,
-    own: [8192, 4096].map((chunkSize) => ({ case: 'mlp', sizes: { ...mlp, chunkSize }, rounds: 10 })),
-  },
-  {
-    case: 'head',
-    sizes: head,
-    peers: ['eager', 'eager_bf16', 'compile', 'torch_chunked', 'liger', 'liger_f32', 'cce', 'cce_exact'],
-    repetitions,
-    own: [{ case: 'head', sizes: { ...head, chunkSize: 4096 }, rounds: 15 }],
-  },
-  {
-    case: 'attention',
-    sizes: { B: 1, T: 16384, H: 32, G: 8, D: 128 },
-    peers: ['flash', 'cudnn'],
-    repetitions,
-    own: [{ case: 'attention', sizes: { N: 16384, C: 4096 }, rounds: 10 }],
-  },
-  ...options.lengths.split(',').map((length) => ({
-    case: 'step',
-    sizes: { T: Number(length), layers },
-    peers: ['eager', 'eager_cudnn', 'compile_cudnn', 'liger', 'liger_cudnn'],
-    repetitions: Math.min(3, repetitions),
-    own: [{ case: 'llama3', sizes: { N: Number(length), chunkSize: 8192, layers }, rounds: 3 }],
-  })),
+const head = { C: 4096, V: 128256 };
+const headPeers = [
+  'eager',
+  'eager_bf16',
+  'compile',
+  'torch_chunked',
+  'liger',
+  'liger_f32',
+  'liger_cute',
+  'quack',
+  'cce',
+  'cce_exact',
 ];
+const perTokenPeers = ['eager_per_token', 'compile_per_token', 'liger_per_token'];
+
+/** Our plans of the same name, beside peers. */
+const beside = (name: keyof typeof ownPlans, program: string, sizes: Plan['sizes'], peers: string[]): Plan => ({
+  name,
+  case: program,
+  sizes,
+  peers,
+  repetitions,
+  own: ownPlans[name],
+});
+const plans: Plan[] = [
+  beside('mlp', 'mlp', { N: 16384, C: 4096, F: 14336 }, [
+    'eager',
+    'compile',
+    'checkpoint',
+    'liger',
+    'liger_tiled',
+    'deepspeed_tiled',
+  ]),
+  beside('head', 'head', { ...head, N: 8192 }, headPeers),
+  beside('head_16k', 'head', { ...head, N: 16384 }, headPeers),
+  beside('head_1k', 'head', { ...head, N: 1024 }, headPeers),
+  beside('head_per_token', 'head', { N: 4096, C: 4096, V: 131072 }, perTokenPeers),
+  beside('head_per_token_32k', 'head', { N: 32000, C: 4096, V: 131072 }, perTokenPeers),
+  beside('head_gemma', 'head', { N: 8192, C: 2304, V: 256000 }, headPeers),
+  beside('attention', 'attention', { B: 1, T: 16384, H: 32, G: 8, D: 128 }, ['flash', 'cudnn']),
+  ...options.lengths.split(',').map(
+    (length): Plan => ({
+      name: 'step',
+      case: 'step',
+      sizes: { T: Number(length), layers },
+      peers: ['eager', 'eager_cudnn', 'compile_cudnn', 'liger', 'liger_cudnn'],
+      repetitions: Math.min(3, repetitions),
+      own: [{ case: 'llama3', sizes: { N: Number(length), chunkSize: 8192, layers }, rounds: 3 }],
+    }),
+  ),
+];
+
+const chosen = options.cases.split(',');
+const unknown = chosen.find((name) => !plans.some((plan) => plan.name === name));
+if (unknown !== undefined) {
+  console.error(
+    `peers: there is no case ${unknown}; there are ${[...new Set(plans.map(({ name }) => name))].join(', ')}`,
+  );
+  process.exit(2);
+}
 
 /** A peer that cannot run here, not importable or out of memory. Anything else that goes wrong fails the command. */
 class Skipped extends Error {}
@@ -114,7 +146,7 @@ if (spawnSync(python, ['-c', 'import torch'], { env: pythonEnv }).status !== 0) 
   process.exit(1);
 }
 const report = { date: new Date().toISOString().slice(0, 10), cases: [] as unknown[] };
-for (const plan of plans) if (options.cases.split(',').includes(plan.case)) compare(plan);
+for (const plan of plans) if (chosen.includes(plan.name)) compare(plan);
 
 /** Runs a plan's programs in turn, prints its table, adds it to the file. */
 function compare(plan: Plan): void {
@@ -146,7 +178,7 @@ function compare(plan: Plan): void {
     rounds.push(timings);
   }
   const rows = summarize(rounds);
-  report.cases.push({ case: plan.case, sizes: plan.sizes, ...machine, rows, problems, clocks, rounds });
+  report.cases.push({ case: plan.name, sizes: plan.sizes, ...machine, rows, problems, clocks, rounds });
   writeFileSync(options.out, `${JSON.stringify(report, null, 2)}\n`);
   print(plan, rows, problems, clocks);
 }
@@ -159,10 +191,9 @@ function runPeer({ case: name, sizes, repetitions }: Plan, peer: string): Report
   return lastLine(python, args, pythonEnv);
 }
 
-function runOwn({ case: name, sizes, rounds }: Plan['own'][number]): Timing[] {
+function runOwn(plan: OwnPlan): Timing[] {
   const script = fileURLToPath(new URL(`case${extname(import.meta.url)}`, import.meta.url));
-  const all = JSON.stringify({ V: 1, F: 1, chunkSize: 1, ...sizes });
-  const args = [...execArgv, script, name, 'bfloat16', all, String(rounds), 'cuda'];
+  const args = [...execArgv, script, ...caseArguments(plan, 'cuda')];
   if (limit) args.push(String(Math.floor(Number(limit) * 2 ** 30)));
   return lastLine<Measurement[]>(execPath, args).map(({ name: variant, ...measurement }) => {
     const [, program, part = 'both'] = /^(.*?)(?:, (forward|backward))?$/.exec(variant)!;
@@ -203,6 +234,7 @@ function summarize(rounds: readonly Timing[][]): Row[] {
       ratioToBound: median(timings.map((timing) => timing.milliseconds / timing.boundMilliseconds!)),
       teraflops: operations ? operations / milliseconds / 1e9 : null,
       peakBytes: Math.max(...timings.map((timing) => timing.peakBytes)),
+      weightGradientBytes: timings[0]!.weightGradientBytes ?? null,
     };
   });
 }
@@ -219,8 +251,8 @@ function print(
   };
   const digits = (value: number | null, count: number) =>
     value === null || !Number.isFinite(value) ? '-' : value.toFixed(count);
-  console.log(`\n${plan.case} ${JSON.stringify(plan.sizes)}`);
-  columns(['program', 'ms', 'ms, cold', 'x bound', 'TFLOP/s', 'MiB']);
+  console.log(`\n${plan.name} ${JSON.stringify(plan.sizes)}`);
+  columns(['program', 'ms', 'ms, cold', 'x bound', 'TFLOP/s', 'MiB', 'but dW']);
   for (const row of rows) {
     columns([
       row.part === 'both' ? row.program : `${row.program}, ${row.part}`,
@@ -229,11 +261,11 @@ function print(
       digits(row.ratioToBound, 3),
       digits(row.teraflops, 0),
       digits(row.peakBytes / 2 ** 20, 0),
+      digits(row.weightGradientBytes === null ? null : (row.peakBytes - row.weightGradientBytes) / 2 ** 20, 0),
     ]);
   }
   for (const [program, problem] of Object.entries(problems)) {
-    const lines = problem.split('\n');
-    console.log(`  ${program}: ${lines.findLast((line) => /^\S*(Error|Exception)\b/.test(line)) ?? lines.at(-1)}`);
+    console.log(`  ${program}: ${errorLine(problem)}`);
   }
   const busy = clocks.flatMap((sample) => (sample ? [sample.smMHz!] : []));
   if (busy.length > 0) console.log(`  SM clock under load: ${Math.min(...busy)} to ${Math.max(...busy)} MHz`);

@@ -115,6 +115,11 @@ export interface DeviceCalls {
   check_bytes(id: number, address: number, value: number, bytes: number, what: string): void;
   read(id: number, address: number, into: Uint8Array): Promise<void>;
   synchronize(id: number): Promise<void>;
+  /** Until `end_capture` commands become a graph instead of running; see DeviceContext::begin_capture. For benchmarks on CUDA alone. */
+  begin_capture(id: number): void;
+  end_capture(id: number): void;
+  /** Runs what was captured last. */
+  replay(id: number): void;
   describe_cuda(): CudaReport;
   set_cuda_library_path(directories: string[]): void;
 }

@@ -42,6 +42,25 @@ class DeviceContext {
   virtual void fill_bytes(void* to, int value, std::size_t bytes) = 0;
   virtual void synchronize() = 0;   // waits until every command so far has run
   virtual void check_status() = 0;  // throws what a kernel noted on the device (an id out of range); after synchronize()
+
+  // For benchmarks: commands between begin_capture() and end_capture() do not run but become one graph, which replay() runs with the
+  // addresses and scalars of then. Between the two no command may wait for the device or copy to or from the host (copy_in, copy_out,
+  // fences), and none may be the first of its kind: kernels are loaded, products and attention planned at their first run. Memory that
+  // the commands used must stay free until the last replay.
+  virtual void begin_capture() {
+    refuse_capture();
+  }
+  virtual void end_capture() {
+    refuse_capture();
+  }
+  virtual void replay() {
+    refuse_capture();
+  }
+
+ private:
+  [[noreturn]] static void refuse_capture() {
+    MST_FAIL("only CUDA devices capture and replay commands");
+  }
 };
 
 std::unique_ptr<DeviceContext> open_cpu(int num_threads);

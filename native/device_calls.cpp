@@ -175,6 +175,11 @@ Napi::Value synchronize(const Napi::CallbackInfo& info) {
   return fenced(info, nullptr, Napi::Object::New(info.Env()));
 }
 
+template <void (DeviceContext::*call)()>
+void enqueue(const Napi::CallbackInfo& info) {
+  device_of(info).queue->push([](DeviceContext& context) { (context.*call)(); });
+}
+
 Napi::Value describe_cuda_call(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const CudaReport report = describe_cuda();
@@ -230,6 +235,9 @@ void add_device_calls(Napi::Env env, Napi::Object exports) {
   add("check_bytes", check_bytes);
   add("read", read);
   add("synchronize", synchronize);
+  add("begin_capture", enqueue<&DeviceContext::begin_capture>);
+  add("end_capture", enqueue<&DeviceContext::end_capture>);
+  add("replay", enqueue<&DeviceContext::replay>);
   add("describe_cuda", describe_cuda_call);
   add("set_cuda_library_path", set_cuda_library_path_call);
 }

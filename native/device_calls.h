@@ -15,6 +15,7 @@ namespace mst {
 //   copy_within(id, to, from, bytes), fill_bytes(id, address, value, bytes), check_bytes(id, address, value, bytes, what)   enqueued
 //   read(id, address, into: Uint8Array) → Promise      resolves when `into` holds the bytes; rejects with the first error before it
 //   synchronize(id) → Promise
+//   begin_capture(id), end_capture(id), replay(id)     enqueued; for benchmarks, see DeviceContext::begin_capture
 //   describe_cuda() → object, set_cuda_library_path(directories)
 void add_device_calls(Napi::Env env, Napi::Object exports);
 

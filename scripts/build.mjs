@@ -4,6 +4,7 @@
 //   --tests      the native tests too, plain and with AddressSanitizer and UBSan
 //   --gpu-tests  the native tests that run on a GPU too
 //   --bench      the native benchmark runner too
+//   --gpu-bench  the one of CUDA ops too
 //   --cpu        without the CUDA half, even where nvcc is found
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, rmSync, statSync } from 'node:fs';
@@ -77,9 +78,17 @@ if (flags.has('--tests')) {
   }
 }
 
+function cmakeWithCuda(target, option) {
+  run('cmake', ['-S', '.', '-B', 'build/cmake', option]);
+  run('cmake', ['--build', 'build/cmake', '--target', target, '--parallel', jobs]);
+}
+
 if (flags.has('--gpu-tests') && stale('build/cmake/minisequence_gpu_tests', [...native, 'test/native'])) {
-  run('cmake', ['-S', '.', '-B', 'build/cmake', '-DMST_GPU_TESTS=ON']);
-  run('cmake', ['--build', 'build/cmake', '--target', 'minisequence_gpu_tests', '--parallel', jobs]);
+  cmakeWithCuda('minisequence_gpu_tests', '-DMST_GPU_TESTS=ON');
+}
+
+if (flags.has('--gpu-bench') && stale('build/cmake/minisequence_gpu_bench', [...native, 'benchmarks/native/gpu'])) {
+  cmakeWithCuda('minisequence_gpu_bench', '-DMST_GPU_BENCHMARKS=ON');
 }
 
 if (flags.has('--bench') && stale('build/bench/minisequence_bench', [...native, 'benchmarks/native'])) {

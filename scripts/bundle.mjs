@@ -22,7 +22,7 @@ const folder = join(root, 'build', 'bundle', name);
 const archive = join(root, 'build', `${name}.tar.xz`);
 const node = (...args) => execFileSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
 
-node('scripts/build.mjs', '--if-stale', '--gpu-tests');
+node('scripts/build.mjs', '--if-stale', '--gpu-tests', '--gpu-bench');
 node('scripts/prebuild.mjs');
 rmSync(folder, { recursive: true, force: true });
 mkdirSync(join(folder, 'lib'), { recursive: true });
@@ -30,6 +30,7 @@ cpSync(join(root, 'prebuilds'), join(folder, 'app', 'prebuilds'), { recursive: t
 for (const each of ['test/fixtures', 'examples']) cpSync(join(root, each), join(folder, each), { recursive: true });
 
 copyFileSync(join(root, 'build/cmake/minisequence_gpu_tests'), join(folder, 'app', 'native_tests'));
+copyFileSync(join(root, 'build/cmake/minisequence_gpu_bench'), join(folder, 'app', 'native_bench'));
 
 // Node itself, without what only debuggers read, and the C++ library that it and the addon were built with.
 const executable = join(folder, 'node');

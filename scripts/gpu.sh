@@ -1,5 +1,6 @@
 #!/bin/sh
-# ./gpu test|bench [DEVICE] · sanitize [FILTER] · peers [OPTIONS] · doctor · minisequence COMMAND …    DEVICE: cuda (default), cuda:N or cpu
+# ./gpu test [DEVICE] · bench [DEVICE] [--cases …] · sanitize [FILTER] · peers [OPTIONS] · doctor · minisequence COMMAND …
+# DEVICE: cuda (default), cuda:N or cpu.
 # The program of the bundle that scripts/bundle.mjs makes; see docs/gpu_machine.md.
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$here/app/bin
@@ -21,6 +22,6 @@ case "$command" in
   doctor) exec "$here/node" "$bin/minisequence.mjs" doctor "$@" ;;
   minisequence) exec "$here/node" "$bin/minisequence.mjs" "$@" ;;
   *)
-    sed -n 2p "$0" >&2
+    sed -n 2,3p "$0" >&2
     exit 2 ;;
 esac

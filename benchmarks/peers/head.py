@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy, linear, log_softmax
 
 from measure import DEVICE, forward_backward, main, measure, products_of_linear, random, run_products
 
@@ -36,10 +36,40 @@ def liger(**options: torch.dtype) -> Loss:
     return lambda hidden, weight, targets: loss(weight, hidden, targets)
 
 
+def liger_cute() -> Loss:
+    """Liger's Hopper kernels, which keep the whole logits."""
+    from liger_kernel.ops.cutedsl.ops.fused_linear_cross_entropy_sm90 import LigerFusedLinearCrossEntropySM90Function
+
+    return LigerFusedLinearCrossEntropySM90Function.apply
+
+
+def quack() -> Loss:
+    from quack.linear_cross_entropy import chunked_linear_cross_entropy
+
+    return chunked_linear_cross_entropy
+
+
 def cce(impl: str) -> Loss:
     from cut_cross_entropy import linear_cross_entropy
 
     return lambda hidden, weight, targets: linear_cross_entropy(hidden, weight, targets, impl=impl)
+
+
+def per_token(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses (N,) and, without a gradient, entropies (N,)."""
+    logits = linear(hidden, weight).float()
+    log_probabilities = log_softmax(logits.detach(), -1)
+    return cross_entropy(logits, targets, reduction="none"), -(log_probabilities.exp() * log_probabilities).sum(-1)
+
+
+def liger_per_token(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    from liger_kernel.ops import LigerFusedLinearScaledCrossEntropyFunction
+
+    return LigerFusedLinearScaledCrossEntropyFunction.apply(hidden, weight, targets, 1.0, -100, 1, True)
+
+
+def mean_of(outputs: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> Loss:
+    return lambda hidden, weight, targets: outputs(hidden, weight, targets)[0].mean()
 
 
 PEERS: dict[str, Callable[[], Loss]] = {
@@ -49,8 +79,14 @@ PEERS: dict[str, Callable[[], Loss]] = {
     "torch_chunked": torch_chunked,
     "liger": liger,
     "liger_f32": lambda: liger(accum_dtype=torch.float32),  # the weight's gradient is summed in f32
+    "liger_cute": liger_cute,
+    "quack": quack,
     "cce": lambda: cce("cce"),  # leaves out small gradients
     "cce_exact": lambda: cce("cce_exact"),
+    # With the loss and the entropy of every token.
+    "eager_per_token": lambda: mean_of(per_token),
+    "compile_per_token": lambda: mean_of(torch.compile(per_token)),
+    "liger_per_token": lambda: mean_of(liger_per_token),
 }
 
 
@@ -61,7 +97,7 @@ def body(args: argparse.Namespace) -> list[dict]:
     targets = torch.randint(V, (N,), device=DEVICE)
     run = forward_backward(lambda: loss(hidden, weight, targets), None, [hidden, weight])
     bound = run_products(products_of_linear(N, C, V, forward=1, backward=1))
-    return measure(run, bound, 3 * 2 * N * C * V, args)
+    return measure(run, bound, 3 * 2 * N * C * V, [weight], args)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from torch import Tensor
 
 DEVICE = torch.device("cuda")
 FLUSH_BYTES = 256 << 20  # more than any L2
-PACKAGES = ("torch", "triton", "transformers", "liger-kernel", "cut-cross-entropy", "deepspeed")
+PACKAGES = ("torch", "triton", "transformers", "liger-kernel", "quack-kernels", "cut-cross-entropy", "deepspeed")
 
 # Does the work once. Calling the argument ends one part (forward, say) and begins the next.
 Run = Callable[[Callable[[], None]], None]
@@ -114,13 +114,14 @@ def result(
     }
 
 
-def measure(run: Run, bound: Run, operations: int, args: argparse.Namespace) -> list[dict]:
-    """Memory, then time with a cold and a hot L2, the bound in between; of a run of one part."""
+def measure(run: Run, bound: Run, operations: int, weights: Iterable[Tensor], args: argparse.Namespace) -> list[dict]:
+    """Memory, then time with a cold and a hot L2, the bound in between; of a run of one part that makes the weights' gradients."""
     for _ in range(3):
         run(lambda: None)
     peak = peak_bytes(run)
     [cold], [hot], [products] = time_in_turn([(run, True), (run, False), (bound, False)], args.repetitions, warm_up=3)
-    return [result("both", operations, hot, products, peak, cold)]
+    gradient_bytes = sum(weight.numel() * weight.element_size() for weight in weights)
+    return [result("both", operations, hot, products, peak, cold) | {"weightGradientBytes": gradient_bytes}]
 
 
 def installed(packages: Iterable[str]) -> dict[str, str]:

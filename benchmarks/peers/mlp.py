@@ -72,7 +72,7 @@ def body(args: argparse.Namespace) -> list[dict]:
     run = forward_backward(PEERS[args.peer](x, weights), dy, [x, *weights])
     # 11 products: 3 forward, 6 backward, gate and up a second time for the backward.
     bound = run_products(products_of_linear(N, C, F, forward=4, backward=2) + products_of_linear(N, F, C, forward=1, backward=1))
-    return measure(run, bound, 9 * 2 * N * C * F, args)
+    return measure(run, bound, 9 * 2 * N * C * F, weights, args)
 
 
 if __name__ == "__main__":

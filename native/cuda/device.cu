@@ -2,6 +2,7 @@
 #include "../device.h"
 
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "cudnn_attention.h"
@@ -56,6 +57,7 @@ class CudaContext final : public DeviceContext {
   ~CudaContext() override {
     cudaSetDevice(index_);
     cudaStreamSynchronize(stream_);
+    if (graph_) cudaGraphExecDestroy(graph_);
     for (const auto& [begin, piece] : pieces_) {
       driver().mem_unmap(begin, piece.bytes);
       driver().mem_release(piece.handle);
@@ -156,6 +158,23 @@ class CudaContext final : public DeviceContext {
     MST_FAIL(ops[words[0]], ": row ", words[1], " holds id ", words[2], ", outside [0, ", words[3], ")");
   }
 
+  // Relaxed: the arena may map memory from another thread meanwhile.
+  void begin_capture() override {
+    CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed));
+  }
+  void end_capture() override {
+    if (graph_) CUDA_CHECK(cudaGraphExecDestroy(std::exchange(graph_, nullptr)));
+    cudaGraph_t captured = nullptr;
+    CUDA_CHECK(cudaStreamEndCapture(stream_, &captured));
+    const cudaError_t status = cudaGraphInstantiate(&graph_, captured, 0);
+    cudaGraphDestroy(captured);
+    MST_CHECK(status == cudaSuccess, "cuda: cudaGraphInstantiate: ", cudaGetErrorString(status));
+  }
+  void replay() override {
+    MST_CHECK(graph_, "cuda: nothing was captured");
+    CUDA_CHECK(cudaGraphLaunch(graph_, stream_));
+  }
+
  private:
   struct Piece {
     CUmemGenericAllocationHandle handle;
@@ -174,6 +193,7 @@ class CudaContext final : public DeviceContext {
   std::size_t granularity_ = 0;
   cudaStream_t stream_ = nullptr;
   long long* status_ = nullptr;
+  cudaGraphExec_t graph_ = nullptr;  // of the last capture
   std::vector<std::pair<CUdeviceptr, std::size_t>> reserved_;
   std::map<CUdeviceptr, Piece> pieces_;
 };

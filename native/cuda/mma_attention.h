@@ -1,4 +1,4 @@
-// Attention on tensor cores, sm_80 and newer, for bf16 heads of 64, 80, 96 and 128; contracts as in ops/attention.h. Deterministic.
+// Attention on tensor cores, sm_80 and newer, for bf16 heads of 64, 80, 96, 128 and 256; contracts as in ops/attention.h. Deterministic.
 #pragma once
 
 #include "attention_geometry.h"
@@ -10,8 +10,9 @@ bool mma_attention_applies(std::initializer_list<const Tensor*> tensors, std::in
 
 void mma_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, const Geometry& g);
 
-// delta (B,H,T): Σ_d dout · out.
+// delta (B,H,T): Σ_d dout · out. shared_limit: bytes of shared memory that a block may have; tiles are smaller where it is.
 void mma_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& lse, const float* delta,
-                            const Tensor& dq, const Tensor& dk, const Tensor& dv, const Geometry& g);
+                            const Tensor& dq, const Tensor& dk, const Tensor& dv, const Geometry& g,
+                            std::size_t shared_limit = max_shared_bytes());
 
 }  // namespace mst::cuda

@@ -1,97 +1,19 @@
-// Attention on tensor cores; see cuda/mma_attention.h. Tiles of rows lie in shared memory with a pitch that spreads them over the banks;
-// a warp owns 16 rows of a tile. Scores are kept in units of log 2, so that exp is one instruction.
-//   forward   2 products a tile of scores; a block owns 64 queries
-//   backward  3 for dq, in blocks that own 64 queries, and 4 for dk and dv, in blocks that own 64 keys: 2 more than with atomic additions
+// Attention on tensor cores; see cuda/mma_attention.h. Scores are kept in units of log 2, so that exp is one instruction.
+//   forward   2 products a tile of scores; a block owns queries
+//   backward  3 for dq, in blocks that own queries, and 4 for dk and dv, in blocks that own keys: 2 more than with atomic additions
+// Tiles follow FlashAttention-2 (Dao 2023, arXiv 2307.08691): 32 rows a warp, so that reads of shared memory do not bound the products.
+// Positions are ints that count from the sequence's first row.
 #include <algorithm>
 
-#include "../cuda/mma.h"
 #include "../cuda/mma_attention.h"
+#include "../cuda/mma_tile.h"
 
 namespace mst::cuda {
 namespace {
 
 using Element = __nv_bfloat16;
 
-constexpr int warp_rows = 16, chunk = 8;  // a chunk: 16 bytes, what a copy moves
 constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.6931471805599453f;
-
-// A tile of rows of a head of 16·steps elements, in shared memory.
-template <int steps>
-struct Tile {
-  static constexpr int D = 16 * steps, pitch = D + chunk;
-  Element* data;
-
-  __device__ Element* at(int row, int col) const {
-    return data + row * pitch + col;
-  }
-
-  // Begins to copy rows [first, first + rows) of a head; those from `end` on become zero.
-  template <int rows, int num_threads>
-  __device__ void load(const Heads<const Element>& from, std::int64_t first, std::int64_t end, std::int64_t head) const {
-    for (int i = threadIdx.x; i < rows * (D / chunk); i += num_threads) {
-      const int row = i / (D / chunk), col = i % (D / chunk) * chunk;
-      const bool is_there = first + row < end;
-      copy_async(at(row, col), from.row(is_there ? first + row : first, head, D) + col, is_there ? 16 : 0);
-    }
-  }
-
-  // Fragment a of rows [row, row + 16), columns [16·step, …).
-  __device__ void left(std::uint32_t (&a)[4], int row, int step) const {
-    const int lane = threadIdx.x % 32;
-    load_matrices(a, at(row + lane % 16, step * 16 + lane / 16 * 8));
-  }
-  // Fragments b of the transposed tile: columns are rows [row, row + 16) of this one, its rows elements [16·step, …).
-  __device__ void right_transposed(std::uint32_t (&b)[2][2], int row, int step) const {
-    const int lane = threadIdx.x % 32, matrix = lane / 8;
-    std::uint32_t r[4];
-    load_matrices(r, at(row + matrix / 2 * 8 + lane % 8, step * 16 + matrix % 2 * 8));
-    b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
-  }
-  // Fragments b of the tile as it is: rows [row, row + 16), columns [16·step, …).
-  __device__ void right(std::uint32_t (&b)[2][2], int row, int step) const {
-    const int lane = threadIdx.x % 32, matrix = lane / 8;
-    std::uint32_t r[4];
-    load_matrices_transposed(r, at(row + matrix % 2 * 8 + lane % 8, step * 16 + matrix / 2 * 8));
-    b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
-  }
-};
-
-// sums (16, columns) = rows [row, …) of a · rows of bᵀ
-template <int steps, int columns>
-__device__ void multiply_rows(const Tile<steps>& a, int row, const Tile<steps>& b, float (&sums)[columns / 8][4]) {
-#pragma unroll
-  for (int j = 0; j < columns / 8; ++j)
-    for (int i = 0; i < 4; ++i) sums[j][i] = 0;
-#pragma unroll
-  for (int step = 0; step < steps; ++step) {
-    std::uint32_t left[4];
-    a.left(left, row, step);
-#pragma unroll
-    for (int j = 0; j < columns / 16; ++j) {
-      std::uint32_t right[2][2];
-      b.right_transposed(right, 16 * j, step);
-      mma(sums[2 * j], left, right[0]);
-      mma(sums[2 * j + 1], left, right[1]);
-    }
-  }
-}
-
-// sums (16, D) += weights (16, columns) · b (columns, D)
-template <int steps, int columns>
-__device__ void multiply_add(const float (&weights)[columns / 8][4], const Tile<steps>& b, float (&sums)[2 * steps][4]) {
-#pragma unroll
-  for (int j = 0; j < columns / 16; ++j) {
-    const std::uint32_t left[4] = {pack(weights[2 * j][0], weights[2 * j][1]), pack(weights[2 * j][2], weights[2 * j][3]),
-                                   pack(weights[2 * j + 1][0], weights[2 * j + 1][1]), pack(weights[2 * j + 1][2], weights[2 * j + 1][3])};
-#pragma unroll
-    for (int step = 0; step < steps; ++step) {
-      std::uint32_t right[2][2];
-      b.right(right, 16 * j, step);
-      mma(sums[2 * step], left, right[0]);
-      mma(sums[2 * step + 1], left, right[1]);
-    }
-  }
-}
 
 // Over the four lanes that share a row of a fragment.
 __device__ inline float row_max(float value) {
@@ -110,12 +32,12 @@ struct Scores {
   __device__ explicit Scores(const Geometry& g) : factor((g.softcap > 0 ? 1.0f : g.scale) * log2_e), scale(g.scale), softcap(g.softcap) {}
 
   __device__ float capped(float product) const {
-    return softcap > 0 ? softcap * tanhf(product * scale / softcap) : product;
+    return softcap * tanhf(product * scale / softcap);
   }
-  // d(score) / d(product · scale), but for the change of units
+  // d(capped) / d(product · scale)
   __device__ float slope(float capped) const {
     const float share = capped / softcap;
-    return softcap > 0 ? 1.0f - share * share : 1.0f;
+    return 1.0f - share * share;
   }
   // 2^(score - shift)
   __device__ float exp(float capped, float shift) const {
@@ -123,256 +45,388 @@ struct Scores {
   }
 };
 
-// Writes rows [first, …) below `end`, of 16 that the warp owns, each multiplied by its factor.
-template <int steps>
-__device__ void store(const float (&sums)[2 * steps][4], const float (&factors)[2], const Heads<Element>& to, std::int64_t first,
-                      std::int64_t end, std::int64_t head) {
-  const int lane = threadIdx.x % 32;
+// Of a tile of products: scores becomes the probabilities of what the rows see, dscores from dprobabilities their gradients.
+// lse (in units of log 2), delta, seen: of the R·16 rows, [r][half].
+template <int R, int J>
+__device__ void differentiate(const Scores& scale, const float (&lse)[R][2], const float (&delta)[R][2], const Columns (&seen)[R][2],
+                              float (&scores)[R][J][4], float (&dscores)[R][J][4]) {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const std::int64_t n = first + lane / 4 + 8 * half;
-    if (n >= end) continue;
-    Element* const row = to.row(n, head, 16 * steps);
+  for (int r = 0; r < R; ++r)
 #pragma unroll
-    for (int j = 0; j < 2 * steps; ++j)
-      *reinterpret_cast<std::uint32_t*>(row + 8 * j + lane % 4 * 2) =
-          pack(sums[j][2 * half] * factors[half], sums[j][2 * half + 1] * factors[half]);
+    for (int j = 0; j < J; ++j)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) dscores[r][j][i] -= delta[r][i / 2];
+  if (scale.softcap > 0) {
+#pragma unroll
+    for (int r = 0; r < R; ++r)
+#pragma unroll
+      for (int j = 0; j < J; ++j)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          scores[r][j][i] = scale.capped(scores[r][j][i]);
+          dscores[r][j][i] *= scale.slope(scores[r][j][i]);
+        }
   }
+#pragma unroll
+  for (int r = 0; r < R; ++r)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if (!seen[r][half].have_all(8 * J)) {
+#pragma unroll
+        for (int j = 0; j < J; ++j)
+#pragma unroll
+          for (int i = 2 * half; i < 2 * half + 2; ++i)
+            if (!seen[r][half].have(column_of(j, i))) scores[r][j][i] = -INFINITY;
+      }
+#pragma unroll
+      for (int j = 0; j < J; ++j)
+#pragma unroll
+        for (int i = 2 * half; i < 2 * half + 2; ++i) {
+          scores[r][j][i] = scale.exp(scores[r][j][i], lse[r][half]);
+          dscores[r][j][i] *= scores[r][j][i];
+        }
+    }
 }
 
-// Columns [first, last] of a tile.
-struct Columns {
-  int first, last;
+__device__ inline int smaller(int a, int b) {
+  return a < b ? a : b;
+}
 
-  __device__ static Columns of(std::int64_t first, std::int64_t last) {
-    constexpr std::int64_t beyond = 1 << 20;  // more than any tile
-    return {static_cast<int>(first < -beyond  ? -beyond
-                             : first > beyond ? beyond
-                                              : first),
-            static_cast<int>(last < -beyond  ? -beyond
-                             : last > beyond ? beyond
-                                             : last)};
+// What a block that owns queries works on: rows [begin, end) of head h; a warp has R·16 of them, a lane row(r, half).
+template <int R, int rows>
+struct Queries {
+  std::int64_t sequence;  // its first row
+  int h, group, begin, end, first_of_warp, first_of_lane;
+  std::int64_t statistics;  // where lse and delta of the head begin
+
+  __device__ explicit Queries(const Geometry& g) {
+    const int tiles = static_cast<int>((g.T + rows - 1) / rows), H = static_cast<int>(g.H);
+    const int tile = tiles - 1 - static_cast<int>(blockIdx.x % tiles), b = static_cast<int>(blockIdx.x / tiles) / H;  // the longest first
+    h = static_cast<int>(blockIdx.x / tiles) % H;
+    group = h / (H / static_cast<int>(g.G));
+    sequence = b * g.T;
+    statistics = (b * g.H + h) * g.T;
+    begin = tile * rows;
+    end = smaller(begin + rows, static_cast<int>(g.T));
+    first_of_warp = static_cast<int>(threadIdx.x) / 32 * 16 * R;
+    first_of_lane = begin + first_of_warp + static_cast<int>(threadIdx.x) % 32 / 4;
   }
-  __device__ bool have(int column) const {
-    return column >= first && column <= last;
+  __device__ int row(int r, int half) const {
+    return first_of_lane + 16 * r + 8 * half;
   }
-  __device__ bool have_all(int columns) const {
-    return first <= 0 && last >= columns - 1;
+  __device__ int row_within(int r, int half) const {
+    return smaller(row(r, half), end - 1);
+  }
+  // Of the key tile that begins at `key`, what the lane's row sees.
+  __device__ Columns seen(int first_key, int r, int half, int key) const {
+    return {first_key - key, row(r, half) - key};
   }
 };
 
-constexpr int forward_queries = 64, keys_of_tile = 64, forward_threads = forward_queries / warp_rows * 32;
+constexpr int warps_of_queries = 4, threads_of_queries = 32 * warps_of_queries;
 
-// Grid: (query tiles of a sequence, the last first, B·H).
-template <int steps>
-__global__ void __launch_bounds__(forward_threads)
+template <int R>
+constexpr int owned_queries = 16 * R* warps_of_queries;
+
+constexpr int forward_keys = 64;
+
+// Grid: query tiles of a sequence, for each of B·H heads.
+template <int steps, int R>
+__global__ void __launch_bounds__(threads_of_queries, 2)
     mma_attention_forward_kernel(Heads<const Element> q, Heads<const Element> k, Heads<const Element> v, Heads<Element> out, float* lse,
                                  Geometry g) {
+  constexpr int rows = owned_queries<R>, columns = forward_keys;
   DYNAMIC_SHARED(Element, shared);
-  const Tile<steps> queries{shared}, keys{queries.at(forward_queries, 0)}, values{keys.at(keys_of_tile, 0)};
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t b = blockIdx.y / g.H, h = blockIdx.y % g.H, group = h / (g.H / g.G), sequence_end = (b + 1) * g.T;
-  const std::int64_t begin = b * g.T + std::int64_t(gridDim.x - 1 - blockIdx.x) * forward_queries;  // the longest work first
-  const std::int64_t end = begin + forward_queries < sequence_end ? begin + forward_queries : sequence_end;
-  const std::int64_t row = begin + warp * warp_rows + lane / 4;  // and row + 8
-  const std::int64_t last = end - 1;
-  const std::int64_t first_seen[2] = {g.first_key(row < last ? row : last), g.first_key(row + 8 < last ? row + 8 : last)};
-  const std::int64_t first = g.first_key(begin);
+  const Tile<steps> queries{shared}, keys{queries.at(rows, 0)}, values{keys.at(columns, 0)};
+  const Queries<R, rows> own(g);
+  const std::int64_t end = own.sequence + own.end;
+  int first_seen[R][2];
+#pragma unroll
+  for (int r = 0; r < R; ++r)
+    for (int half = 0; half < 2; ++half) first_seen[r][half] = g.first_position(own.sequence, own.row_within(r, half));
+  const int first = g.first_position(own.sequence, own.begin);
 
-  queries.template load<forward_queries, forward_threads>(q, begin, end, h);
-  keys.template load<keys_of_tile, forward_threads>(k, first, end, group);
+  queries.template load<rows, threads_of_queries>(q, own.sequence + own.begin, end, own.h);
+  keys.template load<columns, threads_of_queries>(k, own.sequence + first, end, own.group);
   commit_copies();
   const Scores scale(g);
-  float sums[2 * steps][4] = {}, max[2] = {-INFINITY, -INFINITY}, sum[2] = {};  // max: of capped products
-  for (std::int64_t key = first; key < end; key += keys_of_tile) {
+  float sums[R][2 * steps][4] = {}, max[R][2], sum[R][2] = {};  // max: of capped products
+#pragma unroll
+  for (int r = 0; r < R; ++r) max[r][0] = max[r][1] = -INFINITY;
+  for (int key = first; key < own.end; key += columns) {
     wait_for_copies<0>();
     __syncthreads();  // the keys are there, and the values of the tile before have been read
-    values.template load<keys_of_tile, forward_threads>(v, key, end, group);
+    values.template load<columns, threads_of_queries>(v, own.sequence + key, end, own.group);
     commit_copies();
-    float scores[keys_of_tile / 8][4];
-    multiply_rows<steps, keys_of_tile>(queries, warp * warp_rows, keys, scores);
+    float scores[R][columns / 8][4];
+    multiply_rows(queries, own.first_of_warp, keys, 0, scores);
     wait_for_copies<0>();
     __syncthreads();  // the values are there, and the keys have been read
-    if (key + keys_of_tile < end) {
-      keys.template load<keys_of_tile, forward_threads>(k, key + keys_of_tile, end, group);
+    if (key + columns < own.end) {
+      keys.template load<columns, threads_of_queries>(k, own.sequence + key + columns, end, own.group);
       commit_copies();
     }
+#pragma unroll
+    for (int r = 0; r < R; ++r)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if (scale.softcap > 0) {
+#pragma unroll
+          for (int j = 0; j < columns / 8; ++j)
+#pragma unroll
+            for (int i = 2 * half; i < 2 * half + 2; ++i) scores[r][j][i] = scale.capped(scores[r][j][i]);
+        }
+        const Columns seen = own.seen(first_seen[r][half], r, half, key);
+        if (!seen.have_all(columns)) {
+#pragma unroll
+          for (int j = 0; j < columns / 8; ++j)
+#pragma unroll
+            for (int i = 2 * half; i < 2 * half + 2; ++i)
+              if (!seen.have(column_of(j, i))) scores[r][j][i] = -INFINITY;
+        }
+        float largest = max[r][half];
+#pragma unroll
+        for (int j = 0; j < columns / 8; ++j) largest = fmaxf(largest, fmaxf(scores[r][j][2 * half], scores[r][j][2 * half + 1]));
+        largest = row_max(largest);
+        const float shift = largest == -INFINITY ? 0.0f : largest * scale.factor;  // a row that has seen no key yet
+        const float shrink = scale.exp(max[r][half], shift);
+        float added = 0;
+#pragma unroll
+        for (int j = 0; j < columns / 8; ++j)
+#pragma unroll
+          for (int i = 2 * half; i < 2 * half + 2; ++i) {
+            scores[r][j][i] = scale.exp(scores[r][j][i], shift);
+            added += scores[r][j][i];
+          }
+        sum[r][half] = sum[r][half] * shrink + added;
+        max[r][half] = largest;
+#pragma unroll
+        for (int j = 0; j < 2 * steps; ++j)
+#pragma unroll
+          for (int i = 2 * half; i < 2 * half + 2; ++i) sums[r][j][i] *= shrink;
+      }
+    multiply_add(scores, values, sums);
+  }
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+    float factors[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const Columns seen = Columns::of(first_seen[half] - key, row + 8 * half - key);
-      if (scale.softcap > 0) {
-#pragma unroll
-        for (int j = 0; j < keys_of_tile / 8; ++j)
-#pragma unroll
-          for (int i = 2 * half; i < 2 * half + 2; ++i) scores[j][i] = scale.capped(scores[j][i]);
-      }
-      if (!seen.have_all(keys_of_tile)) {
-#pragma unroll
-        for (int j = 0; j < keys_of_tile / 8; ++j)
-#pragma unroll
-          for (int i = 2 * half; i < 2 * half + 2; ++i)
-            if (!seen.have(8 * j + lane % 4 * 2 + i % 2)) scores[j][i] = -INFINITY;
-      }
-      float largest = max[half];
-#pragma unroll
-      for (int j = 0; j < keys_of_tile / 8; ++j) largest = fmaxf(largest, fmaxf(scores[j][2 * half], scores[j][2 * half + 1]));
-      largest = row_max(largest);
-      const float shift = largest == -INFINITY ? 0.0f : largest * scale.factor;  // a row that has seen no key yet
-      const float shrink = scale.exp(max[half], shift);
-      float added = 0;
-#pragma unroll
-      for (int j = 0; j < keys_of_tile / 8; ++j)
-#pragma unroll
-        for (int i = 2 * half; i < 2 * half + 2; ++i) {
-          scores[j][i] = scale.exp(scores[j][i], shift);
-          added += scores[j][i];
-        }
-      sum[half] = sum[half] * shrink + added;
-      max[half] = largest;
-#pragma unroll
-      for (int j = 0; j < 2 * steps; ++j)
-#pragma unroll
-        for (int i = 2 * half; i < 2 * half + 2; ++i) sums[j][i] *= shrink;
+      const float total = row_sum(sum[r][half]);
+      factors[half] = 1.0f / total;
+      const int n = own.row(r, half);
+      if (threadIdx.x % 4 == 0 && n < own.end) lse[own.statistics + n] = (max[r][half] * scale.factor + log2f(total)) * ln_2;
     }
-    multiply_add<steps, keys_of_tile>(scores, values, sums);
+    store(sums[r], factors, out, own.sequence + own.begin + own.first_of_warp + 16 * r, end, own.h, 0, 16 * steps);
   }
-  float factors[2];
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const float total = row_sum(sum[half]);
-    factors[half] = 1.0f / total;
-    const std::int64_t n = row + 8 * half;
-    if (lane % 4 == 0 && n < end) lse[(b * g.H + h) * g.T + n - b * g.T] = (max[half] * scale.factor + log2f(total)) * ln_2;
-  }
-  store<steps>(sums, factors, out, begin + warp * warp_rows, end, h);
 }
 
-constexpr int backward_rows = 64, backward_threads = backward_rows / warp_rows * 32, queries_of_tile = 32;
+constexpr int dq_keys = 32;
 
-// Grid: (query tiles of a sequence, the last first, B·H).
-template <int steps>
-__global__ void __launch_bounds__(backward_threads)
+// Grid: query tiles of a sequence, for each of B·H heads. With key_stages = 2 the next keys are copied while these are in use.
+template <int steps, int R, int key_stages>
+__global__ void __launch_bounds__(threads_of_queries, 2)
     mma_attention_dq_kernel(Heads<const Element> dout, Heads<const Element> q, Heads<const Element> k, Heads<const Element> v,
                             const float* lse, const float* delta, Heads<Element> dq, Geometry g) {
+  constexpr int rows = owned_queries<R>, columns = dq_keys;
   DYNAMIC_SHARED(Element, shared);
-  const Tile<steps> queries{shared}, douts{queries.at(backward_rows, 0)}, keys{douts.at(backward_rows, 0)},
-      values{keys.at(keys_of_tile, 0)};
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t b = blockIdx.y / g.H, h = blockIdx.y % g.H, group = h / (g.H / g.G), sequence_end = (b + 1) * g.T;
-  const std::int64_t begin = b * g.T + std::int64_t(gridDim.x - 1 - blockIdx.x) * backward_rows;
-  const std::int64_t end = begin + backward_rows < sequence_end ? begin + backward_rows : sequence_end;
-  const std::int64_t row = begin + warp * warp_rows + lane / 4, last = end - 1, first_row = (b * g.H + h) * g.T - b * g.T;
-  float lses[2], deltas[2];
-  std::int64_t first_seen[2];
+  const Tile<steps> queries{shared}, douts{queries.at(rows, 0)}, values{douts.at(rows, 0)}, all_keys{values.at(columns, 0)};
+  const Queries<R, rows> own(g);
+  const std::int64_t end = own.sequence + own.end;
+  float lses[R][2], deltas[R][2];
+  int first_seen[R][2];
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const std::int64_t n = row + 8 * half < last ? row + 8 * half : last;
-    lses[half] = lse[first_row + n] * log2_e;
-    deltas[half] = delta[first_row + n];
-    first_seen[half] = g.first_key(n);
-  }
-  queries.template load<backward_rows, backward_threads>(q, begin, end, h);
-  douts.template load<backward_rows, backward_threads>(dout, begin, end, h);
+  for (int r = 0; r < R; ++r)
+    for (int half = 0; half < 2; ++half) {
+      const int n = own.row_within(r, half);
+      lses[r][half] = lse[own.statistics + n] * log2_e;
+      deltas[r][half] = delta[own.statistics + n];
+      first_seen[r][half] = g.first_position(own.sequence, n);
+    }
+  const int first = g.first_position(own.sequence, own.begin);
+  queries.template load<rows, threads_of_queries>(q, own.sequence + own.begin, end, own.h);
+  douts.template load<rows, threads_of_queries>(dout, own.sequence + own.begin, end, own.h);
+  all_keys.template load<columns, threads_of_queries>(k, own.sequence + first, end, own.group);
+  values.template load<columns, threads_of_queries>(v, own.sequence + first, end, own.group);
+  commit_copies();
   const Scores scale(g);
-  float sums[2 * steps][4] = {};
-  for (std::int64_t key = g.first_key(begin); key < end; key += keys_of_tile) {
-    __syncthreads();  // the tile before has been read
-    keys.template load<keys_of_tile, backward_threads>(k, key, end, group);
-    commit_copies();
-    values.template load<keys_of_tile, backward_threads>(v, key, end, group);
-    commit_copies();
-    wait_for_copies<1>();
-    __syncthreads();
-    float scores[keys_of_tile / 8][4], dscores[keys_of_tile / 8][4];
-    multiply_rows<steps, keys_of_tile>(queries, warp * warp_rows, keys, scores);
+  float sums[R][2 * steps][4] = {};
+  int stage = 0;
+  for (int key = first; key < own.end; key += columns) {
+    const Tile<steps> keys{all_keys.at(stage * columns, 0)};
+    const int next = key + columns;
+    stage = key_stages - 1 - stage;
+    const auto load_next_keys = [&] {
+      if (next >= own.end) return;
+      const Tile<steps> next_keys{all_keys.at(stage * columns, 0)};
+      next_keys.template load<columns, threads_of_queries>(k, own.sequence + next, end, own.group);
+      commit_copies();
+    };
     wait_for_copies<0>();
-    __syncthreads();
-    multiply_rows<steps, keys_of_tile>(douts, warp * warp_rows, values, dscores);
-    const Columns seen[2] = {Columns::of(first_seen[0] - key, row - key), Columns::of(first_seen[1] - key, row + 8 - key)};
-    const bool whole = seen[0].have_all(keys_of_tile) && seen[1].have_all(keys_of_tile);
+    __syncthreads();  // keys and values are there, and the keys of the tile before have been read
+    if (key_stages == 2) load_next_keys();
+    float scores[R][columns / 8][4], dscores[R][columns / 8][4];
+    multiply_rows(queries, own.first_of_warp, keys, 0, scores);
+    multiply_rows(douts, own.first_of_warp, values, 0, dscores);
+    __syncthreads();  // the values have been read
+    if (next < own.end) {
+      values.template load<columns, threads_of_queries>(v, own.sequence + next, end, own.group);
+      commit_copies();
+    }
+    Columns seen[R][2];
 #pragma unroll
-    for (int j = 0; j < keys_of_tile / 8; ++j)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float score = scale.capped(scores[j][i]);
-        const float p = whole || seen[i / 2].have(8 * j + lane % 4 * 2 + i % 2) ? scale.exp(score, lses[i / 2]) : 0.0f;
-        dscores[j][i] = p * (dscores[j][i] - deltas[i / 2]) * scale.slope(score);
-      }
-    multiply_add<steps, keys_of_tile>(dscores, keys, sums);
+    for (int r = 0; r < R; ++r)
+      for (int half = 0; half < 2; ++half) seen[r][half] = own.seen(first_seen[r][half], r, half, key);
+    differentiate(scale, lses, deltas, seen, scores, dscores);
+    multiply_add(dscores, keys, sums);
+    if (key_stages == 1) {
+      __syncthreads();  // the keys have been read
+      load_next_keys();
+    }
   }
   const float factors[2] = {g.scale, g.scale};
-  store<steps>(sums, factors, dq, begin + warp * warp_rows, end, h);
+#pragma unroll
+  for (int r = 0; r < R; ++r) store(sums[r], factors, dq, own.sequence + own.begin + own.first_of_warp + 16 * r, end, own.h, 0, 16 * steps);
 }
 
-// Grid: (key tiles of a sequence, B·G). Goes through the group's query heads and the queries that may see the tile, in order, with the
-// scores transposed: a row is a key.
-template <int steps>
-__global__ void __launch_bounds__(backward_threads)
+constexpr int dkv_queries = 64;
+
+// How a block that owns `keys` keys divides its work: tiles of scores into 2 × num_warps/2 parts of 32 queries by part_keys keys, and dk
+// and dv into parts of 32 keys by 16·part_steps columns.
+template <int steps, int keys, int num_warps>
+struct KeyWork {
+  static constexpr int part_keys = keys / (num_warps / 2), key_parts = keys / 32, column_parts = num_warps / key_parts,
+                       part_steps = (steps + column_parts - 1) / column_parts;
+  static constexpr bool is_even = part_steps * column_parts == steps;
+
+  static constexpr std::size_t shared_bytes(int query_stages) {
+    return Tile<steps>::bytes(2 * keys + (1 + query_stages) * dkv_queries) + 2 * Tile<keys / 16>::bytes(dkv_queries);
+  }
+};
+
+// What a query brings to a tile of scores; first_seen is counted from the block's first key, beyond its last for a query that is not there.
+struct QueryStatistics {
+  float lse, delta;
+  int first_seen;
+};
+
+// Grid: key tiles of a sequence, for each of B·G heads. Goes through the group's query heads and the queries that may see the tile, in
+// order. Probabilities and dscores pass through shared memory in bf16, from the warps that make them to those that multiply with them.
+template <int steps, int keys_owned, int num_warps, int query_stages>
+__global__ void __launch_bounds__(32 * num_warps, 1)
     mma_attention_dkv_kernel(Heads<const Element> dout, Heads<const Element> q, Heads<const Element> k, Heads<const Element> v,
                              const float* lse, const float* delta, Heads<Element> dk, Heads<Element> dv, Geometry g) {
+  using Work = KeyWork<steps, keys_owned, num_warps>;
+  constexpr int R = 2, num_threads = 32 * num_warps, rows = dkv_queries;
   DYNAMIC_SHARED(Element, shared);
-  const Tile<steps> keys{shared}, values{keys.at(backward_rows, 0)}, queries{values.at(backward_rows, 0)},
-      douts{queries.at(queries_of_tile, 0)};
-  __shared__ float lses[queries_of_tile], deltas[queries_of_tile];
-  __shared__ int first_seen[queries_of_tile];  // keys, counted from the tile's first
+  const Tile<steps> keys{shared}, values{keys.at(keys_owned, 0)}, douts{values.at(keys_owned, 0)}, all_queries{douts.at(rows, 0)};
+  const Tile<keys_owned / 16> probabilities{all_queries.at(query_stages * rows, 0)}, dscore_tile{probabilities.at(rows, 0)};
+  __shared__ QueryStatistics statistics[rows];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t b = blockIdx.y / g.G, group = blockIdx.y % g.G, heads_per_group = g.H / g.G, sequence_end = (b + 1) * g.T;
-  const std::int64_t key = b * g.T + std::int64_t(blockIdx.x) * backward_rows;
-  const std::int64_t key_end = key + backward_rows < sequence_end ? key + backward_rows : sequence_end;
-  keys.template load<backward_rows, backward_threads>(k, key, key_end, group);
-  values.template load<backward_rows, backward_threads>(v, key, key_end, group);
+  const int T = static_cast<int>(g.T), G = static_cast<int>(g.G), heads_per_group = static_cast<int>(g.H) / G;
+  const int key_tiles = (T + keys_owned - 1) / keys_owned, key = static_cast<int>(blockIdx.x % key_tiles) * keys_owned;
+  const int b = static_cast<int>(blockIdx.x / key_tiles) / G, group = static_cast<int>(blockIdx.x / key_tiles) % G;
+  const std::int64_t sequence = b * g.T;
+  const int key_end = smaller(key + keys_owned, T);
+  const int tiles_per_head = (g.end_of_seers(sequence, key, key_end) - key + rows - 1) / rows, num_tiles = tiles_per_head * heads_per_group;
+  const auto head_of = [&](int tile) { return group * heads_per_group + tile / tiles_per_head; };
+  const auto query_of = [&](int tile) { return key + tile % tiles_per_head * rows; };
+
+  const auto load_queries = [&](int tile, int stage) {
+    const Tile<steps> queries{all_queries.at(stage * rows, 0)};
+    queries.template load<rows, num_threads>(q, sequence + query_of(tile), sequence + g.T, head_of(tile));
+  };
+  const auto load_douts = [&](int tile) {
+    douts.template load<rows, num_threads>(dout, sequence + query_of(tile), sequence + g.T, head_of(tile));
+  };
+  const auto statistics_of = [&](int tile) -> QueryStatistics {
+    const int n = query_of(tile) + static_cast<int>(threadIdx.x);
+    if (n >= T) return {0, 0, keys_owned};
+    const std::int64_t i = (b * g.H + head_of(tile)) * g.T + n;
+    return {lse[i] * log2_e, delta[i], g.first_position(sequence, n) - key};
+  };
+
+  keys.template load<keys_owned, num_threads>(k, sequence + key, sequence + key_end, group);
+  values.template load<keys_owned, num_threads>(v, sequence + key, sequence + key_end, group);
+  load_queries(0, 0);
+  load_douts(0);
+  commit_copies();
+  if (threadIdx.x < rows) statistics[threadIdx.x] = statistics_of(0);
+
+  const int part_row = warp % 2 * 32, part_key = warp / 2 * Work::part_keys;  // of the scores
+  const int own_key = warp % Work::key_parts * 32, own_step = warp / Work::key_parts * Work::part_steps;
   const Scores scale(g);
-  float dkeys[2 * steps][4] = {}, dvalues[2 * steps][4] = {};
-  for (std::int64_t h = group * heads_per_group; h < (group + 1) * heads_per_group; ++h) {
-    const std::int64_t first_row = (b * g.H + h) * g.T - b * g.T;
-    for (std::int64_t query = key; query < sequence_end; query += queries_of_tile) {
-      if (g.first_key(query) >= key_end) break;  // no later query sees the tile
-      const std::int64_t query_end = query + queries_of_tile < sequence_end ? query + queries_of_tile : sequence_end;
-      __syncthreads();  // the tile before has been read
-      queries.template load<queries_of_tile, backward_threads>(q, query, query_end, h);
-      douts.template load<queries_of_tile, backward_threads>(dout, query, query_end, h);
+  float dkeys[R][2 * Work::part_steps][4] = {}, dvalues[R][2 * Work::part_steps][4] = {};
+  int stage = 0;
+  for (int tile = 0; tile < num_tiles; ++tile) {
+    const Tile<steps> queries{all_queries.at(stage * rows, 0)};
+    const bool has_next = tile + 1 < num_tiles;
+    stage = query_stages - 1 - stage;
+    wait_for_copies<0>();
+    __syncthreads();  // queries, douts and statistics are there, and the dscores of the tile before have been read
+    if (query_stages == 2 && has_next) {
+      load_queries(tile + 1, stage);
       commit_copies();
-      if (threadIdx.x < queries_of_tile) {
-        const std::int64_t n = query + threadIdx.x;
-        const bool is_there = n < query_end;
-        lses[threadIdx.x] = is_there ? lse[first_row + n] * log2_e : 0.0f;
-        deltas[threadIdx.x] = is_there ? delta[first_row + n] : 0.0f;
-        const std::int64_t first = is_there ? g.first_key(n) - key : backward_rows;  // a query that is not there sees nothing
-        first_seen[threadIdx.x] = static_cast<int>(first < 0 ? 0 : first < backward_rows ? first : backward_rows);
-      }
-      wait_for_copies<0>();
-      __syncthreads();
-      float scores[queries_of_tile / 8][4], dscores[queries_of_tile / 8][4];
-      multiply_rows<steps, queries_of_tile>(keys, warp * warp_rows, queries, scores);
-      multiply_rows<steps, queries_of_tile>(values, warp * warp_rows, douts, dscores);
-      const int ahead = static_cast<int>(query - key < backward_rows ? query - key : backward_rows);  // of the queries, before the keys
+    }
+    QueryStatistics next{};
+    if (threadIdx.x < rows && has_next) next = statistics_of(tile + 1);
+    {
+      float scores[R][Work::part_keys / 8][4], dscores[R][Work::part_keys / 8][4];
+      multiply_rows(queries, part_row, keys, part_key, scores);
+      multiply_rows(douts, part_row, values, part_key, dscores);
+      float lses[R][2], deltas[R][2];
+      Columns seen[R][2];
 #pragma unroll
-      for (int j = 0; j < queries_of_tile / 8; ++j)
+      for (int r = 0; r < R; ++r)
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int column = 8 * j + lane % 4 * 2 + i % 2, s = warp * warp_rows + lane / 4 + i / 2 * 8;
-          const float score = scale.capped(scores[j][i]);
-          const float p = s <= ahead + column && s >= first_seen[column] ? scale.exp(score, lses[column]) : 0.0f;
-          scores[j][i] = p;
-          dscores[j][i] = p * (dscores[j][i] - deltas[column]) * scale.slope(score);
+        for (int half = 0; half < 2; ++half) {
+          const int row = part_row + 16 * r + 8 * half + lane / 4;
+          lses[r][half] = statistics[row].lse;
+          deltas[r][half] = statistics[row].delta;
+          seen[r][half] = {statistics[row].first_seen - part_key, query_of(tile) + row - key - part_key};
         }
-      multiply_add<steps, queries_of_tile>(scores, douts, dvalues);
-      multiply_add<steps, queries_of_tile>(dscores, queries, dkeys);
+      differentiate(scale, lses, deltas, seen, scores, dscores);
+#pragma unroll
+      for (int r = 0; r < R; ++r)
+#pragma unroll
+        for (int j = 0; j < Work::part_keys / 8; ++j)
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const int row = part_row + 16 * r + 8 * half + lane / 4, col = part_key + column_of(j, 0);
+            *reinterpret_cast<std::uint32_t*>(probabilities.at(row, col)) = pack(scores[r][j][2 * half], scores[r][j][2 * half + 1]);
+            *reinterpret_cast<std::uint32_t*>(dscore_tile.at(row, col)) = pack(dscores[r][j][2 * half], dscores[r][j][2 * half + 1]);
+          }
+    }
+    __syncthreads();  // probabilities and dscores are written, the statistics have been read
+    if (threadIdx.x < rows && has_next) statistics[threadIdx.x] = next;
+    multiply_add_transposed<rows, Work::is_even>(probabilities, own_key, douts, own_step, dvalues);
+    __syncthreads();  // the douts have been read
+    if (has_next) {
+      load_douts(tile + 1);
+      commit_copies();
+    }
+    multiply_add_transposed<rows, Work::is_even>(dscore_tile, own_key, queries, own_step, dkeys);
+    if (query_stages == 1) {
+      __syncthreads();  // the queries have been read
+      if (has_next) {
+        load_queries(tile + 1, stage);
+        commit_copies();
+      }
     }
   }
   wait_for_copies<0>();
   const float scales[2] = {g.scale, g.scale}, ones[2] = {1, 1};
-  store<steps>(dkeys, scales, dk, key + warp * warp_rows, key_end, group);
-  store<steps>(dvalues, ones, dv, key + warp * warp_rows, key_end, group);
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+    const std::int64_t first = sequence + key + own_key + 16 * r;
+    store(dkeys[r], scales, dk, first, sequence + key_end, group, 16 * own_step, 16 * steps);
+    store(dvalues[r], ones, dv, first, sequence + key_end, group, 16 * own_step, 16 * steps);
+  }
 }
 
-unsigned tiles(std::int64_t T, int tile) {
-  return static_cast<unsigned>((T + tile - 1) / tile);
-}
-
-template <int steps>
-constexpr std::size_t bytes_of(int rows) {
-  return static_cast<std::size_t>(rows) * Tile<steps>::pitch * sizeof(Element);
+// Blocks of `rows` rows of every sequence, for each of `heads` heads.
+unsigned grid_of(const Geometry& g, std::int64_t heads, int rows) {
+  return static_cast<unsigned>((g.T + rows - 1) / rows * (g.N / g.T) * heads);
 }
 
 template <class Function>
@@ -384,41 +438,57 @@ void with_steps(std::int64_t D, const Function& function) {
       return function(std::integral_constant<int, 5>{});
     case 96:
       return function(std::integral_constant<int, 6>{});
-    default:
+    case 128:
       return function(std::integral_constant<int, 8>{});
+    default:
+      return function(std::integral_constant<int, 16>{});
   }
 }
+
+// Rows of a warp, in 16: as many as the sums of a head size leave registers for.
+template <int steps>
+constexpr int row_tiles = steps <= 8 ? 2 : 1;
 
 }  // namespace
 
 bool mma_attention_applies(std::initializer_list<const Tensor*> tensors, std::int64_t D, double scale) {
   if (scale <= 0) return false;
-  if (D != 64 && D != 80 && D != 96 && D != 128) return false;
+  if (D != 64 && D != 80 && D != 96 && D != 128 && D != 256) return false;
+  if (D == 256 && max_shared_bytes() < KeyWork<16, 64, 8>::shared_bytes(1) + dkv_queries * sizeof(QueryStatistics)) return false;
   return std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) {
-    return t->dtype == Dtype::bf16 && t->row_stride % chunk == 0 && reinterpret_cast<std::uintptr_t>(t->data) % 16 == 0;
+    return t->dtype == Dtype::bf16 && t->row_stride % Tile<4>::chunk == 0 && reinterpret_cast<std::uintptr_t>(t->data) % 16 == 0;
   });
 }
 
 void mma_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, const Geometry& g) {
   with_steps(g.D, [&](auto steps) {
-    constexpr int n = decltype(steps)::value;
-    launch(mma_attention_forward_kernel<n>, dim3(tiles(g.T, forward_queries), static_cast<unsigned>(g.N / g.T * g.H)), forward_threads,
-           bytes_of<n>(forward_queries + 2 * keys_of_tile), heads<const Element>(q), heads<const Element>(k), heads<const Element>(v),
-           heads<Element>(out), lse.as<float>(), g);
+    constexpr int n = decltype(steps)::value, R = row_tiles<n>, rows = owned_queries<R>;
+    launch(mma_attention_forward_kernel<n, R>, grid_of(g, g.H, rows), threads_of_queries, Tile<n>::bytes(rows + 2 * forward_keys),
+           heads<const Element>(q), heads<const Element>(k), heads<const Element>(v), heads<Element>(out), lse.as<float>(), g);
   });
 }
 
 void mma_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& lse, const float* delta,
-                            const Tensor& dq, const Tensor& dk, const Tensor& dv, const Geometry& g) {
-  const unsigned B = static_cast<unsigned>(g.N / g.T), H = static_cast<unsigned>(g.H), G = static_cast<unsigned>(g.G);
+                            const Tensor& dq, const Tensor& dk, const Tensor& dv, const Geometry& g, std::size_t shared_limit) {
   with_steps(g.D, [&](auto steps) {
-    constexpr int n = decltype(steps)::value;
-    launch(mma_attention_dq_kernel<n>, dim3(tiles(g.T, backward_rows), B * H), backward_threads,
-           bytes_of<n>(2 * backward_rows + 2 * keys_of_tile), heads<const Element>(dout), heads<const Element>(q), heads<const Element>(k),
-           heads<const Element>(v), lse.as<const float>(), delta, heads<Element>(dq), g);
-    launch(mma_attention_dkv_kernel<n>, dim3(tiles(g.T, backward_rows), B * G), backward_threads,
-           bytes_of<n>(2 * backward_rows + 2 * queries_of_tile), heads<const Element>(dout), heads<const Element>(q),
-           heads<const Element>(k), heads<const Element>(v), lse.as<const float>(), delta, heads<Element>(dk), heads<Element>(dv), g);
+    constexpr int n = decltype(steps)::value, R = row_tiles<n>, rows = owned_queries<R>, key_stages = n <= 8 ? 2 : 1;
+    launch(mma_attention_dq_kernel<n, R, key_stages>, grid_of(g, g.H, rows), threads_of_queries,
+           Tile<n>::bytes(2 * rows + (1 + key_stages) * dq_keys), heads<const Element>(dout), heads<const Element>(q),
+           heads<const Element>(k), heads<const Element>(v), lse.as<const float>(), delta, heads<Element>(dq), g);
+    const auto launch_dkv = [&](auto keys_tag, auto warps_tag, auto stages_tag) {
+      constexpr int keys = decltype(keys_tag)::value, warps = decltype(warps_tag)::value, stages = decltype(stages_tag)::value;
+      launch(mma_attention_dkv_kernel<n, keys, warps, stages>, grid_of(g, g.G, keys), 32 * warps,
+             KeyWork<n, keys, warps>::shared_bytes(stages), heads<const Element>(dout), heads<const Element>(q), heads<const Element>(k),
+             heads<const Element>(v), lse.as<const float>(), delta, heads<Element>(dk), heads<Element>(dv), g);
+    };
+    constexpr auto one = std::integral_constant<int, 1>{};
+    constexpr auto two = std::integral_constant<int, 2>{};
+    if constexpr (n > 8)
+      launch_dkv(std::integral_constant<int, 64>{}, std::integral_constant<int, 8>{}, one);
+    else if (KeyWork<n, 128, 8>::shared_bytes(2) + dkv_queries * sizeof(QueryStatistics) <= shared_limit)
+      launch_dkv(std::integral_constant<int, 128>{}, std::integral_constant<int, 8>{}, two);
+    else
+      launch_dkv(std::integral_constant<int, 64>{}, std::integral_constant<int, 4>{}, one);
   });
 }
 

@@ -45,9 +45,9 @@ struct Tile {
       const int count = left <= 0 ? 0 : left < chunk ? static_cast<int>(left) : chunk;
       const Element* const source = count > 0 ? from.data + (first_row + row) * from.stride + first_col + col : from.data;
       Element* const to = at(row, col);
-      if constexpr (aligned) {
+      if (aligned && count % chunk == 0) {
         copy_async(to, source, count * static_cast<int>(sizeof(Element)));
-      } else {
+      } else {  // what is left of a row too: nothing is read beyond it
 #pragma unroll
         for (int j = 0; j < chunk; ++j) to[j] = j < count ? source[j] : __float2bfloat16_rn(0);
       }

@@ -285,6 +285,9 @@ TEST(CudaOps, Rope) {
       }
 }
 
+// Shared memory of a block on the GPUs that have the least of it, and on an H200.
+constexpr std::size_t little_shared_memory = 99 << 10, much_shared_memory = 227 << 10;
+
 TEST(CudaOps, Attention) {
   struct Shape {
     std::int64_t B, T, H, G, D, window;
@@ -294,9 +297,10 @@ TEST(CudaOps, Attention) {
   };
   const Shape shapes[] = {{1, 1, 2, 1, 64, 0, 0, false, 8},  {2, 17, 4, 2, 64, 0, 0, false, 8},   {1, 64, 1, 1, 80, 0, 3, false, 8},
                           {1, 129, 2, 1, 64, 0, 0, true, 8}, {1, 150, 1, 1, 96, 40, 0, false, 8}, {1, 200, 2, 1, 128, 70, 2, true, 8},
-                          {1, 1, 1, 1, 16, 0, 0, false},     {2, 31, 4, 2, 16, 0, 0, false},      {1, 33, 2, 1, 64, 0, 0, false},
-                          {1, 65, 2, 2, 16, 9, 2, false},    {1, 70, 2, 1, 24, 0, 0, true},       {1, 40, 1, 1, 80, 100, 0, false},
-                          {1, 34, 1, 1, 136, 0, 5, true}};
+                          {1, 70, 2, 1, 256, 0, 0, true, 8}, {1, 1, 1, 1, 16, 0, 0, false},       {2, 31, 4, 2, 16, 0, 0, false},
+                          {1, 33, 2, 1, 64, 0, 0, false},    {1, 65, 2, 2, 16, 9, 2, false},      {1, 70, 2, 1, 24, 0, 0, true},
+                          {1, 40, 1, 1, 80, 100, 0, false},  {1, 34, 1, 1, 136, 0, 5, true}};
+  give_shared_memory(much_shared_memory);
   for (const bool reversed : {false, true})
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
       for (const Shape& s : shapes) {
@@ -331,6 +335,30 @@ TEST(CudaOps, Attention) {
         }
         EXPECT_CLOSE(dv_found, dv, 2 * tolerance);
       }
+  give_shared_memory(little_shared_memory);
+}
+
+// Smaller tiles, where a block has less shared memory, give the same gradients.
+TEST(CudaOps, AttentionInLittleSharedMemory) {
+  constexpr std::int64_t T = 150, H = 2;
+  give_shared_memory(much_shared_memory);
+  for (const std::int64_t D : {64, 128}) {
+    const cuda::Geometry geometry{T, T, H, 1, D, 60, nullptr, 0.2f, 0.0f};
+    const HostTensor q = HostTensor(Dtype::bf16, T, H * D).randomize(1), k = HostTensor(Dtype::bf16, T, D).randomize(2);
+    const HostTensor v = HostTensor(Dtype::bf16, T, D).randomize(3), dout = HostTensor(Dtype::bf16, T, H * D).randomize(4);
+    const HostTensor lse = HostTensor::vector(Dtype::f32, T * H).fill(9), delta = HostTensor::vector(Dtype::f32, T * H).randomize(5);
+    const auto run = [&](HostTensor& dq, HostTensor& dk, HostTensor& dv, std::size_t shared_limit) {
+      cuda::mma_attention_backward(dout.cuda(), q.cuda(), k.cuda(), v.cuda(), lse.cuda(), delta.cuda().as<const float>(), dq.cuda(),
+                                   dk.cuda(), dv.cuda(), geometry, shared_limit);
+    };
+    HostTensor dq(Dtype::bf16, T, H * D), dk(Dtype::bf16, T, D), dv = dk, dq_found = dq, dk_found = dk, dv_found = dk;
+    run(dq, dk, dv, cuda::max_shared_bytes());
+    run(dq_found, dk_found, dv_found, little_shared_memory);
+    EXPECT_CLOSE(dq_found, dq, 0);
+    EXPECT_CLOSE(dk_found, dk, 4e-3);
+    EXPECT_CLOSE(dv_found, dv, 4e-3);
+  }
+  give_shared_memory(little_shared_memory);
 }
 
 // Every kind of product: whole tiles and what is left over, rows that begin anywhere, and enough tiles for the large ones.

@@ -23,6 +23,8 @@ void free_device_memory(void* device);
 std::array<long long, 4> take_status();
 // Whether the last block, warp and lane run first. No effect on a GPU.
 void run_reversed(bool reversed);
+// What a block may have; a GPU has what it has.
+void give_shared_memory(std::size_t bytes);
 
 // Owns rows × cols elements of a dtype with `gap` unused elements after each row, beginning `offset` elements into its memory.
 class HostTensor {

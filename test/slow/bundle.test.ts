@@ -38,8 +38,13 @@ describe('bundle', () => {
     const { cases } = JSON.parse(readFileSync(join(bundled, 'gpu_results.json'), 'utf8'));
     assert.deepEqual(
       cases.map(({ case: name }: { case: string }) => name),
-      ['head', 'mlp', 'attention'],
+      ['head', 'head', 'mlp', 'attention'],
     );
+  }).timeout(120_000);
+
+  it('has the native benchmarks, which run or tell why not', () => {
+    const { stdout } = gpu('bench', '--cases', 'kernels');
+    assert.match(stdout, / ms, cold | FAILED: cuda:0: /);
   }).timeout(120_000);
 
   it('has the command line', () => {

@@ -239,7 +239,7 @@ void wait_for_copies(int pending) {
 void run_grid(dim3 grid, dim3 block_dim, std::size_t shared_bytes, const std::function<void()>& kernel) {
   MST_CHECK(grid.x > 0 && grid.x <= 0x7fffffff && grid.y > 0 && grid.y <= 65535 && grid.z > 0 && grid.z <= 65535 && block_dim.x > 0 &&
                 block_dim.y > 0 && block_dim.z > 0 && block_dim.z <= 64 && block_dim.x * block_dim.y * block_dim.z <= 1024 &&
-                shared_bytes <= 99 << 10,
+                shared_bytes <= options.shared_bytes,
             "emulation: not every GPU takes a grid of (", grid.x, ",", grid.y, ",", grid.z, "), blocks of (", block_dim.x, ",", block_dim.y,
             ",", block_dim.z, ") and ", shared_bytes, " bytes of shared memory");
   gridDim = grid;

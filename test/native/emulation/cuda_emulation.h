@@ -39,6 +39,7 @@ namespace emulation {
 
 struct Options {
   bool reversed = false;
+  std::size_t shared_bytes = 99 << 10;  // that a block may have: as much as every GPU from sm_80 on gives
 };
 inline Options options;
 
@@ -123,6 +124,10 @@ template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, Arguments&&... arguments) {
   const std::tuple<Parameters...> values{static_cast<Parameters>(arguments)...};
   emulation::run_grid(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
+}
+
+inline std::size_t max_shared_bytes() {
+  return emulation::options.shared_bytes;
 }
 
 }  // namespace mst::cuda

@@ -26,6 +26,10 @@ void run_reversed(bool reversed) {
   emulation::options.reversed = reversed;
 }
 
+void give_shared_memory(std::size_t bytes) {
+  emulation::options.shared_bytes = bytes;
+}
+
 }  // namespace mst::test
 
 namespace mst::cuda {

@@ -56,5 +56,6 @@ std::array<long long, 4> take_status() {
 }
 
 void run_reversed(bool) {}
+void give_shared_memory(std::size_t) {}
 
 }  // namespace mst::test

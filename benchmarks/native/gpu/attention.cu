@@ -1,0 +1,47 @@
+// Attention of one causal sequence, 32 query heads and 8 key/value heads: the package's own kernels, and where it is found cuDNN in turn.
+// Operations are those of the causal half; the backward has 2.5 times the forward's.
+#include "cuda/own_attention.h"
+#include "support.h"
+
+namespace mst::bench {
+namespace {
+
+constexpr std::int64_t H = 32, G = 8;
+
+void attention(std::int64_t T, std::int64_t D) {
+  constexpr Dtype dtype = Dtype::bf16;
+  Buffer q(dtype, T, H * D), k(dtype, T, G * D), v(dtype, T, G * D), out(dtype, T, H * D), dout(dtype, T, H * D);
+  Buffer dq(dtype, T, H * D), dk(dtype, T, G * D), dv(dtype, T, G * D), lse(Dtype::f32, H, T);
+  // enough for cuDNN's backward of all heads at once; see cuda/cudnn_attention.h
+  const std::int64_t workspace_bytes = (1 << 20) + H * T * (8 * D + 4);
+  Buffer scratch(Dtype::f32, 1, workspace_bytes / 4);
+  const Workspace workspace{static_cast<const Tensor&>(scratch).data, static_cast<std::size_t>(workspace_bytes)};
+  q.random(), k.random(), v.random(), dout.random();
+  const double scale = 1 / std::sqrt(double(D));
+  const auto own_forward = [&] { cuda::own_attention_forward(q, k, v, std::nullopt, out, lse, T, D, scale, 0, 0); };
+  const auto own_backward = [&] {
+    cuda::own_attention_backward(dout, q, k, v, std::nullopt, out, lse, dq, dk, dv, workspace, T, D, scale, 0, 0);
+  };
+  const auto forward = [&] { attention_forward(q, k, v, std::nullopt, out, lse, workspace, T, D, scale, 0, 0); };
+  const auto backward = [&] { attention_backward(dout, q, k, v, std::nullopt, out, lse, dq, dk, dv, workspace, T, D, scale, 0, 0); };
+  const auto times = time_in_turn({{own_forward}, {forward}, {own_backward}, {backward}});
+  const double operations = 2 * double(T) * double(T) * double(H * D);
+  const auto tell = [&](const char* pass, double operations, const std::vector<double>& own, const std::vector<double>& chosen) {
+    report("attention", message_of(pass, ", T ", T, ", D ", D),
+           {{"milliseconds", median(chosen)},
+            {"teraflops", operations / median(chosen) * 1e-9},
+            {"ownMilliseconds", median(own)},
+            {"ownTeraflops", operations / median(own) * 1e-9}});
+  };
+  tell("forward", operations, times[0], times[1]);
+  tell("backward", 2.5 * operations, times[2], times[3]);
+}
+
+}  // namespace
+
+void attention() {
+  for (const std::int64_t T : {4096, 16384}) attention(T, 128);
+  for (const std::int64_t D : {64, 80, 96, 256}) attention(8192, D);
+}
+
+}  // namespace mst::bench

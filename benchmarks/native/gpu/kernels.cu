@@ -1,0 +1,128 @@
+// Ops that are bound by memory, beside a large copy. Bytes are counted, not measured: each input read once, each output written once.
+#include <cmath>
+#include <cstdlib>
+#include <set>
+
+#include "support.h"
+
+namespace mst::bench {
+namespace {
+
+constexpr double adamw_bytes = 2 * (2 + 4 + 4) + 4;             // parameter, m and v read and written, the gradient read
+constexpr double adamw_master_bytes = 2 * (4 + 4 + 4) + 4 + 2;  // master, m and v read and written, the parameter only written
+
+double copy_bytes_per_second = 0;
+
+// GB/s and share of the copy's with a cold L2 and, repeated, with a hot one.
+void measure(const std::string& name, double bytes, const std::function<void()>& work, const std::function<void()>& prepare = nullptr) {
+  const auto times = time_in_turn({{work, prepare, true}, {work, prepare, false}});
+  const double cold = median(times[0]), hot = median(times[1]);
+  const auto share = [&](double milliseconds) { return bytes / milliseconds * 1e3 / copy_bytes_per_second; };
+  if (copy_bytes_per_second == 0) copy_bytes_per_second = bytes / cold * 1e3;
+  report("kernels", name,
+         {{"milliseconds", hot},
+          {"coldMilliseconds", cold},
+          {"bytes", bytes},
+          {"gigabytesPerSecond", bytes / cold * 1e-6},
+          {"shareOfCopy", share(cold)},
+          {"hotShareOfCopy", share(hot)}});
+}
+
+void copy(const Tensor& from, const Tensor& to) {
+  CUDA_CHECK(
+      cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(bytes_of(from)), cudaMemcpyDeviceToDevice, cuda::current_stream()));
+}
+
+void large_copy() {
+  Buffer from(Dtype::bf16, 1 << 15, 1 << 15), to(Dtype::bf16, 1 << 15, 1 << 15);
+  from.random();
+  measure("copy, 2 GiB", 2 * bytes_of(from), [&] { copy(from, to); });
+}
+
+// The backward in place over one gate|up buffer, as chunked_mlp has it.
+void glu(std::int64_t N) {
+  Buffer gate_up(Dtype::bf16, N, 2 * F), dy(Dtype::bf16, N, F), gate_up_before(Dtype::bf16, N, 2 * F), dy_before(Dtype::bf16, N, F);
+  gate_up_before.random(), dy_before.random();
+  const auto prepare = [&] { copy(gate_up_before, gate_up), copy(dy_before, dy); };
+  const Tensor both = gate_up, gate = both.slice_cols(0, F), up = both.slice_cols(F, 2 * F);
+  const std::string sizes = message_of(", N ", N);
+  prepare();
+  measure("glu_forward" + sizes, 3 * bytes_of(dy), [&] { glu_forward(gate, up, dy, Activation::silu); });
+  measure(
+      "glu_backward" + sizes, 6 * bytes_of(dy), [&] { glu_backward(dy, gate, up, gate, up, dy, Activation::silu); }, prepare);
+}
+
+void cross_entropies(std::int64_t N) {
+  Buffer logits(Dtype::bf16, N, V), before(Dtype::bf16, N, V), targets(Dtype::i32, 1, N), outputs(Dtype::f32, 5, N);
+  before.random(), targets.set(distinct_ids(N));
+  const Tensor rows = outputs;
+  const auto run = [&](const std::string& name, double label_smoothing, double z_loss, double softcap, bool has_outputs) {
+    const auto output = [&](std::int64_t i) { return has_outputs ? OptionalTensor(rows.slice_rows(i, i + 1)) : std::nullopt; };
+    measure(
+        name + message_of(", N ", N), 2 * bytes_of(logits),
+        [&] {
+          cross_entropy(logits, targets, std::nullopt, rows.slice_rows(0, 1), output(1), output(2), output(3), output(4), 0, -100,
+                        label_smoothing, z_loss, softcap, true);
+        },
+        [&] { copy(before, logits); });
+  };
+  run("cross_entropy", 0, 0, 0, false);
+  run("cross_entropy, smoothing, z-loss, soft-cap", 0.1, 1e-4, 30, false);
+  run("cross_entropy, all outputs of tokens", 0, 0, 0, true);
+}
+
+void norm_and_rope(std::int64_t N) {
+  constexpr std::int64_t D = 128, num_partials = 64;
+  Buffer x(Dtype::bf16, N, C), y(Dtype::bf16, N, C), dy(Dtype::bf16, N, C), weight(Dtype::bf16, 1, C), dweight(Dtype::f32, 1, C);
+  Buffer partials(Dtype::f32, num_partials, C), frequencies(Dtype::f64, 1, D / 2);
+  x.random(), dy.random(), weight.random(), dweight.random();
+  std::vector<double> values(D / 2);
+  for (std::size_t d = 0; d < values.size(); ++d) values[d] = std::pow(500000.0, -2.0 * double(d) / double(D));
+  CUDA_CHECK(cudaMemcpy(static_cast<const Tensor&>(frequencies).data, values.data(), values.size() * sizeof(double), cudaMemcpyDefault));
+  const std::string sizes = message_of(", N ", N);
+  measure("rms_norm_forward" + sizes, 2 * bytes_of(x), [&] { rms_norm_forward(x, weight, y, 1e-5, 0); });
+  measure("rms_norm_backward" + sizes, 3 * bytes_of(x), [&] { rms_norm_backward(dy, x, weight, y, dweight, partials, 1e-5, 0); });
+  measure("rope" + sizes, 2 * bytes_of(x), [&] { rope(x, frequencies, std::nullopt, y, N, D, 1, false); });
+  measure("add" + sizes, 3 * bytes_of(x), [&] { add(x, dy, y); });
+}
+
+// Ids that all differ, and ids as often as words in a text: the r-th in frequency 1/r as often as the first.
+void embeddings(std::int64_t N) {
+  Buffer weight(Dtype::bf16, V, C), y(Dtype::bf16, N, C), ids(Dtype::i32, 1, N), dweight(Dtype::f32, V, C);
+  weight.random(0.02), dweight.random(), y.random();
+  std::vector<std::int32_t> as_in_text(static_cast<std::size_t>(N));
+  for (std::int32_t& id : as_in_text) id = static_cast<std::int32_t>(std::pow(double(V), std::rand() / (RAND_MAX + 1.0)));
+  for (const auto& [kind, list] : {std::pair{"distinct ids", distinct_ids(N)}, {"ids of a text", as_in_text}}) {
+    ids.set(list);
+    const double num_ids = double(std::set(list.begin(), list.end()).size());
+    const std::string sizes = message_of(", N ", N, ", ", kind);
+    measure("embedding_forward" + sizes, bytes_of(y) + num_ids * C * 2, [&] { embedding_forward(weight, ids, y); });
+    measure("embedding_backward" + sizes, bytes_of(y) + num_ids * C * 2 * 4, [&] { embedding_backward(y, ids, dweight); });
+  }
+}
+
+void optimizer() {
+  Buffer parameter(Dtype::bf16, F, C), master(Dtype::f32, F, C), gradient(Dtype::f32, F, C), m(Dtype::f32, F, C), v(Dtype::f32, F, C);
+  Buffer num_steps(Dtype::i32, 1, 1), factor(Dtype::f32, 1, 1), sum(Dtype::f32, 1, 1), partials(Dtype::f64, 1, 64);
+  master.random(0.02), gradient.random(1e-3);
+  cast(master, parameter), fill(m, 0), fill(v, 0), fill(num_steps, 1), fill(factor, 1);
+  const double size = double(F) * C;
+  const auto run = [&](const OptionalTensor& master) {
+    adamw(parameter, master, gradient, m, v, factor, num_steps, 1e-5, 0.9, 0.95, 1e-8, 0.1, 0, 0);
+  };
+  measure("adamw, random rounding", size * adamw_bytes, [&] { run(std::nullopt); });
+  measure("adamw, master weights", size * adamw_master_bytes, [&] { run(master); });
+  measure("sum_of_squares", size * 4, [&] { sum_of_squares(gradient, sum, partials); });
+  measure("cast, f32 to bf16", size * (4 + 2), [&] { cast(gradient, parameter); });
+}
+
+}  // namespace
+
+void kernels() {
+  large_copy();
+  for (const std::int64_t N : {4096, 8192}) glu(N), norm_and_rope(N), embeddings(N);
+  cross_entropies(4096);
+  optimizer();
+}
+
+}  // namespace mst::bench

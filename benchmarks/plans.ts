@@ -1,0 +1,51 @@
+// What is measured on a GPU, by name: cases.ts's cases with their sizes, of Llama-3-8B where nothing else is said. The small ones show on
+// a CPU that everything runs.
+import type { cases, Sizes } from './cases.ts';
+
+export interface Plan {
+  case: keyof typeof cases;
+  sizes: Partial<Sizes>;
+  rounds: number;
+}
+
+const mlp = { C: 4096, F: 14336 };
+const head = { C: 4096, V: 128256 };
+const perToken = { C: 4096, V: 131072, perToken: true };
+
+const mlpPlan = (N: number, chunkSize: number, rounds: number): Plan => ({
+  case: 'mlp',
+  sizes: { ...mlp, N, chunkSize },
+  rounds,
+});
+const headPlan = (sizes: Partial<Sizes>, rounds: number): Plan => ({ case: 'head', sizes, rounds });
+const llama3Plan = (N: number, rounds: number): Plan => ({ case: 'llama3', sizes: { N, chunkSize: 8192 }, rounds });
+
+export const plans = {
+  mlp: [mlpPlan(16384, 8192, 10), mlpPlan(16384, 4096, 10)],
+  mlp_1k: [mlpPlan(1024, 1024, 30)],
+  head: [headPlan({ ...head, N: 8192, chunkSize: 4096 }, 15)],
+  head_16k: [headPlan({ ...head, N: 16384, chunkSize: 8192 }, 9)],
+  head_1k: [headPlan({ ...head, N: 1024, chunkSize: 512 }, 30)],
+  // Losses and entropies of tokens. In chunks of 896 the memory above the gradient of the weight is that of waves of 1024 tokens without
+  // cuBLASLt's workspace; in chunks of 4096 it is that and a gradient in bf16.
+  head_per_token: [896, 4096].map((chunkSize) => headPlan({ ...perToken, N: 4096, chunkSize }, 15)),
+  head_per_token_32k: [896, 4096].map((chunkSize) => headPlan({ ...perToken, N: 32000, chunkSize }, 5)),
+  head_gemma: [headPlan({ N: 8192, C: 2304, V: 256000, chunkSize: 1024 }, 15)], // Gemma-2-2B's
+  step: [{ case: 'step', sizes: { N: 8192, C: 2048, F: 8192, V: 128256, chunkSize: 4096 }, rounds: 3 }],
+  attention: [{ case: 'attention', sizes: { N: 16384, C: 4096 }, rounds: 10 }],
+  graph: [{ case: 'graph', sizes: { N: 8192, chunkSize: 8192, layers: 8 }, rounds: 10 }],
+  llama3: [llama3Plan(8192, 3)],
+  llama3_32k: [llama3Plan(32768, 2)],
+} satisfies Record<string, Plan[]>;
+
+export const cpuPlans = {
+  head: [headPlan({ N: 256, C: 128, V: 2000, chunkSize: 64 }, 3)],
+  head_per_token: [headPlan({ N: 256, C: 128, V: 2000, chunkSize: 64, perToken: true }, 3)],
+  mlp: [{ case: 'mlp', sizes: { N: 256, C: 128, F: 352, chunkSize: 64 }, rounds: 3 }],
+  attention: [{ case: 'attention', sizes: { N: 256, C: 256 }, rounds: 3 }],
+} satisfies Record<string, Plan[]>;
+
+/** Arguments of case.ts for a plan. */
+export function caseArguments({ case: name, sizes, rounds }: Plan, device: string): string[] {
+  return [name, 'bfloat16', JSON.stringify({ V: 1, F: 1, chunkSize: 1, ...sizes }), String(rounds), device];
+}
