@@ -5,10 +5,7 @@ import { tidy } from '../scope.ts';
 import { operation } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
 import { requireDtype, requireFloat, requireOneDevice, requireRank, requireShape, rowsAndCols } from './check.ts';
-import { matmulWorkspace } from './workspace.ts';
-
-/** Parts that the rows are summed in for the bias's gradient; see native/ops/bias.h. */
-const NUM_PARTIALS = 64;
+import { matmulWorkspace, numPartials } from './workspace.ts';
 
 /**
  * y (N,O) = x (N,I) · weightᵀ + bias.
@@ -50,7 +47,7 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
       const dbias = gradients.target(2);
       if (dbias) {
         if (dbias.overwrite) kernels.fill(dbias.gradient, 0);
-        const partials = empty([NUM_PARTIALS, O], { dtype: computeDtype(dtype), device, category: 'workspace' });
+        const partials = empty([numPartials(device), O], { dtype: computeDtype(dtype), device, category: 'workspace' });
         kernels.bias_backward(dy, dbias.gradient, partials);
         partials.dispose();
       }

@@ -5,9 +5,7 @@ import { tidy } from '../scope.ts';
 import { operation } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
 import { requireFinite, requireFloat, requireOneDevice, requireRank, rowsAndCols } from './check.ts';
-
-/** Parts that the rows are summed in for the weight's gradient; see native/ops/rms_norm.h. */
-const NUM_PARTIALS = 64;
+import { numPartials } from './workspace.ts';
 
 /**
  * y (N,C) = x / sqrt(mean(x²) + eps) * (weight + weightOffset), the mean over as many columns as weight has.
@@ -44,7 +42,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: { eps: number; weigh
       const dweight = gradients.target(1);
       if (dweight?.overwrite) kernels.fill(dweight.gradient, 0);
       const partials =
-        dweight && empty([NUM_PARTIALS, D], { dtype: computeDtype(dtype), device, category: 'workspace' });
+        dweight && empty([numPartials(device), D], { dtype: computeDtype(dtype), device, category: 'workspace' });
       const gradient = dweight?.gradient ?? null;
       kernels.rms_norm_backward(heads(dy), heads(x!), weight!, heads(dx), gradient, partials, eps, weightOffset);
       return [dx, null];

@@ -16,6 +16,11 @@ export function defaultChunkSize(C: number): number {
   return Math.max(C, 1024);
 }
 
+/** Parts that an op sums on its own and then adds in order: on CUDA two blocks for each of an H200's multiprocessors. */
+export function numPartials({ target }: Device): number {
+  return target.kind === 'cuda' ? 2 * 132 : 64;
+}
+
 interface AttentionSizes {
   B: number;
   T: number;

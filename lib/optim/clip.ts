@@ -2,11 +2,9 @@
 import { computeDtype } from '../dtype.ts';
 import { kernels } from '../native.ts';
 import { requireFinite } from '../ops/check.ts';
+import { numPartials } from '../ops/workspace.ts';
 import { tidy } from '../scope.ts';
 import { empty, type Tensor } from '../tensor.ts';
-
-/** Parts that a tensor is summed in; see native/ops/reduction.h. */
-const NUM_PARTIALS = 64;
 
 export interface ClippedNorm {
   /** (1,): norm over all gradients, before clipping. */
@@ -34,7 +32,11 @@ export function clipGradNorm(parameters: readonly Tensor[], maxNorm: number, int
   if (parameters.length === 0) throw new Error('clipGradNorm: there are no parameters');
   const result = into ?? clippedNorm(parameters);
   tidy(() => {
-    const partials = empty([NUM_PARTIALS], { dtype: 'float64', device: result.norm.device, category: 'workspace' });
+    const partials = empty([numPartials(result.norm.device)], {
+      dtype: 'float64',
+      device: result.norm.device,
+      category: 'workspace',
+    });
     parameters.forEach(({ grad }, i) => {
       const square = result.squares.rows(i, i + 1);
       if (grad) kernels.sum_of_squares(grad, square, partials);

@@ -78,17 +78,6 @@ __device__ inline void wait_for_copies() {
 #endif
 }
 
-// 2^x to 2 units in the last place; 0 far below.
-__device__ inline float exp2_approximate(float x) {
-#ifdef __CUDACC__
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return exp2f(x);
-#endif
-}
-
 // Two f32 as bf16 in one register, the first in the low half.
 __device__ inline std::uint32_t pack(float low, float high) {
 #ifdef __CUDACC__

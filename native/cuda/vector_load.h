@@ -21,15 +21,24 @@ inline bool is_vectorizable(std::initializer_list<const Tensor*> tensors) {
 }
 
 template <class T, int width>
-struct alignas(sizeof(T) * width) Vector {
+struct alignas(sizeof(T) * width < 16 ? sizeof(T) * width : 16) Vector {
   T elements[width];
 };
 
 template <int width, class T>
-__device__ inline void load(const T* from, float (&to)[width]) {
-  const Vector<T, width> vector = *reinterpret_cast<const Vector<T, width>*>(from);
+__device__ inline Vector<T, width> load_vector(const T* from) {
+  return *reinterpret_cast<const Vector<T, width>*>(from);
+}
+
+template <int width, class T>
+__device__ inline void to_floats(const Vector<T, width>& vector, float (&to)[width]) {
 #pragma unroll
   for (int i = 0; i < width; ++i) to[i] = to_float(vector.elements[i]);
+}
+
+template <int width, class T>
+__device__ inline void load(const T* from, float (&to)[width]) {
+  to_floats(load_vector<width>(from), to);
 }
 
 template <int width, class T>
@@ -43,12 +52,16 @@ __device__ inline void store(const float (&from)[width], T* to) {
 // Calls body(n, c) for the first column c of every vector of every row n, over the whole grid.
 template <int width, class Body>
 __global__ void for_each_vector_kernel(std::int64_t rows, std::int64_t cols, Body body) {
-  const std::int64_t per_row = cols / width, total = rows * per_row;
-  for (std::int64_t i = grid_thread(); i < total; i += grid_threads()) {
-    if (rows == 1)
-      body(0, i * width);
-    else
-      body(i / per_row, i % per_row * width);
+  const std::int64_t per_row = cols / width, row_step = grid_threads() / per_row, step = grid_threads() % per_row;
+  std::int64_t n = grid_thread() / per_row, i = grid_thread() % per_row;  // division is slow: once
+  while (n < rows) {
+    body(n, i * width);
+    n += row_step;
+    i += step;
+    if (i >= per_row) {
+      i -= per_row;
+      ++n;
+    }
   }
 }
 
@@ -56,6 +69,26 @@ template <int width, class Body>
 void for_each_vector(std::int64_t rows, std::int64_t cols, const Body& body) {
   if (rows == 0 || cols == 0) return;
   launch(for_each_vector_kernel<width, Body>, grid_for(rows * cols / width, 256), 256, 0, rows, cols, body);
+}
+
+// Calls body(c, elements) for the vectors of a row that are the thread's, `batch` of which are on their way at once. The block's threads
+// share the row; the body may overwrite what it was given.
+template <int width, int batch, class T, class Body>
+__device__ inline void for_each_of_row(const T* row, std::int64_t cols, const Body& body) {
+  const std::int64_t step = std::int64_t(blockDim.x) * width;
+  for (std::int64_t c = std::int64_t(threadIdx.x) * width; c < cols; c += batch * step) {
+    Vector<T, width> loaded[batch];
+#pragma unroll
+    for (int i = 0; i < batch; ++i)
+      if (c + i * step < cols) loaded[i] = load_vector<width>(row + c + i * step);
+#pragma unroll
+    for (int i = 0; i < batch; ++i) {
+      if (c + i * step >= cols) break;
+      float elements[width];
+      to_floats(loaded[i], elements);
+      body(c + i * step, elements);
+    }
+  }
 }
 
 }  // namespace mst::cuda

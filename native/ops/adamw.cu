@@ -1,7 +1,7 @@
 // AdamW; see adamw.h.
 #include "adamw.h"
 
-#include "../cuda/launch.h"
+#include "../cuda/vector_load.h"
 
 namespace mst::cuda {
 namespace {
@@ -20,7 +20,8 @@ __global__ void adamw_count_kernel(std::int32_t* num_steps, const float* gradien
   if (is_finite(gradient_factor)) *num_steps += 1;
 }
 
-template <class T, class G>
+// In vectors of 4, which share the words that they are rounded with, or one by one.
+template <int width, class T, class G>
 __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, float* m, float* v, const float* gradient_factor,
                              const std::int32_t* num_steps, Update u, std::int64_t size) {
   if (!is_finite(gradient_factor)) return;
@@ -32,20 +33,37 @@ __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, flo
   }
   __syncthreads();
   const float factor = gradient_factor ? *gradient_factor : 1.0f;
-  for (std::int64_t i = grid_thread(); i < size; i += grid_threads()) {
-    const float g = to_float(gradient[i]) * factor;
-    const float mean = u.beta1 * m[i] + (1.0f - u.beta1) * g;
-    const float square = u.beta2 * v[i] + (1.0f - u.beta2) * g * g;
-    m[i] = mean;
-    v[i] = square;
-    const float step = u.learning_rate * (mean * corrections[0]) / (sqrtf(square * corrections[1]) + u.eps);
-    const float updated = (master ? master[i] : to_float(parameter[i])) * u.decay - step;
-    if (master) master[i] = updated;
-    if (sizeof(T) == sizeof(float) || master)
-      parameter[i] = from_float<T>(updated);
+  for (std::int64_t i = grid_thread() * width; i < size; i += grid_threads() * width) {
+    float g[width], mean[width], square[width], updated[width];
+    load(gradient + i, g);
+    load(m + i, mean);
+    load(v + i, square);
+    if (master)
+      load(master + i, updated);
     else
-      reinterpret_cast<std::uint16_t*>(parameter)[i] =
-          static_cast<std::uint16_t>(round_at_random(__float_as_uint(updated), rounding_word(i, u.seed, u.op, t)));
+      load(parameter + i, updated);
+#pragma unroll
+    for (int j = 0; j < width; ++j) {
+      g[j] *= factor;
+      mean[j] = u.beta1 * mean[j] + (1.0f - u.beta1) * g[j];
+      square[j] = u.beta2 * square[j] + (1.0f - u.beta2) * g[j] * g[j];
+      const float step = u.learning_rate * (mean[j] * corrections[0]) / (sqrtf(square[j] * corrections[1]) + u.eps);
+      updated[j] = updated[j] * u.decay - step;
+    }
+    store(mean, m + i);
+    store(square, v + i);
+    if (master) store(updated, master + i);
+    if (sizeof(T) == sizeof(float) || master) {
+      store(updated, parameter + i);
+    } else {
+      const Philox random = rounding_words(i / 4, u.seed, u.op, t);
+      Vector<std::uint16_t, width> rounded;
+#pragma unroll
+      for (int j = 0; j < width; ++j)
+        rounded.elements[j] =
+            static_cast<std::uint16_t>(round_at_random(__float_as_uint(updated[j]), random.words[width == 4 ? j : i % 4]));
+      *reinterpret_cast<Vector<std::uint16_t, width>*>(parameter + i) = rounded;
+    }
   }
 }
 
@@ -67,9 +85,13 @@ void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& 
     using T = typename decltype(tag)::type;
     with_cuda_float("adamw", gradient.dtype, [&](auto gradient_tag) {
       using G = typename decltype(gradient_tag)::type;
-      launch(adamw_kernel<T, G>, grid_for(parameter.size(), 256), 256, 0, parameter.as<T>(), master ? master->as<float>() : nullptr,
-             gradient.as<const G>(), m.as<float>(), v.as<float>(), gradient_factor ? gradient_factor->as<const float>() : nullptr,
-             num_steps.as<const std::int32_t>(), update, parameter.size());
+      const auto is_whole = [](const Tensor& tensor) {
+        return reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0 && tensor.size() % 4 == 0;
+      };
+      const bool in_vectors = is_whole(parameter) && is_whole(gradient) && is_whole(m) && is_whole(v) && (!master || is_whole(*master));
+      launch(in_vectors ? adamw_kernel<4, T, G> : adamw_kernel<1, T, G>, grid_for(parameter.size(), in_vectors ? 1024 : 256), 256, 0,
+             parameter.as<T>(), master ? master->as<float>() : nullptr, gradient.as<const G>(), m.as<float>(), v.as<float>(),
+             gradient_factor ? gradient_factor->as<const float>() : nullptr, num_steps.as<const std::int32_t>(), update, parameter.size());
     });
   });
 }

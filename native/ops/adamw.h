@@ -27,13 +27,16 @@ MST_HOST_DEVICE inline std::uint32_t round_at_random(std::uint32_t f32_bits, std
   return (is_finite ? f32_bits + (random & 0xFFFFu) : f32_bits) >> 16;
 }
 
-// The random word of element i.
-MST_HOST_DEVICE inline std::uint32_t rounding_word(std::int64_t i, std::int64_t seed, std::int64_t op, std::int64_t step) {
-  const std::int64_t j = i / 4;
+// The random words of elements 4j to 4j + 3.
+MST_HOST_DEVICE inline Philox rounding_words(std::int64_t j, std::int64_t seed, std::int64_t op, std::int64_t step) {
   return philox({{static_cast<std::uint32_t>(j), static_cast<std::uint32_t>(j >> 32), static_cast<std::uint32_t>(op),
                   static_cast<std::uint32_t>(step)}},
-                static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32))
-      .words[i % 4];
+                static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
+}
+
+// The random word of element i.
+MST_HOST_DEVICE inline std::uint32_t rounding_word(std::int64_t i, std::int64_t seed, std::int64_t op, std::int64_t step) {
+  return rounding_words(i / 4, seed, op, step).words[i % 4];
 }
 
 }  // namespace mst

@@ -5,6 +5,7 @@
 // Positions are ints that count from the sequence's first row.
 #include <algorithm>
 
+#include "../cuda/math.h"
 #include "../cuda/mma_attention.h"
 #include "../cuda/mma_tile.h"
 

@@ -1,14 +1,18 @@
 // Softmax cross-entropy in place, one block a row; see cross_entropy.h. The row is read twice and written once; the second read
-// comes from L2 while few rows are in flight.
+// comes from L2, since no more rows are in flight than it holds.
 #include "cross_entropy.h"
 
+#include <algorithm>
+
+#include "../cuda/math.h"
 #include "../cuda/reduce.h"
 #include "../cuda/vector_load.h"
 
 namespace mst::cuda {
 namespace {
 
-constexpr int block_size = 512;
+constexpr int block_size = 1024, batch = 4;
+constexpr std::int64_t bytes_in_flight = 34 << 20, num_multiprocessors = 132;  // of an H200, whose L2 has 60 MB
 
 struct Outputs {
   float *losses, *lse, *log_probability, *entropy, *correct;
@@ -29,25 +33,34 @@ __device__ inline float capped(float z, float softcap) {
 struct Online {
   float max = -INFINITY, sum_exp = 0, sum_exp_z = 0, sum = 0;
 
-  __device__ void add(float z) {
-    sum += z;
-    if (z > max) {
-      const float shrink = expf(max - z);  // exp(-inf) is 0 the first time
-      sum_exp *= shrink;
-      sum_exp_z *= shrink;
-      max = z;
+  // wants_more: sum_exp_z and sum too.
+  template <class T, int width>
+  __device__ void add(const float (&z)[width], bool wants_more) {
+    float largest = max;
+#pragma unroll
+    for (int i = 0; i < width; ++i) largest = fmaxf(largest, z[i]);
+    const float shift = largest == -INFINITY ? 0.0f : largest;
+    const float shrink = exponential<T>(max - shift);  // exp(-inf) is 0 the first time
+    max = largest;
+    sum_exp *= shrink;
+    sum_exp_z *= shrink;
+#pragma unroll
+    for (int i = 0; i < width; ++i) {
+      const float e = exponential<T>(z[i] - shift);
+      sum_exp += e;
+      if (!wants_more) continue;
+      sum += z[i];
+      if (e > 0) sum_exp_z += e * z[i];
     }
-    const float e = z == -INFINITY ? 0.0f : expf(z - max);
-    sum_exp += e;
-    if (e > 0) sum_exp_z += e * z;
   }
 };
 
 // All threads get the row's sums.
+template <class T>
 __device__ inline Online merge(Online part) {
   Online row;
   row.max = block_max(part.max);
-  const float shrink = part.max == -INFINITY ? 0.0f : expf(part.max - row.max);
+  const float shrink = part.max == -INFINITY ? 0.0f : exponential<T>(part.max - row.max);
   row.sum_exp = block_sum(part.sum_exp * shrink);
   row.sum_exp_z = block_sum(part.sum_exp_z * shrink);
   row.sum = block_sum(part.sum);
@@ -58,6 +71,7 @@ template <int width, class T>
 __global__ void __launch_bounds__(block_size)
     cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, Outputs outputs, std::int64_t M,
                          std::int64_t V, std::int64_t stride, Options options, long long* status) {
+  const bool wants_more = options.label_smoothing > 0 || outputs.entropy;
   for (std::int64_t m = blockIdx.x; m < M; m += gridDim.x) {
     T* const row = logits + m * stride;
     const std::int64_t target = targets[m];
@@ -75,16 +89,18 @@ __global__ void __launch_bounds__(block_size)
     const float raw_target = to_float(row[target]);
     Online part;
     int num_before = 0;  // logits that keep the target from being the first maximum
-    for (std::int64_t v = std::int64_t(threadIdx.x) * width; v < V; v += block_size * width) {
-      float z[width];
-      load(row + v, z);
+    for_each_of_row<width, batch>(row, V, [&](std::int64_t v, float(&z)[width]) {
+      if (outputs.correct) {
 #pragma unroll
-      for (int i = 0; i < width; ++i) {
-        num_before += z[i] > raw_target || (z[i] == raw_target && v + i < target);
-        part.add(capped(z[i], options.softcap));
+        for (int i = 0; i < width; ++i) num_before += z[i] > raw_target || (z[i] == raw_target && v + i < target);
       }
-    }
-    const Online sums = merge(part);
+      if (options.softcap > 0) {
+#pragma unroll
+        for (int i = 0; i < width; ++i) z[i] = capped(z[i], options.softcap);
+      }
+      part.add<T>(z, wants_more);
+    });
+    const Online sums = merge<T>(part);
     const int is_beaten = outputs.correct ? block_sum(num_before) : 0;
     const float shift = sums.max == -INFINITY ? 0.0f : sums.max;
     const double lse = double(shift) + log(double(sums.sum_exp)), z_target = capped(raw_target, options.softcap);
@@ -101,18 +117,28 @@ __global__ void __launch_bounds__(block_size)
     const float weight = token_weights ? token_weights[m] : 1.0f;
     const float scale = float((1 + 2 * options.z_loss * lse) / double(sums.sum_exp));
     const float smoothing = float(options.label_smoothing / double(V)), at_target = float(1 - options.label_smoothing);
-    for (std::int64_t v = std::int64_t(threadIdx.x) * width; v < V; v += block_size * width) {
-      float d[width];
-      load(row + v, d);
+    for_each_of_row<width, batch>(row, V, [&](std::int64_t v, float(&d)[width]) {
+      float slope[width];  // of the soft-cap
 #pragma unroll
-      for (int i = 0; i < width; ++i) {
-        const float z = capped(d[i], options.softcap);
-        float value = expf(z - shift) * scale - smoothing - (v + i == target ? at_target : 0.0f);
-        if (options.softcap > 0) value *= 1.0f - (z / options.softcap) * (z / options.softcap);
-        d[i] = value * weight;
+      for (int i = 0; i < width; ++i) slope[i] = 1;
+      if (options.softcap > 0) {
+#pragma unroll
+        for (int i = 0; i < width; ++i) {
+          d[i] = capped(d[i], options.softcap);
+          slope[i] = 1.0f - (d[i] / options.softcap) * (d[i] / options.softcap);
+        }
       }
+#pragma unroll
+      for (int i = 0; i < width; ++i) d[i] = exponential<T>(d[i] - shift) * scale - smoothing;
+      if (v <= target && target < v + width) {
+#pragma unroll
+        for (int i = 0; i < width; ++i)
+          if (v + i == target) d[i] -= at_target;
+      }
+#pragma unroll
+      for (int i = 0; i < width; ++i) d[i] *= slope[i] * weight;
       store(d, row + v);
-    }
+    });
   }
 }
 
@@ -153,8 +179,10 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
     const auto kernel = is_vectorizable({&logits}) ? cross_entropy_kernel<width, T> : cross_entropy_kernel<1, T>;
-    launch(kernel, grid_for(M, 1, 65535), block_size, 0, logits.as<T>(), targets.as<const std::int32_t>(),
-           token_weights ? token_weights->as<const float>() : nullptr, outputs, M, V, logits.row_stride, options, status_words());
+    const std::int64_t rows_in_flight = bytes_in_flight / (V * static_cast<std::int64_t>(sizeof(T)));
+    launch(kernel, grid_for(M, 1, std::max(rows_in_flight, num_multiprocessors)), block_size, 0, logits.as<T>(),
+           targets.as<const std::int32_t>(), token_weights ? token_weights->as<const float>() : nullptr, outputs, M, V, logits.row_stride,
+           options, status_words());
   });
 }
 

@@ -1,6 +1,7 @@
 // Gated linear units; see glu.h.
 #include "glu.h"
 
+#include "../cuda/math.h"
 #include "../cuda/vector_load.h"
 
 namespace mst::cuda {
@@ -10,10 +11,11 @@ struct ActivationResult {
   float value, slope;  // act(x), act'(x)
 };
 
-template <Activation activation>
+// As exact as results in T need.
+template <Activation activation, class T>
 __device__ inline ActivationResult activate(float x) {
   if constexpr (activation == Activation::silu) {
-    const float s = 1.0f / (1.0f + expf(-x));
+    const float s = sigmoid<T>(x);
     return {x * s, s * (1.0f + x * (1.0f - s))};
   } else {
     // gelu(x) = x/2 (1 + tanh u), u = sqrt(2/π) (x + 0.044715 x³)
@@ -34,7 +36,7 @@ struct Forward {
     load(gate + m * gate_stride + f, g);
     load(up + m * up_stride + f, u);
 #pragma unroll
-    for (int i = 0; i < width; ++i) g[i] = activate<activation>(g[i]).value * u[i];
+    for (int i = 0; i < width; ++i) g[i] = activate<activation, T>(g[i]).value * u[i];
     store(g, y + m * y_stride + f);
   }
 };
@@ -52,7 +54,7 @@ struct Backward {
     load(up + m * up_stride + f, u);
 #pragma unroll
     for (int i = 0; i < width; ++i) {
-      const ActivationResult act = activate<activation>(g[i]);
+      const ActivationResult act = activate<activation, T>(g[i]);
       h[i] = act.value * u[i];
       g[i] = d[i] * u[i] * act.slope;
       u[i] = d[i] * act.value;

@@ -2,28 +2,33 @@
 #include "reduction.h"
 
 #include "../cuda/reduce.h"
+#include "../cuda/vector_load.h"
 
 namespace mst::cuda {
 namespace {
 
+constexpr int block_size = 1024;
+
 // Block p sums the p-th part of x.
-template <class T>
+template <int width, class T>
 __global__ void sum_of_squares_kernel(const T* x, double* partials, std::int64_t size) {
-  const std::int64_t p = blockIdx.x, P = gridDim.x;
-  const std::int64_t begin = size * p / P, end = size * (p + 1) / P;
+  const std::int64_t p = blockIdx.x, P = gridDim.x, num_vectors = size / width;
+  const std::int64_t begin = num_vectors * p / P * width, end = num_vectors * (p + 1) / P * width;
   double sum = 0;
-  for (std::int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
-    const double value = to_float(x[i]);
-    sum += value * value;
-  }
+  for_each_of_row<width, 4>(x + begin, end - begin, [&](std::int64_t, const float(&values)[width]) {
+#pragma unroll
+    for (const float value : values) sum += double(value) * double(value);
+  });
   sum = block_sum(sum);
   if (threadIdx.x == 0) partials[p] = sum;
 }
 
+// One block; thread sums are added in a fixed order.
 __global__ void sum_partials_kernel(const double* partials, float* sum, std::int64_t P) {
   double total = 0;
-  for (std::int64_t p = 0; p < P; ++p) total += partials[p];
-  *sum = static_cast<float>(total);
+  for (std::int64_t p = threadIdx.x; p < P; p += blockDim.x) total += partials[p];
+  total = block_sum(total);
+  if (threadIdx.x == 0) *sum = static_cast<float>(total);
 }
 
 __global__ void clip_factor_kernel(const float* sums, float* norm, float* factor, std::int64_t num_sums, double max_norm) {
@@ -42,9 +47,12 @@ void sum_of_squares(const Tensor& x, const Tensor& sum, const Tensor& partials) 
   MST_CHECK(x.is_contiguous(), "sum_of_squares: x must be contiguous, rows of ", x.cols(), " are ", x.row_stride, " apart");
   with_cuda_float("sum_of_squares", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    launch(sum_of_squares_kernel<T>, static_cast<unsigned>(partials.size()), 512, 0, x.as<const T>(), partials.as<double>(), x.size());
+    constexpr std::int64_t width = vector_width<T>;
+    const bool is_whole = reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 && x.size() % width == 0;
+    launch(is_whole ? sum_of_squares_kernel<width, T> : sum_of_squares_kernel<1, T>, static_cast<unsigned>(partials.size()), block_size, 0,
+           x.as<const T>(), partials.as<double>(), x.size());
   });
-  launch(sum_partials_kernel, 1, 1, 0, partials.as<const double>(), sum.as<float>(), partials.size());
+  launch(sum_partials_kernel, 1, 256, 0, partials.as<const double>(), sum.as<float>(), partials.size());
 }
 
 void clip_factor(const Tensor& sums, const Tensor& norm, const Tensor& factor, double max_norm) {

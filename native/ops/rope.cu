@@ -1,30 +1,44 @@
 // Rotary position embedding; see rope.h.
 #include "rope.h"
 
-#include "../cuda/launch.h"
+#include "../cuda/vector_load.h"
 
 namespace mst::cuda {
 namespace {
 
-// One thread a pair d of one row n, for all heads: the angle is formed once.
-template <class T>
+// A thread turns a vector of pairs (d, d + half) of one row n, in every `parts`-th head: the angles are formed once.
+template <int width, class T>
 __global__ void rope_kernel(const T* x, T* y, const double* inverse_frequencies, const std::int32_t* document_start, std::int64_t N,
-                            std::int64_t sequence_length, std::int64_t half, std::int64_t num_heads, std::int64_t x_stride,
-                            std::int64_t y_stride, float scale, bool inverse) {
+                            std::int64_t sequence_length, std::int64_t half, std::int64_t num_heads, std::int64_t parts,
+                            std::int64_t x_stride, std::int64_t y_stride, float scale, bool inverse) {
   constexpr double two_pi = 6.283185307179586;
-  for (std::int64_t i = grid_thread(); i < N * half; i += grid_threads()) {
-    const std::int64_t n = i / half, d = i % half;
+  const std::int64_t vectors = half / width;
+  for (std::int64_t i = grid_thread(); i < N * parts * vectors; i += grid_threads()) {
+    const std::int64_t n = i / (parts * vectors), part = i / vectors % parts, d = i % vectors * width;
     const std::int64_t position = document_start ? n - document_start[n] : n % sequence_length;
-    const double angle = static_cast<double>(position) * inverse_frequencies[d];
-    // reduced in f64, after which f32 is enough
-    const float reduced = static_cast<float>(angle - two_pi * rint(angle / two_pi));
-    const float cosine = cosf(reduced) * scale, sine = (inverse ? -sinf(reduced) : sinf(reduced)) * scale;
-    for (std::int64_t h = 0; h < num_heads; ++h) {
+    float cosine[width], sine[width];
+#pragma unroll
+    for (int j = 0; j < width; ++j) {
+      const double angle = static_cast<double>(position) * inverse_frequencies[d + j];
+      // reduced in f64, after which f32 is enough
+      const float reduced = static_cast<float>(angle - two_pi * rint(angle / two_pi));
+      cosine[j] = cosf(reduced) * scale;
+      sine[j] = (inverse ? -sinf(reduced) : sinf(reduced)) * scale;
+    }
+    for (std::int64_t h = part; h < num_heads; h += parts) {
       const T* const from = x + n * x_stride + h * 2 * half + d;
       T* const to = y + n * y_stride + h * 2 * half + d;
-      const float first = to_float(from[0]), second = to_float(from[half]);
-      to[0] = from_float<T>(first * cosine - second * sine);
-      to[half] = from_float<T>(second * cosine + first * sine);
+      float first[width], second[width];
+      load(from, first);
+      load(from + half, second);
+#pragma unroll
+      for (int j = 0; j < width; ++j) {
+        const float turned = first[j] * cosine[j] - second[j] * sine[j];
+        second[j] = second[j] * cosine[j] + first[j] * sine[j];
+        first[j] = turned;
+      }
+      store(first, to);
+      store(second, to + half);
     }
   }
 }
@@ -37,9 +51,13 @@ void rope(const Tensor& x, const Tensor& inverse_frequencies, const OptionalTens
   if (N == 0) return;
   with_cuda_float("rope", x.dtype, [&](auto tag) {
     using E = typename decltype(tag)::type;
-    launch(rope_kernel<E>, grid_for(N * half, 128), 128, 0, x.as<const E>(), y.as<E>(), inverse_frequencies.as<const double>(),
-           document_start ? document_start->as<const std::int32_t>() : nullptr, N, T, half, x.cols() / D, x.row_stride, y.row_stride,
-           float(scale), inverse);
+    constexpr std::int64_t heads_of_thread = 8;
+    const std::int64_t num_heads = x.cols() / D, parts = (num_heads + heads_of_thread - 1) / heads_of_thread;
+    const bool in_vectors = is_vectorizable({&x, &y}) && half % vector_width<E> == 0;
+    launch(in_vectors ? rope_kernel<vector_width<E>, E> : rope_kernel<1, E>,
+           grid_for(N * parts * half / (in_vectors ? vector_width<E> : 1), 128), 128, 0, x.as<const E>(), y.as<E>(),
+           inverse_frequencies.as<const double>(), document_start ? document_start->as<const std::int32_t>() : nullptr, N, T, half,
+           num_heads, parts, x.row_stride, y.row_stride, float(scale), inverse);
   });
 }
 

@@ -107,6 +107,29 @@ TEST(CudaOps, RmsNorm) {
   });
 }
 
+// Rows that warps take, that blocks take, and that are longer than these hold.
+TEST(CudaOps, RmsNormOfWideRows) {
+  for (const bool reversed : {false, true})
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+      for (const std::int64_t C : {64, 1024, 1032, 2056, 8200}) {
+        SCOPED_TRACE(message_of(name_of(dtype), " C ", C));
+        run_reversed(reversed);
+        constexpr std::int64_t N = 11;
+        const double tolerance = dtype == Dtype::bf16 ? 4e-3 : 1e-6;
+        const HostTensor x = HostTensor(dtype, N, C, 8).randomize(1), dy = HostTensor(dtype, N, C).randomize(2);
+        const HostTensor weight = HostTensor::vector(Dtype::f32, C).randomize(3);
+        HostTensor expected(dtype, N, C), found(dtype, N, C), dweight = HostTensor::vector(Dtype::f32, C).fill(1), dweight_found = dweight;
+        HostTensor partials(Dtype::f32, 4, C), partials_found = HostTensor(Dtype::f32, 4, C).fill(NAN);
+        cpu::rms_norm_forward(x.cpu(), weight.cpu(), expected.cpu(), 1e-5, 0);
+        cuda::rms_norm_forward(x.cuda(), weight.cuda(), found.cuda(), 1e-5, 0);
+        EXPECT_CLOSE(found, expected, tolerance);
+        cpu::rms_norm_backward(dy.cpu(), x.cpu(), weight.cpu(), expected.cpu(), dweight.cpu(), partials.cpu(), 1e-5, 0);
+        cuda::rms_norm_backward(dy.cuda(), x.cuda(), weight.cuda(), found.cuda(), dweight_found.cuda(), partials_found.cuda(), 1e-5, 0);
+        EXPECT_CLOSE(found, expected, tolerance);
+        EXPECT_CLOSE(dweight_found, dweight, 2e-6);
+      }
+}
+
 TEST(CudaOps, Bias) {
   for_layouts([](const Layout& layout) {
     const HostTensor dy = layout.make().randomize(1);
@@ -209,6 +232,26 @@ TEST(CudaOps, CrossEntropy) {
   });
 }
 
+// Rows that a thread takes more than one vector of, some of them beyond the end.
+TEST(CudaOps, CrossEntropyOfWideRows) {
+  constexpr std::int64_t M = 3;
+  for (const bool reversed : {false, true})
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+      for (const std::int64_t V : {20008, 20003, 50000}) {
+        SCOPED_TRACE(message_of(name_of(dtype), " V ", V));
+        run_reversed(reversed);
+        HostTensor logits = HostTensor(dtype, M, V).randomize(1, 3), found = logits, targets = HostTensor::vector(Dtype::i32, M);
+        for (std::int64_t m = 0; m < M; ++m) targets.set(0, m, static_cast<double>(V - 1 - m * 7001));
+        std::vector<HostTensor> e(5, HostTensor::vector(Dtype::f32, M).fill(NAN)), f = e;
+        cpu::cross_entropy(logits.cpu(), targets.cpu(), std::nullopt, e[0].cpu(), e[1].cpu(), e[2].cpu(), e[3].cpu(), e[4].cpu(), 0, -100,
+                           0.1, 1e-3, 0, true);
+        cuda::cross_entropy(found.cuda(), targets.cuda(), std::nullopt, f[0].cuda(), f[1].cuda(), f[2].cuda(), f[3].cuda(), f[4].cuda(), 0,
+                            -100, 0.1, 1e-3, 0, true);
+        EXPECT_CLOSE(found, logits, dtype == Dtype::bf16 ? 4e-3 : 2e-6);
+        for (std::size_t i = 0; i < e.size(); ++i) EXPECT_CLOSE(f[i], e[i], i == 3 ? 1e-5 : 2e-6) << i;  // the entropy is a difference
+      }
+}
+
 TEST(CudaOps, CrossEntropySums) {
   for (const std::int64_t N : {1, 33, 5000}) {
     HostTensor losses = HostTensor::vector(Dtype::f32, N).randomize(1), weights = HostTensor::vector(Dtype::f32, N).randomize(2);
@@ -249,6 +292,22 @@ TEST(CudaOps, Embedding) {
   });
 }
 
+// Ids that come more often than a block looks at in one round, and rows wider than it adds at once.
+TEST(CudaOps, EmbeddingOfManyTokens) {
+  constexpr std::int64_t N = 700, V = 5;
+  for (const bool reversed : {false, true})
+    for (const auto& [dtype, C] : {std::pair<Dtype, std::int64_t>{Dtype::f32, 2056}, {Dtype::bf16, 4104}, {Dtype::bf16, 515}}) {
+      run_reversed(reversed);
+      HostTensor ids = HostTensor::vector(Dtype::i32, N);
+      for (std::int64_t n = 0; n < N; ++n) ids.set(0, n, static_cast<double>(n % 7 == 3 ? 1 : n % 3 * 2));
+      const HostTensor dy = HostTensor(dtype, N, C).randomize(1);
+      HostTensor expected = HostTensor(Dtype::f32, V, C).fill(1), found = expected;
+      cpu::embedding_backward(dy.cpu(), ids.cpu(), expected.cpu());
+      cuda::embedding_backward(dy.cuda(), ids.cuda(), found.cuda());
+      EXPECT_CLOSE(found, expected, 0);
+    }
+}
+
 TEST(CudaOps, IdsOutOfRangeAreNoted) {
   const auto expect_status = [&](long long what, long long row, long long id, long long V) {
     EXPECT_EQ(take_status(), (std::array<long long, 4>{what, row, id, V}));
@@ -270,14 +329,14 @@ TEST(CudaOps, IdsOutOfRangeAreNoted) {
 TEST(CudaOps, Rope) {
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
     for (const bool inverse : {false, true})
-      for (const std::int64_t D : {2, 16, 80}) {
-        const HostTensor x = HostTensor(dtype, 14, 3 * D, 5).randomize(1);
+      for (const auto& [D, num_heads, gap] : {std::array<std::int64_t, 3>{2, 3, 5}, {16, 3, 5}, {80, 3, 5}, {16, 19, 8}, {80, 2, 8}}) {
+        const HostTensor x = HostTensor(dtype, 14, num_heads * D, gap).randomize(1);
         HostTensor frequencies = HostTensor::vector(Dtype::f64, D / 2), starts = HostTensor::vector(Dtype::i32, 14);
         for (std::int64_t d = 0; d < D / 2; ++d)
           frequencies.set(0, d, 1e6 * std::pow(5e5, -2.0 * static_cast<double>(d) / static_cast<double>(D)));
         for (int n = 0; n < 14; ++n) starts.set(0, n, n - n % 5);
         for (const bool packed : {false, true}) {
-          HostTensor expected(dtype, 14, 3 * D), found(dtype, 14, 3 * D);
+          HostTensor expected(dtype, 14, num_heads * D), found(dtype, 14, num_heads * D);
           cpu::rope(x.cpu(), frequencies.cpu(), packed ? OptionalTensor(starts.cpu()) : std::nullopt, expected.cpu(), 7, D, 1.2, inverse);
           cuda::rope(x.cuda(), frequencies.cuda(), packed ? OptionalTensor(starts.cuda()) : std::nullopt, found.cuda(), 7, D, 1.2, inverse);
           EXPECT_CLOSE(found, expected, dtype == Dtype::bf16 ? 6e-3 : 1e-6);

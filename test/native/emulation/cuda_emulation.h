@@ -73,6 +73,26 @@ T __shfl_xor_sync(unsigned mask, T value, int offset, const emulation::Where& wh
   return __shfl_sync(mask, value, emulation::lane() ^ offset, where);
 }
 
+inline unsigned __ballot_sync(unsigned mask, bool predicate, const emulation::Where& where = emulation::Where::current()) {
+  const int mine = predicate;
+  emulation::exchange(mask, &mine, sizeof mine, emulation::lane(), where);
+  unsigned result = 0;
+  for (int lane = 0; lane < 32; ++lane) {
+    int given;
+    if (mask >> lane & 1) {
+      std::memcpy(&given, emulation::given_by(lane), sizeof given);
+      result |= static_cast<unsigned>(given) << lane;
+    }
+  }
+  return result;
+}
+inline int __ffs(int bits) {
+  return __builtin_ffs(bits);
+}
+inline float __fdividef(float dividend, float divisor) {
+  return dividend / divisor;
+}
+
 inline unsigned long long atomicCAS(unsigned long long* address, unsigned long long compare, unsigned long long value) {
   const unsigned long long old = *address;
   if (old == compare) *address = value;
