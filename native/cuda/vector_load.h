@@ -10,13 +10,16 @@ namespace mst::cuda {
 template <class T>
 constexpr int vector_width = static_cast<int>(16 / sizeof(T));
 
+// Whether all rows begin at multiples of 16 bytes.
+inline bool has_aligned_rows(const Tensor& tensor) {
+  if (reinterpret_cast<std::uintptr_t>(tensor.data) % 16 != 0) return false;
+  return tensor.rows() <= 1 || tensor.row_stride * static_cast<std::int64_t>(size_of(tensor.dtype)) % 16 == 0;
+}
+
 // Whether all rows of these tensors begin at multiples of 16 bytes and are whole vectors long.
 inline bool is_vectorizable(std::initializer_list<const Tensor*> tensors) {
-  for (const Tensor* tensor : tensors) {
-    const std::int64_t bytes = static_cast<std::int64_t>(size_of(tensor->dtype));
-    if (reinterpret_cast<std::uintptr_t>(tensor->data) % 16 != 0 || tensor->cols() * bytes % 16 != 0) return false;
-    if (tensor->rows() > 1 && tensor->row_stride * bytes % 16 != 0) return false;
-  }
+  for (const Tensor* tensor : tensors)
+    if (!has_aligned_rows(*tensor) || tensor->cols() * static_cast<std::int64_t>(size_of(tensor->dtype)) % 16 != 0) return false;
   return true;
 }
 

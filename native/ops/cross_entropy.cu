@@ -58,6 +58,7 @@ template <int width, class T>
 __global__ void __launch_bounds__(block_size)
     cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, Outputs outputs, std::int64_t M,
                          std::int64_t V, std::int64_t stride, Options options, long long* status) {
+  const std::int64_t whole = V / width * width;  // columns in whole vectors
   for (std::int64_t m = blockIdx.x; m < M; m += gridDim.x) {
     T* const row = logits + m * stride;
     const std::int64_t target = targets[m];
@@ -75,15 +76,17 @@ __global__ void __launch_bounds__(block_size)
     const float raw_target = to_float(row[target]);
     Online part;
     int num_before = 0;  // logits that keep the target from being the first maximum
-    for (std::int64_t v = std::int64_t(threadIdx.x) * width; v < V; v += block_size * width) {
+    const auto add = [&](float z, std::int64_t v) {
+      num_before += z > raw_target || (z == raw_target && v < target);
+      part.add(capped(z, options.softcap));
+    };
+    for (std::int64_t v = std::int64_t(threadIdx.x) * width; v < whole; v += block_size * width) {
       float z[width];
       load(row + v, z);
 #pragma unroll
-      for (int i = 0; i < width; ++i) {
-        num_before += z[i] > raw_target || (z[i] == raw_target && v + i < target);
-        part.add(capped(z[i], options.softcap));
-      }
+      for (int i = 0; i < width; ++i) add(z[i], v + i);
     }
+    for (std::int64_t v = whole + threadIdx.x; v < V; v += block_size) add(to_float(row[v]), v);
     const Online sums = merge(part);
     const int is_beaten = outputs.correct ? block_sum(num_before) : 0;
     const float shift = sums.max == -INFINITY ? 0.0f : sums.max;
@@ -101,18 +104,20 @@ __global__ void __launch_bounds__(block_size)
     const float weight = token_weights ? token_weights[m] : 1.0f;
     const float scale = float((1 + 2 * options.z_loss * lse) / double(sums.sum_exp));
     const float smoothing = float(options.label_smoothing / double(V)), at_target = float(1 - options.label_smoothing);
-    for (std::int64_t v = std::int64_t(threadIdx.x) * width; v < V; v += block_size * width) {
+    const auto gradient = [&](float logit, std::int64_t v) {
+      const float z = capped(logit, options.softcap);
+      float value = expf(z - shift) * scale - smoothing - (v == target ? at_target : 0.0f);
+      if (options.softcap > 0) value *= 1.0f - (z / options.softcap) * (z / options.softcap);
+      return value * weight;
+    };
+    for (std::int64_t v = std::int64_t(threadIdx.x) * width; v < whole; v += block_size * width) {
       float d[width];
       load(row + v, d);
 #pragma unroll
-      for (int i = 0; i < width; ++i) {
-        const float z = capped(d[i], options.softcap);
-        float value = expf(z - shift) * scale - smoothing - (v + i == target ? at_target : 0.0f);
-        if (options.softcap > 0) value *= 1.0f - (z / options.softcap) * (z / options.softcap);
-        d[i] = value * weight;
-      }
+      for (int i = 0; i < width; ++i) d[i] = gradient(d[i], v + i);
       store(d, row + v);
     }
+    for (std::int64_t v = whole + threadIdx.x; v < V; v += block_size) row[v] = from_float<T>(gradient(to_float(row[v]), v));
   }
 }
 
@@ -152,7 +157,7 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
   with_cuda_float("cross_entropy", logits.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
-    const auto kernel = is_vectorizable({&logits}) ? cross_entropy_kernel<width, T> : cross_entropy_kernel<1, T>;
+    const auto kernel = has_aligned_rows(logits) ? cross_entropy_kernel<width, T> : cross_entropy_kernel<1, T>;
     launch(kernel, grid_for(M, 1, 65535), block_size, 0, logits.as<T>(), targets.as<const std::int32_t>(),
            token_weights ? token_weights->as<const float>() : nullptr, outputs, M, V, logits.row_stride, options, status_words());
   });
