@@ -24,7 +24,7 @@ interface NativeMeasurement {
   shareOfBound?: number;
 }
 
-const nativeGroups = ['kernels', 'products', 'native_mlp', 'native_head'];
+const nativeGroups = ['kernels', 'products', 'native_mlp', 'native_head', 'native_attention'];
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {

@@ -68,13 +68,15 @@ export interface CudaReport {
   cublasLtPath: string;
   cublasLtVersion: number;
   cublasLtTried: string[];
+  /** Why products do not run by cuBLASLt; empty where they do. */
+  cublasLtProblem: string;
   /** Empty where it was not found. */
   cudnnPath: string;
   /** 91900 = 9.19.0; 0 where unknown. */
   cudnnVersion: number;
   /** Why attention does not run by cuDNN; empty where it can. */
   cudnnProblem: string;
-  /** Why no CUDA device can be used; empty where one can. */
+  /** Why cuda:0 cannot be used; empty where it can. */
   problem: string;
   devices: {
     index: number;
@@ -83,6 +85,8 @@ export interface CudaReport {
     numMultiprocessors: number;
     totalBytes: number;
     freeBytes: number;
+    /** Why it cannot be used; empty where it can. */
+    problem: string;
   }[];
 }
 

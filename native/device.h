@@ -15,6 +15,11 @@ struct OutOfMemory : Error {
   using Error::Error;
 };
 
+// Thrown by everything on a device that an error has made useless for the rest of the process.
+struct DeviceLost : Error {
+  using Error::Error;
+};
+
 // Memory calls may come from any thread; the others from the command thread alone, in the order of commands.
 class DeviceContext {
  public:
@@ -42,6 +47,11 @@ class DeviceContext {
   virtual void fill_bytes(void* to, int value, std::size_t bytes) = 0;
   virtual void synchronize() = 0;   // waits until every command so far has run
   virtual void check_status() = 0;  // throws what a kernel noted on the device (an id out of range); after synchronize()
+
+  // Asked after a failure, on any thread: what has made the device useless for the rest of the process; empty where it goes on.
+  virtual std::string loss() {
+    return "";
+  }
 
   // For benchmarks: commands between begin_capture() and end_capture() do not run but become one graph, which replay() runs with the
   // addresses and scalars of then. Between the two no command may wait for the device or copy to or from the host (copy_in, copy_out,
@@ -77,9 +87,10 @@ struct CudaDevice {
   std::string name;
   int major, minor, num_multiprocessors;
   std::size_t total_bytes, free_bytes;
+  std::string problem;  // why it cannot be used; empty where it can
 };
 
-// For `doctor`, never throws. problem: why no CUDA device can be used, empty where one can.
+// For `doctor`, never throws. problem: why cuda:0 cannot be used, empty where it can.
 struct CudaReport {
   bool built;                           // with nvcc
   std::string architectures;            // that device code was compiled for
@@ -87,7 +98,8 @@ struct CudaReport {
   std::string cublaslt_path;            // where it was found; empty where it was not
   std::size_t cublaslt_version;
   std::vector<std::string> cublaslt_tried;
-  std::string cudnn_path;  // empty where it was not found
+  std::string cublaslt_problem;  // why it is not used; empty where it is
+  std::string cudnn_path;        // empty where it was not found
   std::size_t cudnn_version;
   std::string cudnn_problem;  // why it is not used; empty where it can be
   std::string problem;

@@ -31,15 +31,24 @@ OpenDevice& device_of(const Napi::CallbackInfo& info) {
   return info.Env().GetInstanceData<Environment>()->find(info.Env(), integer(info, 0));
 }
 
+// An error with a code that JavaScript can ask for.
+Napi::Error coded(Napi::Env env, const std::string& message, const char* code) {
+  auto error = Napi::Error::New(env, message);
+  error.Set("code", code);
+  return error;
+}
+
+constexpr const char* device_lost = "DEVICE_LOST";
+
 // C++ errors cross over as JavaScript errors; OutOfMemory carries a code that TypeScript turns into its OutOfMemoryError.
 template <class Function>
 auto translated(Napi::Env env, const Function& function) {
   try {
     return function();
   } catch (const OutOfMemory& error) {
-    auto thrown = Napi::Error::New(env, error.what());
-    thrown.Set("code", "OUT_OF_MEMORY");
-    throw thrown;
+    throw coded(env, error.what(), "OUT_OF_MEMORY");
+  } catch (const DeviceLost& error) {
+    throw coded(env, error.what(), device_lost);
   } catch (const Napi::Error&) {
     throw;
   } catch (const std::exception& error) {
@@ -54,6 +63,7 @@ struct Pending {
   Napi::ObjectReference kept;
   Napi::ThreadSafeFunction to_javascript;
   std::string error;  // empty: fulfilled
+  bool is_lost = false;
 };
 
 void settle(Napi::Env env, Napi::Function, Pending* settled) {
@@ -62,20 +72,24 @@ void settle(Napi::Env env, Napi::Function, Pending* settled) {
   if (pending->error.empty())
     pending->deferred.Resolve(env.Undefined());
   else
-    pending->deferred.Reject(Napi::Error::New(env, pending->error).Value());
+    pending->deferred.Reject((pending->is_lost ? coded(env, pending->error, device_lost) : Napi::Error::New(env, pending->error)).Value());
 }
 
 Napi::Value fenced(const Napi::CallbackInfo& info, Queue::Command command, const Napi::Object& kept) {
   const Napi::Env env = info.Env();
   const auto nothing = Napi::Function::New(env, [](const Napi::CallbackInfo&) {});
   Queue& queue = *device_of(info).queue;
-  auto* pending = new Pending{
-      Napi::Promise::Deferred::New(env), Napi::Persistent(kept), Napi::ThreadSafeFunction::New(env, nothing, "minisequence", 0, 1), {}};
+  auto* pending = new Pending{Napi::Promise::Deferred::New(env),
+                              Napi::Persistent(kept),
+                              Napi::ThreadSafeFunction::New(env, nothing, "minisequence", 0, 1),
+                              {},
+                              false};
   queue.fence(std::move(command), [pending](std::exception_ptr error) {
     try {
       if (error) std::rethrow_exception(error);
     } catch (const std::exception& thrown) {
       pending->error = thrown.what();
+      pending->is_lost = dynamic_cast<const DeviceLost*>(&thrown) != nullptr;
     }
     Napi::ThreadSafeFunction to_javascript = pending->to_javascript;
     to_javascript.NonBlockingCall(pending, settle);
@@ -113,13 +127,17 @@ void close_device(const Napi::CallbackInfo& info) {
 
 Napi::Value reserve(const Napi::CallbackInfo& info) {
   return translated(info.Env(), [&]() -> Napi::Value {
-    char* const base = device_of(info).queue->context().reserve(static_cast<std::size_t>(integer(info, 1)));
+    const auto bytes = static_cast<std::size_t>(integer(info, 1));
+    char* const base = device_of(info).queue->call([bytes](DeviceContext& context) { return context.reserve(bytes); });
     return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<std::uintptr_t>(base)));
   });
 }
 
 void map(const Napi::CallbackInfo& info) {
-  translated(info.Env(), [&] { device_of(info).queue->context().map(address(info, 1), static_cast<std::size_t>(integer(info, 2))); });
+  translated(info.Env(), [&] {
+    device_of(info).queue->call(
+        [at = address(info, 1), bytes = static_cast<std::size_t>(integer(info, 2))](DeviceContext& context) { context.map(at, bytes); });
+  });
 }
 
 void unmap(const Napi::CallbackInfo& info) {
@@ -131,7 +149,10 @@ void unmap(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value available_bytes(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(device_of(info).queue->context().available_bytes()));
+  return translated(info.Env(), [&]() -> Napi::Value {
+    const std::size_t bytes = device_of(info).queue->call([](DeviceContext& context) { return context.available_bytes(); });
+    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+  });
 }
 
 void write(const Napi::CallbackInfo& info) {
@@ -190,6 +211,7 @@ Napi::Value describe_cuda_call(const Napi::CallbackInfo& info) {
   result.Set("driverVersion", report.driver_version);
   result.Set("cublasLtPath", report.cublaslt_path);
   result.Set("cublasLtVersion", static_cast<double>(report.cublaslt_version));
+  result.Set("cublasLtProblem", report.cublaslt_problem);
   result.Set("cudnnPath", report.cudnn_path);
   result.Set("cudnnVersion", static_cast<double>(report.cudnn_version));
   result.Set("cudnnProblem", report.cudnn_problem);
@@ -206,6 +228,7 @@ Napi::Value describe_cuda_call(const Napi::CallbackInfo& info) {
     entry.Set("numMultiprocessors", device.num_multiprocessors);
     entry.Set("totalBytes", static_cast<double>(device.total_bytes));
     entry.Set("freeBytes", static_cast<double>(device.free_bytes));
+    entry.Set("problem", device.problem);
     devices.Set(devices.Length(), entry);
   }
   result.Set("devices", devices);

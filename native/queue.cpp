@@ -4,6 +4,19 @@
 #include <utility>
 
 namespace mst {
+namespace {
+
+std::string text_of(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& thrown) {
+    return thrown.what();
+  } catch (...) {
+    return "unknown error";
+  }
+}
+
+}  // namespace
 
 Queue::Queue(std::unique_ptr<DeviceContext> context) : context_(std::move(context)), thread_([this] { run(); }) {}
 
@@ -35,7 +48,7 @@ void Queue::run() {
   try {
     context_->attach_thread();
   } catch (...) {
-    error_ = std::current_exception();
+    note(std::current_exception());
   }
   for (;;) {
     Entry entry;
@@ -52,15 +65,39 @@ void Queue::run() {
 
 void Queue::execute(Entry& entry) {
   try {
-    if (entry.completion) {  // a command may fail on the device long after it was enqueued there
+    const bool is_lost = loss() != nullptr;
+    if (entry.completion && !is_lost) {  // a command may fail on the device long after it was enqueued there
       context_->synchronize();
       context_->check_status();
     }
-    if (entry.command && !error_) entry.command(*context_);
+    if (entry.command && !error_ && !is_lost) entry.command(*context_);
   } catch (...) {
-    if (!error_) error_ = std::current_exception();
+    note(std::current_exception());
   }
-  if (entry.completion) entry.completion(std::exchange(error_, nullptr));
+  if (!entry.completion) return;
+  const std::exception_ptr error = std::exchange(error_, nullptr), lost = loss();
+  entry.completion(lost ? lost : error);
+}
+
+void Queue::note(std::exception_ptr error) {
+  if (!error_) error_ = std::move(error);
+  note_loss(error_);
+}
+
+void Queue::note_loss(const std::exception_ptr& first) {
+  const std::string loss = context_->loss();
+  if (loss.empty()) return;
+  const std::lock_guard lock(mutex_);
+  if (loss_) return;
+  loss_ = std::make_exception_ptr(
+      DeviceLost(message_of(loss, ". First error: ", text_of(first),
+                            ". What was in its memory is gone, and this process cannot use it again; other devices go on. "
+                            "Start the process again, from the last checkpoint")));
+}
+
+std::exception_ptr Queue::loss() {
+  const std::lock_guard lock(mutex_);
+  return loss_;
 }
 
 }  // namespace mst

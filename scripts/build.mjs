@@ -1,13 +1,14 @@
 // Builds the addon (CMake, driven by cmake-js) and the TypeScript.
 //   --if-stale   builds only what is older than its sources
 //   --native     the addon alone
+//   --release    the addon for all GPUs that a package serves, into build/package
 //   --tests      the native tests too, plain and with AddressSanitizer and UBSan
 //   --gpu-tests  the native tests that run on a GPU too
 //   --bench      the native benchmark runner too
 //   --gpu-bench  the one of CUDA ops too
 //   --cpu        without the CUDA half, even where nvcc is found
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -49,9 +50,13 @@ function stale(output, sources) {
 
 const native = ['native', 'CMakeLists.txt', 'package-lock.json'];
 
-if (stale('build/Release/minisequence.node', native)) {
-  const cuda = flags.has('--cpu') ? 'OFF' : 'AUTO';
-  const where = ['--out', 'build/cmake', '--parallel', jobs, `--CDMST_CUDA=${cuda}`];
+const isRelease = flags.has('--release');
+
+if (stale(isRelease ? 'build/package/minisequence.node' : 'build/Release/minisequence.node', native)) {
+  const options = isRelease
+    ? ['--out', 'build/cmake-release', '--CDMST_CUDA=ON', '--CDMST_CUDA_ARCHITECTURES=release']
+    : ['--out', 'build/cmake', `--CDMST_CUDA=${flags.has('--cpu') ? 'OFF' : 'AUTO'}`];
+  const where = ['--parallel', jobs, ...options];
   run(bin('cmake-js'), ['configure', ...where]);
   run(bin('cmake-js'), ['build', ...where]);
 }
@@ -81,6 +86,20 @@ if (flags.has('--tests')) {
 function cmakeWithCuda(target, option) {
   run('cmake', ['-S', '.', '-B', 'build/cmake', option]);
   run('cmake', ['--build', 'build/cmake', '--target', target, '--parallel', jobs]);
+}
+
+/** Whether build/cmake has the CUDA half. */
+function hasCuda() {
+  return readFileSync(join(root, 'build/cmake/CMakeCache.txt'), 'utf8').includes('\nCMAKE_CUDA_FLAGS:');
+}
+
+if (
+  flags.has('--tests') &&
+  stale('build/faults/minisequence.node', [...native, 'test/native/fakes/cuda_runtime.cpp']) &&
+  hasCuda()
+) {
+  run('cmake', ['-S', '.', '-B', 'build/cmake', '-DMST_FAULT_TESTS=ON']);
+  run('cmake', ['--build', 'build/cmake', '--target', 'minisequence_faults', '--parallel', jobs]);
 }
 
 if (flags.has('--gpu-tests') && stale('build/cmake/minisequence_gpu_tests', [...native, 'test/native'])) {

@@ -23,6 +23,7 @@ const archive = join(root, 'build', `${name}.tar.xz`);
 const node = (...args) => execFileSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
 
 node('scripts/build.mjs', '--if-stale', '--gpu-tests', '--gpu-bench');
+node('scripts/build.mjs', '--if-stale', '--native', '--release');
 node('scripts/prebuild.mjs');
 rmSync(folder, { recursive: true, force: true });
 mkdirSync(join(folder, 'lib'), { recursive: true });

@@ -1,4 +1,4 @@
-// Puts the built addon, and the libraries that Debian's oneDNN needs, into prebuilds/, with their licences. Called by `npm pack`.
+// Puts the addon that `build.mjs --release` made, and the libraries that Debian's oneDNN needs, into prebuilds/, with their licences. Called by `npm pack`.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, realpathSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const target = join(root, 'prebuilds', `${process.platform}-${process.arch}`);
-const addon = join(root, 'build', 'Release', 'minisequence.node');
+const addon = join(root, 'build', 'package', 'minisequence.node');
 
 /** Library file and the Debian package whose licence goes with it. */
 const shipped = { 'libdnnl.so.2': 'libdnnl2', 'libgomp.so.1': 'libgomp1', 'libOpenCL.so.1': 'ocl-icd-libopencl1' };

@@ -5,6 +5,7 @@ import {
   decoderConfig,
   empty,
   OutOfMemoryError,
+  openDevice,
   planStep,
   type StepPolicy,
   simulateStep,
@@ -15,6 +16,7 @@ import {
 import { Arena } from '../lib/memory/arena.ts';
 import { FreeList } from '../lib/memory/free_list.ts';
 import { kernels } from '../lib/native.ts';
+import { defaultChunkSize, evenChunkSize, logitsWorkspace } from '../lib/ops/workspace.ts';
 import { openTestDevice } from './support/devices.ts';
 
 const nothing = { name: 'test', granularity: 4096, map() {}, fill() {}, check() {} };
@@ -156,6 +158,42 @@ describe('device memory', () => {
       }),
     );
     assert.equal(device.memory().liveBytes, 0);
+  });
+});
+
+describe('chunks', () => {
+  it('are near equal, at least about C rows and at most that, in multiples of 1024 rows where there are as many', () => {
+    const sizes: [N: number, C: number, chunkSize: number][] = [
+      [65536, 4096, 4096],
+      [65536, 3584, 4096],
+      [65536, 2304, 3072],
+      [65536, 5120, 5120],
+      [65536, 256, 1024],
+      [8193, 8192, 5120], // 5120 and 3073 rows, not 8192 and 1
+      [9000, 4096, 3072],
+      [4096, 4096, 4096],
+      [1000, 4096, 1000],
+      [1500, 64, 1024],
+      [0, 64, 1],
+    ];
+    for (const [N, C, chunkSize] of sizes) assert.equal(defaultChunkSize(N, C), chunkSize, `N ${N}, C ${C}`);
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 2 ** 21 }), fc.integer({ min: 1, max: 64 }), (N, most) => {
+        const size = evenChunkSize(N, most * 1024);
+        assert.ok(size <= most * 1024);
+        assert.ok(size % 1024 === 0 || size === N);
+        assert.equal(Math.ceil(N / size) <= Math.ceil(N / (most * 1024)), true, 'more chunks than are needed');
+      }),
+    );
+  });
+
+  it('of logits begin every row at a multiple of 128 bytes on CUDA, and have no gaps on the CPU', () => {
+    const bytes = (kind: 'cpu' | 'cuda', V: number) => {
+      const device = openDevice('meta', { like: kind === 'cpu' ? { kind, threads: 1 } : { kind } });
+      return tidy(() => logitsWorkspace(device, 1024, V, 'bfloat16').sizeBytes / 2 / 1024);
+    };
+    assert.deepEqual([bytes('cuda', 50257), bytes('cuda', 128256)], [50304, 128256]);
+    assert.equal(bytes('cpu', 50257), 50257);
   });
 });
 

@@ -86,7 +86,14 @@ function missingAddon({ message }: Error): Missing {
   return { what: message, remedy };
 }
 
-function missingForCuda({ built, problem, cublasLtPath, cublasLtTried }: CudaReport): Missing[] {
+function missingForCuda({
+  built,
+  problem,
+  devices,
+  cublasLtPath,
+  cublasLtProblem,
+  cublasLtTried,
+}: CudaReport): Missing[] {
   if (!built) {
     return [
       {
@@ -97,15 +104,13 @@ function missingForCuda({ built, problem, cublasLtPath, cublasLtTried }: CudaRep
     ];
   }
   const missing: Missing[] = [];
-  if (problem) {
-    missing.push({
-      what: problem,
-      remedy: 'only with an NVIDIA GPU, https://www.nvidia.com/drivers; the CPU works without',
-    });
+  const unusable = devices.flatMap(({ index, problem }) => (problem ? [`cuda:${index}: ${problem}`] : []));
+  for (const what of unusable.length > 0 || !problem ? unusable : [problem]) {
+    missing.push({ what, remedy: 'only with an NVIDIA GPU, https://www.nvidia.com/drivers; the CPU works without' });
   }
   if (!cublasLtPath) {
     missing.push({
-      what: `cuBLASLt 13 or 12 was not found; searched ${cublasLtTried.length} places, which --json lists`,
+      what: `${cublasLtProblem.split('. Install')[0]}; searched ${cublasLtTried.length} places, which --json lists`,
       remedy: 'for CUDA at full speed: pip install nvidia-cublas, or install the CUDA toolkit',
     });
   }
@@ -146,9 +151,9 @@ function format({
   if (cpuMemoryLimit !== null) {
     lines.push(line('device', `cpu, memoryLimit ${formatBytes(cpuMemoryLimit)} unless told otherwise`));
   }
-  for (const { index, name, computeCapability, freeBytes, totalBytes } of cuda?.devices ?? []) {
-    const free = `${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} free`;
-    lines.push(line('device', `cuda:${index}, ${name}, compute ${computeCapability}, ${free}`));
+  for (const { index, name, computeCapability, freeBytes, totalBytes, problem } of cuda?.devices ?? []) {
+    const state = problem ? 'cannot be used' : `${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} free`;
+    lines.push(line('device', `cuda:${index}, ${name}, compute ${computeCapability}, ${state}`));
   }
   for (const { what, remedy } of missing) lines.push(line('missing', what), line('', remedy));
   return lines.join('\n');

@@ -22,10 +22,10 @@ import {
   pick,
   reduceLosses,
 } from './cross_entropy.ts';
-import { defaultChunkSize, matmulWorkspace } from './workspace.ts';
+import { defaultChunkSize, logitsWorkspace, matmulWorkspace } from './workspace.ts';
 
 export interface ChunkedCrossEntropyOptions extends CrossEntropyOptions {
-  /** Rows M of one chunk; the last may be shorter. @default max(C, 1024) */
+  /** Rows M of one chunk; the last may be shorter. @default at most C rounded up to a multiple of 1024, in chunks of near equal size */
   chunkSize?: number;
   /** A low-rank part of the head: logits = hidden · weightᵀ + low (N,r) · weight (V,r)ᵀ. */
   lowRank?: { low: Tensor; weight: Tensor } | null;
@@ -56,7 +56,7 @@ export function chunkedCrossEntropy(
   if (C !== weightC)
     throw new RangeError(`${op}: hidden (${N},${C}) and weight (${V},${weightC}) disagree on the hidden size`);
   const checked = checkOptions(op, N, targets, hidden.dtype, options);
-  const { chunkSize = defaultChunkSize(C) } = options;
+  const { chunkSize = defaultChunkSize(N, C) } = options;
   requireCount(op, 'chunkSize', chunkSize);
   const { low = null, weight: lowWeight = null } = options.lowRank ?? {};
   if (low && lowWeight) {
@@ -99,7 +99,7 @@ export function chunkedCrossEntropy(
             outputs.correct ?? null,
             dhidden,
             dweight,
-            empty([M, V], { dtype, device, category: 'workspace' }),
+            logitsWorkspace(device, M, V, dtype),
             matmulWorkspace(device),
             factor,
             ignoreIndex,

@@ -12,7 +12,7 @@ import { defaultChunkSize, matmulWorkspace } from './workspace.ts';
 export interface ChunkedMlpOptions {
   /** Activation of the gate. @default 'silu' */
   activation?: Activation;
-  /** Rows M of one chunk; the last may be shorter. @default max(C, 1024) */
+  /** Rows M of one chunk; the last may be shorter. @default at most C rounded up to a multiple of 1024, in chunks of near equal size */
   chunkSize?: number;
   /** What is kept for the backward: x, and gate and up are computed again (11 units of 2·N·C·F operations), or gate and up (9). @default 'input' */
   save?: 'input' | 'gateUp';
@@ -39,7 +39,7 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
   requireShape(op, 'up', up, [F, C]);
   requireShape(op, 'down', down, [C, F]);
   for (const [name, weight] of Object.entries({ gate, up, down })) requireDtype(op, name, weight, x.dtype);
-  const { activation = 'silu', chunkSize = defaultChunkSize(C), save = 'input' } = options;
+  const { activation = 'silu', chunkSize = defaultChunkSize(N, C), save = 'input' } = options;
   const adapters = new OpAdapters(
     [options.adapters?.gate, options.adapters?.up, options.adapters?.down],
     options.dropout,

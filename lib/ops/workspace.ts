@@ -11,9 +11,28 @@ export function matmulWorkspace(device: Device): Tensor | null {
   return workspace(device, target.kind === 'cuda' ? 32 * MIB : 2 * MIB * target.threads);
 }
 
+/** Rows of a chunk are a multiple of this where there are as many: tiles of products are then whole. */
+const ROWS = 1024;
+
 /** Rows of a chunk where the caller names none: enough for products at full speed (arXiv 2407.15892, section 4: M >= C). */
-export function defaultChunkSize(C: number): number {
-  return Math.max(C, 1024);
+export function defaultChunkSize(N: number, C: number): number {
+  return evenChunkSize(N, Math.max(roundUp(C, ROWS), ROWS));
+}
+
+/** Rows of the chunks that N rows take if none may have more than `most`: as many chunks, near equal, and not a tiny one at the end. */
+export function evenChunkSize(N: number, most: number): number {
+  const numChunks = Math.ceil(N / most);
+  return numChunks <= 1 ? Math.max(N, 1) : Math.min(most, roundUp(N / numChunks, ROWS));
+}
+
+/** Logits (M,V) of one chunk, as (M, V or a little more): on CUDA rows begin at multiples of 128 bytes, whatever V is. */
+export function logitsWorkspace(device: Device, M: number, V: number, dtype: Dtype): Tensor {
+  const cols = device.target.kind === 'cuda' ? roundUp(V, 64) : V;
+  return empty([M, cols], { dtype, device, category: 'workspace' });
+}
+
+function roundUp(value: number, unit: number): number {
+  return Math.ceil(value / unit) * unit;
 }
 
 /** Parts that an op sums on its own and then adds in order: on CUDA two blocks for each of an H200's multiprocessors. */

@@ -6,7 +6,7 @@ import type { MemoryStatistics } from '../memory/statistics.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import type { StepPolicy } from '../models/decoder.ts';
 import type { LoraOptions } from '../models/lora.ts';
-import { defaultChunkSize } from '../ops/workspace.ts';
+import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
 import { simulateStep } from './simulate.ts';
 
 export interface PlanOptions {
@@ -43,7 +43,7 @@ export function unchunked(policy: StepPolicy, N: number): StepPolicy {
 
 /**
  * Tries policies from the fastest to the smallest and returns the first whose step fits. Products run at full speed with chunks of
- * max(C, 1024) rows, so chunks shrink below that only where nothing else fits.
+ * C rows and 1024, so chunks shrink below that only where nothing else fits.
  * @throws OutOfMemoryError of the smallest policy where none fits
  */
 export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
@@ -63,8 +63,8 @@ export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
 
 /** Policies, the fewest operations first; among equals larger chunks first. */
 function* candidates(N: number, C: number): Generator<StepPolicy> {
-  const chunk = Math.min(N, defaultChunkSize(C));
-  const chunks = [Math.min(N, 8 * chunk), Math.min(N, 2 * chunk), chunk];
+  const chunk = defaultChunkSize(N, C);
+  const chunks = [evenChunkSize(N, 8 * chunk), evenChunkSize(N, 2 * chunk), chunk];
   const small = [chunk / 2, chunk / 4, chunk / 8].map((size) => Math.max(1, Math.floor(size)));
   const order: Pick<StepPolicy, 'mlpSave' | 'recompute'>[] = [
     { mlpSave: 'gateUp', recompute: 'none' },

@@ -1,8 +1,6 @@
 // Loading cuBLASLt; see cublaslt.h.
 #include "cublaslt.h"
 
-#include <dlfcn.h>
-
 #include <mutex>
 
 #include "library.h"
@@ -15,23 +13,23 @@ CublasLtSearch result;
 CublasLt functions;
 bool is_loaded = false;
 
-template <class Function>
-bool find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library, name));
-  return function != nullptr;
-}
-
-bool find_functions(void* library) {
+std::string find_functions(void* library) {
   CublasLt& f = functions;
-  return find(library, "cublasLtGetVersion", f.version) && find(library, "cublasLtGetStatusString", f.status_text) &&
-         find(library, "cublasLtCreate", f.create) && find(library, "cublasLtMatmulDescCreate", f.matmul_desc_create) &&
-         find(library, "cublasLtMatmulDescSetAttribute", f.matmul_desc_set) &&
-         find(library, "cublasLtMatmulDescDestroy", f.matmul_desc_destroy) &&
-         find(library, "cublasLtMatrixLayoutCreate", f.layout_create) && find(library, "cublasLtMatrixLayoutDestroy", f.layout_destroy) &&
-         find(library, "cublasLtMatmulPreferenceCreate", f.preference_create) &&
-         find(library, "cublasLtMatmulPreferenceSetAttribute", f.preference_set) &&
-         find(library, "cublasLtMatmulPreferenceDestroy", f.preference_destroy) &&
-         find(library, "cublasLtMatmulAlgoGetHeuristic", f.heuristic) && find(library, "cublasLtMatmul", f.matmul);
+  return Functions(library)
+      .find("cublasLtGetVersion", f.version)
+      .find("cublasLtGetStatusString", f.status_text)
+      .find("cublasLtCreate", f.create)
+      .find("cublasLtMatmulDescCreate", f.matmul_desc_create)
+      .find("cublasLtMatmulDescSetAttribute", f.matmul_desc_set)
+      .find("cublasLtMatmulDescDestroy", f.matmul_desc_destroy)
+      .find("cublasLtMatrixLayoutCreate", f.layout_create)
+      .find("cublasLtMatrixLayoutDestroy", f.layout_destroy)
+      .find("cublasLtMatmulPreferenceCreate", f.preference_create)
+      .find("cublasLtMatmulPreferenceSetAttribute", f.preference_set)
+      .find("cublasLtMatmulPreferenceDestroy", f.preference_destroy)
+      .find("cublasLtMatmulAlgoGetHeuristic", f.heuristic)
+      .find("cublasLtMatmul", f.matmul)
+      .missing();
 }
 
 // mutex is held.
@@ -48,7 +46,8 @@ void search() {
   }
   std::string tried;
   for (const std::string& path : result.tried) tried += "\n  " + path;
-  result.problem = "cuBLASLt 13 or 12 was not found. Install the CUDA toolkit, or `pip install nvidia-cublas`. Tried:" + tried;
+  const std::string what = found.refused.empty() ? "was not found" : "cannot be used" + refused_text(found);
+  result.problem = "cuBLASLt 13 or 12 " + what + ". Install the CUDA toolkit, or `pip install nvidia-cublas`. Tried:" + tried;
 }
 
 }  // namespace

@@ -1,8 +1,6 @@
 // Loading cuDNN; see cudnn.h.
 #include "cudnn.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <mutex>
 
@@ -16,20 +14,21 @@ CudnnSearch result;
 Cudnn functions;
 bool has_searched = false;
 
-template <class Function>
-bool find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library, name));
-  return function != nullptr;
-}
-
-bool find_functions(void* library) {
+std::string find_functions(void* library) {
   Cudnn& f = functions;
-  return find(library, "cudnnGetVersion", f.version) && find(library, "cudnnGetCudartVersion", f.cudart_version) &&
-         find(library, "cudnnGetLastErrorString", f.last_error) && find(library, "cudnnCreate", f.create) &&
-         find(library, "cudnnSetStream", f.set_stream) && find(library, "cudnnBackendCreateDescriptor", f.create_descriptor) &&
-         find(library, "cudnnBackendDestroyDescriptor", f.destroy_descriptor) &&
-         find(library, "cudnnBackendSetAttribute", f.set_attribute) && find(library, "cudnnBackendGetAttribute", f.get_attribute) &&
-         find(library, "cudnnBackendFinalize", f.finalize) && find(library, "cudnnBackendExecute", f.execute);
+  return Functions(library)
+      .find("cudnnGetVersion", f.version)
+      .find("cudnnGetCudartVersion", f.cudart_version)
+      .find("cudnnGetLastErrorString", f.last_error)
+      .find("cudnnCreate", f.create)
+      .find("cudnnSetStream", f.set_stream)
+      .find("cudnnBackendCreateDescriptor", f.create_descriptor)
+      .find("cudnnBackendDestroyDescriptor", f.destroy_descriptor)
+      .find("cudnnBackendSetAttribute", f.set_attribute)
+      .find("cudnnBackendGetAttribute", f.get_attribute)
+      .find("cudnnBackendFinalize", f.finalize)
+      .find("cudnnBackendExecute", f.execute)
+      .missing();
 }
 
 // Versions whose attention is known to be wrong (cudnn-frontend refuses them too).
@@ -38,7 +37,10 @@ bool is_refused(std::size_t version) {
 }
 
 std::string problem_of(const CudnnSearch& search) {
-  if (search.library.path.empty()) return "cuDNN 9 was not found. Install it, or `pip install nvidia-cudnn-cu13`";
+  if (search.library.path.empty()) {
+    const std::string what = search.library.refused.empty() ? "was not found" : "cannot be used" + refused_text(search.library);
+    return "cuDNN 9 " + what + ". Install it, or `pip install nvidia-cudnn-cu13`";
+  }
   const auto version = [](std::size_t number) { return message_of(number / 10000, '.', number / 100 % 100, '.', number % 100); };
   if (is_refused(search.version)) return message_of("cuDNN ", version(search.version), " computes attention wrongly");
   const std::size_t built_for = functions.cudart_version() / 1000, cublaslt_major = find_cublaslt().version / 10000;
@@ -53,7 +55,7 @@ CudnnSearch find_cudnn() {
   const std::string cublaslt_problem = find_cublaslt().problem;
   const std::lock_guard lock(mutex);
   if (has_searched) return result;
-  if (!cublaslt_problem.empty()) return {{}, 0, "cuDNN needs cuBLASLt, which was not found"};
+  if (!cublaslt_problem.empty()) return {{}, 0, "cuDNN needs cuBLASLt, which is not there"};
   has_searched = true;
   result.library = open_library({"libcudnn.so.9"}, {"cudnn"}, find_functions);
   if (!result.library.path.empty()) result.version = functions.version();

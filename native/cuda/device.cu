@@ -175,6 +175,16 @@ class CudaContext final : public DeviceContext {
     CUDA_CHECK(cudaGraphLaunch(graph_, stream_));
   }
 
+  // An error that comes again after it was read is the context's, and CUDA has no way back from it.
+  std::string loss() override {
+    cudaSetDevice(index_);
+    cudaStreamSynchronize(stream_);
+    cudaGetLastError();
+    const cudaError_t status = cudaStreamSynchronize(stream_);
+    if (status == cudaSuccess) return "";
+    return message_of("cuda:", index_, ": the device was lost: ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ")");
+  }
+
  private:
   struct Piece {
     CUmemGenericAllocationHandle handle;
@@ -227,11 +237,8 @@ const Driver& driver() {
 }  // namespace cuda
 
 std::unique_ptr<DeviceContext> open_cuda(int index, const CudaOptions& options) {
-  const std::string problem = cuda::device_problem();
+  const std::string problem = cuda::device_problem(index);
   MST_CHECK(problem.empty(), "cuda:", index, ": ", problem);
-  int count = 0;
-  CUDA_CHECK(cudaGetDeviceCount(&count));
-  MST_CHECK(index >= 0 && index < count, "cuda:", index, ": this machine has ", count, " device", count == 1 ? "" : "s");
   const std::string cudnn_problem = options.attention == "own" ? "not asked for" : cuda::cudnn_attention_problem(index);
   MST_CHECK(options.attention != "cudnn" || cudnn_problem.empty(), "cuda:", index, ": attention by cuDNN: ", cudnn_problem);
   const std::string own_products_reason = options.products == "own" ? "asked for" : cuda::find_cublaslt().problem;

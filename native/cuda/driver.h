@@ -22,7 +22,7 @@ struct Driver {
 // Throws where the driver lacks one of them.
 const Driver& driver();
 
-// Why no CUDA device can be used, with what helps; empty where one can.
-std::string device_problem();
+// Why a CUDA device cannot be used, with what helps; empty where it can.
+std::string device_problem(int index);
 
 }  // namespace mst::cuda

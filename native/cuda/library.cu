@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "../check.h"
+
 namespace mst::cuda {
 namespace {
 
@@ -52,19 +54,33 @@ std::vector<std::string> expand(const std::string& pattern) {
   return paths;
 }
 
+// Whether dlopen's message says that there is no such file. One that lacks a library of its own names that.
+bool is_absent(const std::string& name, const std::string& message) {
+  return message.rfind(name + ": cannot open shared object file: No such file", 0) == 0;
+}
+
 }  // namespace
 
 LibrarySearch open_library(const std::vector<std::string>& sonames, const std::vector<std::string>& wheels,
-                           const std::function<bool(void*)>& accept) {
+                           const std::function<std::string(void*)>& accept) {
   const std::lock_guard lock(mutex);
   LibrarySearch search;
   const auto attempt = [&](const std::string& name) {
     search.tried.push_back(name);
     void* const library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (!library || !accept(library)) return false;
+    if (!library) {
+      const std::string why = dlerror();
+      if (!is_absent(name, why)) search.refused.push_back(why);  // names the file
+      return false;
+    }
     link_map* map = nullptr;
-    search.path = dlinfo(library, RTLD_DI_LINKMAP, &map) == 0 && map ? map->l_name : name;
-    return true;
+    const std::string path = dlinfo(library, RTLD_DI_LINKMAP, &map) == 0 && map ? map->l_name : name;
+    const std::string why = accept(library);
+    if (why.empty())
+      search.path = path;
+    else
+      search.refused.push_back(message_of(path, ": ", why));
+    return why.empty();
   };
   for (const std::string& directory : first_directories)
     for (const std::string& soname : sonames)
@@ -80,6 +96,18 @@ LibrarySearch open_library(const std::vector<std::string>& sonames, const std::v
         if (attempt(path)) return search;
     }
   return search;
+}
+
+std::string refused_text(const LibrarySearch& search) {
+  std::string text;
+  for (const std::string& each : search.refused) text += "; " + each;
+  return text;
+}
+
+void* Functions::symbol(const char* name) {
+  void* const found = dlsym(library_, name);
+  if (!found && missing_.empty()) missing_ = name;
+  return found;
 }
 
 void set_library_directories(std::vector<std::string> directories) {

@@ -10,13 +10,16 @@ namespace mst::cuda {
 template <class T>
 constexpr int vector_width = static_cast<int>(16 / sizeof(T));
 
+// Whether all rows begin at multiples of 16 bytes.
+inline bool has_aligned_rows(const Tensor& tensor) {
+  if (reinterpret_cast<std::uintptr_t>(tensor.data) % 16 != 0) return false;
+  return tensor.rows() <= 1 || tensor.row_stride * static_cast<std::int64_t>(size_of(tensor.dtype)) % 16 == 0;
+}
+
 // Whether all rows of these tensors begin at multiples of 16 bytes and are whole vectors long.
 inline bool is_vectorizable(std::initializer_list<const Tensor*> tensors) {
-  for (const Tensor* tensor : tensors) {
-    const std::int64_t bytes = static_cast<std::int64_t>(size_of(tensor->dtype));
-    if (reinterpret_cast<std::uintptr_t>(tensor->data) % 16 != 0 || tensor->cols() * bytes % 16 != 0) return false;
-    if (tensor->rows() > 1 && tensor->row_stride * bytes % 16 != 0) return false;
-  }
+  for (const Tensor* tensor : tensors)
+    if (!has_aligned_rows(*tensor) || tensor->cols() * static_cast<std::int64_t>(size_of(tensor->dtype)) % 16 != 0) return false;
   return true;
 }
 
@@ -71,23 +74,27 @@ void for_each_vector(std::int64_t rows, std::int64_t cols, const Body& body) {
   launch(for_each_vector_kernel<width, Body>, grid_for(rows * cols / width, 256), 256, 0, rows, cols, body);
 }
 
-// Calls body(c, elements) for the vectors of a row that are the thread's, `batch` of which are on their way at once. The block's threads
-// share the row; the body may overwrite what it was given.
+// Calls body(c, elements) for the vectors of a row that are the thread's, `batch` of which are on their way at once, and for the single
+// elements that are left over. The block's threads share the row, which the body may overwrite where it was given.
 template <int width, int batch, class T, class Body>
 __device__ inline void for_each_of_row(const T* row, std::int64_t cols, const Body& body) {
-  const std::int64_t step = std::int64_t(blockDim.x) * width;
-  for (std::int64_t c = std::int64_t(threadIdx.x) * width; c < cols; c += batch * step) {
+  const std::int64_t step = std::int64_t(blockDim.x) * width, whole = cols / width * width;
+  for (std::int64_t c = std::int64_t(threadIdx.x) * width; c < whole; c += batch * step) {
     Vector<T, width> loaded[batch];
 #pragma unroll
     for (int i = 0; i < batch; ++i)
-      if (c + i * step < cols) loaded[i] = load_vector<width>(row + c + i * step);
+      if (c + i * step < whole) loaded[i] = load_vector<width>(row + c + i * step);
 #pragma unroll
     for (int i = 0; i < batch; ++i) {
-      if (c + i * step >= cols) break;
+      if (c + i * step >= whole) break;
       float elements[width];
       to_floats(loaded[i], elements);
       body(c + i * step, elements);
     }
+  }
+  for (std::int64_t c = whole + threadIdx.x; c < cols; c += blockDim.x) {
+    float element[1] = {to_float(row[c])};
+    body(c, element);
   }
 }
 

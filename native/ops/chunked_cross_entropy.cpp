@@ -29,13 +29,13 @@ void chunked_cross_entropy(const Tensor& hidden, const Tensor& weight, const Ten
                            const OptionalTensor& dweight, const Tensor& logits, const Workspace& matmul_workspace, double scale,
                            std::int64_t ignore_index, double label_smoothing, double z_loss, double softcap, const OptionalTensor& low,
                            const OptionalTensor& low_weight, const OptionalTensor& dlow, const OptionalTensor& dlow_weight) {
-  const std::int64_t N = hidden.rows(), M = logits.rows();
+  const std::int64_t N = hidden.rows(), M = logits.rows(), V = weight.rows();
   const bool wants_gradients = dhidden || dweight || dlow || dlow_weight;
   if (N == 0 && dweight) fill(*dweight, 0);
   if (N == 0 && dlow_weight) fill(*dlow_weight, 0);
   for (std::int64_t begin = 0; begin < N; begin += M) {
     const std::int64_t end = std::min(begin + M, N);  // the last chunk may be shorter
-    const Tensor hidden_chunk = hidden.slice_rows(begin, end), chunk = logits.slice_rows(0, end - begin);
+    const Tensor hidden_chunk = hidden.slice_rows(begin, end), chunk = logits.slice_rows(0, end - begin).slice_cols(0, V);
     matmul(hidden_chunk, weight, chunk, matmul_workspace, false, true, 1, 0);
     if (low) matmul(low->slice_rows(begin, end), *low_weight, chunk, matmul_workspace, false, true, 1, 1);
     cross_entropy(chunk, part(targets, begin, end), part(token_weights, begin, end), part(losses, begin, end), part(lse, begin, end),

@@ -6,7 +6,8 @@
 
 namespace mst {
 
-// hidden (N,C), weight (V,C), targets (N,) i32. logits (M,V): workspace, its rows are the chunk size; the last chunk may be shorter.
+// hidden (N,C), weight (V,C), targets (N,) i32. logits (M, at least V): workspace, its rows are the chunk size; the last chunk may be
+// shorter. Columns beyond V are not touched: they serve to begin every row where wide loads can.
 // losses, lse, log_probability, entropy, correct, token_weights (N,): see cross_entropy.h; the sum over rows is cross_entropy_sum's.
 // dhidden (N,C) = scale * dlogits · weight; absent: skipped (no gradient wanted).
 // dweight (V,C) = scale * dlogitsᵀ · hidden, in the compute dtype, or bf16 with one chunk; absent: skipped (frozen head). Both absent:

@@ -89,14 +89,14 @@ __global__ void __launch_bounds__(block_size)
     const float raw_target = to_float(row[target]);
     Online part;
     int num_before = 0;  // logits that keep the target from being the first maximum
-    for_each_of_row<width, batch>(row, V, [&](std::int64_t v, float(&z)[width]) {
+    for_each_of_row<width, batch>(row, V, [&]<int n>(std::int64_t v, float(&z)[n]) {
       if (outputs.correct) {
 #pragma unroll
-        for (int i = 0; i < width; ++i) num_before += z[i] > raw_target || (z[i] == raw_target && v + i < target);
+        for (int i = 0; i < n; ++i) num_before += z[i] > raw_target || (z[i] == raw_target && v + i < target);
       }
       if (options.softcap > 0) {
 #pragma unroll
-        for (int i = 0; i < width; ++i) z[i] = capped(z[i], options.softcap);
+        for (int i = 0; i < n; ++i) z[i] = capped(z[i], options.softcap);
       }
       part.add<T>(z, wants_more);
     });
@@ -117,26 +117,26 @@ __global__ void __launch_bounds__(block_size)
     const float weight = token_weights ? token_weights[m] : 1.0f;
     const float scale = float((1 + 2 * options.z_loss * lse) / double(sums.sum_exp));
     const float smoothing = float(options.label_smoothing / double(V)), at_target = float(1 - options.label_smoothing);
-    for_each_of_row<width, batch>(row, V, [&](std::int64_t v, float(&d)[width]) {
-      float slope[width];  // of the soft-cap
+    for_each_of_row<width, batch>(row, V, [&]<int n>(std::int64_t v, float(&d)[n]) {
+      float slope[n];  // of the soft-cap
 #pragma unroll
-      for (int i = 0; i < width; ++i) slope[i] = 1;
+      for (int i = 0; i < n; ++i) slope[i] = 1;
       if (options.softcap > 0) {
 #pragma unroll
-        for (int i = 0; i < width; ++i) {
+        for (int i = 0; i < n; ++i) {
           d[i] = capped(d[i], options.softcap);
           slope[i] = 1.0f - (d[i] / options.softcap) * (d[i] / options.softcap);
         }
       }
 #pragma unroll
-      for (int i = 0; i < width; ++i) d[i] = exponential<T>(d[i] - shift) * scale - smoothing;
-      if (v <= target && target < v + width) {
+      for (int i = 0; i < n; ++i) d[i] = exponential<T>(d[i] - shift) * scale - smoothing;
+      if (v <= target && target < v + n) {
 #pragma unroll
-        for (int i = 0; i < width; ++i)
+        for (int i = 0; i < n; ++i)
           if (v + i == target) d[i] -= at_target;
       }
 #pragma unroll
-      for (int i = 0; i < width; ++i) d[i] *= slope[i] * weight;
+      for (int i = 0; i < n; ++i) d[i] *= slope[i] * weight;
       store(d, row + v);
     });
   }
@@ -178,7 +178,7 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
   with_cuda_float("cross_entropy", logits.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
-    const auto kernel = is_vectorizable({&logits}) ? cross_entropy_kernel<width, T> : cross_entropy_kernel<1, T>;
+    const auto kernel = has_aligned_rows(logits) ? cross_entropy_kernel<width, T> : cross_entropy_kernel<1, T>;
     const std::int64_t rows_in_flight = bytes_in_flight / (V * static_cast<std::int64_t>(sizeof(T)));
     launch(kernel, grid_for(M, 1, std::max(rows_in_flight, num_multiprocessors)), block_size, 0, logits.as<T>(),
            targets.as<const std::int32_t>(), token_weights ? token_weights->as<const float>() : nullptr, outputs, M, V, logits.row_stride,

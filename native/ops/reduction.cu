@@ -9,13 +9,13 @@ namespace {
 
 constexpr int block_size = 1024;
 
-// Block p sums the p-th part of x.
+// Block p sums the p-th part of x; the last one also what is left of its last vector.
 template <int width, class T>
 __global__ void sum_of_squares_kernel(const T* x, double* partials, std::int64_t size) {
   const std::int64_t p = blockIdx.x, P = gridDim.x, num_vectors = size / width;
-  const std::int64_t begin = num_vectors * p / P * width, end = num_vectors * (p + 1) / P * width;
+  const std::int64_t begin = num_vectors * p / P * width, end = p == P - 1 ? size : num_vectors * (p + 1) / P * width;
   double sum = 0;
-  for_each_of_row<width, 4>(x + begin, end - begin, [&](std::int64_t, const float(&values)[width]) {
+  for_each_of_row<width, 4>(x + begin, end - begin, [&](std::int64_t, const auto& values) {
 #pragma unroll
     for (const float value : values) sum += double(value) * double(value);
   });
@@ -48,9 +48,9 @@ void sum_of_squares(const Tensor& x, const Tensor& sum, const Tensor& partials) 
   with_cuda_float("sum_of_squares", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr std::int64_t width = vector_width<T>;
-    const bool is_whole = reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 && x.size() % width == 0;
-    launch(is_whole ? sum_of_squares_kernel<width, T> : sum_of_squares_kernel<1, T>, static_cast<unsigned>(partials.size()), block_size, 0,
-           x.as<const T>(), partials.as<double>(), x.size());
+    const bool is_aligned = reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0;
+    launch(is_aligned ? sum_of_squares_kernel<width, T> : sum_of_squares_kernel<1, T>, static_cast<unsigned>(partials.size()), block_size,
+           0, x.as<const T>(), partials.as<double>(), x.size());
   });
   launch(sum_partials_kernel, 1, 256, 0, partials.as<const double>(), sum.as<float>(), partials.size());
 }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { deviceCode } from '../support/device_code.ts';
 import { newFolder, textFile, tinyRun } from '../support/runs.ts';
 
 const MAX_BYTES = 50e6;
@@ -72,6 +73,13 @@ describe('package', () => {
       assertAtMost(join(prebuilds, name), 'GLIBCXX', [3, 4, 30]);
       assertAtMost(join(prebuilds, name), 'CXXABI', [1, 3, 13]);
     }
+  });
+
+  it('has device code for every GPU that it serves, and PTX for those to come', () => {
+    const sources = deviceCode(join(prebuilds, 'minisequence.node'));
+    assert.ok(sources.length > 10, `${sources.length} sources`);
+    const architectures = ['compute_80', 'sm_100', 'sm_120', 'sm_80', 'sm_90a'];
+    for (const found of sources) assert.deepEqual(found.sort(), architectures);
   });
 
   describe('trains', () => {

@@ -14,6 +14,8 @@ export const testDevice = (process.env.MST_TEST_DEVICE ?? 'cpu') as DeviceName;
 export const hasFloat64 = testDevice === 'cpu';
 /** A test in f64, of the host's memory or of its small pages: left out where tests run on CUDA. */
 export const itOnCpu = hasFloat64 ? it : () => {};
+/** A test of what only a GPU's driver does: left out where tests run on the CPU. */
+export const itOnCuda = hasFloat64 ? () => {} : it;
 /** The most precise dtype of the device. */
 export const precise = hasFloat64 ? 'float64' : 'float32';
 /** A tolerance for `precise`. */
