@@ -36,4 +36,13 @@ __device__ inline float sigmoid(float x) {
     return __fdividef(1.0f, divisor);  // 0 for an infinite divisor
 }
 
+// tanh x, to an absolute error as small as results in T need.
+template <class T>
+__device__ inline float hyperbolic_tangent(float x) {
+  if constexpr (sizeof(T) == sizeof(float))
+    return tanhf(x);
+  else
+    return 2.0f * sigmoid<T>(2.0f * x) - 1.0f;
+}
+
 }  // namespace mst::cuda

@@ -1,7 +1,9 @@
 // Elements in vectors of 16 bytes, where alignment and length allow it: 4 f32 or 8 bf16; else one by one.
 #pragma once
 
+#include <cstring>
 #include <initializer_list>
+#include <type_traits>
 
 #include "launch.h"
 
@@ -28,9 +30,32 @@ struct alignas(sizeof(T) * width < 16 ? sizeof(T) * width : 16) Vector {
   T elements[width];
 };
 
+// What a vector is moved as.
+template <std::size_t bytes>
+using Word = std::conditional_t<bytes % 16 == 0, uint4,
+                                std::conditional_t<bytes == 8, uint2, std::conditional_t<bytes == 4, unsigned, unsigned short>>>;
+
 template <int width, class T>
 __device__ inline Vector<T, width> load_vector(const T* from) {
-  return *reinterpret_cast<const Vector<T, width>*>(from);
+  using W = Word<sizeof(Vector<T, width>)>;
+  Vector<T, width> vector;
+#pragma unroll
+  for (std::size_t i = 0; i < sizeof vector / sizeof(W); ++i) {
+    const W word = reinterpret_cast<const W*>(from)[i];
+    std::memcpy(reinterpret_cast<char*>(&vector) + i * sizeof word, &word, sizeof word);
+  }
+  return vector;
+}
+
+template <int width, class T>
+__device__ inline void store_vector(const Vector<T, width>& vector, T* to) {
+  using W = Word<sizeof vector>;
+#pragma unroll
+  for (std::size_t i = 0; i < sizeof vector / sizeof(W); ++i) {
+    W word;
+    std::memcpy(&word, reinterpret_cast<const char*>(&vector) + i * sizeof word, sizeof word);
+    __stwb(reinterpret_cast<W*>(to) + i, word);  // an assignment may become one of each element
+  }
 }
 
 template <int width, class T>
@@ -49,7 +74,7 @@ __device__ inline void store(const float (&from)[width], T* to) {
   Vector<T, width> vector;
 #pragma unroll
   for (int i = 0; i < width; ++i) vector.elements[i] = from_float<T>(from[i]);
-  *reinterpret_cast<Vector<T, width>*>(to) = vector;
+  store_vector(vector, to);
 }
 
 // Calls body(n, c) for the first column c of every vector of every row n, over the whole grid.

@@ -62,7 +62,7 @@ __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, flo
       for (int j = 0; j < width; ++j)
         rounded.elements[j] =
             static_cast<std::uint16_t>(round_at_random(__float_as_uint(updated[j]), random.words[width == 4 ? j : i % 4]));
-      *reinterpret_cast<Vector<std::uint16_t, width>*>(parameter + i) = rounded;
+      store_vector(rounded, reinterpret_cast<std::uint16_t*>(parameter + i));
     }
   }
 }

@@ -1,8 +1,6 @@
 // Softmax cross-entropy in place, one block a row; see cross_entropy.h. The row is read twice and written once; the second read
-// comes from L2, since no more rows are in flight than it holds.
+// comes from L2, which holds all rows in flight.
 #include "cross_entropy.h"
-
-#include <algorithm>
 
 #include "../cuda/math.h"
 #include "../cuda/reduce.h"
@@ -11,8 +9,9 @@
 namespace mst::cuda {
 namespace {
 
-constexpr int block_size = 1024, batch = 4;
-constexpr std::int64_t bytes_in_flight = 34 << 20, num_multiprocessors = 132;  // of an H200, whose L2 has 60 MB
+// Blocks of max_threads take all registers of a multiprocessor, so that no more rows are in flight than there are multiprocessors.
+constexpr int max_threads = 1024, batch = 4;
+constexpr std::int64_t long_row_bytes = 128 << 10;  // from where a row takes a whole multiprocessor, so that the L2 holds all in flight
 
 struct Outputs {
   float *losses, *lse, *log_probability, *entropy, *correct;
@@ -25,8 +24,10 @@ struct Options {
   bool write_dlogits;
 };
 
-__device__ inline float capped(float z, float softcap) {
-  return softcap > 0 ? softcap * tanhf(z / softcap) : z;
+// softcap · tanh(z / softcap); softcap 0: z
+template <class T>
+__device__ inline float capped(float z, float softcap, float inverse_softcap) {
+  return softcap > 0 ? softcap * hyperbolic_tangent<T>(z * inverse_softcap) : z;
 }
 
 // Maximum, Σ exp(z - max), Σ exp(z - max) z and Σ z of part of a row, merged without looking at a logit twice.
@@ -57,21 +58,24 @@ struct Online {
 
 // All threads get the row's sums.
 template <class T>
-__device__ inline Online merge(Online part) {
+__device__ inline Online merge(const Online& part, bool wants_more) {
   Online row;
   row.max = block_max(part.max);
   const float shrink = part.max == -INFINITY ? 0.0f : exponential<T>(part.max - row.max);
   row.sum_exp = block_sum(part.sum_exp * shrink);
-  row.sum_exp_z = block_sum(part.sum_exp_z * shrink);
-  row.sum = block_sum(part.sum);
+  if (wants_more) {
+    row.sum_exp_z = block_sum(part.sum_exp_z * shrink);
+    row.sum = block_sum(part.sum);
+  }
   return row;
 }
 
 template <int width, class T>
-__global__ void __launch_bounds__(block_size)
+__global__ void __launch_bounds__(max_threads)
     cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, Outputs outputs, std::int64_t M,
                          std::int64_t V, std::int64_t stride, Options options, long long* status) {
   const bool wants_more = options.label_smoothing > 0 || outputs.entropy;
+  const float softcap = options.softcap, inverse_softcap = softcap > 0 ? 1.0f / softcap : 0.0f;
   for (std::int64_t m = blockIdx.x; m < M; m += gridDim.x) {
     T* const row = logits + m * stride;
     const std::int64_t target = targets[m];
@@ -83,7 +87,7 @@ __global__ void __launch_bounds__(block_size)
           if (output) output[m] = 0;
       }
       if (options.write_dlogits)
-        for (std::int64_t v = threadIdx.x; v < V; v += block_size) row[v] = from_float<T>(0.0f);
+        for (std::int64_t v = threadIdx.x; v < V; v += blockDim.x) row[v] = from_float<T>(0.0f);
       continue;
     }
     const float raw_target = to_float(row[target]);
@@ -94,16 +98,16 @@ __global__ void __launch_bounds__(block_size)
 #pragma unroll
         for (int i = 0; i < n; ++i) num_before += z[i] > raw_target || (z[i] == raw_target && v + i < target);
       }
-      if (options.softcap > 0) {
+      if (softcap > 0) {
 #pragma unroll
-        for (int i = 0; i < n; ++i) z[i] = capped(z[i], options.softcap);
+        for (int i = 0; i < n; ++i) z[i] = capped<T>(z[i], softcap, inverse_softcap);
       }
       part.add<T>(z, wants_more);
     });
-    const Online sums = merge<T>(part);
+    const Online sums = merge<T>(part, wants_more);
     const int is_beaten = outputs.correct ? block_sum(num_before) : 0;
     const float shift = sums.max == -INFINITY ? 0.0f : sums.max;
-    const double lse = double(shift) + log(double(sums.sum_exp)), z_target = capped(raw_target, options.softcap);
+    const double lse = double(shift) + log(double(sums.sum_exp)), z_target = capped<T>(raw_target, softcap, inverse_softcap);
     if (threadIdx.x == 0) {
       double loss = lse - (1 - options.label_smoothing) * z_target + options.z_loss * lse * lse;
       if (options.label_smoothing > 0) loss -= options.label_smoothing * double(sums.sum) / double(V);
@@ -121,11 +125,11 @@ __global__ void __launch_bounds__(block_size)
       float slope[n];  // of the soft-cap
 #pragma unroll
       for (int i = 0; i < n; ++i) slope[i] = 1;
-      if (options.softcap > 0) {
+      if (softcap > 0) {
 #pragma unroll
         for (int i = 0; i < n; ++i) {
-          d[i] = capped(d[i], options.softcap);
-          slope[i] = 1.0f - (d[i] / options.softcap) * (d[i] / options.softcap);
+          d[i] = capped<T>(d[i], softcap, inverse_softcap);
+          slope[i] = 1.0f - (d[i] * inverse_softcap) * (d[i] * inverse_softcap);
         }
       }
 #pragma unroll
@@ -179,10 +183,9 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
     const auto kernel = has_aligned_rows(logits) ? cross_entropy_kernel<width, T> : cross_entropy_kernel<1, T>;
-    const std::int64_t rows_in_flight = bytes_in_flight / (V * static_cast<std::int64_t>(sizeof(T)));
-    launch(kernel, grid_for(M, 1, std::max(rows_in_flight, num_multiprocessors)), block_size, 0, logits.as<T>(),
-           targets.as<const std::int32_t>(), token_weights ? token_weights->as<const float>() : nullptr, outputs, M, V, logits.row_stride,
-           options, status_words());
+    const int threads = V * static_cast<std::int64_t>(sizeof(T)) > long_row_bytes ? max_threads : max_threads / 2;
+    launch(kernel, grid_for(M, 1, 65535), threads, 0, logits.as<T>(), targets.as<const std::int32_t>(),
+           token_weights ? token_weights->as<const float>() : nullptr, outputs, M, V, logits.row_stride, options, status_words());
   });
 }
 

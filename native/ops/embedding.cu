@@ -16,13 +16,49 @@ struct Forward {
   __device__ void operator()(std::int64_t n, std::int64_t c) const {
     const std::int32_t id = ids[n];
     if (id >= 0 && id < V)
-      *reinterpret_cast<Vector<T, width>*>(y + n * y_stride + c) = load_vector<width>(weight + id * weight_stride + c);
+      store_vector(load_vector<width>(weight + id * weight_stride + c), y + n * y_stride + c);
     else if (c == 0)
       note_status(status, status_embedding_forward, n, id, V);
   }
 };
 
-constexpr int backward_threads = 256, held = 2;  // vectors of a row of dweight that a thread adds to at once
+constexpr int backward_threads = 256, num_warps = backward_threads / 32;
+constexpr int ids_of_thread = 4, ids_of_round = ids_of_thread * backward_threads;  // looked at together
+constexpr int held = 2;        // vectors of a row of dweight that a thread adds to at once
+constexpr int rows_ahead = 4;  // rows of dy on their way at once
+
+// Tokens begin, … of the next ids_of_round that have an id: where they are, in order, into `found`; returns how many. All threads call it.
+__device__ inline int find_tokens(const std::int32_t* ids, std::int64_t begin, std::int64_t N, std::int32_t id, int* found) {
+  __shared__ int of_warps[num_warps];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first = static_cast<int>(threadIdx.x) * ids_of_thread;
+  bool has[ids_of_thread];
+  int count = 0;
+#pragma unroll
+  for (int i = 0; i < ids_of_thread; ++i) {
+    has[i] = begin + first + i < N && ids[begin + first + i] == id;
+    count += has[i];
+  }
+  int up_to = count;  // of this and the lower lanes
+#pragma unroll
+  for (int offset = 1; offset < 32; offset *= 2) {
+    const int lower = __shfl_sync(0xffffffffu, up_to, lane >= offset ? lane - offset : lane);
+    if (lane >= offset) up_to += lower;
+  }
+  __syncthreads();  // what was found before has been used
+  if (lane == 31) of_warps[warp] = up_to;
+  __syncthreads();
+  int at = up_to - count, total = 0;
+#pragma unroll
+  for (int w = 0; w < num_warps; ++w) {
+    if (w < warp) at += of_warps[w];
+    total += of_warps[w];
+  }
+#pragma unroll
+  for (int i = 0; i < ids_of_thread; ++i)
+    if (has[i]) found[at++] = first + i;
+  __syncthreads();
+  return total;
+}
 
 // One block a token, of which only the first with its id works: it adds all tokens of that id in order. No atomics on floats, and no
 // memory beside the gradient, at the price of reading the ids N times, which the cache serves.
@@ -30,10 +66,7 @@ template <int width, class T, class G>
 __global__ void __launch_bounds__(backward_threads)
     embedding_backward_kernel(const T* dy, const std::int32_t* ids, G* dweight, std::int64_t N, std::int64_t C, std::int64_t V,
                               std::int64_t dy_stride, std::int64_t dweight_stride, long long* status) {
-  constexpr int num_warps = backward_threads / 32;
-  __shared__ int is_repeated;
-  __shared__ unsigned found[num_warps];  // of the tokens that a warp has looked at, those of the id
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  __shared__ int is_repeated, found[ids_of_round];
   for (std::int64_t n = blockIdx.x; n < N; n += gridDim.x) {
     const std::int32_t id = ids[n];
     if (threadIdx.x == 0) is_repeated = 0;
@@ -54,24 +87,26 @@ __global__ void __launch_bounds__(backward_threads)
 #pragma unroll
       for (int j = 0; j < held; ++j)
         if (column(j) < C) load(to + column(j), sums[j]);
-      for (std::int64_t begin = n; begin < N; begin += backward_threads) {
-        const std::int64_t m = begin + threadIdx.x;
-        const unsigned of_warp = __ballot_sync(0xffffffffu, m < N && ids[m] == id);
-        if (lane == 0) found[warp] = of_warp;
-        __syncthreads();
-        for (int w = 0; w < num_warps; ++w)
-          for (unsigned left = found[w]; left != 0; left &= left - 1) {
-            const T* const row = dy + (begin + 32 * w + __ffs(static_cast<int>(left)) - 1) * dy_stride;
+      for (std::int64_t begin = n; begin < N; begin += ids_of_round) {
+        const int num_found = find_tokens(ids, begin, N, id, found);
+        for (int k = 0; k < num_found; k += rows_ahead) {
+          Vector<T, width> rows[rows_ahead][held] = {};
+#pragma unroll
+          for (int r = 0; r < rows_ahead; ++r)
+#pragma unroll
+            for (int j = 0; j < held; ++j)
+              if (k + r < num_found && column(j) < C) rows[r][j] = load_vector<width>(dy + (begin + found[k + r]) * dy_stride + column(j));
+#pragma unroll
+          for (int r = 0; r < rows_ahead; ++r)
 #pragma unroll
             for (int j = 0; j < held; ++j) {
-              if (column(j) >= C) break;
+              if (k + r >= num_found || column(j) >= C) continue;
               float added[width];
-              load(row + column(j), added);
+              to_floats(rows[r][j], added);
 #pragma unroll
               for (int i = 0; i < width; ++i) sums[j][i] += added[i];
             }
-          }
-        __syncthreads();  // found is written again in the next round
+        }
       }
 #pragma unroll
       for (int j = 0; j < held; ++j)

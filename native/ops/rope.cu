@@ -11,19 +11,22 @@ template <int width, class T>
 __global__ void rope_kernel(const T* x, T* y, const double* inverse_frequencies, const std::int32_t* document_start, std::int64_t N,
                             std::int64_t sequence_length, std::int64_t half, std::int64_t num_heads, std::int64_t parts,
                             std::int64_t x_stride, std::int64_t y_stride, float scale, bool inverse) {
-  constexpr double two_pi = 6.283185307179586;
-  const std::int64_t vectors = half / width;
-  for (std::int64_t i = grid_thread(); i < N * parts * vectors; i += grid_threads()) {
-    const std::int64_t n = i / (parts * vectors), part = i / vectors % parts, d = i % vectors * width;
+  constexpr double turns_of_radian = 0.15915494309189535;  // 1 / 2π
+  const auto vectors = static_cast<unsigned>(half / width);
+  const std::int64_t of_row = parts * vectors;
+  for (std::int64_t i = grid_thread(); i < N * of_row; i += grid_threads()) {
+    const std::int64_t n = i / of_row;
+    const auto rest = static_cast<unsigned>(i - n * of_row);
+    const std::int64_t part = rest / vectors, d = std::int64_t(rest % vectors) * width;
     const std::int64_t position = document_start ? n - document_start[n] : n % sequence_length;
     float cosine[width], sine[width];
 #pragma unroll
     for (int j = 0; j < width; ++j) {
-      const double angle = static_cast<double>(position) * inverse_frequencies[d + j];
-      // reduced in f64, after which f32 is enough
-      const float reduced = static_cast<float>(angle - two_pi * rint(angle / two_pi));
-      cosine[j] = cosf(reduced) * scale;
-      sine[j] = (inverse ? -sinf(reduced) : sinf(reduced)) * scale;
+      // whole turns are taken away in f64, after which f32 is enough
+      const double turns = static_cast<double>(position) * (inverse_frequencies[d + j] * turns_of_radian);
+      sincospif(static_cast<float>(2 * (turns - rint(turns))), &sine[j], &cosine[j]);
+      cosine[j] *= scale;
+      sine[j] *= inverse ? -scale : scale;
     }
     for (std::int64_t h = part; h < num_heads; h += parts) {
       const T* const from = x + n * x_stride + h * 2 * half + d;

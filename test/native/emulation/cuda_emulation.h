@@ -34,6 +34,12 @@ struct dim3 {
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 inline dim3 gridDim, blockDim, blockIdx;
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
 
 namespace emulation {
 
@@ -73,22 +79,6 @@ T __shfl_xor_sync(unsigned mask, T value, int offset, const emulation::Where& wh
   return __shfl_sync(mask, value, emulation::lane() ^ offset, where);
 }
 
-inline unsigned __ballot_sync(unsigned mask, bool predicate, const emulation::Where& where = emulation::Where::current()) {
-  const int mine = predicate;
-  emulation::exchange(mask, &mine, sizeof mine, emulation::lane(), where);
-  unsigned result = 0;
-  for (int lane = 0; lane < 32; ++lane) {
-    int given;
-    if (mask >> lane & 1) {
-      std::memcpy(&given, emulation::given_by(lane), sizeof given);
-      result |= static_cast<unsigned>(given) << lane;
-    }
-  }
-  return result;
-}
-inline int __ffs(int bits) {
-  return __builtin_ffs(bits);
-}
 inline float __fdividef(float dividend, float divisor) {
   return dividend / divisor;
 }
@@ -104,8 +94,16 @@ inline std::uint32_t __float_as_uint(float x) {
   std::memcpy(&bits, &x, sizeof bits);
   return bits;
 }
+template <class T>
+void __stwb(T* to, const T& value) {
+  *to = value;
+}
 inline float rsqrtf(float x) {
   return 1.0f / sqrtf(x);
+}
+inline void sincospif(float x, float* sine, float* cosine) {
+  *sine = static_cast<float>(sin(M_PI * double(x)));
+  *cosine = static_cast<float>(cos(M_PI * double(x)));
 }
 
 struct __nv_bfloat16 {
