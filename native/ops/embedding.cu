@@ -25,7 +25,7 @@ struct Forward {
 constexpr int backward_threads = 256, num_warps = backward_threads / 32;
 constexpr int ids_of_thread = 4, ids_of_round = ids_of_thread * backward_threads;  // looked at together
 constexpr int held = 2;        // vectors of a row of dweight that a thread adds to at once
-constexpr int rows_ahead = 4;  // rows of dy on their way at once
+constexpr int rows_ahead = 2;  // rows of dy on their way at once
 
 // Tokens begin, … of the next ids_of_round that have an id: where they are, in order, into `found`; returns how many. All threads call it.
 __device__ inline int find_tokens(const std::int32_t* ids, std::int64_t begin, std::int64_t N, std::int32_t id, int* found) {
@@ -63,7 +63,7 @@ __device__ inline int find_tokens(const std::int32_t* ids, std::int64_t begin, s
 // One block a token, of which only the first with its id works: it adds all tokens of that id in order. No atomics on floats, and no
 // memory beside the gradient, at the price of reading the ids N times, which the cache serves.
 template <int width, class T, class G>
-__global__ void __launch_bounds__(backward_threads)
+__global__ void __launch_bounds__(backward_threads, 4)
     embedding_backward_kernel(const T* dy, const std::int32_t* ids, G* dweight, std::int64_t N, std::int64_t C, std::int64_t V,
                               std::int64_t dy_stride, std::int64_t dweight_stride, long long* status) {
   __shared__ int is_repeated, found[ids_of_round];
@@ -71,8 +71,10 @@ __global__ void __launch_bounds__(backward_threads)
     const std::int32_t id = ids[n];
     if (threadIdx.x == 0) is_repeated = 0;
     __syncthreads();
-    for (std::int64_t earlier = threadIdx.x; earlier < n; earlier += backward_threads)
-      if (ids[earlier] == id) is_repeated = 1;  // all write the same
+    bool has_come = false;
+#pragma unroll 8
+    for (std::int64_t earlier = threadIdx.x; earlier < n; earlier += backward_threads) has_come |= ids[earlier] == id;
+    if (has_come) is_repeated = 1;  // all write the same
     __syncthreads();
     const bool skips = is_repeated || id < 0 || id >= V;
     __syncthreads();  // is_repeated is reset in the next round

@@ -69,7 +69,7 @@ void cross_entropies(std::int64_t N) {
 }
 
 void norm_and_rope(std::int64_t N) {
-  constexpr std::int64_t D = 128, num_partials = 64;
+  constexpr std::int64_t D = 128, num_partials = 2 * 132;  // as TypeScript gives
   Buffer x(Dtype::bf16, N, C), y(Dtype::bf16, N, C), dy(Dtype::bf16, N, C), weight(Dtype::bf16, 1, C), dweight(Dtype::f32, 1, C);
   Buffer partials(Dtype::f32, num_partials, C), frequencies(Dtype::f64, 1, D / 2);
   x.random(), dy.random(), weight.random(), dweight.random();
@@ -100,7 +100,7 @@ void embeddings(std::int64_t N) {
 
 void optimizer() {
   Buffer parameter(Dtype::bf16, F, C), master(Dtype::f32, F, C), gradient(Dtype::f32, F, C), m(Dtype::f32, F, C), v(Dtype::f32, F, C);
-  Buffer num_steps(Dtype::i32, 1, 1), factor(Dtype::f32, 1, 1), sum(Dtype::f32, 1, 1), partials(Dtype::f64, 1, 64);
+  Buffer num_steps(Dtype::i32, 1, 1), factor(Dtype::f32, 1, 1), sum(Dtype::f32, 1, 1), partials(Dtype::f64, 1, 2 * 132);
   master.random(0.02), gradient.random(1e-3);
   cast(master, parameter), fill(m, 0), fill(v, 0), fill(num_steps, 1), fill(factor, 1);
   const double size = double(F) * C;
