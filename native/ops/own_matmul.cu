@@ -30,21 +30,42 @@ struct Tile {
   static constexpr int size = rows * cols, row_chunks = cols / chunk;
   Element* data;
 
-  __device__ Element* at(int row, int col) const {
+  __device__ static int index(int row, int col) {
     const int spread = row_chunks >= 8 ? row % 8 : row / (8 / row_chunks) % row_chunks;
-    return data + row * cols + (col / chunk ^ spread) * chunk + col % chunk;
+    return row * cols + (col / chunk ^ spread) * chunk + col % chunk;
+  }
+  // The element `down` rows, a multiple of 8, and `along` columns after that of an index, whose column has no bit in common with `along`.
+  __device__ Element* after(int index, int down, int along) const {
+    return data + (index ^ along) + down * cols;
+  }
+
+  // A matrix's element with which the thread's share of the tile at (row, col) begins.
+  __device__ static const Element* own(const Matrix<Element>& from, std::int64_t row, std::int64_t col) {
+    return from.data + (row + threadIdx.x / row_chunks) * from.stride + col + threadIdx.x % row_chunks * chunk;
+  }
+  // Begins to copy a part of the thread's share, which lies within the matrix.
+  template <int num_threads, int parts>
+  __device__ void load(const Element* own, std::int64_t stride, int part) const {
+    constexpr int rows_at_once = num_threads / row_chunks, count = rows / rows_at_once / parts;
+    static_assert(num_threads % row_chunks == 0 && count * parts * rows_at_once == rows);
+    const int row = threadIdx.x / row_chunks, col = threadIdx.x % row_chunks * chunk;
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+      const int down = (i * parts + part) * rows_at_once;
+      copy_async(data + index(row + down, col), own + down * stride, chunk * sizeof(Element));
+    }
   }
 
   // Begins to load what lies at (row, col) of a matrix, zeros where it ends. aligned: its rows begin at multiples of 16 bytes.
   template <bool aligned, int num_threads>
-  __device__ void load(const Matrix<Element>& from, std::int64_t first_row, std::int64_t first_col) const {
-#pragma unroll
+  __device__ void load_checked(const Matrix<Element>& from, std::int64_t first_row, std::int64_t first_col) const {
+#pragma unroll 1
     for (int i = threadIdx.x; i < rows * row_chunks; i += num_threads) {
       const int row = i / row_chunks, col = i % row_chunks * chunk;
       const std::int64_t left = first_row + row < from.rows ? from.cols - (first_col + col) : 0;
       const int count = left <= 0 ? 0 : left < chunk ? static_cast<int>(left) : chunk;
       const Element* const source = count > 0 ? from.data + (first_row + row) * from.stride + first_col + col : from.data;
-      Element* const to = at(row, col);
+      Element* const to = data + index(row, col);
       if (aligned && count % chunk == 0) {
         copy_async(to, source, count * static_cast<int>(sizeof(Element)));
       } else {  // what is left of a row too: nothing is read beyond it
@@ -61,17 +82,16 @@ struct Product {
   float alpha, beta;
 };
 
-// c ← alpha · sum + beta · c for two neighbours in a row, the second if it is there.
+// Two neighbours in a row of c, loaded and stored at once.
 template <class C>
-__device__ void store(C* c, float first, float second, bool has_second, float alpha, float beta) {
-  first *= alpha;
-  second *= alpha;
-  if (beta != 0) {
-    first += beta * to_float(c[0]);
-    if (has_second) second += beta * to_float(c[1]);
-  }
-  c[0] = from_float<C>(first);
-  if (has_second) c[1] = from_float<C>(second);
+struct alignas(2 * sizeof(C)) Pair {
+  C first, second;
+};
+
+// c ← alpha · sum + beta · c
+template <class C>
+__device__ void store(C* c, float sum, float alpha, float beta) {
+  *c = from_float<C>(beta != 0 ? alpha * sum + beta * to_float(*c) : alpha * sum);
 }
 
 // Rows of tiles that are computed together: their blocks share tiles of b in the L2 cache.
@@ -88,82 +108,130 @@ struct Place {
   }
 };
 
-// Tiles of M x N, K elements of k a step, in warps of 64 x 64 or, for small products, of 32 x 32.
-template <int M_, int N_, int warp_tile_, int stages_>
+// Tiles of M x N, K elements of k a step, in warps of warp_M x warp_N; blocks: on a multiprocessor at a time.
+template <int M_, int N_, int K_, int warp_M_, int warp_N_, int stages_, int blocks_>
 struct Shape {
-  static constexpr int M = M_, N = N_, K = 32, warp_tile = warp_tile_, stages = stages_;
-  static constexpr int warps_down = M / warp_tile, num_threads = M / warp_tile * (N / warp_tile) * 32;
+  static constexpr int M = M_, N = N_, K = K_, warp_M = warp_M_, warp_N = warp_N_, stages = stages_, blocks = blocks_;
+  static constexpr int warps_down = M / warp_M, num_threads = warps_down * (N / warp_N) * 32;
   static constexpr std::size_t shared_bytes = std::size_t(stages) * (M + N) * K * sizeof(Element);
 };
 
+// While a warp multiplies the fragments of 16 elements of k, it loads those of the next 16 and begins a part of the copies of a later step.
 template <class S, class C, bool transpose_a, bool transpose_b, bool aligned>
-__global__ void __launch_bounds__(S::num_threads) mma_matmul_kernel(Product p, C* c, std::int64_t c_stride) {
+__global__ void __launch_bounds__(S::num_threads, S::blocks) mma_matmul_kernel(Product p, C* c, std::int64_t c_stride) {
   using TileA = std::conditional_t<transpose_a, Tile<S::K, S::M>, Tile<S::M, S::K>>;
   using TileB = std::conditional_t<transpose_b, Tile<S::N, S::K>, Tile<S::K, S::N>>;
+  constexpr int parts = S::K / 16, m_tiles = S::warp_M / 16, n_tiles = S::warp_N / 8;
   DYNAMIC_SHARED(Element, shared);
   const auto tile_a = [&](int stage) { return TileA{shared + stage * (TileA::size + TileB::size)}; };
   const auto tile_b = [&](int stage) { return TileB{shared + stage * (TileA::size + TileB::size) + TileA::size}; };
+  const auto after = [](int stage) { return stage + 1 == S::stages ? 0 : stage + 1; };
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const Place place = Place::of(blockIdx.x, (p.m + S::M - 1) / S::M, (p.n + S::N - 1) / S::N);
-  const std::int64_t first_row = place.row * S::M, first_col = place.col * S::N, num_steps = (p.k + S::K - 1) / S::K;
-  const int warp_row = warp % S::warps_down * S::warp_tile, warp_col = warp / S::warps_down * S::warp_tile;
+  const std::int64_t first_row = place.row * S::M, first_col = place.col * S::N;
+  const int warp_row = warp % S::warps_down * S::warp_M, warp_col = warp / S::warps_down * S::warp_N;
 
-  const auto load = [&](std::int64_t step) {
-    const int stage = static_cast<int>(step % S::stages);
-    const std::int64_t at = step * S::K;
-    tile_a(stage).template load<aligned, S::num_threads>(p.a, transpose_a ? at : first_row, transpose_a ? first_row : at);
-    tile_b(stage).template load<aligned, S::num_threads>(p.b, transpose_b ? first_col : at, transpose_b ? at : first_col);
+  const int num_steps = static_cast<int>((p.k + S::K - 1) / S::K);
+  const bool is_whole = aligned && first_row + S::M <= p.m && first_col + S::N <= p.n;
+  const int whole_steps = is_whole ? static_cast<int>(p.k / S::K) : 0;  // they come first
+  const Element* const own_a = TileA::own(p.a, transpose_a ? 0 : first_row, transpose_a ? first_row : 0);
+  const Element* const own_b = TileB::own(p.b, transpose_b ? first_col : 0, transpose_b ? 0 : first_col);
+  const std::int64_t step_a = transpose_a ? S::K * p.a.stride : S::K, step_b = transpose_b ? S::K : S::K * p.b.stride;
+  const auto load = [&](int step, int stage, int part) {
+    if (step < whole_steps) {
+      tile_a(stage).template load<S::num_threads, parts>(own_a + step * step_a, p.a.stride, part);
+      tile_b(stage).template load<S::num_threads, parts>(own_b + step * step_b, p.b.stride, part);
+    } else if (part == 0 && step < num_steps) {
+      const std::int64_t at = std::int64_t(step) * S::K;
+      tile_a(stage).template load_checked<aligned, S::num_threads>(p.a, transpose_a ? at : first_row, transpose_a ? first_row : at);
+      tile_b(stage).template load_checked<aligned, S::num_threads>(p.b, transpose_b ? first_col : at, transpose_b ? at : first_col);
+    }
   };
+
+  std::uint32_t left[2][m_tiles][4], right[2][n_tiles / 2][4];
+  const int row = lane % 16, col = lane / 16 * 8, matrix_row = lane / 16 * 8 + lane % 8, matrix_col = lane / 8 % 2 * 8;
+  const int lane_a = transpose_a ? TileA::index(matrix_row, warp_row + matrix_col) : TileA::index(warp_row + row, col);
+  const int lane_b = transpose_b ? TileB::index(warp_col + matrix_row, matrix_col) : TileB::index(row, warp_col + col);
+  const auto load_fragments = [&](int stage, int part) {
+    const TileA a = tile_a(stage);
+    const TileB b = tile_b(stage);
+    const int k = 16 * part;
+#pragma unroll
+    for (int i = 0; i < m_tiles; ++i) {
+      if constexpr (transpose_a)
+        load_matrices_transposed(left[part % 2][i], a.after(lane_a, k, 16 * i));
+      else
+        load_matrices(left[part % 2][i], a.after(lane_a, 16 * i, k));
+    }
+#pragma unroll
+    for (int j = 0; j < n_tiles / 2; ++j) {
+      if constexpr (transpose_b)
+        load_matrices(right[part % 2][j], b.after(lane_b, 16 * j, k));
+      else
+        load_matrices_transposed(right[part % 2][j], b.after(lane_b, k, 16 * j));
+    }
+  };
+
+#pragma unroll 1
   for (int step = 0; step < S::stages - 1; ++step) {
-    if (step < num_steps) load(step);
+#pragma unroll
+    for (int part = 0; part < parts; ++part) load(step, step, part);
     commit_copies();
   }
-
-  constexpr int m_tiles = S::warp_tile / 16, n_tiles = S::warp_tile / 8;
+  wait_for_copies<S::stages - 2>();
+  __syncthreads();  // the first step's tiles are there
+  load_fragments(0, 0);
   float sums[m_tiles][n_tiles][4] = {};
-  for (std::int64_t step = 0; step < num_steps; ++step) {
-    wait_for_copies<S::stages - 2>();
-    __syncthreads();  // this step's tiles are there, and those of the step before have been read
-    if (step + S::stages - 1 < num_steps) load(step + S::stages - 1);
-    commit_copies();
-    const TileA a = tile_a(static_cast<int>(step % S::stages));
-    const TileB b = tile_b(static_cast<int>(step % S::stages));
+  int stage = 0, loaded_stage = S::stages - 1;
+#pragma unroll 1
+  for (int step = 0; step < num_steps; ++step) {
 #pragma unroll
-    for (int k = 0; k < S::K; k += 16) {
-      std::uint32_t left[m_tiles][4], right[n_tiles / 2][4];
-      const int row = lane % 16, col = lane / 16 * 8, matrix_row = lane / 16 * 8 + lane % 8, matrix_col = lane / 8 % 2 * 8;
-#pragma unroll
-      for (int i = 0; i < m_tiles; ++i) {
-        if constexpr (transpose_a)
-          load_matrices_transposed(left[i], a.at(k + matrix_row, warp_row + 16 * i + matrix_col));
-        else
-          load_matrices(left[i], a.at(warp_row + 16 * i + row, k + col));
+    for (int part = 0; part < parts; ++part) {
+      load(step + S::stages - 1, loaded_stage, part);
+      if (part == parts - 1) {
+        commit_copies();
+        wait_for_copies<S::stages - 2>();
+        __syncthreads();  // the next step's tiles are there, and this step's have been read
+        loaded_stage = stage;
+        stage = after(stage);
       }
-#pragma unroll
-      for (int j = 0; j < n_tiles / 2; ++j) {
-        if constexpr (transpose_b)
-          load_matrices(right[j], b.at(warp_col + 16 * j + matrix_row, k + matrix_col));
-        else
-          load_matrices_transposed(right[j], b.at(k + row, warp_col + 16 * j + col));
-      }
+      load_fragments(stage, (part + 1) % parts);  // after the last step they are not used
 #pragma unroll
       for (int i = 0; i < m_tiles; ++i)
 #pragma unroll
-        for (int j = 0; j < n_tiles; ++j) mma(sums[i][j], left[i], {right[j / 2][j % 2 * 2], right[j / 2][j % 2 * 2 + 1]});
+        for (int j = 0; j < n_tiles; ++j) {
+          const std::uint32_t(&b)[4] = right[part % 2][j / 2];
+          mma(sums[i][j], left[part % 2][i], {b[j % 2 * 2], b[j % 2 * 2 + 1]});
+        }
     }
   }
   wait_for_copies<0>();
 
+  const bool is_paired = c_stride % 2 == 0 && reinterpret_cast<std::uintptr_t>(c) % sizeof(Pair<C>) == 0;
 #pragma unroll
   for (int i = 0; i < m_tiles; ++i)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const std::int64_t row = first_row + warp_row + 16 * i + 8 * half + lane / 4;
+      const std::int64_t row = first_row + warp_row + 16 * i + 8 * half + lane / 4, col = first_col + warp_col + lane % 4 * 2;
       if (row >= p.m) continue;
+      C* const to = c + row * c_stride + col;
+      if (is_paired && first_col + S::N <= p.n) {
+        Pair<C> pairs[n_tiles];
 #pragma unroll
-      for (int j = 0; j < n_tiles; ++j) {
-        const std::int64_t col = first_col + warp_col + 8 * j + lane % 4 * 2;
-        if (col < p.n) store(c + row * c_stride + col, sums[i][j][2 * half], sums[i][j][2 * half + 1], col + 1 < p.n, p.alpha, p.beta);
+        for (int j = 0; j < n_tiles; ++j)
+          if (p.beta != 0) pairs[j] = *reinterpret_cast<const Pair<C>*>(to + 8 * j);
+#pragma unroll
+        for (int j = 0; j < n_tiles; ++j) {
+          store(&pairs[j].first, sums[i][j][2 * half], p.alpha, p.beta);
+          store(&pairs[j].second, sums[i][j][2 * half + 1], p.alpha, p.beta);
+          *reinterpret_cast<Pair<C>*>(to + 8 * j) = pairs[j];
+        }
+      } else {
+#pragma unroll
+        for (int j = 0; j < n_tiles; ++j)
+#pragma unroll
+          for (int each = 0; each < 2; ++each)
+            if (col + 8 * j + each < p.n) store(to + 8 * j + each, sums[i][j][2 * half + each], p.alpha, p.beta);
       }
     }
 }
@@ -200,7 +268,7 @@ __global__ void __launch_bounds__(plain_threads)
   for (int i = 0; i < plain_own; ++i)
     for (int j = 0; j < plain_own; ++j) {
       const std::int64_t row = first_row + y + 16 * i, col = first_col + x + 16 * j;
-      if (row < m && col < n) store(c + row * c_stride + col, sums[i][j], 0, false, alpha, beta);
+      if (row < m && col < n) store(c + row * c_stride + col, sums[i][j], alpha, beta);
     }
 }
 
@@ -239,9 +307,9 @@ bool uses_own_products() {
 }
 
 void own_matmul(const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha, double beta) {
-  using Large = Shape<128, 256, 64, 4>;
-  using Small = Shape<64, 64, 32, 4>;
-  constexpr unsigned num_tiles_for_large = 64;  // fewer leave most of a GPU idle
+  using Large = Shape<128, 128, 64, 64, 64, 3, 2>;
+  using Small = Shape<64, 64, 32, 32, 32, 4, 4>;
+  constexpr unsigned num_tiles_for_large = 128;  // fewer leave most of a GPU idle
   const std::int64_t m = c.rows(), n = c.cols(), k = transpose_a ? a.rows() : a.cols();
   const auto factor = static_cast<float>(alpha), old = static_cast<float>(beta);
   if (a.dtype == Dtype::f32) {
