@@ -99,33 +99,19 @@ void for_each_vector(std::int64_t rows, std::int64_t cols, const Body& body) {
   launch(for_each_vector_kernel<width, Body>, grid_for(rows * cols / width, 256), 256, 0, rows, cols, body);
 }
 
-// The vectors of a row in global memory.
-template <int width, class T>
-struct FromMemory {
-  const T* row;
-
-  __device__ Vector<T, width> load(int, std::int64_t c) const {
-    return load_vector<width>(row + c);
-  }
-  __device__ void has_loaded(int, const Vector<T, width>&) const {}
-};
-
 // Calls body(c, elements) for the vectors of a row that are the thread's, `batch` of which are on their way at once, and for the single
 // elements that are left over. The block's threads share the row, which the body may overwrite where it was given.
-// source.load(k, c): the thread's k-th vector, at column c; source.has_loaded(k, vector): called when it is there.
-template <int width, int batch, class T, class Source, class Body>
-__device__ inline void for_each_of_row(const T* row, std::int64_t cols, const Source& source, const Body& body) {
+template <int width, int batch, class T, class Body>
+__device__ inline void for_each_of_row(const T* row, std::int64_t cols, const Body& body) {
   const std::int64_t step = std::int64_t(blockDim.x) * width, whole = cols / width * width;
-  int k = 0;
-  for (std::int64_t c = std::int64_t(threadIdx.x) * width; c < whole; c += batch * step, k += batch) {
+  for (std::int64_t c = std::int64_t(threadIdx.x) * width; c < whole; c += batch * step) {
     Vector<T, width> loaded[batch];
 #pragma unroll
     for (int i = 0; i < batch; ++i)
-      if (c + i * step < whole) loaded[i] = source.load(k + i, c + i * step);
+      if (c + i * step < whole) loaded[i] = load_vector<width>(row + c + i * step);
 #pragma unroll
     for (int i = 0; i < batch; ++i) {
       if (c + i * step >= whole) break;
-      source.has_loaded(k + i, loaded[i]);
       float elements[width];
       to_floats(loaded[i], elements);
       body(c + i * step, elements);

@@ -1,8 +1,6 @@
-// Softmax cross-entropy in place, one block a row; see cross_entropy.h. The row is gone through twice: the second time most of it comes
-// from shared memory, and the rest from L2, which holds what is left of all rows in flight.
+// Softmax cross-entropy in place, one block a row; see cross_entropy.h. The row is read twice and written once; the second read
+// comes from L2, which holds all rows in flight.
 #include "cross_entropy.h"
-
-#include <algorithm>
 
 #include "../cuda/math.h"
 #include "../cuda/reduce.h"
@@ -11,8 +9,9 @@
 namespace mst::cuda {
 namespace {
 
+// Blocks of max_threads take all registers of a multiprocessor, so that no more rows are in flight than there are multiprocessors.
 constexpr int max_threads = 1024, batch = 4;
-constexpr std::int64_t long_row_bytes = 96 << 10;  // from where a row takes a whole multiprocessor
+constexpr std::int64_t long_row_bytes = 128 << 10;  // from where a row takes a whole multiprocessor, so that the L2 holds all in flight
 
 struct Outputs {
   float *losses, *lse, *log_probability, *entropy, *correct;
@@ -71,42 +70,10 @@ __device__ inline Online merge(const Online& part, bool wants_more) {
   return row;
 }
 
-// What a block keeps of its row in shared memory: of every thread's vectors the first `count`. A thread reads what it wrote itself.
-template <int width, class T>
-struct Kept {
-  Vector<T, width>* vectors;
-  int count;
-
-  __device__ Vector<T, width>& at(int k) const {
-    return vectors[k * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)];
-  }
-};
-
-template <int width, class T>
-struct FirstPass : FromMemory<width, T> {
-  Kept<width, T> kept;
-
-  __device__ void has_loaded(int k, const Vector<T, width>& vector) const {
-    if (k < kept.count) kept.at(k) = vector;
-  }
-};
-
-template <int width, class T>
-struct SecondPass : FromMemory<width, T> {
-  Kept<width, T> kept;
-
-  __device__ Vector<T, width> load(int k, std::int64_t c) const {
-    return k < kept.count ? kept.at(k) : FromMemory<width, T>::load(k, c);
-  }
-};
-
 template <int width, class T>
 __global__ void __launch_bounds__(max_threads)
     cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, Outputs outputs, std::int64_t M,
-                         std::int64_t V, std::int64_t stride, Options options, int num_kept, long long* status) {
-  using Element = Vector<T, width>;
-  DYNAMIC_SHARED(Element, shared);
-  const Kept<width, T> kept{shared, num_kept};
+                         std::int64_t V, std::int64_t stride, Options options, long long* status) {
   const bool wants_more = options.label_smoothing > 0 || outputs.entropy;
   const float softcap = options.softcap, inverse_softcap = softcap > 0 ? 1.0f / softcap : 0.0f;
   for (std::int64_t m = blockIdx.x; m < M; m += gridDim.x) {
@@ -126,7 +93,7 @@ __global__ void __launch_bounds__(max_threads)
     const float raw_target = to_float(row[target]);
     Online part;
     int num_before = 0;  // logits that keep the target from being the first maximum
-    for_each_of_row<width, batch>(row, V, FirstPass<width, T>{{row}, kept}, [&]<int n>(std::int64_t v, float(&z)[n]) {
+    for_each_of_row<width, batch>(row, V, [&]<int n>(std::int64_t v, float(&z)[n]) {
       if (outputs.correct) {
 #pragma unroll
         for (int i = 0; i < n; ++i) num_before += z[i] > raw_target || (z[i] == raw_target && v + i < target);
@@ -154,7 +121,7 @@ __global__ void __launch_bounds__(max_threads)
     const float weight = token_weights ? token_weights[m] : 1.0f;
     const float scale = float((1 + 2 * options.z_loss * lse) / double(sums.sum_exp));
     const float smoothing = float(options.label_smoothing / double(V)), at_target = float(1 - options.label_smoothing);
-    for_each_of_row<width, batch>(row, V, SecondPass<width, T>{{row}, kept}, [&]<int n>(std::int64_t v, float(&d)[n]) {
+    for_each_of_row<width, batch>(row, V, [&]<int n>(std::int64_t v, float(&d)[n]) {
       float slope[n];  // of the soft-cap
 #pragma unroll
       for (int i = 0; i < n; ++i) slope[i] = 1;
@@ -215,16 +182,10 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
   with_cuda_float("cross_entropy", logits.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
-    const bool in_vectors = has_aligned_rows(logits);
+    const auto kernel = has_aligned_rows(logits) ? cross_entropy_kernel<width, T> : cross_entropy_kernel<1, T>;
     const int threads = V * static_cast<std::int64_t>(sizeof(T)) > long_row_bytes ? max_threads : max_threads / 2;
-    // a short row's block leaves half of the multiprocessor to another one, and all leave something to static arrays
-    const std::size_t room = (max_shared_bytes() - (2 << 10)) * static_cast<std::size_t>(threads) / max_threads;
-    const std::size_t layer = static_cast<std::size_t>(threads) * 16;
-    const int num_kept =
-        in_vectors ? static_cast<int>(std::min(room / layer, (static_cast<std::size_t>(V) * sizeof(T) + layer - 1) / layer)) : 0;
-    launch(in_vectors ? cross_entropy_kernel<width, T> : cross_entropy_kernel<1, T>, grid_for(M, 1, 65535), threads,
-           static_cast<std::size_t>(num_kept) * layer, logits.as<T>(), targets.as<const std::int32_t>(),
-           token_weights ? token_weights->as<const float>() : nullptr, outputs, M, V, logits.row_stride, options, num_kept, status_words());
+    launch(kernel, grid_for(M, 1, 65535), threads, 0, logits.as<T>(), targets.as<const std::int32_t>(),
+           token_weights ? token_weights->as<const float>() : nullptr, outputs, M, V, logits.row_stride, options, status_words());
   });
 }
 

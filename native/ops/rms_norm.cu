@@ -33,10 +33,12 @@ struct Team {
   }
 };
 
-// The vectors of a row that are a thread's. A row of at most held · size vectors is read once.
-constexpr int held = 4, max_threads = 256;
+constexpr int max_threads = 512;
+// Vectors of a row that a thread holds: so many that a row is read once, and so few that the backward has registers for its sums.
+constexpr int forward_held = 4, backward_held = 2;
 
-template <class T, int width>
+// The vectors of a row that are a thread's.
+template <class T, int width, int held>
 struct Share {
   Vector<T, width> vectors[held];
 
@@ -74,13 +76,14 @@ template <class TeamOfRow, int width, class T, class W>
 __global__ void __launch_bounds__(max_threads)
     rms_norm_forward_kernel(const T* x, const W* weight, T* y, std::int64_t N, std::int64_t C, std::int64_t x_stride, std::int64_t y_stride,
                             float eps, float weight_offset) {
+  constexpr int held = forward_held;
   for (std::int64_t n = TeamOfRow::index(); n < N; n += TeamOfRow::count()) {
-    Share<T, width> row;
+    Share<T, width, held> row;
     row.template load<TeamOfRow>(x + n * x_stride, C);
     const float r = rsqrtf(TeamOfRow::sum(row.sum_of_squares()) / static_cast<float>(C) + eps);
 #pragma unroll
     for (int j = 0; j < held; ++j) {
-      const std::int64_t c = Share<T, width>::template column<TeamOfRow>(j);
+      const std::int64_t c = Share<T, width, held>::template column<TeamOfRow>(j);
       if (c >= C) break;
       float w[width];
       load(weight + c, w);
@@ -97,10 +100,11 @@ __global__ void __launch_bounds__(max_threads)
     rms_norm_backward_kernel(const T* dy, const T* x, const W* weight, T* dx, float* partials, std::int64_t P, std::int64_t N,
                              std::int64_t C, std::int64_t dy_stride, std::int64_t x_stride, std::int64_t dx_stride, float eps,
                              float weight_offset) {
+  constexpr int held = backward_held;
   const std::int64_t p = TeamOfRow::index(), begin = N * p / P, end = N * (p + 1) / P;
   if (p >= P) return;
   float sums[held][width] = {};
-  Share<T, width> next_x, next_dy;
+  Share<T, width, held> next_x, next_dy;
   const auto load_next = [&](std::int64_t n) {
     if (n >= end) return;
     next_x.template load<TeamOfRow>(x + n * x_stride, C);
@@ -108,13 +112,13 @@ __global__ void __launch_bounds__(max_threads)
   };
   load_next(begin);
   for (std::int64_t n = begin; n < end; ++n) {
-    const Share<T, width> x_row = next_x, dy_row = next_dy;
+    const Share<T, width, held> x_row = next_x, dy_row = next_dy;
     load_next(n + 1);  // on its way while this row is worked on
     const float r = rsqrtf(TeamOfRow::sum(x_row.sum_of_squares()) / static_cast<float>(C) + eps);
     float scaled[held][width], dot = 0;  // dy · (weight + offset)
 #pragma unroll
     for (int j = 0; j < held; ++j) {
-      const std::int64_t c = Share<T, width>::template column<TeamOfRow>(j);
+      const std::int64_t c = Share<T, width, held>::template column<TeamOfRow>(j);
       if (c < C) {
         load(weight + c, scaled[j]);
       } else {
@@ -131,7 +135,7 @@ __global__ void __launch_bounds__(max_threads)
     const float factor = r * r * TeamOfRow::sum(dot) / static_cast<float>(C);
 #pragma unroll
     for (int j = 0; j < held; ++j) {
-      const std::int64_t c = Share<T, width>::template column<TeamOfRow>(j);
+      const std::int64_t c = Share<T, width, held>::template column<TeamOfRow>(j);
       if (c >= C) break;
 #pragma unroll
       for (int i = 0; i < width; ++i) scaled[j][i] = r * (scaled[j][i] - factor * x_row.at(j, i));
@@ -141,7 +145,7 @@ __global__ void __launch_bounds__(max_threads)
   if (!partials) return;
 #pragma unroll
   for (int j = 0; j < held; ++j) {
-    const std::int64_t c = Share<T, width>::template column<TeamOfRow>(j);
+    const std::int64_t c = Share<T, width, held>::template column<TeamOfRow>(j);
     if (c < C) store(sums[j], partials + p * C + c);
   }
 }
@@ -221,7 +225,7 @@ void with_types(const char* op, const Tensor& x, const Tensor& weight, const Fun
 constexpr int plain_threads = 256;
 
 // Calls function(team, threads of a block) for rows of C elements in vectors; false, having done nothing, where they are not or too long.
-template <class T, class Function>
+template <class T, int held, class Function>
 bool with_team(std::initializer_list<const Tensor*> tensors, std::int64_t C, const Function& function) {
   constexpr std::int64_t of_thread = held * vector_width<T>;
   const std::int64_t threads = ((C + of_thread - 1) / of_thread + 31) / 32 * 32;
@@ -244,7 +248,7 @@ void rms_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& y, do
       launch(kernel, grid_for(x.rows(), rows_of_block, 65535), threads, 0, x.as<const T>(), weight.as<const W>(), y.as<T>(), x.rows(),
              x.cols(), x.row_stride, y.row_stride, float(eps), float(weight_offset));
     };
-    const bool has_run = with_team<T>({&x, &weight, &y}, x.cols(), [&](auto team, int threads) {
+    const bool has_run = with_team<T, forward_held>({&x, &weight, &y}, x.cols(), [&](auto team, int threads) {
       using TeamOfRow = decltype(team);
       run(rms_norm_forward_kernel<TeamOfRow, vector_width<T>, T, W>, TeamOfRow::rows_of_block, threads);
     });
@@ -266,7 +270,7 @@ void rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, 
              partials ? partials->as<float>() : nullptr, P, x.rows(), x.cols(), dy.row_stride, x.row_stride, dx.row_stride, float(eps),
              float(weight_offset));
     };
-    const bool has_run = with_team<T>({&dy, &x, &weight, &dx}, x.cols(), [&](auto team, int threads) {
+    const bool has_run = with_team<T, backward_held>({&dy, &x, &weight, &dx}, x.cols(), [&](auto team, int threads) {
       using TeamOfRow = decltype(team);
       run(rms_norm_backward_kernel<TeamOfRow, vector_width<T>, T, W>, TeamOfRow::rows_of_block, threads);
     });
