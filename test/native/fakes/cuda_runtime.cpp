@@ -155,13 +155,19 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   cudaDeviceProp properties;
   cudaGetDeviceProperties(&properties, 0);
-  *value = attribute == cudaDevAttrComputeCapabilityMajor   ? properties.major
-           : attribute == cudaDevAttrComputeCapabilityMinor ? properties.minor
-           : attribute == cudaDevAttrMultiProcessorCount    ? properties.multiProcessorCount
-                                                            : 0;
+  constexpr int shared_bytes = 163 << 10;
+  *value = attribute == cudaDevAttrComputeCapabilityMajor         ? properties.major
+           : attribute == cudaDevAttrComputeCapabilityMinor       ? properties.minor
+           : attribute == cudaDevAttrMultiProcessorCount          ? properties.multiProcessorCount
+           : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? shared_bytes
+                                                                  : 0;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int) {
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
   return cudaSuccess;
 }
 const char* cudaGetErrorName(cudaError_t status) {
@@ -270,6 +276,26 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** call, unsi
   *call = found == driver_calls.end() ? nullptr : found->second;
   *result = *call ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
   return cudaSuccess;
+}
+
+// Graphs of captured commands, which only benchmarks use.
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  return cudaErrorNotSupported;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t*) {
+  return cudaErrorNotSupported;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t*, cudaGraph_t, unsigned long long) {
+  return cudaErrorNotSupported;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t) {
+  return cudaErrorNotSupported;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t) {
+  return cudaErrorNotSupported;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t) {
+  return cudaErrorNotSupported;
 }
 
 // What nvcc's code calls of its own: to register kernels, and for <<<>>>, which nothing here uses.
