@@ -1,9 +1,8 @@
 // The native tests: CPU ops, and the CUDA kernels under emulation, plain and with AddressSanitizer and UBSan.
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { runNativeTests } from '../support/native_tests.ts';
 
 describe('kernels', () => {
   it('have the same code on every architecture', () => {
@@ -14,18 +13,9 @@ describe('kernels', () => {
   });
 });
 
-describe('native tests', () => {
-  for (const build of ['tests', 'sanitized']) {
-    it(`pass: build/${build}`, async function () {
-      this.timeout(240_000);
-      const arguments_ = ['--gtest_brief=1'];
-      if (build === 'sanitized') arguments_.push('--gtest_filter=-Math.*'); // arithmetic alone, slow there
-      try {
-        await promisify(execFile)(`build/${build}/minisequence_tests`, arguments_, { maxBuffer: 2 ** 26 });
-      } catch (error) {
-        const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
-        throw new Error(`${stdout}\n${stderr}`.trim().slice(-4000) || String(error));
-      }
-    });
-  }
+describe('native tests', function () {
+  this.timeout(240_000);
+  it('pass', () => runNativeTests('tests', '*'));
+  // arithmetic alone is slow there; products of many tiles are among the longer tests
+  it('pass with sanitizers', () => runNativeTests('sanitized', '-Math.*:*ManyTiles*'));
 });
