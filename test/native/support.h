@@ -163,4 +163,12 @@ inline double relative_error(const HostTensor& a, const HostTensor& b) {
 
 #define EXPECT_CLOSE(a, b, tolerance) EXPECT_LE(::mst::test::relative_error(a, b), tolerance) << #a << " is not " << #b
 
+// Where an op that both devices run takes its tensors.
+inline constexpr auto on_cpu = [](const HostTensor& tensor) { return tensor.cpu(); };
+inline constexpr auto on_cuda = [](const HostTensor& tensor) { return tensor.cuda(); };
+
+inline Workspace workspace_of(const Tensor& scratch) {
+  return {scratch.data, static_cast<std::size_t>(scratch.rows() * scratch.cols()) * size_of(scratch.dtype)};
+}
+
 }  // namespace mst::test
