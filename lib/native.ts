@@ -11,7 +11,7 @@ export type LowRank = [a: Tensor, b: Tensor, da: Optional, db: Optional, scale: 
 /** The ops of native/ops/*.h. Called through `kernels`, which sends each to its tensors' device. */
 export interface Kernels {
   embedding_forward(weight: Tensor, ids: Tensor, y: Tensor): void;
-  embedding_backward(dy: Tensor, ids: Tensor, dweight: Tensor): void;
+  embedding_backward(dy: Tensor, ids: Tensor, dweight: Tensor, workspace: Optional): void;
   rms_norm_forward(x: Tensor, weight: Tensor, y: Tensor, eps: number, weightOffset: number): void;
   // biome-ignore format: one line for each kernel
   rms_norm_backward(dy: Tensor, x: Tensor, weight: Tensor, dx: Tensor, dweight: Optional, partials: Optional, eps: number, weightOffset: number): void;

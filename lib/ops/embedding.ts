@@ -3,6 +3,7 @@ import { kernels } from '../native.ts';
 import { operation } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
 import { requireDtype, requireFloat, requireOneDevice, requireRank } from './check.ts';
+import { sortWorkspace } from './workspace.ts';
 
 /**
  * y (N,C) = weight (V,C)[ids (N,)].
@@ -28,7 +29,7 @@ export function embedding(weight: Tensor, ids: Tensor): Tensor {
     backward(dy, [ids], gradients) {
       const { gradient, overwrite } = gradients.target(0)!;
       if (overwrite) kernels.fill(gradient, 0);
-      kernels.embedding_backward(dy, ids!.reshape([N]), gradient);
+      kernels.embedding_backward(dy, ids!.reshape([N]), gradient, sortWorkspace(weight.device, N));
       return [null];
     },
   });

@@ -40,6 +40,11 @@ export function numPartials({ target }: Device): number {
   return target.kind === 'cuda' ? 2 * 132 : 64;
 }
 
+/** Given to embedding_backward for N tokens; see native/ops/embedding.h. */
+export function sortWorkspace(device: Device, N: number): Tensor | null {
+  return workspace(device, (device.target.kind === 'cuda' ? 16 : 4) * N);
+}
+
 interface AttentionSizes {
   B: number;
   T: number;

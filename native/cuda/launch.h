@@ -25,8 +25,10 @@
 
 namespace mst::cuda {
 
+// Consecutive blocks along x run together, `cluster_size` of them, and reach each other's shared memory; see cluster.h.
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, Arguments&&... arguments) {
+void launch_clusters(void (*kernel)(Parameters...), unsigned cluster_size, dim3 grid, dim3 block, std::size_t shared_bytes,
+                     Arguments&&... arguments) {
   constexpr std::size_t default_shared_bytes = 48 << 10;
   if (shared_bytes > default_shared_bytes)
     CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
@@ -35,6 +37,11 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = current_stream();
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {cluster_size, 1, 1};
+  config.attrs = &cluster;
+  config.numAttrs = cluster_size > 1 ? 1 : 0;
   CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...));
 }
 
@@ -46,6 +53,15 @@ inline std::size_t max_shared_bytes() {
   return static_cast<std::size_t>(bytes);
 }
 
+// Blocks that a cluster may have on every GPU of the current device's kind: 1 before sm_90.
+inline unsigned max_cluster_size() {
+  constexpr int hopper = 9;
+  int device = 0, major = 0;
+  CUDA_CHECK(cudaGetDevice(&device));
+  CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  return major < hopper ? 1 : 8;
+}
+
 }  // namespace mst::cuda
 
 #else
@@ -53,6 +69,11 @@ inline std::size_t max_shared_bytes() {
 #endif
 
 namespace mst::cuda {
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, Arguments&&... arguments) {
+  launch_clusters(kernel, 1, grid, block, shared_bytes, std::forward<Arguments>(arguments)...);
+}
 
 // Calls function(type_tag<T>{}) with the C++ type of a floating dtype on CUDA: f32 or bf16.
 template <class Function>
@@ -87,6 +108,16 @@ __device__ inline T from_float(float value) {
     return __float2bfloat16_rn(value);
   else
     return value;
+}
+
+// Two f32 as bf16 in one register, the first in the low half.
+__device__ inline std::uint32_t pack(float low, float high) {
+#ifdef __CUDACC__
+  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const std::uint32_t*>(&both);
+#else
+  return __float2bfloat16_rn(low).bits | std::uint32_t(__float2bfloat16_rn(high).bits) << 16;
+#endif
 }
 
 // The kernel's index among all threads of the grid, and their number.

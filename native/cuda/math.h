@@ -5,6 +5,8 @@
 
 namespace mst::cuda {
 
+constexpr float log2_e = 1.4426950408889634f;
+
 // 2^x to 2 units in the last place; 0 far below.
 __device__ inline float exp2_approximate(float x) {
 #ifdef __CUDACC__
@@ -19,7 +21,6 @@ __device__ inline float exp2_approximate(float x) {
 // e^x, as exact as results in T need.
 template <class T>
 __device__ inline float exponential(float x) {
-  constexpr float log2_e = 1.4426950408889634f;
   if constexpr (sizeof(T) == sizeof(float))
     return expf(x);
   else

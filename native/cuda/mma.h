@@ -78,14 +78,4 @@ __device__ inline void wait_for_copies() {
 #endif
 }
 
-// Two f32 as bf16 in one register, the first in the low half.
-__device__ inline std::uint32_t pack(float low, float high) {
-#ifdef __CUDACC__
-  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const std::uint32_t*>(&both);
-#else
-  return __float2bfloat16_rn(low).bits | std::uint32_t(__float2bfloat16_rn(high).bits) << 16;
-#endif
-}
-
 }  // namespace mst::cuda

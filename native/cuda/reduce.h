@@ -37,6 +37,23 @@ __device__ inline S block_reduce(S value, S neutral) {
   return warp_reduce<Operation>(lane < num_warps ? of_warps[lane] : neutral);
 }
 
+// Replaces each of n values by its sum over the block, with the barriers of one. All threads of the block must call it.
+template <int n>
+__device__ inline void block_sums(float (&values)[n]) {
+  __shared__ float of_warps[32][n];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, num_warps = blockDim.x / 32;
+#pragma unroll
+  for (float& value : values) value = warp_reduce<Sum>(value);
+  __syncthreads();  // a call before this one may still be read
+  if (lane == 0) {
+#pragma unroll
+    for (int i = 0; i < n; ++i) of_warps[warp][i] = values[i];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < n; ++i) values[i] = warp_reduce<Sum>(lane < num_warps ? of_warps[lane][i] : 0.0f);
+}
+
 template <class S>
 __device__ inline S block_sum(S value) {
   return block_reduce<Sum>(value, S(0));

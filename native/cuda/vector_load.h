@@ -1,7 +1,7 @@
 // Elements in vectors of 16 bytes, where alignment and length allow it: 4 f32 or 8 bf16; else one by one.
 #pragma once
 
-#include <cstring>
+#include <cstdint>
 #include <initializer_list>
 #include <type_traits>
 
@@ -25,43 +25,74 @@ inline bool is_vectorizable(std::initializer_list<const Tensor*> tensors) {
   return true;
 }
 
+// As registers hold them: elements of 2 bytes two in a word.
 template <class T, int width>
-struct alignas(sizeof(T) * width < 16 ? sizeof(T) * width : 16) Vector {
-  T elements[width];
+struct Vector {
+  static constexpr int bytes = static_cast<int>(sizeof(T)) * width;
+  using Word = std::conditional_t<bytes % 4 == 0, std::uint32_t, std::uint16_t>;
+  static constexpr int num_words = bytes / static_cast<int>(sizeof(Word));
+  Word words[num_words];
+
+  __device__ float at(int i) const {
+    if constexpr (sizeof(T) == sizeof(float))
+      return __uint_as_float(words[i]);
+    else if constexpr (sizeof(Word) == sizeof(T))
+      return __uint_as_float(std::uint32_t{words[i]} << 16);
+    else
+      return __uint_as_float(i % 2 ? words[i / 2] & 0xffff0000u : words[i / 2] << 16);
+  }
 };
 
-// What a vector is moved as.
-template <std::size_t bytes>
-using Word = std::conditional_t<bytes % 16 == 0, uint4,
-                                std::conditional_t<bytes == 8, uint2, std::conditional_t<bytes == 4, unsigned, unsigned short>>>;
-
+// The same vector, of which the compiler knows nothing: what it has made of the elements before it makes again, instead of keeping it in
+// registers.
 template <int width, class T>
-__device__ inline Vector<T, width> load_vector(const T* from) {
-  using W = Word<sizeof(Vector<T, width>)>;
-  Vector<T, width> vector;
+__device__ inline Vector<T, width> as_new(Vector<T, width> vector) {
+#ifdef __CUDACC__
 #pragma unroll
-  for (std::size_t i = 0; i < sizeof vector / sizeof(W); ++i) {
-    const W word = reinterpret_cast<const W*>(from)[i];
-    std::memcpy(reinterpret_cast<char*>(&vector) + i * sizeof word, &word, sizeof word);
-  }
+  for (auto& word : vector.words) asm volatile("" : "+r"(word));
+#endif
   return vector;
 }
 
 template <int width, class T>
-__device__ inline void store_vector(const Vector<T, width>& vector, T* to) {
-  using W = Word<sizeof vector>;
+__device__ inline Vector<T, width> load_vector(const T* from) {
+  using V = Vector<T, width>;
+  V vector;
+  if constexpr (V::bytes % 16 == 0) {
 #pragma unroll
-  for (std::size_t i = 0; i < sizeof vector / sizeof(W); ++i) {
-    W word;
-    std::memcpy(&word, reinterpret_cast<const char*>(&vector) + i * sizeof word, sizeof word);
-    __stwb(reinterpret_cast<W*>(to) + i, word);  // an assignment may become one of each element
+    for (int i = 0; i < V::num_words; i += 4) {
+      const uint4 four = reinterpret_cast<const uint4*>(from)[i / 4];
+      vector.words[i] = four.x, vector.words[i + 1] = four.y, vector.words[i + 2] = four.z, vector.words[i + 3] = four.w;
+    }
+  } else if constexpr (V::bytes == 8) {
+    const uint2 two = *reinterpret_cast<const uint2*>(from);
+    vector.words[0] = two.x, vector.words[1] = two.y;
+  } else {
+    static_assert(V::num_words == 1);
+    vector.words[0] = *reinterpret_cast<const typename V::Word*>(from);
+  }
+  return vector;
+}
+
+// In one instruction for 16 bytes: of an assignment the compiler may make one for each word.
+template <int width, class T>
+__device__ inline void store_vector(const Vector<T, width>& vector, T* to) {
+  using V = Vector<T, width>;
+  if constexpr (V::bytes % 16 == 0) {
+#pragma unroll
+    for (int i = 0; i < V::num_words; i += 4)
+      __stwb(reinterpret_cast<uint4*>(to) + i / 4, uint4{vector.words[i], vector.words[i + 1], vector.words[i + 2], vector.words[i + 3]});
+  } else if constexpr (V::bytes == 8) {
+    __stwb(reinterpret_cast<uint2*>(to), uint2{vector.words[0], vector.words[1]});
+  } else {
+    *reinterpret_cast<typename V::Word*>(to) = vector.words[0];
   }
 }
 
 template <int width, class T>
 __device__ inline void to_floats(const Vector<T, width>& vector, float (&to)[width]) {
 #pragma unroll
-  for (int i = 0; i < width; ++i) to[i] = to_float(vector.elements[i]);
+  for (int i = 0; i < width; ++i) to[i] = vector.at(i);
 }
 
 template <int width, class T>
@@ -73,7 +104,14 @@ template <int width, class T>
 __device__ inline void store(const float (&from)[width], T* to) {
   Vector<T, width> vector;
 #pragma unroll
-  for (int i = 0; i < width; ++i) vector.elements[i] = from_float<T>(from[i]);
+  for (int i = 0; i < vector.num_words; ++i) {
+    if constexpr (sizeof(T) == sizeof(float))
+      vector.words[i] = __float_as_uint(from[i]);
+    else if constexpr (width == 1)
+      vector.words[i] = static_cast<std::uint16_t>(pack(from[i], 0));
+    else
+      vector.words[i] = pack(from[2 * i], from[2 * i + 1]);
+  }
   store_vector(vector, to);
 }
 

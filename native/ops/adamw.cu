@@ -57,12 +57,12 @@ __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, flo
       store(updated, parameter + i);
     } else {
       const Philox random = rounding_words(i / 4, u.seed, u.op, t);
-      Vector<std::uint16_t, width> rounded;
 #pragma unroll
-      for (int j = 0; j < width; ++j)
-        rounded.elements[j] =
-            static_cast<std::uint16_t>(round_at_random(__float_as_uint(updated[j]), random.words[width == 4 ? j : i % 4]));
-      store_vector(rounded, reinterpret_cast<std::uint16_t*>(parameter + i));
+      for (int j = 0; j < width; ++j) {
+        const std::uint32_t rounded = round_at_random(__float_as_uint(updated[j]), random.words[width == 4 ? j : i % 4]);
+        updated[j] = __uint_as_float(rounded << 16);
+      }
+      store(updated, parameter + i);
     }
   }
 }

@@ -1,7 +1,10 @@
-// Softmax cross-entropy in place, one block a row; see cross_entropy.h. The row is read twice and written once; the second read
-// comes from L2, which holds all rows in flight.
+// Softmax cross-entropy in place; see cross_entropy.h. A row is read once, into the registers of a block or of a cluster's blocks, where it
+// fits these; else one block reads it twice, the second time from L2.
 #include "cross_entropy.h"
 
+#include <limits>
+
+#include "../cuda/cluster.h"
 #include "../cuda/math.h"
 #include "../cuda/reduce.h"
 #include "../cuda/vector_load.h"
@@ -9,9 +12,73 @@
 namespace mst::cuda {
 namespace {
 
-// Blocks of max_threads take all registers of a multiprocessor, so that no more rows are in flight than there are multiprocessors.
-constexpr int max_threads = 1024, batch = 4;
-constexpr std::int64_t long_row_bytes = 128 << 10;  // from where a row takes a whole multiprocessor, so that the L2 holds all in flight
+// ---- Rows: for_each(body) calls body(v, logits) for the thread's logits from column v on, which the body may overwrite in memory
+
+// In registers, a part of near equal length in each block of the cluster.
+template <int width, class T>
+class HeldRow {
+ public:
+  static constexpr int held = 8;  // vectors of a thread
+  static constexpr int threads = 512, blocks_of_multiprocessor = 2;
+  static constexpr int max_cols = held * width * threads;  // of a block
+
+  __device__ HeldRow(const T* row, int V) {
+    const int whole = V / width, blocks = static_cast<int>(cluster_size()), rank = static_cast<int>(cluster_rank());
+    const int of_block = (whole + blocks - 1) / blocks, thread = static_cast<int>(threadIdx.x);
+    first_ = (of_block * rank + thread) * width;
+    const int end = of_block * (rank + 1);
+    end_ = (end < whole ? end : whole) * width;
+#pragma unroll
+    for (int j = 0; j < held; ++j)
+      if (column(j) < end_) vectors_[j] = load_vector<width>(row + column(j));
+    left_over_ = rank + 1 == blocks && whole * width + thread < V ? whole * width + thread : -1;
+    if (left_over_ >= 0) last_ = row[left_over_];
+  }
+
+  template <class Body>
+  __device__ void for_each(const Body& body) const {
+#pragma unroll
+    for (int j = 0; j < held; ++j) {
+      if (column(j) >= end_) break;
+      float elements[width];
+      to_floats(as_new(vectors_[j]), elements);
+      body(column(j), elements);
+    }
+    if (left_over_ < 0) return;
+    float element[1] = {to_float(last_)};
+    body(left_over_, element);
+  }
+
+ private:
+  __device__ int column(int j) const {
+    return first_ + j * threads * width;
+  }
+
+  Vector<T, width> vectors_[held];
+  int first_, end_, left_over_;  // columns: the thread's first, the block's end, the thread's behind the whole vectors or -1
+  T last_;
+};
+
+// In memory. Blocks take all registers of a multiprocessor, so that the L2 holds the rows that are in flight.
+template <int width, class T>
+class ReadRow {
+ public:
+  static constexpr int threads = 1024, blocks_of_multiprocessor = 1;
+
+  __device__ ReadRow(const T* row, int V) : row_(row), V_(V) {}
+
+  template <class Body>
+  __device__ void for_each(const Body& body) const {
+    constexpr int batch = 4;
+    for_each_of_row<width, batch>(row_, V_, body);
+  }
+
+ private:
+  const T* row_;
+  int V_;
+};
+
+// ---- The loss
 
 struct Outputs {
   float *losses, *lse, *log_probability, *entropy, *correct;
@@ -24,108 +91,142 @@ struct Options {
   bool write_dlogits;
 };
 
+// e^(z - shift), as exact as results in T need, in one multiplication and addition where that is enough.
+template <class T>
+__device__ inline float exponential_above(float shift, float z) {
+  if constexpr (sizeof(T) == sizeof(float))
+    return expf(z - shift);
+  else
+    return exp2_approximate(z * log2_e - shift * log2_e);
+}
+
 // softcap · tanh(z / softcap); softcap 0: z
 template <class T>
 __device__ inline float capped(float z, float softcap, float inverse_softcap) {
   return softcap > 0 ? softcap * hyperbolic_tangent<T>(z * inverse_softcap) : z;
 }
 
-// Maximum, Σ exp(z - max), Σ exp(z - max) z and Σ z of part of a row, merged without looking at a logit twice.
-struct Online {
-  float max = -INFINITY, sum_exp = 0, sum_exp_z = 0, sum = 0;
+// Of part of a row: maximum, Σ exp(z - maximum), Σ exp(z - maximum) z, Σ z, and whether a logit there comes before the target's.
+struct Sums {
+  float max = -INFINITY, sum_exp = 0, sum_exp_z = 0, sum = 0, is_beaten = 0;
 
-  // wants_more: sum_exp_z and sum too.
-  template <class T, int width>
-  __device__ void add(const float (&z)[width], bool wants_more) {
+  __device__ float shift() const {
+    return max == -INFINITY ? 0.0f : max;
+  }
+
+  // is_plain: without sum_exp_z and sum.
+  template <class T, bool is_plain, int width>
+  __device__ void add(const float (&z)[width]) {
     float largest = max;
 #pragma unroll
     for (int i = 0; i < width; ++i) largest = fmaxf(largest, z[i]);
-    const float shift = largest == -INFINITY ? 0.0f : largest;
-    const float shrink = exponential<T>(max - shift);  // exp(-inf) is 0 the first time
+    const float before = max;
     max = largest;
+    const float at = shift(), shrink = exponential_above<T>(at, before);  // 0 the first time
     sum_exp *= shrink;
     sum_exp_z *= shrink;
 #pragma unroll
     for (int i = 0; i < width; ++i) {
-      const float e = exponential<T>(z[i] - shift);
+      const float e = exponential_above<T>(at, z[i]);
       sum_exp += e;
-      if (!wants_more) continue;
+      if constexpr (is_plain) continue;
       sum += z[i];
       if (e > 0) sum_exp_z += e * z[i];
     }
   }
+
+  template <class T>
+  __device__ void add(const Sums& other) {
+    const float before = max;
+    max = fmaxf(max, other.max);
+    const float shrink = exponential_above<T>(shift(), before), of_other = exponential_above<T>(shift(), other.max);
+    sum_exp = sum_exp * shrink + other.sum_exp * of_other;
+    sum_exp_z = sum_exp_z * shrink + other.sum_exp_z * of_other;
+    sum += other.sum;
+    is_beaten = fmaxf(is_beaten, other.is_beaten);
+  }
+
+  template <class T, bool is_plain>
+  __device__ Sums over_warp() const {
+    Sums all;
+    all.max = warp_reduce<Max>(max);
+    const float shrink = exponential_above<T>(all.shift(), max);
+    all.sum_exp = warp_reduce<Sum>(sum_exp * shrink);
+    if constexpr (is_plain) return all;
+    all.sum_exp_z = warp_reduce<Sum>(sum_exp_z * shrink);
+    all.sum = warp_reduce<Sum>(sum);
+    all.is_beaten = warp_reduce<Max>(is_beaten);
+    return all;
+  }
+
+  // `of_warps`: dynamic shared memory for the sums of every warp of the cluster.
+  template <class T, bool is_plain>
+  __device__ Sums over_cluster(Sums* of_warps) const {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, num_warps = blockDim.x / 32;
+    const int blocks = static_cast<int>(cluster_size()), rank = static_cast<int>(cluster_rank());
+    const Sums mine = over_warp<T, is_plain>();
+    if (lane < blocks) *in_block(of_warps + rank * num_warps + warp, lane) = mine;
+    synchronize_cluster();
+    Sums part;
+    for (int i = lane; i < blocks * num_warps; i += 32) part.add<T>(of_warps[i]);
+    return part.over_warp<T, is_plain>();
+  }
 };
 
-// All threads get the row's sums.
-template <class T>
-__device__ inline Online merge(const Online& part, bool wants_more) {
-  Online row;
-  row.max = block_max(part.max);
-  const float shrink = part.max == -INFINITY ? 0.0f : exponential<T>(part.max - row.max);
-  row.sum_exp = block_sum(part.sum_exp * shrink);
-  if (wants_more) {
-    row.sum_exp_z = block_sum(part.sum_exp_z * shrink);
-    row.sum = block_sum(part.sum);
-  }
-  return row;
-}
-
-template <int width, class T>
-__global__ void __launch_bounds__(max_threads)
-    cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, Outputs outputs, std::int64_t M,
-                         std::int64_t V, std::int64_t stride, Options options, long long* status) {
-  const bool wants_more = options.label_smoothing > 0 || outputs.entropy;
-  const float softcap = options.softcap, inverse_softcap = softcap > 0 ? 1.0f / softcap : 0.0f;
-  for (std::int64_t m = blockIdx.x; m < M; m += gridDim.x) {
-    T* const row = logits + m * stride;
-    const std::int64_t target = targets[m];
-    const bool is_ignored = target == options.ignore_index, is_valid = target >= 0 && target < V;
-    if (is_ignored || !is_valid) {
-      if (threadIdx.x == 0) {
-        if (!is_ignored) note_status(status, status_cross_entropy, options.first_row + m, target, V);
-        for (float* output : {outputs.losses, outputs.lse, outputs.log_probability, outputs.entropy, outputs.correct})
-          if (output) output[m] = 0;
-      }
-      if (options.write_dlogits)
-        for (std::int64_t v = threadIdx.x; v < V; v += blockDim.x) row[v] = from_float<T>(0.0f);
-      continue;
+// One cluster a row. is_plain: no soft-cap, smoothing, entropy or correctness.
+template <class Row, bool is_plain, class T>
+__global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
+    cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, Outputs outputs, int V, std::int64_t stride,
+                         Options options, long long* status) {
+  DYNAMIC_SHARED(Sums, of_warps);
+  const int blocks = static_cast<int>(cluster_size());
+  const int thread = static_cast<int>(cluster_rank()) * Row::threads + static_cast<int>(threadIdx.x);  // of all that share the row
+  const std::int64_t m = blockIdx.x / blocks;
+  T* const to = logits + m * stride;
+  const int target = targets[m];
+  const bool is_ignored = target == options.ignore_index, is_valid = target >= 0 && target < V;
+  if (is_ignored || !is_valid) {
+    if (thread == 0) {
+      if (!is_ignored) note_status(status, status_cross_entropy, options.first_row + m, target, V);
+      for (float* output : {outputs.losses, outputs.lse, outputs.log_probability, outputs.entropy, outputs.correct})
+        if (output) output[m] = 0;
     }
-    const float raw_target = to_float(row[target]);
-    Online part;
-    int num_before = 0;  // logits that keep the target from being the first maximum
-    for_each_of_row<width, batch>(row, V, [&]<int n>(std::int64_t v, float(&z)[n]) {
-      if (outputs.correct) {
+    if (options.write_dlogits)
+      for (int v = thread; v < V; v += blocks * Row::threads) to[v] = from_float<T>(0.0f);
+    return;
+  }
+  const float softcap = is_plain ? 0.0f : options.softcap, inverse_softcap = softcap > 0 ? 1.0f / softcap : 0.0f;
+  const Row row(to, V);
+  const float raw_target = to_float(to[target]), below_target = nextafterf(raw_target, -INFINITY);
+  synchronize_cluster();  // all blocks have begun
+  Sums part;
+  row.for_each([&]<int n>(int v, float(&z)[n]) {
+    if constexpr (!is_plain) {
+      if (outputs.correct) {  // of equal logits the first is the argmax
+        const bool has_target = v <= target && target < v + n;
+        const float least = v < target ? below_target : raw_target;
+        bool is_beaten = false;
 #pragma unroll
-        for (int i = 0; i < n; ++i) num_before += z[i] > raw_target || (z[i] == raw_target && v + i < target);
+        for (int i = 0; i < n; ++i) is_beaten |= z[i] > (has_target && v + i >= target ? raw_target : least);
+        if (is_beaten) part.is_beaten = 1;
       }
       if (softcap > 0) {
 #pragma unroll
         for (int i = 0; i < n; ++i) z[i] = capped<T>(z[i], softcap, inverse_softcap);
       }
-      part.add<T>(z, wants_more);
-    });
-    const Online sums = merge<T>(part, wants_more);
-    const int is_beaten = outputs.correct ? block_sum(num_before) : 0;
-    const float shift = sums.max == -INFINITY ? 0.0f : sums.max;
-    const double lse = double(shift) + log(double(sums.sum_exp)), z_target = capped<T>(raw_target, softcap, inverse_softcap);
-    if (threadIdx.x == 0) {
-      double loss = lse - (1 - options.label_smoothing) * z_target + options.z_loss * lse * lse;
-      if (options.label_smoothing > 0) loss -= options.label_smoothing * double(sums.sum) / double(V);
-      outputs.losses[m] = float(loss);
-      if (outputs.lse) outputs.lse[m] = float(lse);
-      if (outputs.log_probability) outputs.log_probability[m] = float(z_target - lse);
-      if (outputs.entropy) outputs.entropy[m] = float(lse - double(sums.sum_exp_z) / double(sums.sum_exp));
-      if (outputs.correct) outputs.correct[m] = is_beaten == 0;
     }
-    if (!options.write_dlogits) continue;
-    const float weight = token_weights ? token_weights[m] : 1.0f;
-    const float scale = float((1 + 2 * options.z_loss * lse) / double(sums.sum_exp));
-    const float smoothing = float(options.label_smoothing / double(V)), at_target = float(1 - options.label_smoothing);
-    for_each_of_row<width, batch>(row, V, [&]<int n>(std::int64_t v, float(&d)[n]) {
+    part.add<T, is_plain>(z);
+  });
+  const Sums sums = part.over_cluster<T, is_plain>(of_warps);
+  if (options.write_dlogits) {
+    const float weight = token_weights ? token_weights[m] : 1.0f, shift = sums.shift(), z_loss = static_cast<float>(options.z_loss);
+    const float scale = weight * (z_loss != 0 ? 1 + 2 * z_loss * (shift + logf(sums.sum_exp)) : 1.0f) / sums.sum_exp;
+    const float smoothing = weight * float(options.label_smoothing / double(V)), at_target = weight * float(1 - options.label_smoothing);
+    row.for_each([&]<int n>(int v, float(&d)[n]) {
       float slope[n];  // of the soft-cap
 #pragma unroll
       for (int i = 0; i < n; ++i) slope[i] = 1;
-      if (softcap > 0) {
+      if (!is_plain && softcap > 0) {
 #pragma unroll
         for (int i = 0; i < n; ++i) {
           d[i] = capped<T>(d[i], softcap, inverse_softcap);
@@ -133,17 +234,28 @@ __global__ void __launch_bounds__(max_threads)
         }
       }
 #pragma unroll
-      for (int i = 0; i < n; ++i) d[i] = exponential<T>(d[i] - shift) * scale - smoothing;
+      for (int i = 0; i < n; ++i) d[i] = exponential_above<T>(shift, d[i]) * scale - (is_plain ? 0.0f : smoothing);
       if (v <= target && target < v + n) {
 #pragma unroll
         for (int i = 0; i < n; ++i)
           if (v + i == target) d[i] -= at_target;
       }
+      if constexpr (!is_plain) {
 #pragma unroll
-      for (int i = 0; i < n; ++i) d[i] *= slope[i] * weight;
-      store(d, row + v);
+        for (int i = 0; i < n; ++i) d[i] *= slope[i];
+      }
+      store(d, to + v);
     });
   }
+  if (thread > 0) return;
+  const double lse = double(sums.shift()) + log(double(sums.sum_exp)), z_target = capped<T>(raw_target, softcap, inverse_softcap);
+  double loss = lse - (1 - options.label_smoothing) * z_target + options.z_loss * lse * lse;
+  if (options.label_smoothing > 0) loss -= options.label_smoothing * double(sums.sum) / double(V);
+  outputs.losses[m] = float(loss);
+  if (outputs.lse) outputs.lse[m] = float(lse);
+  if (outputs.log_probability) outputs.log_probability[m] = float(z_target - lse);
+  if (outputs.entropy) outputs.entropy[m] = float(lse - double(sums.sum_exp_z) / double(sums.sum_exp));
+  if (outputs.correct) outputs.correct[m] = sums.is_beaten == 0;
 }
 
 // One block; thread sums are added in a fixed order.
@@ -179,13 +291,28 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
   const auto pointer = [](const OptionalTensor& tensor) { return tensor ? tensor->as<float>() : nullptr; };
   const Outputs outputs{losses.as<float>(), pointer(lse), pointer(log_probability), pointer(entropy), pointer(correct)};
   const Options options{first_row, ignore_index, label_smoothing, z_loss, float(softcap), write_dlogits};
+  const bool is_plain = label_smoothing == 0 && softcap == 0 && !entropy && !correct;
   with_cuda_float("cross_entropy", logits.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
-    const auto kernel = has_aligned_rows(logits) ? cross_entropy_kernel<width, T> : cross_entropy_kernel<1, T>;
-    const int threads = V * static_cast<std::int64_t>(sizeof(T)) > long_row_bytes ? max_threads : max_threads / 2;
-    launch(kernel, grid_for(M, 1, 65535), threads, 0, logits.as<T>(), targets.as<const std::int32_t>(),
-           token_weights ? token_weights->as<const float>() : nullptr, outputs, M, V, logits.row_stride, options, status_words());
+    const auto run = [&](auto row, std::int64_t blocks) {
+      using Row = typename decltype(row)::type;
+      constexpr std::int64_t most_blocks = std::numeric_limits<int>::max();
+      MST_CHECK(V <= most_blocks && M <= most_blocks / blocks, "cross_entropy: logits ", logits, " have too many rows or columns");
+      const auto kernel = is_plain ? cross_entropy_kernel<Row, true, T> : cross_entropy_kernel<Row, false, T>;
+      launch_clusters(kernel, static_cast<unsigned>(blocks), static_cast<unsigned>(blocks * M), Row::threads,
+                      sizeof(Sums) * static_cast<std::size_t>(blocks * Row::threads / 32), logits.as<T>(),
+                      targets.as<const std::int32_t>(), token_weights ? token_weights->as<const float>() : nullptr, outputs, int(V),
+                      logits.row_stride, options, status_words());
+    };
+    std::int64_t blocks = 1;
+    while (blocks * HeldRow<width, T>::max_cols < V) blocks *= 2;
+    if (has_aligned_rows(logits) && blocks <= max_cluster_size())
+      run(type_tag<HeldRow<width, T>>{}, blocks);
+    else if (has_aligned_rows(logits))
+      run(type_tag<ReadRow<width, T>>{}, 1);
+    else
+      run(type_tag<ReadRow<1, T>>{}, 1);
   });
 }
 

@@ -2,9 +2,10 @@
 #include "embedding.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <numeric>
-#include <vector>
+#include <utility>
 
 #include "../cpu/parallel.h"
 
@@ -28,30 +29,37 @@ void embedding_forward(const Tensor& weight, const Tensor& ids, const Tensor& y)
   });
 }
 
-void embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweight) {
+void embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweight, const Workspace& workspace) {
   const std::int64_t V = dweight.rows(), C = dweight.cols(), N = ids.size();
   const std::int32_t* const id_of = ids.as<std::int32_t>();
   for (std::int64_t n = 0; n < N; ++n) check_id("embedding_backward", n, id_of[n], V);
-  std::vector<std::int64_t> tokens(static_cast<std::size_t>(N));  // those of an id together, in order
-  std::iota(tokens.begin(), tokens.end(), std::int64_t{0});
-  std::stable_sort(tokens.begin(), tokens.end(), [&](std::int64_t a, std::int64_t b) { return id_of[a] < id_of[b]; });
+  const std::size_t needed = sizeof(std::int32_t) * static_cast<std::size_t>(N);
+  MST_CHECK(workspace.bytes >= needed, "embedding_backward: workspace of ", workspace.bytes, " bytes, needs ", needed);
+  std::int32_t* const tokens = static_cast<std::int32_t*>(workspace.data);  // those of an id together, in order
+  std::int32_t* const end = tokens + N;
+  std::iota(tokens, end, 0);
+  std::sort(tokens, end, [&](std::int32_t a, std::int32_t b) { return std::pair(id_of[a], a) < std::pair(id_of[b], b); });
   with_float("embedding_backward", dy.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;
     with_gradient<S>("embedding_backward", dweight.dtype, [&](auto gradient_tag) {
       using G = typename decltype(gradient_tag)::type;
       // Threads share out the columns: each row's tokens are added in order, whatever the number of threads.
-      parallel_for(C, 16, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<S> sums(static_cast<std::size_t>(end - begin));
-        for (auto token = tokens.begin(); token != tokens.end();) {
-          const std::int32_t id = id_of[*token];
-          G* const to = dweight.row<G>(id) + begin;
-          std::copy(to, to + sums.size(), sums.begin());
-          for (; token != tokens.end() && id_of[*token] == id; ++token) {
-            const T* const from = dy.row<T>(*token) + begin;
-            for (std::size_t c = 0; c < sums.size(); ++c) sums[c] += static_cast<S>(from[c]);
+      constexpr std::int64_t slab = 256;
+      parallel_for((C + slab - 1) / slab, 1, [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t begin = first * slab; begin < std::min(last * slab, C); begin += slab) {
+          std::array<S, slab> sums;
+          const std::int64_t cols = std::min(slab, C - begin);
+          for (const std::int32_t* token = tokens; token != end;) {
+            const std::int32_t id = id_of[*token];
+            G* const to = dweight.row<G>(id) + begin;
+            std::copy(to, to + cols, sums.begin());
+            for (; token != end && id_of[*token] == id; ++token) {
+              const T* const from = dy.row<T>(*token) + begin;
+              for (std::int64_t c = 0; c < cols; ++c) sums[c] += static_cast<S>(from[c]);
+            }
+            for (std::int64_t c = 0; c < cols; ++c) to[c] = G(sums[c]);
           }
-          for (std::size_t c = 0; c < sums.size(); ++c) to[c] = G(sums[c]);
         }
       });
     });

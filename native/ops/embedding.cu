@@ -22,97 +22,150 @@ struct Forward {
   }
 };
 
-constexpr int backward_threads = 256, num_warps = backward_threads / 32;
-constexpr int ids_of_thread = 4, ids_of_round = ids_of_thread * backward_threads;  // looked at together
-constexpr int held = 2;        // vectors of a row of dweight that a thread adds to at once
-constexpr int rows_ahead = 2;  // rows of dy on their way at once
+// An id in the upper half and a token in the lower one: no two are equal, and those of an id follow each other in the tokens' order.
+using Key = unsigned long long;
 
-// Tokens begin, … of the next ids_of_round that have an id: where they are, in order, into `found`; returns how many. All threads call it.
-__device__ inline int find_tokens(const std::int32_t* ids, std::int64_t begin, std::int64_t N, std::int32_t id, int* found) {
-  __shared__ int of_warps[num_warps];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first = static_cast<int>(threadIdx.x) * ids_of_thread;
-  bool has[ids_of_thread];
-  int count = 0;
-#pragma unroll
-  for (int i = 0; i < ids_of_thread; ++i) {
-    has[i] = begin + first + i < N && ids[begin + first + i] == id;
-    count += has[i];
-  }
-  int up_to = count;  // of this and the lower lanes
-#pragma unroll
-  for (int offset = 1; offset < 32; offset *= 2) {
-    const int lower = __shfl_sync(0xffffffffu, up_to, lane >= offset ? lane - offset : lane);
-    if (lane >= offset) up_to += lower;
-  }
-  __syncthreads();  // what was found before has been used
-  if (lane == 31) of_warps[warp] = up_to;
-  __syncthreads();
-  int at = up_to - count, total = 0;
-#pragma unroll
-  for (int w = 0; w < num_warps; ++w) {
-    if (w < warp) at += of_warps[w];
-    total += of_warps[w];
-  }
-#pragma unroll
-  for (int i = 0; i < ids_of_thread; ++i)
-    if (has[i]) found[at++] = first + i;
-  __syncthreads();
-  return total;
+__device__ inline Key key_of(std::int32_t id, std::int64_t token) {
+  return Key(static_cast<std::uint32_t>(id)) << 32 | Key(token);
+}
+__device__ inline std::uint32_t id_of(Key key) {
+  return static_cast<std::uint32_t>(key >> 32);
+}
+__device__ inline std::int64_t token_of(Key key) {
+  return static_cast<std::int64_t>(key & 0xffffffffu);
 }
 
-// One block a token, of which only the first with its id works: it adds all tokens of that id in order. No atomics on floats, and no
-// memory beside the gradient, at the price of reading the ids N times, which the cache serves.
-template <int width, class T, class G>
-__global__ void __launch_bounds__(backward_threads, 4)
-    embedding_backward_kernel(const T* dy, const std::int32_t* ids, G* dweight, std::int64_t N, std::int64_t C, std::int64_t V,
-                              std::int64_t dy_stride, std::int64_t dweight_stride, long long* status) {
-  __shared__ int is_repeated, found[ids_of_round];
-  for (std::int64_t n = blockIdx.x; n < N; n += gridDim.x) {
-    const std::int32_t id = ids[n];
-    if (threadIdx.x == 0) is_repeated = 0;
+// Keys are sorted in tiles by counting the smaller ones of the tile, then merged by counting those of every other tile: N²/tile · log tile
+// comparisons, of which thousands of threads do few each, in two launches.
+constexpr int tile = 256;
+
+__global__ void __launch_bounds__(tile)
+    sort_tiles_kernel(const std::int32_t* ids, Key* tiles, std::int64_t N, std::int64_t V, long long* status) {
+  __shared__ Key keys[tile];
+  for (std::int64_t begin = std::int64_t(blockIdx.x) * tile; begin < N; begin += std::int64_t(gridDim.x) * tile) {
+    const std::int64_t n = begin + threadIdx.x;
+    const std::int32_t id = n < N ? ids[n] : -1;
+    if (n < N && (id < 0 || id >= V)) note_status(status, status_embedding_backward, n, id, V);
+    const Key key = n < N ? key_of(id, n) : ~Key(0);
+    __syncthreads();  // the keys of the tile before have been read
+    keys[threadIdx.x] = key;
     __syncthreads();
-    bool has_come = false;
-#pragma unroll 8
-    for (std::int64_t earlier = threadIdx.x; earlier < n; earlier += backward_threads) has_come |= ids[earlier] == id;
-    if (has_come) is_repeated = 1;  // all write the same
-    __syncthreads();
-    const bool skips = is_repeated || id < 0 || id >= V;
-    __syncthreads();  // is_repeated is reset in the next round
-    if (id < 0 || id >= V) {
-      if (threadIdx.x == 0) note_status(status, status_embedding_backward, n, id, V);
+    int num_smaller = 0;
+#pragma unroll 16
+    for (int i = 0; i < tile; ++i) num_smaller += keys[i] < key;
+    if (n < N) tiles[begin + num_smaller] = key;
+  }
+}
+
+// Keys smaller than `key` among `size` sorted ones, at most `tile`.
+__device__ inline int count_smaller(const Key* keys, int size, Key key) {
+  int count = 0;
+#pragma unroll
+  for (int step = tile; step > 0; step /= 2)
+    if (count + step <= size && keys[count + step - 1] < key) count += step;
+  return count;
+}
+
+constexpr int searchers = 8;  // lanes that look for a key's place, each in every eighth tile
+
+__global__ void __launch_bounds__(tile) merge_tiles_kernel(const Key* tiles, Key* sorted, std::int64_t N) {
+  const int searcher = threadIdx.x % searchers;
+  const std::int64_t num_tiles = (N + tile - 1) / tile, step = grid_threads() / searchers;
+  // Lanes beyond the end look for the last key, so that whole warps exchange.
+  for (std::int64_t first = grid_thread() / searchers - threadIdx.x % 32 / searchers; first < N; first += step) {
+    const std::int64_t mine = first + threadIdx.x % 32 / searchers;
+    const Key key = tiles[mine < N ? mine : N - 1];
+    int num_smaller = 0;
+#pragma unroll 4
+    for (std::int64_t t = searcher; t < num_tiles; t += searchers) {
+      const std::int64_t left = N - t * tile;
+      num_smaller += count_smaller(tiles + t * tile, left < tile ? static_cast<int>(left) : tile, key);
     }
-    if (skips) continue;
-    G* const to = dweight + id * dweight_stride;
-    for (std::int64_t first = 0; first < C; first += held * backward_threads * width) {
-      const auto column = [&](int j) { return first + std::int64_t(j * backward_threads + static_cast<int>(threadIdx.x)) * width; };
-      float sums[held][width];
 #pragma unroll
-      for (int j = 0; j < held; ++j)
-        if (column(j) < C) load(to + column(j), sums[j]);
-      for (std::int64_t begin = n; begin < N; begin += ids_of_round) {
-        const int num_found = find_tokens(ids, begin, N, id, found);
-        for (int k = 0; k < num_found; k += rows_ahead) {
-          Vector<T, width> rows[rows_ahead][held] = {};
+    for (int offset = searchers / 2; offset > 0; offset /= 2) num_smaller += __shfl_xor_sync(0xffffffffu, num_smaller, offset);
+    if (searcher == 0 && mine < N) sorted[num_smaller] = key;
+  }
+}
+
+constexpr int add_threads = 256, warps_of_block = add_threads / 32;
+constexpr int few = 8;  // tokens of an id that the first of the two kernels below adds, the second those of ids that have more
+
+// One warp for every key and slab of columns, blockIdx.y; that of an id's first key adds the id's tokens, in order.
+template <int width, class T, class G>
+__global__ void __launch_bounds__(add_threads)
+    add_few_tokens_kernel(const Key* sorted, const T* dy, G* dweight, std::int64_t N, std::int64_t C, std::int64_t V,
+                          std::int64_t dy_stride, std::int64_t dweight_stride) {
+  constexpr int rows_ahead = few / 2, before = 31;
+  const int lane = threadIdx.x % 32;
+  const std::int64_t c = (std::int64_t(blockIdx.y) * 32 + lane) * width;
+  for (std::int64_t begin = grid_thread() / 32; begin < N; begin += grid_threads() / 32) {
+    const std::int64_t mine = lane == before ? begin - 1 : begin + lane;
+    const Key key = mine >= 0 && mine < N && (lane <= few || lane == before) ? sorted[mine] : ~Key(0);
+    const std::uint32_t id = __shfl_sync(0xffffffffu, id_of(key), 0);
+    const unsigned same = __ballot_sync(0xffffffffu, id_of(key) == id);
+    if (id >= V || same >> before || same >> few & 1) continue;
+    G* const to = dweight + id * dweight_stride + c;
+    float sums[width] = {};
+    if (c < C) load(to, sums);
+    const int num_rows = __popc(same);
 #pragma unroll
-          for (int r = 0; r < rows_ahead; ++r)
+    for (int first = 0; first < few; first += rows_ahead) {
+      if (first >= num_rows) break;
+      Vector<T, width> rows[rows_ahead] = {};
 #pragma unroll
-            for (int j = 0; j < held; ++j)
-              if (k + r < num_found && column(j) < C) rows[r][j] = load_vector<width>(dy + (begin + found[k + r]) * dy_stride + column(j));
-#pragma unroll
-          for (int r = 0; r < rows_ahead; ++r)
-#pragma unroll
-            for (int j = 0; j < held; ++j) {
-              if (k + r >= num_found || column(j) >= C) continue;
-              float added[width];
-              to_floats(rows[r][j], added);
-#pragma unroll
-              for (int i = 0; i < width; ++i) sums[j][i] += added[i];
-            }
-        }
+      for (int r = 0; r < rows_ahead; ++r) {
+        const std::int64_t token = __shfl_sync(0xffffffffu, token_of(key), first + r);
+        if (first + r < num_rows && c < C) rows[r] = load_vector<width>(dy + token * dy_stride + c);
       }
 #pragma unroll
-      for (int j = 0; j < held; ++j)
-        if (column(j) < C) store(sums[j], to + column(j));
+      for (int r = 0; r < rows_ahead; ++r) {
+        if (first + r >= num_rows) break;
+#pragma unroll
+        for (int i = 0; i < width; ++i) sums[i] += rows[r].at(i);
+      }
+    }
+    if (c < C) store(sums, to);
+  }
+}
+
+// One warp for every 32 keys and slab of columns: it adds the tokens of each id that has more than a few and whose first key is among them.
+template <int width, class T, class G>
+__global__ void __launch_bounds__(add_threads)
+    add_many_tokens_kernel(const Key* sorted, const T* dy, G* dweight, std::int64_t N, std::int64_t C, std::int64_t V,
+                           std::int64_t dy_stride, std::int64_t dweight_stride) {
+  const int lane = threadIdx.x % 32;
+  const std::int64_t c = (std::int64_t(blockIdx.y) * 32 + lane) * width;
+  const auto key_at = [&](std::int64_t i) { return i >= 0 && i < N ? sorted[i] : ~Key(0); };
+  for (std::int64_t group = grid_thread() / 32 * 32; group < N; group += grid_threads()) {
+    const std::int64_t i = group + lane;
+    const std::uint32_t id = id_of(key_at(i));
+    const bool is_first = i == 0 || id_of(key_at(i - 1)) != id;
+    unsigned firsts = __ballot_sync(0xffffffffu, id < V && is_first && id_of(key_at(i + few)) == id);
+    for (; firsts != 0; firsts &= firsts - 1) {
+      const int first = __ffs(static_cast<int>(firsts)) - 1;
+      const std::uint32_t common = __shfl_sync(0xffffffffu, id, first);
+      G* const to = dweight + common * dweight_stride + c;
+      float sums[width] = {};
+      if (c < C) load(to, sums);
+      Key key = key_at(group + first + lane);
+      for (std::int64_t next = group + first + 32;; next += 32) {
+        const int num_rows = __popc(__ballot_sync(0xffffffffu, id_of(key) == common));
+        Vector<T, width> rows[32] = {};
+#pragma unroll
+        for (int r = 0; r < 32; ++r) {
+          const std::int64_t token = __shfl_sync(0xffffffffu, token_of(key), r);
+          if (r < num_rows && c < C) rows[r] = load_vector<width>(dy + token * dy_stride + c);
+        }
+        key = key_at(next + lane);
+#pragma unroll
+        for (int r = 0; r < 32; ++r) {
+          if (r >= num_rows) break;
+#pragma unroll
+          for (int i = 0; i < width; ++i) sums[i] += rows[r].at(i);
+        }
+        if (num_rows < 32) break;
+      }
+      if (c < C) store(sums, to);
     }
   }
 }
@@ -137,17 +190,32 @@ void embedding_forward(const Tensor& weight, const Tensor& ids, const Tensor& y)
   });
 }
 
-void embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweight) {
-  const std::int64_t N = ids.size();
+void embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweight, const Workspace& workspace) {
+  const std::int64_t N = ids.size(), C = dweight.cols();
+  const std::size_t needed = 2 * sizeof(Key) * static_cast<std::size_t>(N);
+  MST_CHECK(workspace.bytes >= needed, "embedding_backward: workspace of ", workspace.bytes, " bytes, needs ", needed);
   if (N == 0) return;
+  Key* const sorted = static_cast<Key*>(workspace.data);
+  Key* const tiles = sorted + N;
+  launch(sort_tiles_kernel, grid_for(N, tile), tile, 0, ids.as<const std::int32_t>(), tiles, N, dweight.rows(), status_words());
+  launch(merge_tiles_kernel, grid_for(N * searchers, tile), tile, 0, tiles, sorted, N);
   with_cuda_float("embedding_backward", dy.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_cuda_float("embedding_backward", dweight.dtype, [&](auto gradient_tag) {
       using G = typename decltype(gradient_tag)::type;
-      const auto kernel =
-          is_vectorizable({&dy, &dweight}) ? embedding_backward_kernel<vector_width<T>, T, G> : embedding_backward_kernel<1, T, G>;
-      launch(kernel, grid_for(N, 1, 65535), backward_threads, 0, dy.as<const T>(), ids.as<const std::int32_t>(), dweight.as<G>(), N,
-             dweight.cols(), dweight.rows(), dy.row_stride, dweight.row_stride, status_words());
+      const auto run = [&](auto kernel, int width, int keys_of_warp) {
+        const dim3 grid(grid_for(N, keys_of_warp * warps_of_block, 1 << 20), static_cast<unsigned>((C + 32 * width - 1) / (32 * width)));
+        launch(kernel, grid, add_threads, 0, sorted, dy.as<const T>(), dweight.as<G>(), N, C, dweight.rows(), dy.row_stride,
+               dweight.row_stride);
+      };
+      constexpr int wide = vector_width<T>, narrow = wide / 4;  // 16 bytes a lane where few rows are added, 4 where many are
+      if (is_vectorizable({&dy, &dweight})) {
+        run(add_few_tokens_kernel<wide, T, G>, wide, 1);
+        run(add_many_tokens_kernel<narrow, T, G>, narrow, 32);
+      } else {
+        run(add_few_tokens_kernel<1, T, G>, 1, 1);
+        run(add_many_tokens_kernel<1, T, G>, 1, 32);
+      }
     });
   });
 }

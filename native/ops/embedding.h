@@ -9,7 +9,8 @@ namespace mst {
 KERNEL(embedding_forward, const Tensor& weight, const Tensor& ids, const Tensor& y);
 
 // dweight (V,C) += dy (N,C) at the rows ids (N,), in the compute dtype (f32; f64 for f64), or bf16: each row is summed in f32 and rounded
-// once. Tokens are added in order, so that repeated ids give the same bits every time.
-KERNEL(embedding_backward, const Tensor& dy, const Tensor& ids, const Tensor& dweight);
+// once. Tokens are added in order, so that repeated ids give the same bits every time. The workspace holds the tokens in order of their
+// ids: 4 bytes a token on the CPU, 16 on CUDA.
+KERNEL(embedding_backward, const Tensor& dy, const Tensor& ids, const Tensor& dweight, const Workspace& workspace);
 
 }  // namespace mst

@@ -28,8 +28,14 @@ struct Team {
   __device__ static std::int64_t count() {
     return is_warp ? grid_threads() / 32 : gridDim.x;
   }
-  __device__ static float sum(float value) {
-    return is_warp ? warp_reduce<Sum>(value) : block_sum(value);
+  template <int n>
+  __device__ static void sum(float (&values)[n]) {
+    if constexpr (is_warp) {
+#pragma unroll
+      for (float& value : values) value = warp_reduce<Sum>(value);
+    } else {
+      block_sums(values);
+    }
   }
 };
 
@@ -47,12 +53,7 @@ struct Share {
 #pragma unroll
     for (int j = 0; j < held; ++j) {
       const std::int64_t c = column<TeamOfRow>(j);
-      if (c < C) {
-        vectors[j] = load_vector<width>(row + c);
-      } else {
-#pragma unroll
-        for (int i = 0; i < width; ++i) vectors[j].elements[i] = from_float<T>(0);
-      }
+      vectors[j] = c < C ? load_vector<width>(row + c) : Vector<T, width>{};
     }
   }
   template <class TeamOfRow>
@@ -60,15 +61,7 @@ struct Share {
     return (std::int64_t(j) * TeamOfRow::size() + TeamOfRow::rank()) * width;
   }
   __device__ float at(int j, int i) const {
-    return to_float(vectors[j].elements[i]);
-  }
-  __device__ float sum_of_squares() const {
-    float squares = 0;
-#pragma unroll
-    for (int j = 0; j < held; ++j)
-#pragma unroll
-      for (int i = 0; i < width; ++i) squares += at(j, i) * at(j, i);
-    return squares;
+    return vectors[j].at(i);
   }
 };
 
@@ -80,7 +73,13 @@ __global__ void __launch_bounds__(max_threads)
   for (std::int64_t n = TeamOfRow::index(); n < N; n += TeamOfRow::count()) {
     Share<T, width, held> row;
     row.template load<TeamOfRow>(x + n * x_stride, C);
-    const float r = rsqrtf(TeamOfRow::sum(row.sum_of_squares()) / static_cast<float>(C) + eps);
+    float squares[1] = {};
+#pragma unroll
+    for (int j = 0; j < held; ++j)
+#pragma unroll
+      for (int i = 0; i < width; ++i) squares[0] += row.at(j, i) * row.at(j, i);
+    TeamOfRow::sum(squares);
+    const float r = rsqrtf(squares[0] / static_cast<float>(C) + eps);
 #pragma unroll
     for (int j = 0; j < held; ++j) {
       const std::int64_t c = Share<T, width, held>::template column<TeamOfRow>(j);
@@ -96,7 +95,7 @@ __global__ void __launch_bounds__(max_threads)
 
 // The p-th team goes through the p-th part of the rows and writes row p of partials (P,C), its columns' sums over them.
 template <class TeamOfRow, int width, class T, class W>
-__global__ void __launch_bounds__(max_threads)
+__global__ void __maxnreg__(80)  // three blocks of 256 threads
     rms_norm_backward_kernel(const T* dy, const T* x, const W* weight, T* dx, float* partials, std::int64_t P, std::int64_t N,
                              std::int64_t C, std::int64_t dy_stride, std::int64_t x_stride, std::int64_t dx_stride, float eps,
                              float weight_offset) {
@@ -104,6 +103,8 @@ __global__ void __launch_bounds__(max_threads)
   const std::int64_t p = TeamOfRow::index(), begin = N * p / P, end = N * (p + 1) / P;
   if (p >= P) return;
   float sums[held][width] = {};
+  Share<W, width, held> weights;
+  weights.template load<TeamOfRow>(weight, C);
   Share<T, width, held> next_x, next_dy;
   const auto load_next = [&](std::int64_t n) {
     if (n >= end) return;
@@ -114,32 +115,28 @@ __global__ void __launch_bounds__(max_threads)
   for (std::int64_t n = begin; n < end; ++n) {
     const Share<T, width, held> x_row = next_x, dy_row = next_dy;
     load_next(n + 1);  // on its way while this row is worked on
-    const float r = rsqrtf(TeamOfRow::sum(x_row.sum_of_squares()) / static_cast<float>(C) + eps);
-    float scaled[held][width], dot = 0;  // dy · (weight + offset)
+    const auto scaled = [&](int j, int i) { return dy_row.at(j, i) * (weights.at(j, i) + weight_offset); };
+    float totals[2] = {};  // Σ x², Σ dy (weight + offset) x
 #pragma unroll
-    for (int j = 0; j < held; ++j) {
-      const std::int64_t c = Share<T, width, held>::template column<TeamOfRow>(j);
-      if (c < C) {
-        load(weight + c, scaled[j]);
-      } else {
-#pragma unroll
-        for (float& value : scaled[j]) value = 0;
-      }
+    for (int j = 0; j < held; ++j)
 #pragma unroll
       for (int i = 0; i < width; ++i) {
-        scaled[j][i] = dy_row.at(j, i) * (scaled[j][i] + weight_offset);
-        dot += scaled[j][i] * x_row.at(j, i);
-        sums[j][i] += dy_row.at(j, i) * x_row.at(j, i) * r;
+        totals[0] += x_row.at(j, i) * x_row.at(j, i);
+        totals[1] += scaled(j, i) * x_row.at(j, i);
       }
-    }
-    const float factor = r * r * TeamOfRow::sum(dot) / static_cast<float>(C);
+    TeamOfRow::sum(totals);
+    const float r = rsqrtf(totals[0] / static_cast<float>(C) + eps), factor = r * r * totals[1] / static_cast<float>(C);
 #pragma unroll
     for (int j = 0; j < held; ++j) {
       const std::int64_t c = Share<T, width, held>::template column<TeamOfRow>(j);
       if (c >= C) break;
+      float out[width];
 #pragma unroll
-      for (int i = 0; i < width; ++i) scaled[j][i] = r * (scaled[j][i] - factor * x_row.at(j, i));
-      store(scaled[j], dx + n * dx_stride + c);
+      for (int i = 0; i < width; ++i) {
+        sums[j][i] += dy_row.at(j, i) * x_row.at(j, i) * r;
+        out[i] = r * (scaled(j, i) - factor * x_row.at(j, i));
+      }
+      store(out, dx + n * dx_stride + c);
     }
   }
   if (!partials) return;
@@ -204,6 +201,7 @@ __global__ void add_partials_kernel(const float* partials, G* dweight, std::int6
   const std::int64_t c = std::int64_t(blockIdx.x) * 32 + lane;
   float sum = 0;
   if (c < C)
+#pragma unroll 8
     for (std::int64_t p = warp; p < P; p += partial_warps) sum += partials[p * C + c];
   of_warps[warp][lane] = sum;
   __syncthreads();

@@ -1,6 +1,7 @@
 // The emulation itself: what it must notice.
 #include "emulation/cuda_emulation.h"
 
+#include "cuda/cluster.h"
 #include "cuda/reduce.h"
 #include "support.h"
 
@@ -33,12 +34,43 @@ void sums(float* out) {
   out[threadIdx.x] = cuda::block_sum(static_cast<float>(threadIdx.x)) + cuda::block_max(-static_cast<float>(threadIdx.x));
 }
 
+// Passes each block's index to the next block of its cluster, with or without the barrier that this takes.
+template <bool with_barrier>
+void neighbour_blocks(float* out) {
+  DYNAMIC_SHARED(float, shared);
+  const unsigned next = (cuda::cluster_rank() + 1) % cuda::cluster_size();
+  cuda::in_block(shared, next)[threadIdx.x] = static_cast<float>(blockIdx.x);
+  if (with_barrier) cuda::synchronize_cluster();
+  out[blockIdx.x * blockDim.x + threadIdx.x] = shared[threadIdx.x];
+}
+
+void one_block_never_waits(float*) {
+  if (cuda::cluster_rank() == 0) cuda::synchronize_cluster();
+}
+
+TEST(Emulation, BlocksOfAClusterSeeEachOther) {
+  constexpr unsigned cluster_size = 4, num_blocks = 8, threads = 40;
+  for (const bool reversed : {false, true}) {
+    emulation::options.reversed = reversed;
+    std::vector<float> found(num_blocks * threads);
+    cuda::launch_clusters(neighbour_blocks<true>, cluster_size, num_blocks, threads, threads * sizeof(float), found.data());
+    for (unsigned i = 0; i < found.size(); ++i) {
+      const unsigned block = i / threads, first = block / cluster_size * cluster_size;
+      EXPECT_EQ(found[i], first + (block + cluster_size - 1) % cluster_size);
+    }
+    cuda::launch_clusters(neighbour_blocks<false>, cluster_size, num_blocks, threads, threads * sizeof(float), found.data());
+    EXPECT_TRUE(std::isnan(found[reversed ? found.size() - 1 : 0]));
+  }
+  emulation::options.reversed = false;
+}
+
 TEST(Emulation, ReportsBarriersAndWarpsThatNeverComplete) {
   std::vector<int> ints(64);
   std::vector<float> floats(64);
   EXPECT_THROW(cuda::launch(divergent_barrier, 1, 64, 0, ints.data()), Error);
   EXPECT_THROW(cuda::launch(half_a_warp_shuffles, 1, 64, 0, floats.data()), Error);
   EXPECT_THROW(cuda::launch(mask_without_its_source, 1, 64, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch_clusters(one_block_never_waits, 2, 2, 64, 0, floats.data()), Error);
   cuda::launch(sums, 1, 64, 0, floats.data());  // and goes on
   EXPECT_EQ(floats[3], 64 * 63 / 2);
 }
@@ -49,6 +81,8 @@ TEST(Emulation, RefusesLaunchesThatAGpuRefuses) {
   EXPECT_THROW(cuda::launch(sums, dim3(1, 65536), 64, 0, floats.data()), Error);
   EXPECT_THROW(cuda::launch(sums, 1, 2048, 0, floats.data()), Error);
   EXPECT_THROW(cuda::launch(sums, 1, 64, 100 << 10, floats.data()), Error);
+  EXPECT_THROW(cuda::launch_clusters(sums, 2, 3, 64, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch_clusters(sums, 16, 16, 64, 0, floats.data()), Error);
 }
 
 TEST(Emulation, ShowsAMissingBarrierInOneOfTheTwoOrders) {

@@ -25,6 +25,8 @@ std::array<long long, 4> take_status();
 void run_reversed(bool reversed);
 // What a block may have; a GPU has what it has.
 void give_shared_memory(std::size_t bytes);
+// How many blocks a cluster may have; a GPU has what it has.
+void give_clusters(unsigned size);
 
 // Owns rows × cols elements of a dtype with `gap` unused elements after each row, beginning `offset` elements into its memory.
 class HostTensor {

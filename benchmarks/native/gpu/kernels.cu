@@ -85,7 +85,8 @@ void norm_and_rope(std::int64_t N) {
 
 // Ids that all differ, and ids as often as words in a text: the r-th in frequency 1/r as often as the first.
 void embeddings(std::int64_t N) {
-  Buffer weight(Dtype::bf16, V, C), y(Dtype::bf16, N, C), ids(Dtype::i32, 1, N), dweight(Dtype::f32, V, C);
+  Buffer weight(Dtype::bf16, V, C), y(Dtype::bf16, N, C), ids(Dtype::i32, 1, N), dweight(Dtype::f32, V, C), scratch(Dtype::f64, 1, 2 * N);
+  const Workspace workspace{static_cast<const Tensor&>(scratch).data, static_cast<std::size_t>(N) * 16};
   weight.random(0.02), dweight.random(), y.random();
   std::vector<std::int32_t> as_in_text(static_cast<std::size_t>(N));
   for (std::int32_t& id : as_in_text) id = static_cast<std::int32_t>(std::pow(double(V), std::rand() / (RAND_MAX + 1.0)));
@@ -94,7 +95,7 @@ void embeddings(std::int64_t N) {
     const double num_ids = double(std::set(list.begin(), list.end()).size());
     const std::string sizes = message_of(", N ", N, ", ", kind);
     measure("embedding_forward" + sizes, bytes_of(y) + num_ids * C * 2, [&] { embedding_forward(weight, ids, y); });
-    measure("embedding_backward" + sizes, bytes_of(y) + num_ids * C * 2 * 4, [&] { embedding_backward(y, ids, dweight); });
+    measure("embedding_backward" + sizes, bytes_of(y) + num_ids * C * 2 * 4, [&] { embedding_backward(y, ids, dweight, workspace); });
   }
 }
 

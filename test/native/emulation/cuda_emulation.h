@@ -1,15 +1,16 @@
 // CUDA C++ for the host compiler: what native/ops/*.cu use of it, run on the CPU, so that kernels are tested without a GPU.
 //
-// Blocks run one after another; the threads of a block are fibers that take turns: each runs until it waits, at __syncthreads for its
-// block or in a warp function for its warp. A warp goes as far as it can before the next one starts. `options.reversed` begins with the
-// last block, warp and lane. Of two accesses that no barrier orders each comes first in one of the two orders, so that a missing
-// barrier shows in one of them. Dynamic shared memory
-// begins as NaN. When nobody can go on, launch() throws and says who waits where.
-// Not seen: races between blocks, the memory model, static shared memory that nobody has written.
+// Blocks run one after another, those of a cluster together; threads are fibers that take turns: each runs until it waits, at
+// __syncthreads for its block, at synchronize_cluster for its cluster or in a warp function for its warp. A warp goes as far as it can
+// before the next one starts. `options.reversed` begins with the last block, warp and lane. Of two accesses that no barrier orders each
+// comes first in one of the two orders, so that a missing barrier shows in one of them. Dynamic shared memory begins as NaN. When nobody
+// can go on, launch() throws and says who waits where.
+// Not seen: races between blocks, the memory model, static shared memory that nobody has written or that blocks of a cluster share here.
 #pragma once
 
 #include <math.h>
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -25,6 +26,7 @@
 #define __host__
 #define __shared__ static
 #define __launch_bounds__(...)
+#define __maxnreg__(...)
 #define __restrict__
 #define DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(::emulation::dynamic_shared())
 #define threadIdx (::emulation::thread_index())
@@ -46,6 +48,7 @@ namespace emulation {
 struct Options {
   bool reversed = false;
   std::size_t shared_bytes = 99 << 10;  // that a block may have: as much as every GPU from sm_80 on gives
+  unsigned cluster_size = 8;            // blocks that a cluster may have; 1 before sm_90
 };
 inline Options options;
 
@@ -54,13 +57,18 @@ using Where = std::source_location;
 const dim3& thread_index();
 void* dynamic_shared();
 void synchronize_block(const Where& where);
+void synchronize_cluster(const Where& where);
+unsigned cluster_rank();
+unsigned cluster_size();
+// What the block `rank` of the cluster has where this block has `mine`, in dynamic shared memory.
+void* in_block(void* mine, unsigned rank);
 // Gives `bytes` bytes at `mine` to the warp and returns, when all lanes of `mask` have called, those of lane `source`.
 const void* exchange(unsigned mask, const void* mine, std::size_t bytes, int source, const Where& where);
 // What a lane of the warp gave in the exchange that the caller has just been through.
 const void* given_by(int lane);
 int lane();
 
-void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& kernel);
+void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, unsigned cluster_size, const std::function<void()>& kernel);
 
 }  // namespace emulation
 
@@ -77,6 +85,23 @@ T __shfl_sync(unsigned mask, T value, int source, const emulation::Where& where 
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int offset, const emulation::Where& where = emulation::Where::current()) {
   return __shfl_sync(mask, value, emulation::lane() ^ offset, where);
+}
+
+inline unsigned __ballot_sync(unsigned mask, bool predicate, const emulation::Where& where = emulation::Where::current()) {
+  emulation::exchange(mask, &predicate, sizeof predicate, emulation::lane(), where);
+  unsigned ballot = 0;
+  for (int lane = 0; lane < 32; ++lane) {
+    bool of_lane = false;
+    if (mask >> lane & 1) std::memcpy(&of_lane, emulation::given_by(lane), sizeof of_lane);
+    ballot |= unsigned{of_lane} << lane;
+  }
+  return ballot;
+}
+inline int __popc(unsigned bits) {
+  return std::popcount(bits);
+}
+inline int __ffs(int bits) {
+  return __builtin_ffs(bits);
 }
 
 inline float __fdividef(float dividend, float divisor) {
@@ -139,13 +164,17 @@ void wait_for_copies(int pending);
 namespace mst::cuda {
 
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, Arguments&&... arguments) {
+void launch_clusters(void (*kernel)(Parameters...), unsigned cluster_size, dim3 grid, dim3 block, std::size_t shared_bytes,
+                     Arguments&&... arguments) {
   const std::tuple<Parameters...> values{static_cast<Parameters>(arguments)...};
-  emulation::run_grid(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
+  emulation::run_grid(grid, block, shared_bytes, cluster_size, [&] { std::apply(kernel, values); });
 }
 
 inline std::size_t max_shared_bytes() {
   return emulation::options.shared_bytes;
+}
+inline unsigned max_cluster_size() {
+  return emulation::options.cluster_size;
 }
 
 }  // namespace mst::cuda

@@ -30,6 +30,10 @@ void give_shared_memory(std::size_t bytes) {
   emulation::options.shared_bytes = bytes;
 }
 
+void give_clusters(unsigned size) {
+  emulation::options.cluster_size = size;
+}
+
 }  // namespace mst::test
 
 namespace mst::cuda {

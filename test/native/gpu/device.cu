@@ -57,5 +57,6 @@ std::array<long long, 4> take_status() {
 
 void run_reversed(bool) {}
 void give_shared_memory(std::size_t) {}
+void give_clusters(unsigned) {}
 
 }  // namespace mst::test
