@@ -2,6 +2,7 @@
 // fits these; else one block reads it twice, the second time from L2.
 #include "cross_entropy.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "../cuda/cluster.h"
@@ -12,15 +13,16 @@
 namespace mst::cuda {
 namespace {
 
-// ---- Rows: for_each(body) calls body(v, logits) for the thread's logits from column v on, which the body may overwrite in memory
+// ---- Rows: for_each(body) calls body(v, logits) for the thread's logits from column v on. for_each_then_load(body, next) does too, for a
+// body that overwrites them in memory, and goes on to the row at `next`, or to none: its loads are on their way while the body works.
+// is_mine(v): whether the thread's logits are those of column v.
 
-// In registers, a part of near equal length in each block of the cluster.
-template <int width, class T>
+// In registers, a part of near equal length in each block of the cluster: `held` vectors a thread.
+template <int width, class T, int held>
 class HeldRow {
  public:
-  static constexpr int held = 8;  // vectors of a thread
-  static constexpr int threads = 512, blocks_of_multiprocessor = 2;
-  static constexpr int max_cols = held * width * threads;  // of a block
+  static constexpr int threads = 4096 / held, blocks_of_multiprocessor = 2;
+  static constexpr int max_cols = 4096 * width;  // of a block
 
   __device__ HeldRow(const T* row, int V) {
     const int whole = V / width, blocks = static_cast<int>(cluster_size()), rank = static_cast<int>(cluster_rank());
@@ -28,25 +30,33 @@ class HeldRow {
     first_ = (of_block * rank + thread) * width;
     const int end = of_block * (rank + 1);
     end_ = (end < whole ? end : whole) * width;
-#pragma unroll
-    for (int j = 0; j < held; ++j)
-      if (column(j) < end_) vectors_[j] = load_vector<width>(row + column(j));
     left_over_ = rank + 1 == blocks && whole * width + thread < V ? whole * width + thread : -1;
-    if (left_over_ >= 0) last_ = row[left_over_];
+    for_each_then_load([](int, const auto&) {}, row);
   }
 
   template <class Body>
   __device__ void for_each(const Body& body) const {
 #pragma unroll
+    for (int j = 0; j < held; ++j)
+      if (column(j) < end_) call(body, j);
+    if (left_over_ >= 0) call_for_last(body);
+  }
+
+  template <class Body>
+  __device__ void for_each_then_load(const Body& body, const T* next) {
+#pragma unroll
     for (int j = 0; j < held; ++j) {
       if (column(j) >= end_) break;
-      float elements[width];
-      to_floats(as_new(vectors_[j]), elements);
-      body(column(j), elements);
+      call(body, j);
+      if (next) vectors_[j] = load_vector<width>(next + column(j));
     }
     if (left_over_ < 0) return;
-    float element[1] = {to_float(last_)};
-    body(left_over_, element);
+    call_for_last(body);
+    if (next) last_ = next[left_over_];
+  }
+
+  __device__ bool is_mine(int v) const {
+    return v == left_over_ || (v >= first_ && v < end_ && (v - first_) % (threads * width) < width);
   }
 
  private:
@@ -54,9 +64,22 @@ class HeldRow {
     return first_ + j * threads * width;
   }
 
-  Vector<T, width> vectors_[held];
+  template <class Body>
+  __device__ void call(const Body& body, int j) const {
+    float elements[width];
+    to_floats(as_new(vectors_[j]), elements);
+    body(column(j), elements);
+  }
+
+  template <class Body>
+  __device__ void call_for_last(const Body& body) const {
+    float element[1] = {to_float(last_)};
+    body(left_over_, element);
+  }
+
+  Vector<T, width> vectors_[held] = {};
   int first_, end_, left_over_;  // columns: the thread's first, the block's end, the thread's behind the whole vectors or -1
-  T last_;
+  T last_{};
 };
 
 // In memory. Blocks take all registers of a multiprocessor, so that the L2 holds the rows that are in flight.
@@ -73,6 +96,17 @@ class ReadRow {
     for_each_of_row<width, batch>(row_, V_, body);
   }
 
+  template <class Body>
+  __device__ void for_each_then_load(const Body& body, const T* next) {
+    for_each(body);
+    row_ = next;
+  }
+
+  __device__ bool is_mine(int v) const {
+    const int whole = V_ / width * width, thread = static_cast<int>(threadIdx.x);
+    return v < whole ? v / width % threads == thread : v - whole == thread;
+  }
+
  private:
   const T* row_;
   int V_;
@@ -86,8 +120,7 @@ struct Outputs {
 
 struct Options {
   std::int64_t first_row, ignore_index;
-  double label_smoothing, z_loss;
-  float softcap;  // 0: none
+  float label_smoothing, z_loss, softcap;  // 0: none
   bool write_dlogits;
 };
 
@@ -135,12 +168,13 @@ struct Sums {
     }
   }
 
-  template <class T>
+  template <class T, bool is_plain>
   __device__ void add(const Sums& other) {
     const float before = max;
     max = fmaxf(max, other.max);
     const float shrink = exponential_above<T>(shift(), before), of_other = exponential_above<T>(shift(), other.max);
     sum_exp = sum_exp * shrink + other.sum_exp * of_other;
+    if constexpr (is_plain) return;
     sum_exp_z = sum_exp_z * shrink + other.sum_exp_z * of_other;
     sum += other.sum;
     is_beaten = fmaxf(is_beaten, other.is_beaten);
@@ -165,98 +199,115 @@ struct Sums {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, num_warps = blockDim.x / 32;
     const int blocks = static_cast<int>(cluster_size()), rank = static_cast<int>(cluster_rank());
     const Sums mine = over_warp<T, is_plain>();
-    if (lane < blocks) *in_block(of_warps + rank * num_warps + warp, lane) = mine;
+    if (lane < blocks) {
+      Sums* const to = in_block(of_warps + rank * num_warps + warp, lane);
+      to->max = mine.max;
+      to->sum_exp = mine.sum_exp;
+      if constexpr (!is_plain) *to = mine;
+    }
     synchronize_cluster();
     Sums part;
-    for (int i = lane; i < blocks * num_warps; i += 32) part.add<T>(of_warps[i]);
+    for (int i = lane; i < blocks * num_warps; i += 32) part.add<T, is_plain>(of_warps[i]);
     return part.over_warp<T, is_plain>();
   }
 };
 
-// One cluster a row. is_plain: no soft-cap, smoothing, entropy or correctness.
+// A cluster goes through rows_of_cluster rows, one after another. is_plain: no soft-cap, smoothing, entropy or correctness.
 template <class Row, bool is_plain, class T>
 __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
-    cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, Outputs outputs, int V, std::int64_t stride,
-                         Options options, long long* status) {
-  DYNAMIC_SHARED(Sums, of_warps);
+    cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, Outputs outputs, std::int64_t M, int V,
+                         std::int64_t stride, Options options, int rows_of_cluster, long long* status) {
+  DYNAMIC_SHARED(Sums, of_warps);  // twice, in turn
   const int blocks = static_cast<int>(cluster_size());
   const int thread = static_cast<int>(cluster_rank()) * Row::threads + static_cast<int>(threadIdx.x);  // of all that share the row
-  const std::int64_t m = blockIdx.x / blocks;
-  T* const to = logits + m * stride;
-  const int target = targets[m];
-  const bool is_ignored = target == options.ignore_index, is_valid = target >= 0 && target < V;
-  if (is_ignored || !is_valid) {
-    if (thread == 0) {
-      if (!is_ignored) note_status(status, status_cross_entropy, options.first_row + m, target, V);
-      for (float* output : {outputs.losses, outputs.lse, outputs.log_probability, outputs.entropy, outputs.correct})
-        if (output) output[m] = 0;
-    }
-    if (options.write_dlogits)
-      for (int v = thread; v < V; v += blocks * Row::threads) to[v] = from_float<T>(0.0f);
-    return;
-  }
   const float softcap = is_plain ? 0.0f : options.softcap, inverse_softcap = softcap > 0 ? 1.0f / softcap : 0.0f;
-  const Row row(to, V);
-  const float raw_target = to_float(to[target]), below_target = nextafterf(raw_target, -INFINITY);
+  std::int64_t m = blockIdx.x / blocks * std::int64_t(rows_of_cluster);
+  T* to = logits + m * stride;
+  Row row(to, V);
   synchronize_cluster();  // all blocks have begun
-  Sums part;
-  row.for_each([&]<int n>(int v, float(&z)[n]) {
-    if constexpr (!is_plain) {
-      if (outputs.correct) {  // of equal logits the first is the argmax
-        const bool has_target = v <= target && target < v + n;
-        const float least = v < target ? below_target : raw_target;
-        bool is_beaten = false;
-#pragma unroll
-        for (int i = 0; i < n; ++i) is_beaten |= z[i] > (has_target && v + i >= target ? raw_target : least);
-        if (is_beaten) part.is_beaten = 1;
+  const int num_rows = static_cast<int>(M - m < rows_of_cluster ? M - m : rows_of_cluster);
+  for (int i = 0; i < num_rows; ++i, ++m, to += stride) {
+    const T* const next = i + 1 < num_rows ? to + stride : nullptr;
+    const int target = targets[m];
+    const bool is_ignored = target == options.ignore_index, is_valid = target >= 0 && target < V;
+    if (is_ignored || !is_valid) {
+      if (thread == 0) {
+        if (!is_ignored) note_status(status, status_cross_entropy, options.first_row + m, target, V);
+        for (float* output : {outputs.losses, outputs.lse, outputs.log_probability, outputs.entropy, outputs.correct})
+          if (output) output[m] = 0;
       }
-      if (softcap > 0) {
-#pragma unroll
-        for (int i = 0; i < n; ++i) z[i] = capped<T>(z[i], softcap, inverse_softcap);
-      }
+      if (options.write_dlogits)
+        for (int v = thread; v < V; v += blocks * Row::threads) to[v] = from_float<T>(0.0f);
+      row.for_each_then_load([](int, const auto&) {}, next);
+      continue;
     }
-    part.add<T, is_plain>(z);
-  });
-  const Sums sums = part.over_cluster<T, is_plain>(of_warps);
-  if (options.write_dlogits) {
-    const float weight = token_weights ? token_weights[m] : 1.0f, shift = sums.shift(), z_loss = static_cast<float>(options.z_loss);
-    const float scale = weight * (z_loss != 0 ? 1 + 2 * z_loss * (shift + logf(sums.sum_exp)) : 1.0f) / sums.sum_exp;
-    const float smoothing = weight * float(options.label_smoothing / double(V)), at_target = weight * float(1 - options.label_smoothing);
-    row.for_each([&]<int n>(int v, float(&d)[n]) {
-      float slope[n];  // of the soft-cap
+    const float raw_target = to_float(to[target]), below_target = nextafterf(raw_target, -INFINITY);
+    Sums part;
+    row.for_each([&]<int n>(int v, float(&z)[n]) {
+      if constexpr (!is_plain) {
+        if (outputs.correct) {  // of equal logits the first is the argmax
+          bool is_beaten = false;
+          if (v <= target && target < v + n) {
 #pragma unroll
-      for (int i = 0; i < n; ++i) slope[i] = 1;
-      if (!is_plain && softcap > 0) {
+            for (int i = 0; i < n; ++i) is_beaten |= z[i] > (v + i < target ? below_target : raw_target);
+          } else {
+            const float most = v < target ? below_target : raw_target;
 #pragma unroll
-        for (int i = 0; i < n; ++i) {
-          d[i] = capped<T>(d[i], softcap, inverse_softcap);
-          slope[i] = 1.0f - (d[i] * inverse_softcap) * (d[i] * inverse_softcap);
+            for (int i = 0; i < n; ++i) is_beaten |= z[i] > most;
+          }
+          if (is_beaten) part.is_beaten = 1;
+        }
+        if (softcap > 0) {
+#pragma unroll
+          for (int i = 0; i < n; ++i) z[i] = capped<T>(z[i], softcap, inverse_softcap);
         }
       }
-#pragma unroll
-      for (int i = 0; i < n; ++i) d[i] = exponential_above<T>(shift, d[i]) * scale - (is_plain ? 0.0f : smoothing);
-      if (v <= target && target < v + n) {
-#pragma unroll
-        for (int i = 0; i < n; ++i)
-          if (v + i == target) d[i] -= at_target;
-      }
-      if constexpr (!is_plain) {
-#pragma unroll
-        for (int i = 0; i < n; ++i) d[i] *= slope[i];
-      }
-      store(d, to + v);
+      part.add<T, is_plain>(z);
     });
+    const Sums sums = part.over_cluster<T, is_plain>(of_warps + i % 2 * (blocks * Row::threads / 32));
+    // Logarithms and quotients in f32: those of f64 would let the others wait at the next row.
+    const float log_sum = thread == 0 || options.z_loss != 0 ? logf(sums.sum_exp) : 0.0f;
+    const double lse = double(sums.shift()) + double(log_sum);
+    if (options.write_dlogits) {
+      const float weight = token_weights ? token_weights[m] : 1.0f, shift = sums.shift();
+      const float scale = __fdividef(options.z_loss != 0 ? weight * float(1 + 2 * options.z_loss * lse) : weight, sums.sum_exp);
+      const float smoothing = is_plain ? 0.0f : weight * (options.label_smoothing / float(V));
+      const auto overwrite = [&]<int n>(int v, float(&d)[n]) {
+#pragma unroll
+        for (int i = 0; i < n; ++i) {
+          float slope = 1;  // of the soft-cap
+          if (!is_plain && softcap > 0) {
+            d[i] = capped<T>(d[i], softcap, inverse_softcap);
+            slope = 1.0f - (d[i] * inverse_softcap) * (d[i] * inverse_softcap);
+          }
+          d[i] = exponential_above<T>(shift, d[i]) * scale;
+          if constexpr (!is_plain) d[i] = (d[i] - smoothing) * slope;
+        }
+        store(d, to + v);
+      };
+      row.for_each_then_load(overwrite, next);
+      if (row.is_mine(target)) {
+        const float z = capped<T>(raw_target, softcap, inverse_softcap), ratio = z * inverse_softcap;
+        const float d = exponential_above<T>(shift, z) * scale - smoothing - weight * (1 - options.label_smoothing);
+        to[target] = from_float<T>(d * (1 - ratio * ratio));
+      }
+    } else {
+      row.for_each_then_load([](int, const auto&) {}, next);
+    }
+    if (thread > 0) continue;
+    const double z_target = capped<T>(raw_target, softcap, inverse_softcap);
+    double loss = lse - (1 - options.label_smoothing) * z_target + options.z_loss * lse * lse;
+    if (options.label_smoothing > 0) loss -= options.label_smoothing * (sums.sum / float(V));
+    outputs.losses[m] = float(loss);
+    if (outputs.lse) outputs.lse[m] = float(lse);
+    if (outputs.log_probability) outputs.log_probability[m] = float(z_target - lse);
+    if (outputs.entropy) outputs.entropy[m] = float(lse - sums.sum_exp_z / sums.sum_exp);
+    if (outputs.correct) outputs.correct[m] = sums.is_beaten == 0;
   }
-  if (thread > 0) return;
-  const double lse = double(sums.shift()) + log(double(sums.sum_exp)), z_target = capped<T>(raw_target, softcap, inverse_softcap);
-  double loss = lse - (1 - options.label_smoothing) * z_target + options.z_loss * lse * lse;
-  if (options.label_smoothing > 0) loss -= options.label_smoothing * double(sums.sum) / double(V);
-  outputs.losses[m] = float(loss);
-  if (outputs.lse) outputs.lse[m] = float(lse);
-  if (outputs.log_probability) outputs.log_probability[m] = float(z_target - lse);
-  if (outputs.entropy) outputs.entropy[m] = float(lse - double(sums.sum_exp_z) / double(sums.sum_exp));
-  if (outputs.correct) outputs.correct[m] = sums.is_beaten == 0;
 }
+
+// Clusters that fill the largest GPU some times over; where there are more rows each takes several.
+constexpr std::int64_t enough_clusters = 512, most_rows_of_cluster = 8;
 
 // One block; thread sums are added in a fixed order.
 __global__ void cross_entropy_sum_kernel(const float* losses, const float* token_weights, float* loss, std::int64_t N, double scale) {
@@ -290,29 +341,38 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
   if (M == 0) return;
   const auto pointer = [](const OptionalTensor& tensor) { return tensor ? tensor->as<float>() : nullptr; };
   const Outputs outputs{losses.as<float>(), pointer(lse), pointer(log_probability), pointer(entropy), pointer(correct)};
-  const Options options{first_row, ignore_index, label_smoothing, z_loss, float(softcap), write_dlogits};
+  const Options options{first_row, ignore_index, float(label_smoothing), float(z_loss), float(softcap), write_dlogits};
   const bool is_plain = label_smoothing == 0 && softcap == 0 && !entropy && !correct;
   with_cuda_float("cross_entropy", logits.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
-    const auto run = [&](auto row, std::int64_t blocks) {
+    const auto run = [&](auto row, auto plain, std::int64_t blocks) {
       using Row = typename decltype(row)::type;
       constexpr std::int64_t most_blocks = std::numeric_limits<int>::max();
       MST_CHECK(V <= most_blocks && M <= most_blocks / blocks, "cross_entropy: logits ", logits, " have too many rows or columns");
-      const auto kernel = is_plain ? cross_entropy_kernel<Row, true, T> : cross_entropy_kernel<Row, false, T>;
-      launch_clusters(kernel, static_cast<unsigned>(blocks), static_cast<unsigned>(blocks * M), Row::threads,
-                      sizeof(Sums) * static_cast<std::size_t>(blocks * Row::threads / 32), logits.as<T>(),
-                      targets.as<const std::int32_t>(), token_weights ? token_weights->as<const float>() : nullptr, outputs, int(V),
-                      logits.row_stride, options, status_words());
+      const std::int64_t rows_of_cluster = std::clamp<std::int64_t>(M / enough_clusters, 1, most_rows_of_cluster);
+      const std::int64_t clusters = (M + rows_of_cluster - 1) / rows_of_cluster;
+      launch_clusters(cross_entropy_kernel<Row, decltype(plain)::value, T>, static_cast<unsigned>(blocks),
+                      static_cast<unsigned>(blocks * clusters), Row::threads,
+                      2 * sizeof(Sums) * static_cast<std::size_t>(blocks * Row::threads / 32), logits.as<T>(),
+                      targets.as<const std::int32_t>(), token_weights ? token_weights->as<const float>() : nullptr, outputs, M, int(V),
+                      logits.row_stride, options, int(rows_of_cluster), status_words());
     };
-    std::int64_t blocks = 1;
-    while (blocks * HeldRow<width, T>::max_cols < V) blocks *= 2;
-    if (has_aligned_rows(logits) && blocks <= max_cluster_size())
-      run(type_tag<HeldRow<width, T>>{}, blocks);
-    else if (has_aligned_rows(logits))
-      run(type_tag<ReadRow<width, T>>{}, 1);
+    const auto run_row = [&](auto plain) {
+      using Held = HeldRow<width, T, decltype(plain)::value ? 8 : 16>;  // where more is computed more registers are needed
+      std::int64_t blocks = 1;
+      while (blocks * Held::max_cols < V) blocks *= 2;
+      if (has_aligned_rows(logits) && blocks <= max_cluster_size())
+        run(type_tag<Held>{}, plain, blocks);
+      else if (has_aligned_rows(logits))
+        run(type_tag<ReadRow<width, T>>{}, plain, 1);
+      else
+        run(type_tag<ReadRow<1, T>>{}, plain, 1);
+    };
+    if (is_plain)
+      run_row(std::true_type{});
     else
-      run(type_tag<ReadRow<1, T>>{}, 1);
+      run_row(std::false_type{});
   });
 }
 

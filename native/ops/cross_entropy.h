@@ -12,7 +12,7 @@ namespace mst {
 // write_dlogits: logits is overwritten with d(losses · token_weights)/dlogits, rounded to its dtype:
 //   (softmax(z) * (1 + 2 * z_loss * lse) - (1 - label_smoothing) * onehot(target) - label_smoothing / V) * token_weight
 //   and, with softcap, * (1 - (z / softcap)²). Otherwise logits is only read.
-// Rows whose target is ignore_index get loss, log_probability, entropy, correct 0 and dlogits 0 (written, the row's logits unread);
+// Rows whose target is ignore_index get loss, log_probability, entropy, correct 0 and dlogits 0, whatever the row's logits are;
 // lse 0 too. Other targets outside [0, V) are an error that names row (+ first_row), target and V. token_weights (M,), compute dtype.
 KERNEL(cross_entropy, const Tensor& logits, const Tensor& targets, const OptionalTensor& token_weights, const Tensor& losses,
        const OptionalTensor& lse, const OptionalTensor& log_probability, const OptionalTensor& entropy, const OptionalTensor& correct,

@@ -1,6 +1,7 @@
 // Rows of a table by id; see embedding.h.
 #include "embedding.h"
 
+#include "../cuda/reduce.h"
 #include "../cuda/vector_load.h"
 
 namespace mst::cuda {
@@ -37,23 +38,32 @@ __device__ inline std::int64_t token_of(Key key) {
 
 // Keys are sorted in tiles by counting the smaller ones of the tile, then merged by counting those of every other tile: N²/tile · log tile
 // comparisons, of which thousands of threads do few each, in two launches.
-constexpr int tile = 256;
+constexpr int tile = 256, counters = 4;  // threads that count for a key, each over a part of the tile
+constexpr int sort_threads = tile * counters;
 
-__global__ void __launch_bounds__(tile)
+__global__ void __launch_bounds__(sort_threads)
     sort_tiles_kernel(const std::int32_t* ids, Key* tiles, std::int64_t N, std::int64_t V, long long* status) {
   __shared__ Key keys[tile];
+  __shared__ int num_smaller[counters][tile];
+  const int mine = threadIdx.x % tile, counter = threadIdx.x / tile;
   for (std::int64_t begin = std::int64_t(blockIdx.x) * tile; begin < N; begin += std::int64_t(gridDim.x) * tile) {
-    const std::int64_t n = begin + threadIdx.x;
-    const std::int32_t id = n < N ? ids[n] : -1;
-    if (n < N && (id < 0 || id >= V)) note_status(status, status_embedding_backward, n, id, V);
-    const Key key = n < N ? key_of(id, n) : ~Key(0);
-    __syncthreads();  // the keys of the tile before have been read
-    keys[threadIdx.x] = key;
+    const std::int64_t n = begin + mine;
+    if (counter == 0) {
+      const std::int32_t id = n < N ? ids[n] : -1;
+      if (n < N && (id < 0 || id >= V)) note_status(status, status_embedding_backward, n, id, V);
+      keys[mine] = n < N ? key_of(id, n) : ~Key(0);
+    }
     __syncthreads();
-    int num_smaller = 0;
+    const Key key = keys[mine];
+    int count = 0;
 #pragma unroll 16
-    for (int i = 0; i < tile; ++i) num_smaller += keys[i] < key;
-    if (n < N) tiles[begin + num_smaller] = key;
+    for (int i = counter * (tile / counters); i < (counter + 1) * (tile / counters); ++i) count += keys[i] < key;
+    num_smaller[counter][mine] = count;
+    __syncthreads();
+    if (counter > 0 || n >= N) continue;
+#pragma unroll
+    for (int i = 1; i < counters; ++i) count += num_smaller[i][mine];
+    tiles[begin + count] = key;
   }
 }
 
@@ -66,24 +76,18 @@ __device__ inline int count_smaller(const Key* keys, int size, Key key) {
   return count;
 }
 
-constexpr int searchers = 8;  // lanes that look for a key's place, each in every eighth tile
+constexpr int merge_threads = 256;
 
-__global__ void __launch_bounds__(tile) merge_tiles_kernel(const Key* tiles, Key* sorted, std::int64_t N) {
-  const int searcher = threadIdx.x % searchers;
-  const std::int64_t num_tiles = (N + tile - 1) / tile, step = grid_threads() / searchers;
-  // Lanes beyond the end look for the last key, so that whole warps exchange.
-  for (std::int64_t first = grid_thread() / searchers - threadIdx.x % 32 / searchers; first < N; first += step) {
-    const std::int64_t mine = first + threadIdx.x % 32 / searchers;
-    const Key key = tiles[mine < N ? mine : N - 1];
+// One warp a key, whose lanes look for its place in every 32nd tile.
+__global__ void __launch_bounds__(merge_threads) merge_tiles_kernel(const Key* tiles, Key* sorted, std::int64_t N) {
+  const int lane = threadIdx.x % 32;
+  for (std::int64_t mine = grid_thread() / 32; mine < N; mine += grid_threads() / 32) {
+    const Key key = tiles[mine];
     int num_smaller = 0;
-#pragma unroll 4
-    for (std::int64_t t = searcher; t < num_tiles; t += searchers) {
-      const std::int64_t left = N - t * tile;
-      num_smaller += count_smaller(tiles + t * tile, left < tile ? static_cast<int>(left) : tile, key);
-    }
-#pragma unroll
-    for (int offset = searchers / 2; offset > 0; offset /= 2) num_smaller += __shfl_xor_sync(0xffffffffu, num_smaller, offset);
-    if (searcher == 0 && mine < N) sorted[num_smaller] = key;
+    for (std::int64_t begin = std::int64_t(lane) * tile; begin < N; begin += 32 * tile)
+      num_smaller += count_smaller(tiles + begin, N - begin < tile ? static_cast<int>(N - begin) : tile, key);
+    num_smaller = warp_reduce<Sum>(num_smaller);
+    if (lane == 0) sorted[num_smaller] = key;
   }
 }
 
@@ -135,6 +139,7 @@ __global__ void __launch_bounds__(add_threads)
                            std::int64_t dy_stride, std::int64_t dweight_stride) {
   const int lane = threadIdx.x % 32;
   const std::int64_t c = (std::int64_t(blockIdx.y) * 32 + lane) * width;
+  const T* const column = dy + (c < C ? c : 0);  // lanes beyond the last column add what nobody stores
   const auto key_at = [&](std::int64_t i) { return i >= 0 && i < N ? sorted[i] : ~Key(0); };
   for (std::int64_t group = grid_thread() / 32 * 32; group < N; group += grid_threads()) {
     const std::int64_t i = group + lane;
@@ -150,11 +155,12 @@ __global__ void __launch_bounds__(add_threads)
       Key key = key_at(group + first + lane);
       for (std::int64_t next = group + first + 32;; next += 32) {
         const int num_rows = __popc(__ballot_sync(0xffffffffu, id_of(key) == common));
+        const std::int64_t of_lane = token_of(key) * dy_stride;
         Vector<T, width> rows[32] = {};
 #pragma unroll
         for (int r = 0; r < 32; ++r) {
-          const std::int64_t token = __shfl_sync(0xffffffffu, token_of(key), r);
-          if (r < num_rows && c < C) rows[r] = load_vector<width>(dy + token * dy_stride + c);
+          const T* const row = column + __shfl_sync(0xffffffffu, of_lane, r);
+          if (r < num_rows) rows[r] = load_vector<width>(row);
         }
         key = key_at(next + lane);
 #pragma unroll
@@ -197,8 +203,8 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweig
   if (N == 0) return;
   Key* const sorted = static_cast<Key*>(workspace.data);
   Key* const tiles = sorted + N;
-  launch(sort_tiles_kernel, grid_for(N, tile), tile, 0, ids.as<const std::int32_t>(), tiles, N, dweight.rows(), status_words());
-  launch(merge_tiles_kernel, grid_for(N * searchers, tile), tile, 0, tiles, sorted, N);
+  launch(sort_tiles_kernel, grid_for(N, tile), sort_threads, 0, ids.as<const std::int32_t>(), tiles, N, dweight.rows(), status_words());
+  launch(merge_tiles_kernel, grid_for(N * 32, merge_threads), merge_threads, 0, tiles, sorted, N);
   with_cuda_float("embedding_backward", dy.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_cuda_float("embedding_backward", dweight.dtype, [&](auto gradient_tag) {
