@@ -55,18 +55,24 @@ function random(device: Device, dtype: Dtype, shape: number[], op: number, devia
   return result;
 }
 
+/** What the layer before has made: its gradient is in its dtype and nobody's to keep, where a parameter's is in f32 and kept. */
+function input(tensor: Tensor): Tensor {
+  tensor.requiresGrad = true;
+  return tensor;
+}
+
 /** Ratios are to the whole MLP of plain ops, which saves gate, up and their product. */
 export const mlp: Case = async (device, dtype, { N, C, F, chunkSize }, rounds) => {
-  const x = random(device, dtype, [N, C], 0, 1).asParameter();
+  const x = input(random(device, dtype, [N, C], 0, 1));
   const [gate, up, down] = [
     [F, C],
     [F, C],
     [C, F],
   ].map((shape, i) => random(device, dtype, shape, 1 + i, 0.02).asParameter()) as [Tensor, Tensor, Tensor];
   const dy = random(device, dtype, [N, C], 9, 1);
-  const all = [x, gate, up, down];
+  const weights = [gate, up, down];
   const plain = (x: Tensor) => linear(swiglu(linear(x, gate), linear(x, up)), down);
-  const run = (fn: () => Tensor) => () => forwardBackward(fn, dy, all);
+  const run = (fn: () => Tensor) => () => forwardBackward(fn, dy, weights);
   return await measure(
     device,
     [
@@ -77,7 +83,7 @@ export const mlp: Case = async (device, dtype, { N, C, F, chunkSize }, rounds) =
         name: 'whole, recomputed whole',
         run() {
           noGrad(() => plain(x)).dispose();
-          forwardBackward(() => plain(x), dy, all);
+          forwardBackward(() => plain(x), dy, weights);
         },
       },
       {
@@ -87,20 +93,20 @@ export const mlp: Case = async (device, dtype, { N, C, F, chunkSize }, rounds) =
       { name: "one chunk, save: 'input'", run: run(() => chunkedMlp(x, gate, up, down, { chunkSize: N })) },
     ],
     rounds,
-    [gate, up, down],
+    weights,
   );
 };
 
 /** Ratios are to the whole head of plain ops, which saves the logits. */
 export const head: Case = async (device, dtype, { N, C, V, chunkSize, perToken = false }, rounds) => {
-  const hidden = random(device, dtype, [N, C], 0, 1).asParameter();
+  const hidden = input(random(device, dtype, [N, C], 0, 1));
   const weight = random(device, dtype, [V, C], 1, 0.02).asParameter();
   const targets = tensor(
     Int32Array.from({ length: N }, (_, n) => (n * 7919) % V),
     { device },
   );
   const options: CrossEntropyOptions = { divisor: N, perToken: perToken ? ['losses', 'entropy'] : [] };
-  const run = (fn: () => Tensor) => () => forwardBackward(fn, null, [hidden, weight]);
+  const run = (fn: () => Tensor) => () => forwardBackward(fn, null, [weight]);
   return await measure(
     device,
     [

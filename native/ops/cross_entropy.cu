@@ -139,76 +139,78 @@ __device__ inline float capped(float z, float softcap, float inverse_softcap) {
   return softcap > 0 ? softcap * hyperbolic_tangent<T>(z * inverse_softcap) : z;
 }
 
-// Of part of a row: maximum, Σ exp(z - maximum), Σ exp(z - maximum) z, Σ z, and whether a logit there comes before the target's.
-struct Sums {
-  float max = -INFINITY, sum_exp = 0, sum_exp_z = 0, sum = 0, is_beaten = 0;
+// Of part of a row z: what only some options need, …
+struct MoreSums {
+  float sum_exp_z = 0, sum = 0;  // Σ exp(z - max) z, Σ z
+  float is_beaten = 0;           // 1 where a logit comes before the target's
+  float unused = 0;
+};
+struct NoMoreSums {};
+
+// … and what all do: the maximum and Σ exp(z - max). is_plain: without the others.
+template <class T, bool is_plain>
+struct Sums : std::conditional_t<is_plain, NoMoreSums, MoreSums> {
+  float max = -INFINITY, sum_exp = 0;
 
   __device__ float shift() const {
     return max == -INFINITY ? 0.0f : max;
   }
 
-  // is_plain: without sum_exp_z and sum.
-  template <class T, bool is_plain, int width>
+  template <int width>
   __device__ void add(const float (&z)[width]) {
     float largest = max;
 #pragma unroll
     for (int i = 0; i < width; ++i) largest = fmaxf(largest, z[i]);
-    const float before = max;
-    max = largest;
-    const float at = shift(), shrink = exponential_above<T>(at, before);  // 0 the first time
-    sum_exp *= shrink;
-    sum_exp_z *= shrink;
+    set_max(largest);
+    const float at = shift();
 #pragma unroll
     for (int i = 0; i < width; ++i) {
       const float e = exponential_above<T>(at, z[i]);
       sum_exp += e;
-      if constexpr (is_plain) continue;
-      sum += z[i];
-      if (e > 0) sum_exp_z += e * z[i];
+      if constexpr (!is_plain) {
+        this->sum += z[i];
+        if (e > 0) this->sum_exp_z += e * z[i];
+      }
     }
   }
 
-  template <class T, bool is_plain>
   __device__ void add(const Sums& other) {
-    const float before = max;
-    max = fmaxf(max, other.max);
-    const float shrink = exponential_above<T>(shift(), before), of_other = exponential_above<T>(shift(), other.max);
-    sum_exp = sum_exp * shrink + other.sum_exp * of_other;
-    if constexpr (is_plain) return;
-    sum_exp_z = sum_exp_z * shrink + other.sum_exp_z * of_other;
-    sum += other.sum;
-    is_beaten = fmaxf(is_beaten, other.is_beaten);
+    set_max(fmaxf(max, other.max));
+    const float of_other = exponential_above<T>(shift(), other.max);
+    sum_exp += other.sum_exp * of_other;
+    if constexpr (!is_plain) {
+      this->sum_exp_z += other.sum_exp_z * of_other;
+      this->sum += other.sum;
+      this->is_beaten = fmaxf(this->is_beaten, other.is_beaten);
+    }
   }
 
-  template <class T, bool is_plain>
   __device__ Sums over_warp() const {
-    Sums all;
-    all.max = warp_reduce<Max>(max);
-    const float shrink = exponential_above<T>(all.shift(), max);
-    all.sum_exp = warp_reduce<Sum>(sum_exp * shrink);
-    if constexpr (is_plain) return all;
-    all.sum_exp_z = warp_reduce<Sum>(sum_exp_z * shrink);
-    all.sum = warp_reduce<Sum>(sum);
-    all.is_beaten = warp_reduce<Max>(is_beaten);
+    Sums all = *this;
+    all.set_max(warp_reduce<Max>(max));
+    all.sum_exp = warp_reduce<Sum>(all.sum_exp);
+    if constexpr (!is_plain) {
+      all.sum_exp_z = warp_reduce<Sum>(all.sum_exp_z);
+      all.sum = warp_reduce<Sum>(all.sum);
+      all.is_beaten = warp_reduce<Max>(all.is_beaten);
+    }
     return all;
   }
 
-  // `of_warps`: dynamic shared memory for the sums of every warp of the cluster.
-  template <class T, bool is_plain>
-  __device__ Sums over_cluster(Sums* of_warps) const {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, num_warps = blockDim.x / 32;
-    const int blocks = static_cast<int>(cluster_size()), rank = static_cast<int>(cluster_rank());
-    const Sums mine = over_warp<T, is_plain>();
-    if (lane < blocks) {
-      Sums* const to = in_block(of_warps + rank * num_warps + warp, lane);
-      to->max = mine.max;
-      to->sum_exp = mine.sum_exp;
-      if constexpr (!is_plain) *to = mine;
-    }
-    synchronize_cluster();
+  __device__ Sums over_cluster(Board<Sums>& board) const {
+    const Sums* const of_warps = board.exchange(over_warp());
     Sums part;
-    for (int i = lane; i < blocks * num_warps; i += 32) part.add<T, is_plain>(of_warps[i]);
-    return part.over_warp<T, is_plain>();
+    for (int i = threadIdx.x % 32; i < board.size(); i += 32) part.add(of_warps[i]);
+    return part.over_warp();
+  }
+
+ private:
+  __device__ void set_max(float larger) {
+    const float before = max;
+    max = larger;
+    const float shrink = exponential_above<T>(shift(), before);  // 0 the first time
+    sum_exp *= shrink;
+    if constexpr (!is_plain) this->sum_exp_z *= shrink;
   }
 };
 
@@ -217,14 +219,15 @@ template <class Row, bool is_plain, class T>
 __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
     cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, Outputs outputs, std::int64_t M, int V,
                          std::int64_t stride, Options options, int rows_of_cluster, long long* status) {
-  DYNAMIC_SHARED(Sums, of_warps);  // twice, in turn
+  DYNAMIC_SHARED(std::uint64_t, memory);
+  using RowSums = Sums<T, is_plain>;
   const int blocks = static_cast<int>(cluster_size());
   const int thread = static_cast<int>(cluster_rank()) * Row::threads + static_cast<int>(threadIdx.x);  // of all that share the row
   const float softcap = is_plain ? 0.0f : options.softcap, inverse_softcap = softcap > 0 ? 1.0f / softcap : 0.0f;
   std::int64_t m = blockIdx.x / blocks * std::int64_t(rows_of_cluster);
   T* to = logits + m * stride;
   Row row(to, V);
-  synchronize_cluster();  // all blocks have begun
+  Board<RowSums> board(memory);
   const int num_rows = static_cast<int>(M - m < rows_of_cluster ? M - m : rows_of_cluster);
   for (int i = 0; i < num_rows; ++i, ++m, to += stride) {
     const T* const next = i + 1 < num_rows ? to + stride : nullptr;
@@ -242,7 +245,7 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
       continue;
     }
     const float raw_target = to_float(to[target]), below_target = nextafterf(raw_target, -INFINITY);
-    Sums part;
+    RowSums part;
     row.for_each([&]<int n>(int v, float(&z)[n]) {
       if constexpr (!is_plain) {
         if (outputs.correct) {  // of equal logits the first is the argmax
@@ -262,9 +265,9 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
           for (int i = 0; i < n; ++i) z[i] = capped<T>(z[i], softcap, inverse_softcap);
         }
       }
-      part.add<T, is_plain>(z);
+      part.add(z);
     });
-    const Sums sums = part.over_cluster<T, is_plain>(of_warps + i % 2 * (blocks * Row::threads / 32));
+    const RowSums sums = part.over_cluster(board);
     // Logarithms and quotients in f32: those of f64 would let the others wait at the next row.
     const float log_sum = thread == 0 || options.z_loss != 0 ? logf(sums.sum_exp) : 0.0f;
     const double lse = double(sums.shift()) + double(log_sum);
@@ -297,12 +300,14 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
     if (thread > 0) continue;
     const double z_target = capped<T>(raw_target, softcap, inverse_softcap);
     double loss = lse - (1 - options.label_smoothing) * z_target + options.z_loss * lse * lse;
-    if (options.label_smoothing > 0) loss -= options.label_smoothing * (sums.sum / float(V));
+    if constexpr (!is_plain) loss -= options.label_smoothing * (sums.sum / float(V));
     outputs.losses[m] = float(loss);
     if (outputs.lse) outputs.lse[m] = float(lse);
     if (outputs.log_probability) outputs.log_probability[m] = float(z_target - lse);
-    if (outputs.entropy) outputs.entropy[m] = float(lse - sums.sum_exp_z / sums.sum_exp);
-    if (outputs.correct) outputs.correct[m] = sums.is_beaten == 0;
+    if constexpr (!is_plain) {
+      if (outputs.entropy) outputs.entropy[m] = float(lse - sums.sum_exp_z / sums.sum_exp);
+      if (outputs.correct) outputs.correct[m] = sums.is_beaten == 0;
+    }
   }
 }
 
@@ -346,22 +351,21 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
   with_cuda_float("cross_entropy", logits.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
-    const auto run = [&](auto row, auto plain, std::int64_t blocks) {
+    const auto run = [&](auto row, auto plain, unsigned blocks) {
       using Row = typename decltype(row)::type;
       constexpr std::int64_t most_blocks = std::numeric_limits<int>::max();
       MST_CHECK(V <= most_blocks && M <= most_blocks / blocks, "cross_entropy: logits ", logits, " have too many rows or columns");
       const std::int64_t rows_of_cluster = std::clamp<std::int64_t>(M / enough_clusters, 1, most_rows_of_cluster);
       const std::int64_t clusters = (M + rows_of_cluster - 1) / rows_of_cluster;
-      launch_clusters(cross_entropy_kernel<Row, decltype(plain)::value, T>, static_cast<unsigned>(blocks),
-                      static_cast<unsigned>(blocks * clusters), Row::threads,
-                      2 * sizeof(Sums) * static_cast<std::size_t>(blocks * Row::threads / 32), logits.as<T>(),
+      launch_clusters(cross_entropy_kernel<Row, decltype(plain)::value, T>, blocks, static_cast<unsigned>(blocks * clusters), Row::threads,
+                      Board<Sums<T, decltype(plain)::value>>::bytes(blocks, Row::threads / 32), logits.as<T>(),
                       targets.as<const std::int32_t>(), token_weights ? token_weights->as<const float>() : nullptr, outputs, M, int(V),
                       logits.row_stride, options, int(rows_of_cluster), status_words());
     };
     const auto run_row = [&](auto plain) {
       using Held = HeldRow<width, T, decltype(plain)::value ? 8 : 16>;  // where more is computed more registers are needed
-      std::int64_t blocks = 1;
-      while (blocks * Held::max_cols < V) blocks *= 2;
+      unsigned blocks = 1;
+      while (std::int64_t{blocks} * Held::max_cols < V) blocks *= 2;
       if (has_aligned_rows(logits) && blocks <= max_cluster_size())
         run(type_tag<Held>{}, plain, blocks);
       else if (has_aligned_rows(logits))

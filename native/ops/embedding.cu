@@ -1,6 +1,8 @@
 // Rows of a table by id; see embedding.h.
 #include "embedding.h"
 
+#include <limits>
+
 #include "../cuda/reduce.h"
 #include "../cuda/vector_load.h"
 
@@ -91,23 +93,28 @@ __global__ void __launch_bounds__(merge_threads) merge_tiles_kernel(const Key* t
   }
 }
 
-constexpr int add_threads = 256, warps_of_block = add_threads / 32;
-constexpr int few = 8;  // tokens of an id that the first of the two kernels below adds, the second those of ids that have more
+constexpr int few = 8;  // tokens of an id that add_few_tokens() adds; ids that have more are add_many_tokens()'s
 
-// One warp for every key and slab of columns, blockIdx.y; that of an id's first key adds the id's tokens, in order.
-template <int width, class T, class G>
-__global__ void __launch_bounds__(add_threads)
-    add_few_tokens_kernel(const Key* sorted, const T* dy, G* dweight, std::int64_t N, std::int64_t C, std::int64_t V,
-                          std::int64_t dy_stride, std::int64_t dweight_stride) {
-  constexpr int rows_ahead = few / 2, before = 31;
-  const int lane = threadIdx.x % 32;
-  const std::int64_t c = (std::int64_t(blockIdx.y) * 32 + lane) * width;
-  for (std::int64_t begin = grid_thread() / 32; begin < N; begin += grid_threads() / 32) {
-    const std::int64_t mine = lane == before ? begin - 1 : begin + lane;
-    const Key key = mine >= 0 && mine < N && (lane <= few || lane == before) ? sorted[mine] : ~Key(0);
+template <class T, class G>
+struct Backward {
+  const Key* sorted;
+  const T* dy;
+  G* dweight;
+  std::int64_t N, C, V, dy_stride, dweight_stride;
+
+  __device__ Key key_at(std::int64_t i) const {
+    return i >= 0 && i < N ? sorted[i] : ~Key(0);
+  }
+
+  // A warp: where the key at `begin` is its id's first, adds the id's tokens to columns c on, `width` a lane, in order.
+  template <int width>
+  __device__ void add_few_tokens(std::int64_t begin, std::int64_t c) const {
+    constexpr int rows_ahead = few / 2, before = 31;
+    const int lane = threadIdx.x % 32;
+    const Key key = lane == before ? key_at(begin - 1) : lane <= few ? key_at(begin + lane) : ~Key(0);
     const std::uint32_t id = __shfl_sync(0xffffffffu, id_of(key), 0);
     const unsigned same = __ballot_sync(0xffffffffu, id_of(key) == id);
-    if (id >= V || same >> before || same >> few & 1) continue;
+    if (id >= V || same >> before || same >> few & 1) return;
     G* const to = dweight + id * dweight_stride + c;
     float sums[width] = {};
     if (c < C) load(to, sums);
@@ -130,50 +137,81 @@ __global__ void __launch_bounds__(add_threads)
     }
     if (c < C) store(sums, to);
   }
-}
 
-// One warp for every 32 keys and slab of columns: it adds the tokens of each id that has more than a few and whose first key is among them.
-template <int width, class T, class G>
-__global__ void __launch_bounds__(add_threads)
-    add_many_tokens_kernel(const Key* sorted, const T* dy, G* dweight, std::int64_t N, std::int64_t C, std::int64_t V,
-                           std::int64_t dy_stride, std::int64_t dweight_stride) {
-  const int lane = threadIdx.x % 32;
-  const std::int64_t c = (std::int64_t(blockIdx.y) * 32 + lane) * width;
-  const T* const column = dy + (c < C ? c : 0);  // lanes beyond the last column add what nobody stores
-  const auto key_at = [&](std::int64_t i) { return i >= 0 && i < N ? sorted[i] : ~Key(0); };
-  for (std::int64_t group = grid_thread() / 32 * 32; group < N; group += grid_threads()) {
-    const std::int64_t i = group + lane;
-    const std::uint32_t id = id_of(key_at(i));
-    const bool is_first = i == 0 || id_of(key_at(i - 1)) != id;
-    unsigned firsts = __ballot_sync(0xffffffffu, id < V && is_first && id_of(key_at(i + few)) == id);
+  // A warp: the same for each id that has more than a few tokens and whose first key is among the 32 from `begin` on.
+  template <int width>
+  __device__ void add_many_tokens(std::int64_t begin, std::int64_t c) const {
+    const int lane = threadIdx.x % 32;
+    const std::uint32_t id = id_of(key_at(begin + lane));
+    const bool is_first = begin + lane == 0 || id_of(key_at(begin + lane - 1)) != id;
+    unsigned firsts = __ballot_sync(0xffffffffu, id < V && is_first && id_of(key_at(begin + lane + few)) == id);
     for (; firsts != 0; firsts &= firsts - 1) {
       const int first = __ffs(static_cast<int>(firsts)) - 1;
-      const std::uint32_t common = __shfl_sync(0xffffffffu, id, first);
-      G* const to = dweight + common * dweight_stride + c;
-      float sums[width] = {};
-      if (c < C) load(to, sums);
-      Key key = key_at(group + first + lane);
-      for (std::int64_t next = group + first + 32;; next += 32) {
-        const int num_rows = __popc(__ballot_sync(0xffffffffu, id_of(key) == common));
-        const std::int64_t of_lane = token_of(key) * dy_stride;
-        Vector<T, width> rows[32] = {};
+      add_tokens_of<width>(__shfl_sync(0xffffffffu, id, first), begin + first, c);
+    }
+  }
+
+  template <int width>
+  __device__ void add_tokens_of(std::uint32_t id, std::int64_t begin, std::int64_t c) const {
+    constexpr int rows_ahead = 16;
+    const int lane = threadIdx.x % 32;
+    const T* const column = dy + (c < C ? c : 0);  // lanes beyond the last column add what nobody stores
+    G* const to = dweight + id * dweight_stride + c;
+    float sums[width] = {};
+    if (c < C) load(to, sums);
+    Key key = key_at(begin + lane);
+    int num_rows = 32;
+    for (std::int64_t next = begin + 32; num_rows == 32; next += 32) {
+      num_rows = __popc(__ballot_sync(0xffffffffu, id_of(key) == id));
+      const std::int64_t of_lane = token_of(key) * dy_stride;
+      key = key_at(next + lane);
 #pragma unroll
-        for (int r = 0; r < 32; ++r) {
-          const T* const row = column + __shfl_sync(0xffffffffu, of_lane, r);
-          if (r < num_rows) rows[r] = load_vector<width>(row);
+      for (int half = 0; half < 32; half += rows_ahead) {
+        Vector<T, width> rows[rows_ahead] = {};
+#pragma unroll
+        for (int r = 0; r < rows_ahead; ++r) {
+          const T* const row = column + __shfl_sync(0xffffffffu, of_lane, half + r);
+          if (half + r < num_rows) rows[r] = load_vector<width>(row);
         }
-        key = key_at(next + lane);
 #pragma unroll
-        for (int r = 0; r < 32; ++r) {
-          if (r >= num_rows) break;
+        for (int r = 0; r < rows_ahead; ++r) {
+          if (half + r >= num_rows) break;
 #pragma unroll
           for (int i = 0; i < width; ++i) sums[i] += rows[r].at(i);
         }
-        if (num_rows < 32) break;
       }
-      if (c < C) store(sums, to);
     }
+    if (c < C) store(sums, to);
   }
+};
+
+constexpr int add_threads = 256;
+
+// Blocks of a kind of work: a warp for every `keys` of N keys and every slab of 32 lanes' `width` columns.
+template <int keys, int width>
+struct Blocks {
+  static constexpr std::int64_t keys_of_block = keys * (add_threads / 32), slab = 32 * width;
+  std::int64_t of_slab, count;
+
+  __host__ __device__ Blocks(std::int64_t N, std::int64_t C)
+      : of_slab((N + keys_of_block - 1) / keys_of_block), count(of_slab * ((C + slab - 1) / slab)) {}
+  __device__ std::int64_t key(std::int64_t block) const {
+    return block % of_slab * keys_of_block + threadIdx.x / 32 * keys;
+  }
+  __device__ std::int64_t column(std::int64_t block) const {
+    return block / of_slab * slab + threadIdx.x % 32 * width;
+  }
+};
+
+// First the blocks for ids that have many tokens, with few columns a lane, so that a warp has many rows on their way; then the others.
+template <int wide, int narrow, class T, class G>
+__global__ void __launch_bounds__(add_threads) add_tokens_kernel(Backward<T, G> backward) {
+  const Blocks<32, narrow> many(backward.N, backward.C);
+  const Blocks<1, wide> others(backward.N, backward.C);
+  std::int64_t block = blockIdx.x;
+  if (block < many.count) return backward.template add_many_tokens<narrow>(many.key(block), many.column(block));
+  block -= many.count;
+  backward.template add_few_tokens<wide>(others.key(block), others.column(block));
 }
 
 }  // namespace
@@ -209,19 +247,17 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweig
     using T = typename decltype(tag)::type;
     with_cuda_float("embedding_backward", dweight.dtype, [&](auto gradient_tag) {
       using G = typename decltype(gradient_tag)::type;
-      const auto run = [&](auto kernel, int width, int keys_of_warp) {
-        const dim3 grid(grid_for(N, keys_of_warp * warps_of_block, 1 << 20), static_cast<unsigned>((C + 32 * width - 1) / (32 * width)));
-        launch(kernel, grid, add_threads, 0, sorted, dy.as<const T>(), dweight.as<G>(), N, C, dweight.rows(), dy.row_stride,
-               dweight.row_stride);
+      const Backward<T, G> backward{sorted, dy.as<const T>(), dweight.as<G>(), N, C, dweight.rows(), dy.row_stride, dweight.row_stride};
+      const auto run = [&](auto wide_tag, auto narrow_tag) {
+        constexpr int wide = decltype(wide_tag)::value, narrow = decltype(narrow_tag)::value;
+        const std::int64_t blocks = Blocks<32, narrow>(N, C).count + Blocks<1, wide>(N, C).count;
+        MST_CHECK(blocks <= std::numeric_limits<int>::max(), "embedding_backward: dy ", dy, " is too large");
+        launch(add_tokens_kernel<wide, narrow, T, G>, static_cast<unsigned>(blocks), add_threads, 0, backward);
       };
-      constexpr int wide = vector_width<T>, narrow = wide / 4;  // 16 bytes a lane where few rows are added, 4 where many are
-      if (is_vectorizable({&dy, &dweight})) {
-        run(add_few_tokens_kernel<wide, T, G>, wide, 1);
-        run(add_many_tokens_kernel<narrow, T, G>, narrow, 32);
-      } else {
-        run(add_few_tokens_kernel<1, T, G>, 1, 1);
-        run(add_many_tokens_kernel<1, T, G>, 1, 32);
-      }
+      if (is_vectorizable({&dy, &dweight}))
+        run(std::integral_constant<int, vector_width<T>>{}, std::integral_constant<int, vector_width<T> / 4>{});
+      else
+        run(std::integral_constant<int, 1>{}, std::integral_constant<int, 1>{});
     });
   });
 }

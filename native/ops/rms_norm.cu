@@ -191,8 +191,8 @@ __global__ void plain_rms_norm_backward_kernel(const T* dy, const T* x, const W*
   }
 }
 
-// dweight (C,) += Σ partials (P,C). A block adds 32 columns: each warp every eighth row, then the warps' sums in order.
-constexpr int partial_warps = 8;
+// dweight (C,) += Σ partials (P,C). A block adds 32 columns: each warp every 32nd row, then the warps' sums in order.
+constexpr int partial_warps = 32;
 
 template <class G>
 __global__ void add_partials_kernel(const float* partials, G* dweight, std::int64_t P, std::int64_t C) {
