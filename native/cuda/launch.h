@@ -53,13 +53,14 @@ inline std::size_t max_shared_bytes() {
   return static_cast<std::size_t>(bytes);
 }
 
-// Blocks that a cluster may have on every GPU of the current device's kind: 1 before sm_90.
-inline unsigned max_cluster_size() {
-  constexpr int hopper = 9;
-  int device = 0, major = 0;
-  CUDA_CHECK(cudaGetDevice(&device));
-  CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  return major < hopper ? 1 : 8;
+// Blocks that a cluster of the kernel may have: 8 where the code that the current device runs was compiled for sm_90 or newer, else 1. A
+// newer device that has to compile the oldest code knows clusters, the code does not.
+template <class... Parameters>
+unsigned max_cluster_size(void (*kernel)(Parameters...)) {
+  constexpr int hopper = 90;
+  cudaFuncAttributes attributes{};
+  CUDA_CHECK(cudaFuncGetAttributes(&attributes, kernel));
+  return attributes.ptxVersion < hopper ? 1 : 8;
 }
 
 }  // namespace mst::cuda

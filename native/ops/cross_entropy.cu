@@ -366,7 +366,7 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
       using Held = HeldRow<width, T, decltype(plain)::value ? 8 : 16>;  // where more is computed more registers are needed
       unsigned blocks = 1;
       while (std::int64_t{blocks} * Held::max_cols < V) blocks *= 2;
-      if (has_aligned_rows(logits) && blocks <= max_cluster_size())
+      if (has_aligned_rows(logits) && blocks <= max_cluster_size(cross_entropy_kernel<Held, decltype(plain)::value, T>))
         run(type_tag<Held>{}, plain, blocks);
       else if (has_aligned_rows(logits))
         run(type_tag<ReadRow<width, T>>{}, plain, 1);

@@ -226,7 +226,8 @@ TEST(CudaOps, CrossEntropyOfWideRows) {
         SCOPED_TRACE(message_of(name_of(dtype), " V ", V, " clusters of ", cluster_size, is_plain ? " plain" : ""));
         run_reversed(reversed);
         give_clusters(cluster_size);
-        HostTensor logits = HostTensor(dtype, M, V, 64 - V % 64).randomize(1, 3), found = logits, targets = HostTensor::vector(Dtype::i32, M);
+        HostTensor logits = HostTensor(dtype, M, V, 64 - V % 64).randomize(1, 3), found = logits,
+                   targets = HostTensor::vector(Dtype::i32, M);
         for (std::int64_t m = 0; m < M; ++m) targets.set(0, m, m == 0 ? -100 : static_cast<double>(V - 1 - (m - 1) * 7001));
         std::vector<HostTensor> e(5, HostTensor::vector(Dtype::f32, M).fill(0)), f = e;
         const double smoothing = is_plain ? 0 : 0.1;

@@ -19,8 +19,8 @@ constexpr std::size_t largest_value = 32;  // bytes that a warp function exchang
 struct Thread {
   enum State { ready, at_barrier, at_cluster_barrier, in_exchange, done } state = done;
   dim3 index, block;
-  int linear = 0;     // within its block
-  int rank = 0;       // its block's in the cluster
+  int linear = 0;  // within its block
+  int rank = 0;    // its block's in the cluster
   Where where{};
   unsigned mask = 0;
   // What this lane gave in its last two exchanges: a lane may begin the next before another has read this one.

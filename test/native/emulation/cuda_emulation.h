@@ -173,7 +173,8 @@ void launch_clusters(void (*kernel)(Parameters...), unsigned cluster_size, dim3 
 inline std::size_t max_shared_bytes() {
   return emulation::options.shared_bytes;
 }
-inline unsigned max_cluster_size() {
+template <class... Parameters>
+unsigned max_cluster_size(void (*)(Parameters...)) {
   return emulation::options.cluster_size;
 }
 
