@@ -300,14 +300,14 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
     if (thread > 0) continue;
     const double z_target = capped<T>(raw_target, softcap, inverse_softcap);
     double loss = lse - (1 - options.label_smoothing) * z_target + options.z_loss * lse * lse;
-    if constexpr (!is_plain) loss -= options.label_smoothing * (sums.sum / float(V));
-    outputs.losses[m] = float(loss);
     if (outputs.lse) outputs.lse[m] = float(lse);
     if (outputs.log_probability) outputs.log_probability[m] = float(z_target - lse);
     if constexpr (!is_plain) {
+      if (options.label_smoothing > 0) loss -= options.label_smoothing * (sums.sum / float(V));
       if (outputs.entropy) outputs.entropy[m] = float(lse - sums.sum_exp_z / sums.sum_exp);
       if (outputs.correct) outputs.correct[m] = sums.is_beaten == 0;
     }
+    outputs.losses[m] = float(loss);
   }
 }
 

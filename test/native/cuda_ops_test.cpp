@@ -244,6 +244,27 @@ TEST(CudaOps, CrossEntropyOfWideRows) {
   give_clusters(8);
 }
 
+// As a mask of the vocabulary makes them; what they would be multiplied by is 0.
+TEST(CudaOps, CrossEntropyOfLogitsOfMinusInfinity) {
+  constexpr std::int64_t M = 2, V = 1032;
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+    for (const bool is_plain : {false, true}) {
+      HostTensor logits = HostTensor(dtype, M, V).randomize(1, 3), targets = HostTensor::vector(Dtype::i32, M);
+      for (std::int64_t v = 0; v < V; ++v)
+        if (v < 64 || v % 3 == 0) logits.set(0, v, -INFINITY);
+      targets.set(0, 0, 64), targets.set(0, 1, 5);
+      HostTensor found = logits;
+      std::vector<HostTensor> e(3, HostTensor::vector(Dtype::f32, M).fill(0)), f = e;
+      const auto output = [&](const Tensor& tensor) { return is_plain ? std::nullopt : OptionalTensor(tensor); };
+      cpu::cross_entropy(logits.cpu(), targets.cpu(), std::nullopt, e[0].cpu(), std::nullopt, std::nullopt, output(e[1].cpu()),
+                         output(e[2].cpu()), 0, -100, 0, 0, 0, true);
+      cuda::cross_entropy(found.cuda(), targets.cuda(), std::nullopt, f[0].cuda(), std::nullopt, std::nullopt, output(f[1].cuda()),
+                          output(f[2].cuda()), 0, -100, 0, 0, 0, true);
+      EXPECT_CLOSE(found, logits, dtype == Dtype::bf16 ? 4e-3 : 2e-6);
+      for (std::size_t i = 0; i < e.size(); ++i) EXPECT_CLOSE(f[i], e[i], 1e-5) << i;
+    }
+}
+
 TEST(CudaOps, CrossEntropySums) {
   for (const std::int64_t N : {1, 33, 5000}) {
     HostTensor losses = HostTensor::vector(Dtype::f32, N).randomize(1), weights = HostTensor::vector(Dtype::f32, N).randomize(2);
