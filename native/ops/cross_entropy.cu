@@ -244,6 +244,8 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
       row.for_each_then_load([](int, const auto&) {}, next);
       continue;
     }
+    // The thread that overwrites the target's logit is the one that needs it then: another's read might come too late.
+    const bool is_owner = row.is_mine(target);
     const float raw_target = to_float(to[target]), below_target = nextafterf(raw_target, -INFINITY);
     RowSums part;
     row.for_each([&]<int n>(int v, float(&z)[n]) {
@@ -269,7 +271,7 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
     });
     const RowSums sums = part.over_cluster(board);
     // Logarithms and quotients in f32: those of f64 would let the others wait at the next row.
-    const float log_sum = thread == 0 || options.z_loss != 0 ? logf(sums.sum_exp) : 0.0f;
+    const float log_sum = is_owner || options.z_loss != 0 ? logf(sums.sum_exp) : 0.0f;
     const double lse = double(sums.shift()) + double(log_sum);
     if (options.write_dlogits) {
       const float weight = token_weights ? token_weights[m] : 1.0f, shift = sums.shift();
@@ -289,7 +291,7 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
         store(d, to + v);
       };
       row.for_each_then_load(overwrite, next);
-      if (row.is_mine(target)) {
+      if (is_owner) {
         const float z = capped<T>(raw_target, softcap, inverse_softcap), ratio = z * inverse_softcap;
         const float d = exponential_above<T>(shift, z) * scale - smoothing - weight * (1 - options.label_smoothing);
         to[target] = from_float<T>(d * (1 - ratio * ratio));
@@ -297,7 +299,7 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
     } else {
       row.for_each_then_load([](int, const auto&) {}, next);
     }
-    if (thread > 0) continue;
+    if (!is_owner) continue;
     const double z_target = capped<T>(raw_target, softcap, inverse_softcap);
     double loss = lse - (1 - options.label_smoothing) * z_target + options.z_loss * lse * lse;
     if (outputs.lse) outputs.lse[m] = float(lse);
