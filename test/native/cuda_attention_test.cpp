@@ -36,7 +36,7 @@ TEST(CudaOps, Attention) {
                           {1, 33, 2, 1, 64, 0, 0, false},    {1, 65, 2, 2, 16, 9, 2, false},      {1, 70, 2, 1, 24, 0, 0, true},
                           {1, 40, 1, 1, 80, 100, 0, false},  {1, 34, 1, 1, 136, 0, 5, true}};
   give_shared_memory(much_shared_memory);
-  for (const bool reversed : {false, true})
+  for (const bool reversed : orders())
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
       for (const Shape& s : shapes) {
         SCOPED_TRACE(message_of(name_of(dtype), " B", s.B, " T", s.T, " H", s.H, " G", s.G, " D", s.D, " window ", s.window));

@@ -38,7 +38,7 @@ TEST(CudaOps, CrossEntropyOfWideRows) {
     std::int64_t V;
     unsigned cluster_size;
   };
-  for (const bool reversed : {false, true})
+  for (const bool reversed : orders())
     for (const Row& row : {Row{Dtype::f32, 20008, 8}, Row{Dtype::f32, 20003, 1}, Row{Dtype::bf16, 20003, 8}, Row{Dtype::bf16, 50000, 8},
                            Row{Dtype::bf16, 50000, 1}, Row{Dtype::f32, 50003, 8}, Row{Dtype::bf16, 131077, 8}, Row{Dtype::bf16, 262200, 8}})
       for (const bool is_plain : {false, true}) {

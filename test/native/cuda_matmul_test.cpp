@@ -34,7 +34,7 @@ void expect_own_matmul(const ProductShape& s, Dtype dtype, Dtype c_dtype, std::i
 TEST(CudaOps, OwnMatmul) {
   const ProductShape shapes[] = {{1, 1, 1, 0},    {7, 3, 5, 3},      {64, 64, 32, 0},  {65, 33, 40, 8},   {33, 70, 129, 3},
                                  {16, 200, 8, 8}, {130, 66, 257, 3}, {1, 130, 100, 0}, {128, 192, 200, 8}};
-  for (const bool reversed : {false, true}) {
+  for (const bool reversed : orders()) {
     run_reversed(reversed);
     for (const auto& [dtype, c_dtype] : {std::pair{Dtype::f32, Dtype::f32}, {Dtype::bf16, Dtype::bf16}, {Dtype::bf16, Dtype::f32}})
       for (const ProductShape& shape : shapes) expect_own_matmul(shape, dtype, c_dtype, {0.0, 1.0, 0.5});

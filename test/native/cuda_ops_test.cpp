@@ -70,7 +70,7 @@ TEST(CudaOps, RmsNorm) {
 
 // Rows that warps take, that blocks take, and that are longer than these hold.
 TEST(CudaOps, RmsNormOfWideRows) {
-  for (const bool reversed : {false, true})
+  for (const bool reversed : orders())
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
       for (const std::int64_t C : {64, 1024, 1032, 2056, 8200}) {
         SCOPED_TRACE(message_of(name_of(dtype), " C ", C));
@@ -185,7 +185,7 @@ TEST(CudaOps, Embedding) {
 // Ids of several tiles that are sorted one by one, some of them often, and rows of several slabs.
 TEST(CudaOps, EmbeddingOfManyTokens) {
   constexpr std::int64_t N = 700, V = 5;
-  for (const bool reversed : {false, true})
+  for (const bool reversed : orders())
     for (const auto& [dtype, C] : {std::pair<Dtype, std::int64_t>{Dtype::f32, 2056}, {Dtype::bf16, 4104}, {Dtype::bf16, 515}}) {
       run_reversed(reversed);
       HostTensor ids = HostTensor::vector(Dtype::i32, N);
@@ -236,7 +236,7 @@ TEST(CudaOps, Rope) {
 }
 
 TEST(CudaOps, ReductionsAndAdamW) {
-  for (const bool reversed : {false, true})
+  for (const bool reversed : orders())
     for (const std::int64_t size : {1, 5, 1000}) {
       run_reversed(reversed);
       for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {

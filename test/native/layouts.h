@@ -23,7 +23,7 @@ struct Layout {
 
 // Every layout in both orders of threads.
 inline void for_layouts(const std::function<void(const Layout&)>& test) {
-  for (const bool reversed : {false, true})
+  for (const bool reversed : orders())
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
       for (const std::int64_t rows : row_counts)
         for (const std::int64_t cols : col_counts)

@@ -21,6 +21,8 @@ void copy_to_host(char* host, const char* device, std::size_t pitch, std::size_t
 void free_device_memory(void* device);
 // What a kernel has noted of an id out of range, in the order of cuda/stream.h; all 0 from then on.
 std::array<long long, 4> take_status();
+// Orders of threads to test in, as run_reversed() takes them: both where they are emulated, one on a GPU.
+std::vector<bool> orders();
 // Whether the last block, warp and lane run first. No effect on a GPU.
 void run_reversed(bool reversed);
 // What a block may have; a GPU has what it has.

@@ -22,6 +22,10 @@ std::array<long long, 4> take_status() {
   return taken;
 }
 
+std::vector<bool> orders() {
+  return {false, true};
+}
+
 void run_reversed(bool reversed) {
   emulation::options.reversed = reversed;
 }
