@@ -6,62 +6,36 @@
 
 #include "launch.h"
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-#define MST_HAS_CLUSTERS
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define MST_WITHOUT_CLUSTERS
 #endif
 
 namespace mst::cuda {
 
-__device__ inline unsigned cluster_rank() {
-#ifndef __CUDACC__
-  return emulation::cluster_rank();
-#elif defined(MST_HAS_CLUSTERS)
-  unsigned rank;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-#else
+__device__ inline int cluster_rank() {
+#ifdef MST_WITHOUT_CLUSTERS
   return 0;
+#else
+  return static_cast<int>(__clusterRelativeBlockRank());
 #endif
 }
 
-__device__ inline unsigned cluster_size() {
-#ifndef __CUDACC__
-  return emulation::cluster_size();
-#elif defined(MST_HAS_CLUSTERS)
-  unsigned size;
-  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
-  return size;
-#else
+__device__ inline int cluster_size() {
+#ifdef MST_WITHOUT_CLUSTERS
   return 1;
+#else
+  return static_cast<int>(__clusterSizeInBlocks());
 #endif
 }
 
 // What every thread of the cluster wrote before, to its own block's shared memory or another's, all of them see afterwards. The first call
 // also makes sure that all blocks have begun: only then may one write to another's memory.
 __device__ inline void synchronize_cluster() {
-#ifndef __CUDACC__
-  emulation::synchronize_cluster(emulation::Where::current());
-#elif defined(MST_HAS_CLUSTERS)
-  asm volatile(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
-          : "memory");
-#else
+#ifdef MST_WITHOUT_CLUSTERS
   __syncthreads();
-#endif
-}
-
-// Where the block `rank` has what this block has at `mine`, in dynamic shared memory.
-template <class T>
-__device__ inline T* in_block(T* mine, unsigned rank) {
-#ifndef __CUDACC__
-  return static_cast<T*>(emulation::in_block(mine, rank));
-#elif defined(MST_HAS_CLUSTERS)
-  std::uint64_t address;
-  asm("mapa.u64 %0, %1, %2;" : "=l"(address) : "l"(reinterpret_cast<std::uint64_t>(mine)), "r"(rank));
-  return reinterpret_cast<T*>(address);
 #else
-  return mine;
+  __cluster_barrier_arrive();
+  __cluster_barrier_wait();
 #endif
 }
 
@@ -77,7 +51,7 @@ class Board {
 
   // All threads of the cluster call it. `memory`: at least bytes() of dynamic shared memory.
   __device__ explicit Board(std::uint64_t* memory) : arrivals_(memory), values_(reinterpret_cast<T*>(memory + 2)) {
-#ifdef MST_HAS_CLUSTERS
+#if defined(__CUDACC__) && !defined(MST_WITHOUT_CLUSTERS)
     if (threadIdx.x == 0) {
       for (int i = 0; i < 2; ++i) asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(shared_address(arrivals_ + i)));
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -87,38 +61,42 @@ class Board {
   }
 
   __device__ int size() const {
-    return static_cast<int>(cluster_size() * blockDim.x / 32);
+    return cluster_size() * static_cast<int>(blockDim.x / 32);
   }
 
   // All threads of the cluster call it, with one value a warp. Returns size() of them, which stay until the next but one call.
   __device__ const T* exchange(const T& of_warp) {
     const int turn = round_ % 2;
     T* const values = values_ + turn * size();
-    post(values + (cluster_rank() * blockDim.x + threadIdx.x) / 32, of_warp, turn);
+    post(values + (cluster_rank() * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) / 32, of_warp, turn);
     ++round_;
     return values;
   }
 
  private:
-#ifndef MST_HAS_CLUSTERS
-  __device__ void post(T* mine, const T& of_warp, int) {
-    const int lane = threadIdx.x % 32;
-    if (lane < static_cast<int>(cluster_size())) *in_block(mine, lane) = of_warp;
-    synchronize_cluster();
-  }
-#else
   __device__ void post(T* mine, const T& of_warp, int turn) {
-    const int lane = threadIdx.x % 32, num_blocks = static_cast<int>(cluster_size());
-    if (num_blocks == 1) {  // stores that signal their arrival need another block
-      if (lane == 0) *mine = of_warp;
-      return __syncthreads();
-    }
+    const int lane = threadIdx.x % 32;
+#ifndef __CUDACC__
+    (void)turn;
+    if (lane < cluster_size()) *static_cast<T*>(__cluster_map_shared_rank(mine, lane)) = of_warp;
+    synchronize_cluster();
+#else
+#ifndef MST_WITHOUT_CLUSTERS
+    if (cluster_size() > 1) return send(mine, of_warp, lane, turn);  // stores that signal need another block
+#endif
+    if (lane == 0) *mine = of_warp;
+    __syncthreads();
+#endif
+  }
+
+#if defined(__CUDACC__) && !defined(MST_WITHOUT_CLUSTERS)
+  __device__ void send(T* mine, const T& of_warp, int lane, int turn) {
     static_assert(sizeof(T) % 8 == 0);
     const unsigned arrival = shared_address(arrivals_ + turn);
     if (threadIdx.x == 0)
       asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(arrival), "r"(size() * static_cast<int>(sizeof(T)))
                    : "memory");
-    if (lane < num_blocks) {
+    if (lane < cluster_size()) {
       std::uint64_t words[sizeof(T) / 8];
       std::memcpy(words, &of_warp, sizeof(T));
       const unsigned to = in_block_address(shared_address(mine), lane), signal = in_block_address(arrival, lane);

@@ -37,8 +37,8 @@ bool is_refused(std::size_t version) {
 }
 
 std::string problem_of(const CudnnSearch& search) {
-  if (search.library.path.empty()) {
-    const std::string what = search.library.refused.empty() ? "was not found" : "cannot be used" + refused_text(search.library);
+  if (search.opened.path.empty()) {
+    const std::string what = search.opened.refused.empty() ? "was not found" : "cannot be used" + refused_text(search.opened);
     return "cuDNN 9 " + what + ". Install it, or `pip install nvidia-cudnn-cu13`";
   }
   const auto version = [](std::size_t number) { return message_of(number / 10000, '.', number / 100 % 100, '.', number % 100); };
@@ -57,8 +57,8 @@ CudnnSearch find_cudnn() {
   if (has_searched) return result;
   if (!cublaslt_problem.empty()) return {{}, 0, "cuDNN needs cuBLASLt, which is not there"};
   has_searched = true;
-  result.library = open_library({"libcudnn.so.9"}, {"cudnn"}, find_functions);
-  if (!result.library.path.empty()) result.version = functions.version();
+  result.opened = open_library({"libcudnn.so.9"}, {"cudnn"}, find_functions);
+  if (!result.opened.path.empty()) result.version = functions.version();
   result.problem = problem_of(result);
   return result;
 }

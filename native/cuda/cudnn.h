@@ -30,7 +30,7 @@ struct Cudnn {
 };
 
 struct CudnnSearch {
-  LibrarySearch library;
+  LibrarySearch opened;
   std::size_t version;
   std::string problem;  // why it cannot be used; empty where it can
 };

@@ -94,7 +94,7 @@ CudaReport describe_cuda() {
   report.cublaslt_tried = search.tried;
   report.cublaslt_problem = search.problem;
   const cuda::CudnnSearch cudnn = cuda::find_cudnn();
-  report.cudnn_path = cudnn.library.path;
+  report.cudnn_path = cudnn.opened.path;
   report.cudnn_version = cudnn.version;
   report.cudnn_problem = cudnn.problem;
   return report;

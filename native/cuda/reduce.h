@@ -1,4 +1,4 @@
-// Sums and maxima over a warp and over a block, in a fixed order.
+// Sums and maxima over a warp and sums over a block, in a fixed order.
 #pragma once
 
 #include "launch.h"
@@ -25,25 +25,14 @@ __device__ inline S warp_reduce(S value) {
   return value;
 }
 
-// The same result in every thread. All threads of the block must call it; blocks are whole warps, at most 32.
-template <class Operation, class S>
-__device__ inline S block_reduce(S value, S neutral) {
-  __shared__ S of_warps[32];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, num_warps = blockDim.x / 32;
-  value = warp_reduce<Operation>(value);
-  __syncthreads();  // a call before this one may still be read
-  if (lane == 0) of_warps[warp] = value;
-  __syncthreads();
-  return warp_reduce<Operation>(lane < num_warps ? of_warps[lane] : neutral);
-}
-
-// Replaces each of n values by its sum over the block, with the barriers of one. All threads of the block must call it.
-template <int n>
-__device__ inline void block_sums(float (&values)[n]) {
-  __shared__ float of_warps[32][n];
+// Replaces each of n values by its sum over the block, in every thread, with the barriers of one. All threads of the block must call it;
+// blocks are whole warps, at most 32.
+template <class S, int n>
+__device__ inline void block_sums(S (&values)[n]) {
+  __shared__ S of_warps[32][n];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, num_warps = blockDim.x / 32;
 #pragma unroll
-  for (float& value : values) value = warp_reduce<Sum>(value);
+  for (S& value : values) value = warp_reduce<Sum>(value);
   __syncthreads();  // a call before this one may still be read
   if (lane == 0) {
 #pragma unroll
@@ -51,15 +40,14 @@ __device__ inline void block_sums(float (&values)[n]) {
   }
   __syncthreads();
 #pragma unroll
-  for (int i = 0; i < n; ++i) values[i] = warp_reduce<Sum>(lane < num_warps ? of_warps[lane][i] : 0.0f);
+  for (int i = 0; i < n; ++i) values[i] = warp_reduce<Sum>(lane < num_warps ? of_warps[lane][i] : S(0));
 }
 
 template <class S>
 __device__ inline S block_sum(S value) {
-  return block_reduce<Sum>(value, S(0));
-}
-__device__ inline float block_max(float value) {
-  return block_reduce<Max>(value, -INFINITY);
+  S values[1] = {value};
+  block_sums(values);
+  return values[0];
 }
 
 }  // namespace mst::cuda

@@ -14,7 +14,7 @@ namespace mst::cuda {
 namespace {
 
 // ---- Rows: for_each(body) calls body(v, logits) for the thread's logits from column v on. for_each_then_load(body, next) does too, for a
-// body that overwrites them in memory, and goes on to the row at `next`, or to none: its loads are on their way while the body works.
+// body that overwrites them in memory, and loads the row at `next`, or none: it is on its way while the body works. load(next) only loads.
 // is_mine(v): whether the thread's logits are those of column v.
 
 // In registers, a part of near equal length in each block of the cluster: `held` vectors a thread.
@@ -25,13 +25,21 @@ class HeldRow {
   static constexpr int max_cols = 4096 * width;  // of a block
 
   __device__ HeldRow(const T* row, int V) {
-    const int whole = V / width, blocks = static_cast<int>(cluster_size()), rank = static_cast<int>(cluster_rank());
+    const int whole = V / width, blocks = cluster_size(), rank = cluster_rank();
     const int of_block = (whole + blocks - 1) / blocks, thread = static_cast<int>(threadIdx.x);
     first_ = (of_block * rank + thread) * width;
     const int end = of_block * (rank + 1);
     end_ = (end < whole ? end : whole) * width;
     left_over_ = rank + 1 == blocks && whole * width + thread < V ? whole * width + thread : -1;
-    for_each_then_load([](int, const auto&) {}, row);
+    load(row);
+  }
+
+  __device__ void load(const T* row) {
+    if (!row) return;
+#pragma unroll
+    for (int j = 0; j < held; ++j)
+      if (column(j) < end_) vectors_[j] = load_vector<width>(row + column(j));
+    if (left_over_ >= 0) last_ = row[left_over_];
   }
 
   template <class Body>
@@ -90,6 +98,10 @@ class ReadRow {
 
   __device__ ReadRow(const T* row, int V) : row_(row), V_(V) {}
 
+  __device__ void load(const T* row) {
+    row_ = row;
+  }
+
   template <class Body>
   __device__ void for_each(const Body& body) const {
     constexpr int batch = 4;
@@ -99,7 +111,7 @@ class ReadRow {
   template <class Body>
   __device__ void for_each_then_load(const Body& body, const T* next) {
     for_each(body);
-    row_ = next;
+    load(next);
   }
 
   __device__ bool is_mine(int v) const {
@@ -221,8 +233,8 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
                          std::int64_t stride, Options options, int rows_of_cluster, long long* status) {
   DYNAMIC_SHARED(std::uint64_t, memory);
   using RowSums = Sums<T, is_plain>;
-  const int blocks = static_cast<int>(cluster_size());
-  const int thread = static_cast<int>(cluster_rank()) * Row::threads + static_cast<int>(threadIdx.x);  // of all that share the row
+  const int blocks = cluster_size();
+  const int thread = cluster_rank() * Row::threads + static_cast<int>(threadIdx.x);  // of all that share the row
   const float softcap = is_plain ? 0.0f : options.softcap, inverse_softcap = softcap > 0 ? 1.0f / softcap : 0.0f;
   std::int64_t m = blockIdx.x / blocks * std::int64_t(rows_of_cluster);
   T* to = logits + m * stride;
@@ -241,7 +253,7 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
       }
       if (options.write_dlogits)
         for (int v = thread; v < V; v += blocks * Row::threads) to[v] = from_float<T>(0.0f);
-      row.for_each_then_load([](int, const auto&) {}, next);
+      row.load(next);
       continue;
     }
     // The thread that overwrites the target's logit is the one that needs it then: another's read might come too late.
@@ -297,7 +309,7 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
         to[target] = from_float<T>(d * (1 - ratio * ratio));
       }
     } else {
-      row.for_each_then_load([](int, const auto&) {}, next);
+      row.load(next);
     }
     if (!is_owner) continue;
     const double z_target = capped<T>(raw_target, softcap, inverse_softcap);

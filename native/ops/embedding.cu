@@ -39,7 +39,7 @@ __device__ inline std::int64_t token_of(Key key) {
 }
 
 // Keys are sorted in tiles by counting the smaller ones of the tile, then merged by counting those of every other tile: N²/tile · log tile
-// comparisons, of which thousands of threads do few each, in two launches.
+// comparisons, of which thousands of threads do few each, in two launches. CUB's sort would need scratch whose size only a GPU can tell.
 constexpr int tile = 256, counters = 4;  // threads that count for a key, each over a part of the tile
 constexpr int sort_threads = tile * counters;
 
@@ -109,33 +109,16 @@ struct Backward {
   // A warp: where the key at `begin` is its id's first, adds the id's tokens to columns c on, `width` a lane, in order.
   template <int width>
   __device__ void add_few_tokens(std::int64_t begin, std::int64_t c) const {
-    constexpr int rows_ahead = few / 2, before = 31;
+    constexpr int before = 31;
     const int lane = threadIdx.x % 32;
     const Key key = lane == before ? key_at(begin - 1) : lane <= few ? key_at(begin + lane) : ~Key(0);
     const std::uint32_t id = __shfl_sync(0xffffffffu, id_of(key), 0);
     const unsigned same = __ballot_sync(0xffffffffu, id_of(key) == id);
     if (id >= V || same >> before || same >> few & 1) return;
-    G* const to = dweight + id * dweight_stride + c;
     float sums[width] = {};
-    if (c < C) load(to, sums);
-    const int num_rows = __popc(same);
-#pragma unroll
-    for (int first = 0; first < few; first += rows_ahead) {
-      if (first >= num_rows) break;
-      Vector<T, width> rows[rows_ahead] = {};
-#pragma unroll
-      for (int r = 0; r < rows_ahead; ++r) {
-        const std::int64_t token = __shfl_sync(0xffffffffu, token_of(key), first + r);
-        if (first + r < num_rows && c < C) rows[r] = load_vector<width>(dy + token * dy_stride + c);
-      }
-#pragma unroll
-      for (int r = 0; r < rows_ahead; ++r) {
-        if (first + r >= num_rows) break;
-#pragma unroll
-        for (int i = 0; i < width; ++i) sums[i] += rows[r].at(i);
-      }
-    }
-    if (c < C) store(sums, to);
+    load_sums(sums, id, c);
+    add_rows<few, few / 2>(sums, key, __popc(same), c);
+    store_sums(sums, id, c);
   }
 
   // A warp: the same for each id that has more than a few tokens and whose first key is among the 32 from `begin` on.
@@ -153,35 +136,50 @@ struct Backward {
 
   template <int width>
   __device__ void add_tokens_of(std::uint32_t id, std::int64_t begin, std::int64_t c) const {
-    constexpr int rows_ahead = 16;
     const int lane = threadIdx.x % 32;
-    const T* const column = dy + (c < C ? c : 0);  // lanes beyond the last column add what nobody stores
-    G* const to = dweight + id * dweight_stride + c;
     float sums[width] = {};
-    if (c < C) load(to, sums);
-    Key key = key_at(begin + lane);
-    int num_rows = 32;
-    for (std::int64_t next = begin + 32; num_rows == 32; next += 32) {
+    load_sums(sums, id, c);
+    Key next = key_at(begin + lane);
+    for (int num_rows = 32; num_rows == 32;) {
+      const Key key = next;
+      begin += 32;
+      next = key_at(begin + lane);
       num_rows = __popc(__ballot_sync(0xffffffffu, id_of(key) == id));
-      const std::int64_t of_lane = token_of(key) * dy_stride;
-      key = key_at(next + lane);
+      add_rows<32, 16>(sums, key, num_rows, c);
+    }
+    store_sums(sums, id, c);
+  }
+
+  // Adds the rows of dy of the first num_rows lanes' keys, at most `most`, of which rows_ahead are on their way at once.
+  template <int most, int rows_ahead, int width>
+  __device__ void add_rows(float (&sums)[width], Key key, int num_rows, std::int64_t c) const {
+    const T* const column = dy + (c < C ? c : 0);  // lanes beyond the last column add what nobody stores
+    const std::int64_t of_lane = token_of(key) * dy_stride;
 #pragma unroll
-      for (int half = 0; half < 32; half += rows_ahead) {
-        Vector<T, width> rows[rows_ahead] = {};
+    for (int first = 0; first < most; first += rows_ahead) {
+      if (first >= num_rows) break;
+      Vector<T, width> rows[rows_ahead] = {};
 #pragma unroll
-        for (int r = 0; r < rows_ahead; ++r) {
-          const T* const row = column + __shfl_sync(0xffffffffu, of_lane, half + r);
-          if (half + r < num_rows) rows[r] = load_vector<width>(row);
-        }
+      for (int r = 0; r < rows_ahead; ++r) {
+        const T* const row = column + __shfl_sync(0xffffffffu, of_lane, first + r);
+        if (first + r < num_rows) rows[r] = load_vector<width>(row);
+      }
 #pragma unroll
-        for (int r = 0; r < rows_ahead; ++r) {
-          if (half + r >= num_rows) break;
+      for (int r = 0; r < rows_ahead; ++r) {
+        if (first + r >= num_rows) break;
 #pragma unroll
-          for (int i = 0; i < width; ++i) sums[i] += rows[r].at(i);
-        }
+        for (int i = 0; i < width; ++i) sums[i] += rows[r].at(i);
       }
     }
-    if (c < C) store(sums, to);
+  }
+
+  template <int width>
+  __device__ void load_sums(float (&sums)[width], std::uint32_t id, std::int64_t c) const {
+    if (c < C) load(dweight + id * dweight_stride + c, sums);
+  }
+  template <int width>
+  __device__ void store_sums(const float (&sums)[width], std::uint32_t id, std::int64_t c) const {
+    if (c < C) store(sums, dweight + id * dweight_stride + c);
   }
 };
 

@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(max_threads)
 
 // The p-th team goes through the p-th part of the rows and writes row p of partials (P,C), its columns' sums over them.
 template <class TeamOfRow, int width, class T, class W>
-__global__ void __maxnreg__(80)  // three blocks of 256 threads
+__global__ void __launch_bounds__(max_threads)
     rms_norm_backward_kernel(const T* dy, const T* x, const W* weight, T* dx, float* partials, std::int64_t P, std::int64_t N,
                              std::int64_t C, std::int64_t dy_stride, std::int64_t x_stride, std::int64_t dx_stride, float eps,
                              float weight_offset) {
@@ -191,8 +191,8 @@ __global__ void plain_rms_norm_backward_kernel(const T* dy, const T* x, const W*
   }
 }
 
-// dweight (C,) += Σ partials (P,C). A block adds 32 columns: each warp every 32nd row, then the warps' sums in order.
-constexpr int partial_warps = 32;
+// dweight (C,) += Σ partials (P,C). A block adds 32 columns: each warp every eighth row, then the warps' sums in order.
+constexpr int partial_warps = 8;
 
 template <class G>
 __global__ void add_partials_kernel(const float* partials, G* dweight, std::int64_t P, std::int64_t C) {

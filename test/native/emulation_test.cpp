@@ -31,15 +31,15 @@ void neighbours(float* out) {
 }
 
 void sums(float* out) {
-  out[threadIdx.x] = cuda::block_sum(static_cast<float>(threadIdx.x)) + cuda::block_max(-static_cast<float>(threadIdx.x));
+  out[threadIdx.x] = cuda::block_sum(static_cast<float>(threadIdx.x));
 }
 
 // Passes each block's index to the next block of its cluster, with or without the barrier that this takes.
 template <bool with_barrier>
 void neighbour_blocks(float* out) {
   DYNAMIC_SHARED(float, shared);
-  const unsigned next = (cuda::cluster_rank() + 1) % cuda::cluster_size();
-  cuda::in_block(shared, next)[threadIdx.x] = static_cast<float>(blockIdx.x);
+  const int next = (cuda::cluster_rank() + 1) % cuda::cluster_size();
+  static_cast<float*>(__cluster_map_shared_rank(shared, next))[threadIdx.x] = static_cast<float>(blockIdx.x);
   if (with_barrier) cuda::synchronize_cluster();
   out[blockIdx.x * blockDim.x + threadIdx.x] = shared[threadIdx.x];
 }

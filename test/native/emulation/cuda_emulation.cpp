@@ -201,8 +201,8 @@ unsigned cluster_rank() {
 unsigned cluster_size() {
   return static_cast<unsigned>(cluster.num_blocks);
 }
-void* in_block(void* mine, unsigned rank) {
-  return cluster.shared.at(rank).data() + (static_cast<unsigned char*>(mine) - static_cast<unsigned char*>(dynamic_shared()));
+void* in_block(const void* mine, unsigned rank) {
+  return cluster.shared.at(rank).data() + (static_cast<const unsigned char*>(mine) - static_cast<unsigned char*>(dynamic_shared()));
 }
 
 const void* exchange(unsigned mask, const void* mine, std::size_t bytes, int source, const Where& where) {

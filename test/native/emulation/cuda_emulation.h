@@ -1,7 +1,7 @@
 // CUDA C++ for the host compiler: what native/ops/*.cu use of it, run on the CPU, so that kernels are tested without a GPU.
 //
 // Blocks run one after another, those of a cluster together; threads are fibers that take turns: each runs until it waits, at
-// __syncthreads for its block, at synchronize_cluster for its cluster or in a warp function for its warp. A warp goes as far as it can
+// __syncthreads for its block, at __cluster_barrier_wait for its cluster or in a warp function for its warp. A warp goes as far as it can
 // before the next one starts. `options.reversed` begins with the last block, warp and lane. Of two accesses that no barrier orders each
 // comes first in one of the two orders, so that a missing barrier shows in one of them. Dynamic shared memory begins as NaN. When nobody
 // can go on, launch() throws and says who waits where.
@@ -26,7 +26,6 @@
 #define __host__
 #define __shared__ static
 #define __launch_bounds__(...)
-#define __maxnreg__(...)
 #define __restrict__
 #define DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(::emulation::dynamic_shared())
 #define threadIdx (::emulation::thread_index())
@@ -61,7 +60,7 @@ void synchronize_cluster(const Where& where);
 unsigned cluster_rank();
 unsigned cluster_size();
 // What the block `rank` of the cluster has where this block has `mine`, in dynamic shared memory.
-void* in_block(void* mine, unsigned rank);
+void* in_block(const void* mine, unsigned rank);
 // Gives `bytes` bytes at `mine` to the warp and returns, when all lanes of `mask` have called, those of lane `source`.
 const void* exchange(unsigned mask, const void* mine, std::size_t bytes, int source, const Where& where);
 // What a lane of the warp gave in the exchange that the caller has just been through.
@@ -74,6 +73,19 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, unsigned cluster_
 
 inline void __syncthreads(const emulation::Where& where = emulation::Where::current()) {
   emulation::synchronize_block(where);
+}
+inline unsigned __clusterRelativeBlockRank() {
+  return emulation::cluster_rank();
+}
+inline unsigned __clusterSizeInBlocks() {
+  return emulation::cluster_size();
+}
+inline void __cluster_barrier_arrive() {}  // with the wait that follows
+inline void __cluster_barrier_wait(const emulation::Where& where = emulation::Where::current()) {
+  emulation::synchronize_cluster(where);
+}
+inline void* __cluster_map_shared_rank(const void* mine, unsigned rank) {
+  return emulation::in_block(mine, rank);
 }
 
 template <class T>
