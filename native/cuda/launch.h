@@ -121,6 +121,19 @@ __device__ inline std::uint32_t pack(float low, float high) {
 #endif
 }
 
+// The larger ones of two and two bf16 in registers.
+__device__ inline std::uint32_t packed_maximum(std::uint32_t a, std::uint32_t b) {
+#ifdef __CUDACC__
+  std::uint32_t larger;
+  asm("max.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+  return larger;
+#else
+  const auto low = [](std::uint32_t words) { return __uint_as_float(words << 16); };
+  const auto high = [](std::uint32_t words) { return __uint_as_float(words & 0xffff0000u); };
+  return pack(fmaxf(low(a), low(b)), fmaxf(high(a), high(b)));
+#endif
+}
+
 // The kernel's index among all threads of the grid, and their number.
 __device__ inline std::int64_t grid_thread() {
   return std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;

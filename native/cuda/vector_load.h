@@ -43,13 +43,30 @@ struct Vector {
   }
 };
 
+// The largest element.
+template <class T, int width>
+__device__ inline float largest_of(const Vector<T, width>& vector) {
+  if constexpr (sizeof(T) == sizeof(float) || width == 1) {
+    float largest = vector.at(0);
+#pragma unroll
+    for (int i = 1; i < width; ++i) largest = fmaxf(largest, vector.at(i));
+    return largest;
+  } else {
+    Vector<T, 2> largest = {vector.words[0]};
+#pragma unroll
+    for (int i = 1; i < vector.num_words; ++i) largest.words[0] = packed_maximum(largest.words[0], vector.words[i]);
+    return fmaxf(largest.at(0), largest.at(1));
+  }
+}
+
 // The same vector, of which the compiler knows nothing: what it has made of the elements before it makes again, instead of keeping it in
 // registers.
 template <int width, class T>
 __device__ inline Vector<T, width> as_new(Vector<T, width> vector) {
 #ifdef __CUDACC__
 #pragma unroll
-  for (auto& word : vector.words) asm volatile("" : "+r"(word));
+  for (auto& word : vector.words)
+    if constexpr (sizeof word == sizeof(std::uint32_t)) asm volatile("" : "+r"(word));
 #endif
   return vector;
 }
@@ -137,7 +154,7 @@ void for_each_vector(std::int64_t rows, std::int64_t cols, const Body& body) {
   launch(for_each_vector_kernel<width, Body>, grid_for(rows * cols / width, 256), 256, 0, rows, cols, body);
 }
 
-// Calls body(c, elements) for the vectors of a row that are the thread's, `batch` of which are on their way at once, and for the single
+// Calls body(c, vector) for the vectors of a row that are the thread's, `batch` of which are on their way at once, and for the single
 // elements that are left over. The block's threads share the row, which the body may overwrite where it was given.
 template <int width, int batch, class T, class Body>
 __device__ inline void for_each_of_row(const T* row, std::int64_t cols, const Body& body) {
@@ -150,15 +167,10 @@ __device__ inline void for_each_of_row(const T* row, std::int64_t cols, const Bo
 #pragma unroll
     for (int i = 0; i < batch; ++i) {
       if (c + i * step >= whole) break;
-      float elements[width];
-      to_floats(loaded[i], elements);
-      body(c + i * step, elements);
+      body(c + i * step, loaded[i]);
     }
   }
-  for (std::int64_t c = whole + threadIdx.x; c < cols; c += blockDim.x) {
-    float element[1] = {to_float(row[c])};
-    body(c, element);
-  }
+  for (std::int64_t c = whole + threadIdx.x; c < cols; c += blockDim.x) body(c, load_vector<1>(row + c));
 }
 
 }  // namespace mst::cuda

@@ -13,16 +13,16 @@
 namespace mst::cuda {
 namespace {
 
-// ---- Rows: for_each(body) calls body(v, logits) for the thread's logits from column v on. for_each_then_load(body, next) does too, for a
+// ---- Rows: for_each(body) calls body(v, vector) for the thread's logits from column v on. for_each_then_load(body, next) does too, for a
 // body that overwrites them in memory, and loads the row at `next`, or none: it is on its way while the body works. load(next) only loads.
 // is_mine(v): whether the thread's logits are those of column v.
 
-// In registers, a part of near equal length in each block of the cluster: `held` vectors a thread.
-template <int width, class T, int held>
+// In registers, a part of near equal length in each block of the cluster.
+template <int width, class T>
 class HeldRow {
  public:
-  static constexpr int threads = 4096 / held, blocks_of_multiprocessor = 2;
-  static constexpr int max_cols = 4096 * width;  // of a block
+  static constexpr int threads = 512, blocks_of_multiprocessor = 2, held = 8;  // vectors of a thread
+  static constexpr int max_cols = threads * held * width;                      // of a block
 
   __device__ HeldRow(const T* row, int V) {
     const int whole = V / width, blocks = cluster_size(), rank = cluster_rank();
@@ -39,15 +39,17 @@ class HeldRow {
 #pragma unroll
     for (int j = 0; j < held; ++j)
       if (column(j) < end_) vectors_[j] = load_vector<width>(row + column(j));
-    if (left_over_ >= 0) last_ = row[left_over_];
+    if (left_over_ >= 0) last_ = load_vector<1>(row + left_over_);
   }
 
   template <class Body>
   __device__ void for_each(const Body& body) const {
 #pragma unroll
-    for (int j = 0; j < held; ++j)
-      if (column(j) < end_) call(body, j);
-    if (left_over_ >= 0) call_for_last(body);
+    for (int j = 0; j < held; ++j) {
+      if (column(j) >= end_) break;
+      body(column(j), as_new(vectors_[j]));
+    }
+    if (left_over_ >= 0) body(left_over_, last_);
   }
 
   template <class Body>
@@ -55,12 +57,12 @@ class HeldRow {
 #pragma unroll
     for (int j = 0; j < held; ++j) {
       if (column(j) >= end_) break;
-      call(body, j);
+      body(column(j), as_new(vectors_[j]));
       if (next) vectors_[j] = load_vector<width>(next + column(j));
     }
     if (left_over_ < 0) return;
-    call_for_last(body);
-    if (next) last_ = next[left_over_];
+    body(left_over_, last_);
+    if (next) last_ = load_vector<1>(next + left_over_);
   }
 
   __device__ bool is_mine(int v) const {
@@ -72,22 +74,9 @@ class HeldRow {
     return first_ + j * threads * width;
   }
 
-  template <class Body>
-  __device__ void call(const Body& body, int j) const {
-    float elements[width];
-    to_floats(as_new(vectors_[j]), elements);
-    body(column(j), elements);
-  }
-
-  template <class Body>
-  __device__ void call_for_last(const Body& body) const {
-    float element[1] = {to_float(last_)};
-    body(left_over_, element);
-  }
-
   Vector<T, width> vectors_[held] = {};
   int first_, end_, left_over_;  // columns: the thread's first, the block's end, the thread's behind the whole vectors or -1
-  T last_{};
+  Vector<T, 1> last_ = {};
 };
 
 // In memory. Blocks take all registers of a multiprocessor, so that the L2 holds the rows that are in flight.
@@ -136,106 +125,134 @@ struct Options {
   bool write_dlogits;
 };
 
-// e^(z - shift), as exact as results in T need, in one multiplication and addition where that is enough.
-template <class T>
-__device__ inline float exponential_above(float shift, float z) {
-  if constexpr (sizeof(T) == sizeof(float))
-    return expf(z - shift);
-  else
-    return exp2_approximate(z * log2_e - shift * log2_e);
-}
+// Logits z in units of the soft-cap, tanh(logit / softcap), where there is one: the unit. Else they are as they are, the unit is 1.
+template <class T, bool has_softcap>
+class Units {
+ public:
+  __device__ explicit Units(float softcap) : unit_(has_softcap ? softcap : 1.0f), inverse_(1.0f / unit_), exponent_(unit_ * log2_e) {}
 
-// softcap · tanh(z / softcap); softcap 0: z
-template <class T>
-__device__ inline float capped(float z, float softcap, float inverse_softcap) {
-  return softcap > 0 ? softcap * hyperbolic_tangent<T>(z * inverse_softcap) : z;
-}
+  __device__ float unit() const {
+    return unit_;
+  }
+  template <int n>
+  __device__ void convert(float (&logits)[n]) const {
+    if constexpr (has_softcap) hyperbolic_tangents<T>(logits, inverse_);
+  }
+  __device__ float converted(float logit) const {
+    float z[1] = {logit};
+    convert(z);
+    return z[0];
+  }
+  // d(unit · z) / d(logit)
+  __device__ float slope(float z) const {
+    return has_softcap ? 1.0f - z * z : 1.0f;
+  }
+  // e^(unit · (z - shift)), as exact as results in T need, in one multiplication and addition where that is enough.
+  __device__ float exponential_above(float shift, float z) const {
+    if constexpr (sizeof(T) == sizeof(float))
+      return expf(unit_ * (z - shift));
+    else
+      return exp2_approximate(z * exponent_ - shift * exponent_);
+  }
+
+ private:
+  float unit_, inverse_, exponent_;
+};
 
 // Of part of a row z: what only some options need, …
 struct MoreSums {
   float sum_exp_z = 0, sum = 0;  // Σ exp(z - max) z, Σ z
-  float is_beaten = 0;           // 1 where a logit comes before the target's
-  float unused = 0;
+  std::uint32_t is_beaten = 0;   // 1 where a logit comes before the target's
+  std::uint32_t unused = 0;
 };
 struct NoMoreSums {};
 
-// … and what all do: the maximum and Σ exp(z - max). is_plain: without the others.
-template <class T, bool is_plain>
-struct Sums : std::conditional_t<is_plain, NoMoreSums, MoreSums> {
+// … and what all do: the maximum and Σ exp(z - max). `z` is in units.
+template <class T, bool has_softcap, bool has_more>
+struct Sums : std::conditional_t<has_more, MoreSums, NoMoreSums> {
+  using UnitsOfRow = Units<T, has_softcap>;
   float max = -INFINITY, sum_exp = 0;
 
   __device__ float shift() const {
     return max == -INFINITY ? 0.0f : max;
   }
 
+  // `beaten`: the largest logit that does not come before the target's.
   template <int width>
-  __device__ void add(const float (&z)[width]) {
-    float largest = max;
+  __device__ void add(const Vector<T, width>& vector, float beaten, const UnitsOfRow& units) {
+    float z[width], largest = largest_of(vector);
+    if constexpr (has_more)
+      if (largest > beaten) this->is_beaten = 1;
+    to_floats(vector, z);
+    units.convert(z);
+    if constexpr (has_softcap) {
+      largest = z[0];
 #pragma unroll
-    for (int i = 0; i < width; ++i) largest = fmaxf(largest, z[i]);
-    set_max(largest);
+      for (int i = 1; i < width; ++i) largest = fmaxf(largest, z[i]);
+    }
+    set_max(fmaxf(max, largest), units);
     const float at = shift();
 #pragma unroll
     for (int i = 0; i < width; ++i) {
-      const float e = exponential_above<T>(at, z[i]);
+      const float e = units.exponential_above(at, z[i]);
       sum_exp += e;
-      if constexpr (!is_plain) {
+      if constexpr (has_more) {
         this->sum += z[i];
-        if (e > 0) this->sum_exp_z += e * z[i];
+        if (has_softcap || e > 0) this->sum_exp_z += e * z[i];  // not 0 times minus infinity
       }
     }
   }
 
-  __device__ void add(const Sums& other) {
-    set_max(fmaxf(max, other.max));
-    const float of_other = exponential_above<T>(shift(), other.max);
+  __device__ void add(const Sums& other, const UnitsOfRow& units) {
+    set_max(fmaxf(max, other.max), units);
+    const float of_other = units.exponential_above(shift(), other.max);
     sum_exp += other.sum_exp * of_other;
-    if constexpr (!is_plain) {
+    if constexpr (has_more) {
       this->sum_exp_z += other.sum_exp_z * of_other;
       this->sum += other.sum;
-      this->is_beaten = fmaxf(this->is_beaten, other.is_beaten);
+      this->is_beaten |= other.is_beaten;
     }
   }
 
-  __device__ Sums over_warp() const {
+  __device__ Sums over_warp(const UnitsOfRow& units) const {
     Sums all = *this;
-    all.set_max(warp_reduce<Max>(max));
+    all.set_max(warp_reduce<Max>(max), units);
     all.sum_exp = warp_reduce<Sum>(all.sum_exp);
-    if constexpr (!is_plain) {
+    if constexpr (has_more) {
       all.sum_exp_z = warp_reduce<Sum>(all.sum_exp_z);
       all.sum = warp_reduce<Sum>(all.sum);
-      all.is_beaten = warp_reduce<Max>(all.is_beaten);
+      all.is_beaten = __ballot_sync(0xffffffffu, all.is_beaten) != 0;
     }
     return all;
   }
 
-  __device__ Sums over_cluster(Board<Sums>& board) const {
-    const Sums* const of_warps = board.exchange(over_warp());
+  __device__ Sums over_cluster(Board<Sums>& board, const UnitsOfRow& units) const {
+    const Sums* const of_warps = board.exchange(over_warp(units));
     Sums part;
-    for (int i = threadIdx.x % 32; i < board.size(); i += 32) part.add(of_warps[i]);
-    return part.over_warp();
+    for (int i = threadIdx.x % 32; i < board.size(); i += 32) part.add(of_warps[i], units);
+    return part.over_warp(units);
   }
 
  private:
-  __device__ void set_max(float larger) {
+  __device__ void set_max(float larger, const UnitsOfRow& units) {
     const float before = max;
     max = larger;
-    const float shrink = exponential_above<T>(shift(), before);  // 0 the first time
+    const float shrink = units.exponential_above(shift(), before);  // 0 the first time
     sum_exp *= shrink;
-    if constexpr (!is_plain) this->sum_exp_z *= shrink;
+    if constexpr (has_more) this->sum_exp_z *= shrink;
   }
 };
 
-// A cluster goes through rows_of_cluster rows, one after another. is_plain: no soft-cap, smoothing, entropy or correctness.
-template <class Row, bool is_plain, class T>
+// A cluster goes through rows_of_cluster rows, one after another. has_more: with smoothing, entropy or correctness.
+template <class Row, bool has_softcap, bool has_more, class T>
 __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
     cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, Outputs outputs, std::int64_t M, int V,
                          std::int64_t stride, Options options, int rows_of_cluster, long long* status) {
   DYNAMIC_SHARED(std::uint64_t, memory);
-  using RowSums = Sums<T, is_plain>;
+  using RowSums = Sums<T, has_softcap, has_more>;
+  const Units<T, has_softcap> units(options.softcap);
   const int blocks = cluster_size();
   const int thread = cluster_rank() * Row::threads + static_cast<int>(threadIdx.x);  // of all that share the row
-  const float softcap = is_plain ? 0.0f : options.softcap, inverse_softcap = softcap > 0 ? 1.0f / softcap : 0.0f;
   std::int64_t m = blockIdx.x / blocks * std::int64_t(rows_of_cluster);
   T* to = logits + m * stride;
   Row row(to, V);
@@ -258,67 +275,51 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
     }
     // The thread that overwrites the target's logit is the one that needs it then: another's read might come too late.
     const bool is_owner = row.is_mine(target);
-    const float raw_target = to_float(to[target]), below_target = nextafterf(raw_target, -INFINITY);
+    const float target_logit = to_float(to[target]), below_target = nextafterf(target_logit, -INFINITY);
     RowSums part;
-    row.for_each([&]<int n>(int v, float(&z)[n]) {
-      if constexpr (!is_plain) {
-        if (outputs.correct) {  // of equal logits the first is the argmax
-          bool is_beaten = false;
-          if (v <= target && target < v + n) {
-#pragma unroll
-            for (int i = 0; i < n; ++i) is_beaten |= z[i] > (v + i < target ? below_target : raw_target);
-          } else {
-            const float most = v < target ? below_target : raw_target;
-#pragma unroll
-            for (int i = 0; i < n; ++i) is_beaten |= z[i] > most;
-          }
-          if (is_beaten) part.is_beaten = 1;
-        }
-        if (softcap > 0) {
-#pragma unroll
-          for (int i = 0; i < n; ++i) z[i] = capped<T>(z[i], softcap, inverse_softcap);
-        }
-      }
-      part.add(z);
+    row.for_each([&]<int n>(int v, const Vector<T, n>& vector) {
+      part.add(vector, v + n <= target ? below_target : target_logit, units);  // of equal logits the first is the argmax, …
     });
-    const RowSums sums = part.over_cluster(board);
+    if constexpr (has_more)
+      if (is_owner)  // … those of the target's own vector too
+        for (int v = target / vector_width<T> * vector_width<T>; v < target; ++v)
+          if (to_float(to[v]) == target_logit) part.is_beaten = 1;
+    const RowSums sums = part.over_cluster(board, units);
     // Logarithms and quotients in f32: those of f64 would let the others wait at the next row.
     const float log_sum = is_owner || options.z_loss != 0 ? logf(sums.sum_exp) : 0.0f;
-    const double lse = double(sums.shift()) + double(log_sum);
+    const double unit = units.unit(), lse = unit * double(sums.shift()) + double(log_sum);
     if (options.write_dlogits) {
       const float weight = token_weights ? token_weights[m] : 1.0f, shift = sums.shift();
       const float scale = __fdividef(options.z_loss != 0 ? weight * float(1 + 2 * options.z_loss * lse) : weight, sums.sum_exp);
-      const float smoothing = is_plain ? 0.0f : weight * (options.label_smoothing / float(V));
-      const auto overwrite = [&]<int n>(int v, float(&d)[n]) {
+      const float smoothing = has_more ? weight * (options.label_smoothing / float(V)) : 0.0f;
+      const auto overwrite = [&]<int n>(int v, const Vector<T, n>& vector) {
+        float d[n];
+        to_floats(vector, d);
+        units.convert(d);
 #pragma unroll
-        for (int i = 0; i < n; ++i) {
-          float slope = 1;  // of the soft-cap
-          if (!is_plain && softcap > 0) {
-            d[i] = capped<T>(d[i], softcap, inverse_softcap);
-            slope = 1.0f - (d[i] * inverse_softcap) * (d[i] * inverse_softcap);
-          }
-          d[i] = exponential_above<T>(shift, d[i]) * scale;
-          if constexpr (!is_plain) d[i] = (d[i] - smoothing) * slope;
+        for (float& z : d) {
+          const float of_probability = units.exponential_above(shift, z) * scale;
+          z = (has_more ? of_probability - smoothing : of_probability) * units.slope(z);
         }
         store(d, to + v);
       };
       row.for_each_then_load(overwrite, next);
       if (is_owner) {
-        const float z = capped<T>(raw_target, softcap, inverse_softcap), ratio = z * inverse_softcap;
-        const float d = exponential_above<T>(shift, z) * scale - smoothing - weight * (1 - options.label_smoothing);
-        to[target] = from_float<T>(d * (1 - ratio * ratio));
+        const float z = units.converted(target_logit);
+        const float d = units.exponential_above(shift, z) * scale - smoothing - weight * (1 - options.label_smoothing);
+        to[target] = from_float<T>(d * units.slope(z));
       }
     } else {
       row.load(next);
     }
     if (!is_owner) continue;
-    const double z_target = capped<T>(raw_target, softcap, inverse_softcap);
-    double loss = lse - (1 - options.label_smoothing) * z_target + options.z_loss * lse * lse;
+    const double target_z = unit * units.converted(target_logit);
+    double loss = lse - (1 - options.label_smoothing) * target_z + options.z_loss * lse * lse;
     if (outputs.lse) outputs.lse[m] = float(lse);
-    if (outputs.log_probability) outputs.log_probability[m] = float(z_target - lse);
-    if constexpr (!is_plain) {
-      if (options.label_smoothing > 0) loss -= options.label_smoothing * (sums.sum / float(V));
-      if (outputs.entropy) outputs.entropy[m] = float(lse - sums.sum_exp_z / sums.sum_exp);
+    if (outputs.log_probability) outputs.log_probability[m] = float(target_z - lse);
+    if constexpr (has_more) {
+      if (options.label_smoothing > 0) loss -= options.label_smoothing * unit * (sums.sum / float(V));
+      if (outputs.entropy) outputs.entropy[m] = float(lse - unit * (sums.sum_exp_z / sums.sum_exp));
       if (outputs.correct) outputs.correct[m] = sums.is_beaten == 0;
     }
     outputs.losses[m] = float(loss);
@@ -361,36 +362,45 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
   const auto pointer = [](const OptionalTensor& tensor) { return tensor ? tensor->as<float>() : nullptr; };
   const Outputs outputs{losses.as<float>(), pointer(lse), pointer(log_probability), pointer(entropy), pointer(correct)};
   const Options options{first_row, ignore_index, float(label_smoothing), float(z_loss), float(softcap), write_dlogits};
-  const bool is_plain = label_smoothing == 0 && softcap == 0 && !entropy && !correct;
+  const bool has_more = label_smoothing > 0 || entropy || correct;
   with_cuda_float("cross_entropy", logits.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
-    const auto run = [&](auto row, auto plain, unsigned blocks) {
-      using Row = typename decltype(row)::type;
+    const auto run = [&](auto kernel, std::size_t shared_bytes, int threads, unsigned blocks) {
       constexpr std::int64_t most_blocks = std::numeric_limits<int>::max();
       MST_CHECK(V <= most_blocks && M <= most_blocks / blocks, "cross_entropy: logits ", logits, " have too many rows or columns");
       const std::int64_t rows_of_cluster = std::clamp<std::int64_t>(M / enough_clusters, 1, most_rows_of_cluster);
       const std::int64_t clusters = (M + rows_of_cluster - 1) / rows_of_cluster;
-      launch_clusters(cross_entropy_kernel<Row, decltype(plain)::value, T>, blocks, static_cast<unsigned>(blocks * clusters), Row::threads,
-                      Board<Sums<T, decltype(plain)::value>>::bytes(blocks, Row::threads / 32), logits.as<T>(),
+      launch_clusters(kernel, blocks, static_cast<unsigned>(blocks * clusters), threads, shared_bytes, logits.as<T>(),
                       targets.as<const std::int32_t>(), token_weights ? token_weights->as<const float>() : nullptr, outputs, M, int(V),
                       logits.row_stride, options, int(rows_of_cluster), status_words());
     };
-    const auto run_row = [&](auto plain) {
-      using Held = HeldRow<width, T, decltype(plain)::value ? 8 : 16>;  // where more is computed more registers are needed
+    const auto run_options = [&](auto softcap_tag, auto more_tag) {
+      constexpr bool with_softcap = decltype(softcap_tag)::value, with_more = decltype(more_tag)::value;
+      using Held = HeldRow<width, T>;
       unsigned blocks = 1;
       while (std::int64_t{blocks} * Held::max_cols < V) blocks *= 2;
-      if (has_aligned_rows(logits) && blocks <= max_cluster_size(cross_entropy_kernel<Held, decltype(plain)::value, T>))
-        run(type_tag<Held>{}, plain, blocks);
+      const auto run_row = [&]<class Row>(type_tag<Row>, unsigned blocks) {
+        run(cross_entropy_kernel<Row, with_softcap, with_more, T>,
+            Board<Sums<T, with_softcap, with_more>>::bytes(blocks, Row::threads / 32), Row::threads, blocks);
+      };
+      if (has_aligned_rows(logits) && blocks <= max_cluster_size(cross_entropy_kernel<Held, with_softcap, with_more, T>))
+        run_row(type_tag<Held>{}, blocks);
       else if (has_aligned_rows(logits))
-        run(type_tag<ReadRow<width, T>>{}, plain, 1);
+        run_row(type_tag<ReadRow<width, T>>{}, 1);
       else
-        run(type_tag<ReadRow<1, T>>{}, plain, 1);
+        run_row(type_tag<ReadRow<1, T>>{}, 1);
     };
-    if (is_plain)
-      run_row(std::true_type{});
+    const auto run_more = [&](auto softcap_tag) {
+      if (has_more)
+        run_options(softcap_tag, std::true_type{});
+      else
+        run_options(softcap_tag, std::false_type{});
+    };
+    if (softcap > 0)
+      run_more(std::true_type{});
     else
-      run_row(std::false_type{});
+      run_more(std::false_type{});
   });
 }
 

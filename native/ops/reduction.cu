@@ -15,9 +15,9 @@ __global__ void sum_of_squares_kernel(const T* x, double* partials, std::int64_t
   const std::int64_t p = blockIdx.x, P = gridDim.x, num_vectors = size / width;
   const std::int64_t begin = num_vectors * p / P * width, end = p == P - 1 ? size : num_vectors * (p + 1) / P * width;
   double sum = 0;
-  for_each_of_row<width, 4>(x + begin, end - begin, [&](std::int64_t, const auto& values) {
+  for_each_of_row<width, 4>(x + begin, end - begin, [&]<int n>(std::int64_t, const Vector<T, n>& vector) {
 #pragma unroll
-    for (const float value : values) sum += double(value) * double(value);
+    for (int i = 0; i < n; ++i) sum += double(vector.at(i)) * double(vector.at(i));
   });
   sum = block_sum(sum);
   if (threadIdx.x == 0) partials[p] = sum;

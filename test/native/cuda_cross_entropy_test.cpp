@@ -80,24 +80,41 @@ TEST(CudaOps, TheFirstOfEqualLogitsIsTheArgmax) {
       }
 }
 
-// As a mask of the vocabulary makes them; what they would be multiplied by is 0.
-TEST(CudaOps, CrossEntropyOfLogitsOfMinusInfinity) {
+// Logits as a mask of the vocabulary makes them, 0 times which is not 0, and some whose tanh is 1.
+TEST(CudaOps, CrossEntropyOfExtremeLogits) {
   constexpr std::int64_t M = 2, V = 1032;
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
-    for (const bool is_plain : {false, true}) {
-      HostTensor logits = HostTensor(dtype, M, V).randomize(1, 3), targets = HostTensor::vector(Dtype::i32, M);
-      for (std::int64_t v = 0; v < V; ++v)
-        if (v < 64 || v % 3 == 0) logits.set(0, v, -INFINITY);
-      targets.set(0, 0, 64), targets.set(0, 1, 5);
-      HostTensor found = logits;
-      std::vector<HostTensor> e(3, HostTensor::vector(Dtype::f32, M).fill(0)), f = e;
-      const auto output = [&](const Tensor& tensor) { return is_plain ? std::nullopt : OptionalTensor(tensor); };
-      cpu::cross_entropy(logits.cpu(), targets.cpu(), std::nullopt, e[0].cpu(), std::nullopt, std::nullopt, output(e[1].cpu()),
-                         output(e[2].cpu()), 0, -100, 0, 0, 0, true);
-      cuda::cross_entropy(found.cuda(), targets.cuda(), std::nullopt, f[0].cuda(), std::nullopt, std::nullopt, output(f[1].cuda()),
-                          output(f[2].cuda()), 0, -100, 0, 0, 0, true);
-      EXPECT_CLOSE(found, logits, dtype == Dtype::bf16 ? 4e-3 : 2e-6);
-      for (std::size_t i = 0; i < e.size(); ++i) EXPECT_CLOSE(f[i], e[i], 1e-5) << i;
+    for (const double softcap : {0, 30})
+      for (const bool is_plain : {false, true}) {
+        HostTensor logits = HostTensor(dtype, M, V).randomize(1, 3), targets = HostTensor::vector(Dtype::i32, M);
+        for (std::int64_t v = 0; v < V; ++v) {
+          if (v < 64 || v % 3 == 0) logits.set(0, v, -INFINITY);
+          if (softcap > 0 && v % 7 == 0) logits.set(1, v, v % 2 ? 1e30 : -300);
+        }
+        targets.set(0, 0, 64), targets.set(0, 1, 5);
+        HostTensor found = logits;
+        std::vector<HostTensor> e(3, HostTensor::vector(Dtype::f32, M).fill(0)), f = e;
+        const auto output = [&](const Tensor& tensor) { return is_plain ? std::nullopt : OptionalTensor(tensor); };
+        cpu::cross_entropy(logits.cpu(), targets.cpu(), std::nullopt, e[0].cpu(), std::nullopt, std::nullopt, output(e[1].cpu()),
+                           output(e[2].cpu()), 0, -100, 0, 0, softcap, true);
+        cuda::cross_entropy(found.cuda(), targets.cuda(), std::nullopt, f[0].cuda(), std::nullopt, std::nullopt, output(f[1].cuda()),
+                            output(f[2].cuda()), 0, -100, 0, 0, softcap, true);
+        EXPECT_CLOSE(found, logits, dtype == Dtype::bf16 ? 4e-3 : 2e-6);
+        for (std::size_t i = 0; i < e.size(); ++i) EXPECT_CLOSE(f[i], e[i], 1e-5) << i;
+      }
+}
+
+TEST(CudaOps, CrossEntropyOfNaN) {
+  constexpr std::int64_t M = 2, V = 1032;
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
+    for (const double softcap : {0, 30}) {
+      HostTensor logits = HostTensor(dtype, M, V).randomize(1), targets = HostTensor::vector(Dtype::i32, M).fill(8);
+      HostTensor losses = HostTensor::vector(Dtype::f32, M);
+      logits.set(0, 777, NAN);
+      cuda::cross_entropy(logits.cuda(), targets.cuda(), std::nullopt, losses.cuda(), std::nullopt, std::nullopt, std::nullopt,
+                          std::nullopt, 0, -100, 0, 0, softcap, true);
+      EXPECT_TRUE(std::isnan(losses.get(0, 0)) && std::isnan(logits.get(0, 0)));
+      EXPECT_TRUE(std::isfinite(losses.get(0, 1)) && std::isfinite(logits.get(1, 777)));
     }
 }
 
