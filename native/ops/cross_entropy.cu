@@ -366,30 +366,28 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
   with_cuda_float("cross_entropy", logits.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
-    const auto run = [&](auto kernel, std::size_t shared_bytes, int threads, unsigned blocks) {
-      constexpr std::int64_t most_blocks = std::numeric_limits<int>::max();
-      MST_CHECK(V <= most_blocks && M <= most_blocks / blocks, "cross_entropy: logits ", logits, " have too many rows or columns");
-      const std::int64_t rows_of_cluster = std::clamp<std::int64_t>(M / enough_clusters, 1, most_rows_of_cluster);
-      const std::int64_t clusters = (M + rows_of_cluster - 1) / rows_of_cluster;
-      launch_clusters(kernel, blocks, static_cast<unsigned>(blocks * clusters), threads, shared_bytes, logits.as<T>(),
-                      targets.as<const std::int32_t>(), token_weights ? token_weights->as<const float>() : nullptr, outputs, M, int(V),
-                      logits.row_stride, options, int(rows_of_cluster), status_words());
-    };
     const auto run_options = [&](auto softcap_tag, auto more_tag) {
       constexpr bool with_softcap = decltype(softcap_tag)::value, with_more = decltype(more_tag)::value;
+      using BoardOfRow = Board<Sums<T, with_softcap, with_more>>;
+      const auto run = [&]<class Row>(type_tag<Row>, unsigned blocks) {
+        constexpr std::int64_t most_blocks = std::numeric_limits<int>::max();
+        MST_CHECK(V <= most_blocks && M <= most_blocks / blocks, "cross_entropy: logits ", logits, " have too many rows or columns");
+        const std::int64_t rows_of_cluster = std::clamp<std::int64_t>(M / enough_clusters, 1, most_rows_of_cluster);
+        const std::int64_t clusters = (M + rows_of_cluster - 1) / rows_of_cluster;
+        launch_clusters(cross_entropy_kernel<Row, with_softcap, with_more, T>, blocks, static_cast<unsigned>(blocks * clusters),
+                        Row::threads, BoardOfRow::bytes(blocks, Row::threads / 32), logits.as<T>(), targets.as<const std::int32_t>(),
+                        token_weights ? token_weights->as<const float>() : nullptr, outputs, M, int(V), logits.row_stride, options,
+                        int(rows_of_cluster), status_words());
+      };
       using Held = HeldRow<width, T>;
       unsigned blocks = 1;
       while (std::int64_t{blocks} * Held::max_cols < V) blocks *= 2;
-      const auto run_row = [&]<class Row>(type_tag<Row>, unsigned blocks) {
-        run(cross_entropy_kernel<Row, with_softcap, with_more, T>,
-            Board<Sums<T, with_softcap, with_more>>::bytes(blocks, Row::threads / 32), Row::threads, blocks);
-      };
       if (has_aligned_rows(logits) && blocks <= max_cluster_size(cross_entropy_kernel<Held, with_softcap, with_more, T>))
-        run_row(type_tag<Held>{}, blocks);
+        run(type_tag<Held>{}, blocks);
       else if (has_aligned_rows(logits))
-        run_row(type_tag<ReadRow<width, T>>{}, 1);
+        run(type_tag<ReadRow<width, T>>{}, 1);
       else
-        run_row(type_tag<ReadRow<1, T>>{}, 1);
+        run(type_tag<ReadRow<1, T>>{}, 1);
     };
     const auto run_more = [&](auto softcap_tag) {
       if (has_more)
