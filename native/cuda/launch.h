@@ -29,8 +29,8 @@ namespace mst::cuda {
 template <class... Parameters, class... Arguments>
 void launch_clusters(void (*kernel)(Parameters...), unsigned cluster_size, dim3 grid, dim3 block, std::size_t shared_bytes,
                      Arguments&&... arguments) {
-  constexpr std::size_t default_shared_bytes = 48 << 10;
-  if (shared_bytes > default_shared_bytes)
+  constexpr std::size_t always_given = 32 << 10;  // 48 KiB with what the kernel declares itself
+  if (shared_bytes > always_given)
     CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
   cudaLaunchConfig_t config{};
   config.gridDim = grid;

@@ -18,10 +18,13 @@ struct Max {
   }
 };
 
-template <class Operation, class S>
+// Over each `lanes` neighbouring lanes, a power of two. These lanes must call it together.
+template <class Operation, int lanes = 32, class S>
 __device__ inline S warp_reduce(S value) {
+  unsigned mask = 0xffffffffu;
+  if constexpr (lanes < 32) mask = ((1u << lanes) - 1) << (threadIdx.x % 32 / lanes * lanes);
 #pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) value = Operation::combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
+  for (int offset = lanes / 2; offset > 0; offset /= 2) value = Operation::combine(value, __shfl_xor_sync(mask, value, offset));
   return value;
 }
 

@@ -25,6 +25,31 @@ inline bool is_vectorizable(std::initializer_list<const Tensor*> tensors) {
   return true;
 }
 
+// Calls function(std::integral_constant<int, width>) where rows are in vectors, else with 1.
+template <int width, class Function>
+void with_width(bool in_vectors, const Function& function) {
+  if (in_vectors)
+    function(std::integral_constant<int, width>{});
+  else
+    function(std::integral_constant<int, 1>{});
+}
+
+// Rows that kernels read or write.
+template <class T>
+struct Matrix {
+  T* data;
+  std::int64_t stride;
+
+  __device__ T* at(std::int64_t n, std::int64_t c) const {
+    return data + n * stride + c;
+  }
+};
+
+template <class T>
+Matrix<T> matrix(const Tensor& tensor) {
+  return {tensor.as<T>(), tensor.row_stride};
+}
+
 // As registers hold them: elements of 2 bytes two in a word.
 template <class T, int width>
 struct Vector {

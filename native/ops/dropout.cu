@@ -1,22 +1,35 @@
 // Dropout; see dropout.h.
 #include "dropout.h"
 
-#include "../cuda/launch.h"
+#include "../cuda/vector_load.h"
 
 namespace mst::cuda {
 namespace {
 
-constexpr int block_size = 256;
-
-template <class T>
-__global__ void dropout_kernel(const T* x, T* y, std::int64_t N, std::int64_t C, std::int64_t x_stride, std::int64_t y_stride,
-                               std::int64_t first_row, float factor, DropoutMask mask) {
-  for (std::int64_t i = grid_thread(); i < N * C; i += grid_threads()) {
-    const std::int64_t n = i / C, c = i % C;
-    const float value = mask.keeps(first_row * C + i) ? to_float(x[n * x_stride + c]) * factor : 0.0f;
-    y[n * y_stride + c] = from_float<T>(value);
+template <int width, class T>
+struct Dropout {
+  Matrix<const T> x;
+  Matrix<T> y;
+  std::int64_t C, first_row;
+  float factor;
+  DropoutMask mask;
+  __device__ void operator()(std::int64_t n, std::int64_t c) const {
+    const std::int64_t first = (first_row + n) * C + c;
+    float values[width];
+    load(x.at(n, c), values);
+    if constexpr (width == 1) {
+      values[0] = mask.keeps(first) ? values[0] * factor : 0.0f;
+    } else {
+#pragma unroll
+      for (int i = 0; i < width; i += 4) {
+        const Philox random = mask.random(first / 4 + i / 4);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) values[i + j] = random.words[j] >= mask.threshold ? values[i + j] * factor : 0.0f;
+      }
+    }
+    store(values, y.at(n, c));
   }
-}
+};
 
 }  // namespace
 
@@ -24,11 +37,13 @@ void dropout(const Tensor& x, const Tensor& y, double probability, std::int64_t 
              std::int64_t step) {
   MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), "dropout: ", x, " and ", y, " differ in shape");
   MST_CHECK(probability >= 0 && probability < 1, "dropout: probability must be in [0, 1), got ", probability);
-  if (x.size() == 0) return;
   with_cuda_float("dropout", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    launch(dropout_kernel<T>, grid_for(x.size(), block_size), block_size, 0, x.as<const T>(), y.as<T>(), x.rows(), x.cols(), x.row_stride,
-           y.row_stride, first_row, float(1 / (1 - probability)), DropoutMask::of(probability, seed, op, step));
+    with_width<vector_width<T>>(is_vectorizable({&x, &y}), [&]<int width>(std::integral_constant<int, width>) {
+      for_each_vector<width>(x.rows(), x.cols(),
+                             Dropout<width, T>{matrix<const T>(x), matrix<T>(y), x.cols(), first_row, float(1 / (1 - probability)),
+                                               DropoutMask::of(probability, seed, op, step)});
+    });
   });
 }
 

@@ -21,10 +21,12 @@ struct DropoutMask {
     return {static_cast<std::uint32_t>(probability * 4294967296.0), static_cast<std::uint32_t>(seed),
             static_cast<std::uint32_t>(seed >> 32), static_cast<std::uint32_t>(op), static_cast<std::uint32_t>(step)};
   }
+  // Of elements 4·j to 4·j + 3.
+  MST_HOST_DEVICE Philox random(std::int64_t j) const {
+    return philox({{static_cast<std::uint32_t>(j), static_cast<std::uint32_t>(j >> 32), op, step}}, key0, key1);
+  }
   MST_HOST_DEVICE bool keeps(std::int64_t i) const {
-    const std::int64_t j = i / 4;
-    const Philox random = philox({{static_cast<std::uint32_t>(j), static_cast<std::uint32_t>(j >> 32), op, step}}, key0, key1);
-    return random.words[i % 4] >= threshold;
+    return random(i / 4).words[i % 4] >= threshold;
   }
 };
 

@@ -6,21 +6,6 @@
 namespace mst::cuda {
 namespace {
 
-template <class T>
-struct Matrix {
-  T* data;
-  std::int64_t stride;
-
-  __device__ T* at(std::int64_t n, std::int64_t c) const {
-    return data + n * stride + c;
-  }
-};
-
-template <class T>
-Matrix<T> matrix(const Tensor& tensor) {
-  return {tensor.as<T>(), tensor.row_stride};
-}
-
 template <int width, class T>
 struct Add {
   Matrix<const T> a, b;
@@ -104,20 +89,18 @@ template <class T, class U>
 void run_scale(Tensor x, Tensor y, float factor, const float* device_factor, const float* divisor) {
   flatten({&x, &y});
   constexpr int width = vector_width<T> < vector_width<U> ? vector_width<T> : vector_width<U>;
-  if (is_vectorizable({&x, &y}))
-    for_each_vector<width>(y.rows(), y.cols(), Scale<width, T, U>{matrix<const T>(x), matrix<U>(y), factor, device_factor, divisor});
-  else
-    for_each_vector<1>(y.rows(), y.cols(), Scale<1, T, U>{matrix<const T>(x), matrix<U>(y), factor, device_factor, divisor});
+  with_width<width>(is_vectorizable({&x, &y}), [&]<int n>(std::integral_constant<int, n>) {
+    for_each_vector<n>(y.rows(), y.cols(), Scale<n, T, U>{matrix<const T>(x), matrix<U>(y), factor, device_factor, divisor});
+  });
 }
 
 template <class T, class U>
 void run_add_to(Tensor x, Tensor y) {
   flatten({&x, &y});
   constexpr int width = vector_width<T> < vector_width<U> ? vector_width<T> : vector_width<U>;
-  if (is_vectorizable({&x, &y}))
-    for_each_vector<width>(y.rows(), y.cols(), AddTo<width, T, U>{matrix<const T>(x), matrix<U>(y)});
-  else
-    for_each_vector<1>(y.rows(), y.cols(), AddTo<1, T, U>{matrix<const T>(x), matrix<U>(y)});
+  with_width<width>(is_vectorizable({&x, &y}), [&]<int n>(std::integral_constant<int, n>) {
+    for_each_vector<n>(y.rows(), y.cols(), AddTo<n, T, U>{matrix<const T>(x), matrix<U>(y)});
+  });
 }
 
 }  // namespace
@@ -129,11 +112,9 @@ void add(const Tensor& a_tensor, const Tensor& b_tensor, const Tensor& y_tensor)
   flatten({&a, &b, &y});
   with_cuda_float("add", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    constexpr int width = vector_width<T>;
-    if (is_vectorizable({&a, &b, &y}))
-      for_each_vector<width>(y.rows(), y.cols(), Add<width, T>{matrix<const T>(a), matrix<const T>(b), matrix<T>(y)});
-    else
-      for_each_vector<1>(y.rows(), y.cols(), Add<1, T>{matrix<const T>(a), matrix<const T>(b), matrix<T>(y)});
+    with_width<vector_width<T>>(is_vectorizable({&a, &b, &y}), [&]<int n>(std::integral_constant<int, n>) {
+      for_each_vector<n>(y.rows(), y.cols(), Add<n, T>{matrix<const T>(a), matrix<const T>(b), matrix<T>(y)});
+    });
   });
 }
 

@@ -219,16 +219,11 @@ void embedding_forward(const Tensor& weight, const Tensor& ids, const Tensor& y)
   if (N == 0) return;
   with_cuda_float("embedding_forward", weight.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const auto run = [&](auto width_tag) {
-      constexpr int width = decltype(width_tag)::value;
+    with_width<vector_width<T>>(is_vectorizable({&weight, &y}), [&]<int width>(std::integral_constant<int, width>) {
       for_each_vector<width>(N, weight.cols(),
                              Forward<width, T>{weight.as<const T>(), ids.as<const std::int32_t>(), y.as<T>(), weight.rows(),
                                                weight.row_stride, y.row_stride, status_words()});
-    };
-    if (is_vectorizable({&weight, &y}))
-      run(std::integral_constant<int, vector_width<T>>{});
-    else
-      run(std::integral_constant<int, 1>{});
+    });
   });
 }
 

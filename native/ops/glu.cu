@@ -69,16 +69,11 @@ template <Activation activation>
 void forward(const Tensor& gate, const Tensor& up, const Tensor& y) {
   with_cuda_float("glu_forward", gate.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const auto run = [&](auto width_tag) {
-      constexpr int width = decltype(width_tag)::value;
+    with_width<vector_width<T>>(is_vectorizable({&gate, &up, &y}), [&]<int width>(std::integral_constant<int, width>) {
       for_each_vector<width>(
           gate.rows(), gate.cols(),
           Forward<activation, width, T>{gate.as<const T>(), up.as<const T>(), y.as<T>(), gate.row_stride, up.row_stride, y.row_stride});
-    };
-    if (is_vectorizable({&gate, &up, &y}))
-      run(std::integral_constant<int, vector_width<T>>{});
-    else
-      run(std::integral_constant<int, 1>{});
+    });
   });
 }
 
@@ -86,17 +81,13 @@ template <Activation activation>
 void backward(const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup, const OptionalTensor& y) {
   with_cuda_float("glu_backward", gate.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const auto run = [&](auto width_tag) {
-      constexpr int width = decltype(width_tag)::value;
+    const bool in_vectors = is_vectorizable({&dy, &gate, &up, &dgate, &dup}) && (!y || is_vectorizable({&*y}));
+    with_width<vector_width<T>>(in_vectors, [&]<int width>(std::integral_constant<int, width>) {
       for_each_vector<width>(gate.rows(), gate.cols(),
                              Backward<activation, width, T>{dy.as<const T>(), gate.as<const T>(), up.as<const T>(), dgate.as<T>(),
                                                             dup.as<T>(), y ? y->template as<T>() : nullptr, dy.row_stride, gate.row_stride,
                                                             up.row_stride, dgate.row_stride, dup.row_stride, y ? y->row_stride : 0});
-    };
-    if (is_vectorizable({&dy, &gate, &up, &dgate, &dup}) && (!y || is_vectorizable({&*y})))
-      run(std::integral_constant<int, vector_width<T>>{});
-    else
-      run(std::integral_constant<int, 1>{});
+    });
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "../cuda/partials.h"
 #include "../cuda/reduce.h"
 #include "../cuda/vector_load.h"
 
@@ -11,30 +12,28 @@ namespace {
 
 // ---- Rows of vectors
 
-// The threads that share a row: a warp, where rows are short, or the block.
-template <bool is_warp>
+// The threads that share a row: `lanes` of a warp, where rows are short, or the block.
+constexpr int whole_block = 0, lanes_of_short_rows = 8, threads_of_short_rows = 256;
+template <int lanes>
 struct Team {
-  static constexpr int rows_of_block = is_warp ? 8 : 1;
+  static constexpr int teams_of_block = lanes == whole_block ? 1 : threads_of_short_rows / lanes;
 
   __device__ static int size() {
-    return is_warp ? 32 : static_cast<int>(blockDim.x);
+    return lanes == whole_block ? static_cast<int>(blockDim.x) : lanes;
+  }
+  __device__ static int index_in_block() {
+    return lanes == whole_block ? 0 : static_cast<int>(threadIdx.x) / size();
   }
   __device__ static int rank() {
-    return is_warp ? static_cast<int>(threadIdx.x % 32) : static_cast<int>(threadIdx.x);
-  }
-  __device__ static std::int64_t index() {
-    return is_warp ? grid_thread() / 32 : blockIdx.x;
-  }
-  __device__ static std::int64_t count() {
-    return is_warp ? grid_threads() / 32 : gridDim.x;
+    return static_cast<int>(threadIdx.x) - index_in_block() * size();
   }
   template <int n>
   __device__ static void sum(float (&values)[n]) {
-    if constexpr (is_warp) {
-#pragma unroll
-      for (float& value : values) value = warp_reduce<Sum>(value);
-    } else {
+    if constexpr (lanes == whole_block) {
       block_sums(values);
+    } else {
+#pragma unroll
+      for (float& value : values) value = warp_reduce<Sum, lanes>(value);
     }
   }
 };
@@ -70,7 +69,8 @@ __global__ void __launch_bounds__(max_threads)
     rms_norm_forward_kernel(const T* x, const W* weight, T* y, std::int64_t N, std::int64_t C, std::int64_t x_stride, std::int64_t y_stride,
                             float eps, float weight_offset) {
   constexpr int held = forward_held;
-  for (std::int64_t n = TeamOfRow::index(); n < N; n += TeamOfRow::count()) {
+  constexpr std::int64_t teams = TeamOfRow::teams_of_block;
+  for (std::int64_t n = blockIdx.x * teams + TeamOfRow::index_in_block(); n < N; n += gridDim.x * teams) {
     Share<T, width, held> row;
     row.template load<TeamOfRow>(x + n * x_stride, C);
     float squares[1] = {};
@@ -93,15 +93,15 @@ __global__ void __launch_bounds__(max_threads)
   }
 }
 
-// The p-th team goes through the p-th part of the rows and writes row p of partials (P,C), its columns' sums over them.
+// Block p goes through the p-th part of the rows, its teams in turn, and writes row p of partials (P,C), its columns' sums over them.
 template <class TeamOfRow, int width, class T, class W>
 __global__ void __launch_bounds__(max_threads)
     rms_norm_backward_kernel(const T* dy, const T* x, const W* weight, T* dx, float* partials, std::int64_t P, std::int64_t N,
                              std::int64_t C, std::int64_t dy_stride, std::int64_t x_stride, std::int64_t dx_stride, float eps,
                              float weight_offset) {
-  constexpr int held = backward_held;
-  const std::int64_t p = TeamOfRow::index(), begin = N * p / P, end = N * (p + 1) / P;
-  if (p >= P) return;
+  constexpr int held = backward_held, teams = TeamOfRow::teams_of_block;
+  DYNAMIC_SHARED(float, of_teams);  // (teams, C), where there are several
+  const std::int64_t p = blockIdx.x, begin = N * p / P + TeamOfRow::index_in_block(), end = N * (p + 1) / P;
   float sums[held][width] = {};
   Share<W, width, held> weights;
   weights.template load<TeamOfRow>(weight, C);
@@ -112,9 +112,9 @@ __global__ void __launch_bounds__(max_threads)
     next_dy.template load<TeamOfRow>(dy + n * dy_stride, C);
   };
   load_next(begin);
-  for (std::int64_t n = begin; n < end; ++n) {
+  for (std::int64_t n = begin; n < end; n += teams) {
     const Share<T, width, held> x_row = next_x, dy_row = next_dy;
-    load_next(n + 1);  // on its way while this row is worked on
+    load_next(n + teams);  // on its way while this row is worked on
     const auto scaled = [&](int j, int i) { return dy_row.at(j, i) * (weights.at(j, i) + weight_offset); };
     float totals[2] = {};  // Σ x², Σ dy (weight + offset) x
 #pragma unroll
@@ -143,7 +143,20 @@ __global__ void __launch_bounds__(max_threads)
 #pragma unroll
   for (int j = 0; j < held; ++j) {
     const std::int64_t c = Share<T, width, held>::template column<TeamOfRow>(j);
-    if (c < C) store(sums[j], partials + p * C + c);
+    if (c >= C) break;
+    if constexpr (teams == 1) {
+      store(sums[j], partials + p * C + c);
+    } else {
+#pragma unroll
+      for (int i = 0; i < width; ++i) of_teams[TeamOfRow::index_in_block() * C + c + i] = sums[j][i];
+    }
+  }
+  if constexpr (teams == 1) return;
+  __syncthreads();
+  for (std::int64_t c = threadIdx.x; c < C; c += blockDim.x) {
+    float sum = 0;
+    for (int i = 0; i < teams; ++i) sum += of_teams[i * C + c];
+    partials[p * C + c] = sum;
   }
 }
 
@@ -191,25 +204,6 @@ __global__ void plain_rms_norm_backward_kernel(const T* dy, const T* x, const W*
   }
 }
 
-// dweight (C,) += Σ partials (P,C). A block adds 32 columns: each warp every eighth row, then the warps' sums in order.
-constexpr int partial_warps = 8;
-
-template <class G>
-__global__ void add_partials_kernel(const float* partials, G* dweight, std::int64_t P, std::int64_t C) {
-  __shared__ float of_warps[partial_warps][32];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t c = std::int64_t(blockIdx.x) * 32 + lane;
-  float sum = 0;
-  if (c < C)
-#pragma unroll 8
-    for (std::int64_t p = warp; p < P; p += partial_warps) sum += partials[p * C + c];
-  of_warps[warp][lane] = sum;
-  __syncthreads();
-  if (warp > 0 || c >= C) return;
-  for (int i = 1; i < partial_warps; ++i) sum += of_warps[i][lane];
-  dweight[c] = from_float<G>(to_float(dweight[c]) + sum);
-}
-
 template <class Function>
 void with_types(const char* op, const Tensor& x, const Tensor& weight, const Function& function) {
   MST_CHECK(weight.size() == x.cols(), op, ": weight ", weight, " does not have the columns of x ", x);
@@ -226,12 +220,14 @@ constexpr int plain_threads = 256;
 template <class T, int held, class Function>
 bool with_team(std::initializer_list<const Tensor*> tensors, std::int64_t C, const Function& function) {
   constexpr std::int64_t of_thread = held * vector_width<T>;
-  const std::int64_t threads = ((C + of_thread - 1) / of_thread + 31) / 32 * 32;
+  const std::int64_t needed = (C + of_thread - 1) / of_thread, threads = (needed + 31) / 32 * 32;
   if (!is_vectorizable(tensors) || threads > max_threads) return false;
-  if (threads == 32)
-    function(Team<true>{}, 32 * Team<true>::rows_of_block);
+  if (needed <= lanes_of_short_rows)
+    function(Team<lanes_of_short_rows>{}, threads_of_short_rows);
+  else if (needed <= 32)
+    function(Team<32>{}, threads_of_short_rows);
   else
-    function(Team<false>{}, static_cast<int>(threads));
+    function(Team<whole_block>{}, static_cast<int>(threads));
   return true;
 }
 
@@ -242,13 +238,13 @@ void rms_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& y, do
   with_types("rms_norm_forward", x, weight, [&](auto x_tag, auto weight_tag) {
     using T = typename decltype(x_tag)::type;
     using W = typename decltype(weight_tag)::type;
-    const auto run = [&](auto kernel, int rows_of_block, int threads) {
-      launch(kernel, grid_for(x.rows(), rows_of_block, 65535), threads, 0, x.as<const T>(), weight.as<const W>(), y.as<T>(), x.rows(),
-             x.cols(), x.row_stride, y.row_stride, float(eps), float(weight_offset));
+    const auto run = [&](auto kernel, int teams, int threads) {
+      launch(kernel, grid_for(x.rows(), teams, 65535), threads, 0, x.as<const T>(), weight.as<const W>(), y.as<T>(), x.rows(), x.cols(),
+             x.row_stride, y.row_stride, float(eps), float(weight_offset));
     };
     const bool has_run = with_team<T, forward_held>({&x, &weight, &y}, x.cols(), [&](auto team, int threads) {
       using TeamOfRow = decltype(team);
-      run(rms_norm_forward_kernel<TeamOfRow, vector_width<T>, T, W>, TeamOfRow::rows_of_block, threads);
+      run(rms_norm_forward_kernel<TeamOfRow, vector_width<T>, T, W>, TeamOfRow::teams_of_block, threads);
     });
     if (!has_run) run(plain_rms_norm_forward_kernel<T, W>, 1, plain_threads);
   });
@@ -263,23 +259,20 @@ void rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, 
   with_types("rms_norm_backward", x, weight, [&](auto x_tag, auto weight_tag) {
     using T = typename decltype(x_tag)::type;
     using W = typename decltype(weight_tag)::type;
-    const auto run = [&](auto kernel, int rows_of_block, int threads) {
-      launch(kernel, grid_for(P, rows_of_block), threads, 0, dy.as<const T>(), x.as<const T>(), weight.as<const W>(), dx.as<T>(),
+    const auto run = [&](auto kernel, int threads, std::size_t shared_bytes) {
+      launch(kernel, static_cast<unsigned>(P), threads, shared_bytes, dy.as<const T>(), x.as<const T>(), weight.as<const W>(), dx.as<T>(),
              partials ? partials->as<float>() : nullptr, P, x.rows(), x.cols(), dy.row_stride, x.row_stride, dx.row_stride, float(eps),
              float(weight_offset));
     };
     const bool has_run = with_team<T, backward_held>({&dy, &x, &weight, &dx}, x.cols(), [&](auto team, int threads) {
       using TeamOfRow = decltype(team);
-      run(rms_norm_backward_kernel<TeamOfRow, vector_width<T>, T, W>, TeamOfRow::rows_of_block, threads);
+      constexpr std::size_t teams = TeamOfRow::teams_of_block;
+      run(rms_norm_backward_kernel<TeamOfRow, vector_width<T>, T, W>, threads,
+          teams > 1 ? teams * static_cast<std::size_t>(x.cols()) * sizeof(float) : 0);
     });
-    if (!has_run) run(plain_rms_norm_backward_kernel<T, W>, 1, plain_threads);
+    if (!has_run) run(plain_rms_norm_backward_kernel<T, W>, plain_threads, 0);
   });
-  if (!dweight) return;
-  with_cuda_float("rms_norm_backward", dweight->dtype, [&](auto tag) {
-    using G = typename decltype(tag)::type;
-    launch(add_partials_kernel<G>, static_cast<unsigned>((x.cols() + 31) / 32), 32 * partial_warps, 0, partials->as<const float>(),
-           dweight->as<G>(), partials->rows(), x.cols());
-  });
+  if (dweight) add_partials("rms_norm_backward", *partials, *dweight);
 }
 
 }  // namespace mst::cuda

@@ -1,51 +1,65 @@
 // Soft-capping of scores; see softcap.h.
 #include "softcap.h"
 
-#include "../cuda/launch.h"
+#include "../cuda/math.h"
+#include "../cuda/vector_load.h"
 
 namespace mst::cuda {
 namespace {
 
-constexpr int block_size = 256;
-
-template <class T>
-__global__ void softcap_forward_kernel(const T* x, T* y, std::int64_t N, std::int64_t C, std::int64_t x_stride, std::int64_t y_stride,
-                                       float cap) {
-  for (std::int64_t i = grid_thread(); i < N * C; i += grid_threads()) {
-    const std::int64_t n = i / C, c = i % C;
-    y[n * y_stride + c] = from_float<T>(cap * tanhf(to_float(x[n * x_stride + c]) / cap));
+template <int width, class T>
+struct Forward {
+  Matrix<const T> x;
+  Matrix<T> y;
+  float cap;
+  __device__ void operator()(std::int64_t n, std::int64_t c) const {
+    float values[width];
+    load(x.at(n, c), values);
+    hyperbolic_tangents<T>(values, 1.0f / cap);
+#pragma unroll
+    for (float& value : values) value *= cap;
+    store(values, y.at(n, c));
   }
-}
+};
 
-template <class T>
-__global__ void softcap_backward_kernel(const T* dy, const T* y, T* dx, std::int64_t N, std::int64_t C, std::int64_t dy_stride,
-                                        std::int64_t y_stride, std::int64_t dx_stride, float cap) {
-  for (std::int64_t i = grid_thread(); i < N * C; i += grid_threads()) {
-    const std::int64_t n = i / C, c = i % C;
-    const float tanh = to_float(y[n * y_stride + c]) / cap;
-    dx[n * dx_stride + c] = from_float<T>(to_float(dy[n * dy_stride + c]) * (1.0f - tanh * tanh));
+template <int width, class T>
+struct Backward {
+  Matrix<const T> dy, y;
+  Matrix<T> dx;
+  float inverse_cap;
+  __device__ void operator()(std::int64_t n, std::int64_t c) const {
+    float d[width], values[width];
+    load(dy.at(n, c), d);
+    load(y.at(n, c), values);
+#pragma unroll
+    for (int i = 0; i < width; ++i) {
+      const float tanh = values[i] * inverse_cap;
+      d[i] *= 1.0f - tanh * tanh;
+    }
+    store(d, dx.at(n, c));
   }
-}
+};
 
 }  // namespace
 
 void softcap_forward(const Tensor& x, const Tensor& y, double cap) {
   MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), "softcap_forward: ", x, " and ", y, " differ in shape");
-  if (x.size() == 0) return;
   with_cuda_float("softcap_forward", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    launch(softcap_forward_kernel<T>, grid_for(x.size(), block_size), block_size, 0, x.as<const T>(), y.as<T>(), x.rows(), x.cols(),
-           x.row_stride, y.row_stride, float(cap));
+    with_width<vector_width<T>>(is_vectorizable({&x, &y}), [&]<int width>(std::integral_constant<int, width>) {
+      for_each_vector<width>(x.rows(), x.cols(), Forward<width, T>{matrix<const T>(x), matrix<T>(y), float(cap)});
+    });
   });
 }
 
 void softcap_backward(const Tensor& dy, const Tensor& y, const Tensor& dx, double cap) {
   MST_CHECK(dy.rows() == y.rows() && dy.cols() == y.cols(), "softcap_backward: ", dy, " and ", y, " differ in shape");
-  if (y.size() == 0) return;
   with_cuda_float("softcap_backward", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    launch(softcap_backward_kernel<T>, grid_for(y.size(), block_size), block_size, 0, dy.as<const T>(), y.as<const T>(), dx.as<T>(),
-           y.rows(), y.cols(), dy.row_stride, y.row_stride, dx.row_stride, float(cap));
+    with_width<vector_width<T>>(is_vectorizable({&dy, &y, &dx}), [&]<int width>(std::integral_constant<int, width>) {
+      for_each_vector<width>(y.rows(), y.cols(),
+                             Backward<width, T>{matrix<const T>(dy), matrix<const T>(y), matrix<T>(dx), float(1 / cap)});
+    });
   });
 }
 

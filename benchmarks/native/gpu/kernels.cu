@@ -68,8 +68,10 @@ void cross_entropies(std::int64_t N) {
   run("cross_entropy, all outputs of tokens", 0, 0, 0, true);
 }
 
+constexpr std::int64_t num_partials = 2 * 132;  // as TypeScript gives
+
 void norm_and_rope(std::int64_t N) {
-  constexpr std::int64_t D = 128, num_partials = 2 * 132;  // as TypeScript gives
+  constexpr std::int64_t D = 128;
   Buffer x(Dtype::bf16, N, C), y(Dtype::bf16, N, C), dy(Dtype::bf16, N, C), weight(Dtype::bf16, 1, C), dweight(Dtype::f32, 1, C);
   Buffer partials(Dtype::f32, num_partials, C), frequencies(Dtype::f64, 1, D / 2);
   x.random(), dy.random(), weight.random(), dweight.random();
@@ -79,8 +81,32 @@ void norm_and_rope(std::int64_t N) {
   const std::string sizes = message_of(", N ", N);
   measure("rms_norm_forward" + sizes, 2 * bytes_of(x), [&] { rms_norm_forward(x, weight, y, 1e-5, 0); });
   measure("rms_norm_backward" + sizes, 3 * bytes_of(x), [&] { rms_norm_backward(dy, x, weight, y, dweight, partials, 1e-5, 0); });
+  const auto of_heads = [&](const Tensor& rows) {
+    Tensor heads = rows;
+    heads.shape = {rows.size() / D, D}, heads.row_stride = D;
+    return heads;
+  };
+  const Tensor x_heads = of_heads(x), y_heads = of_heads(y), dy_heads = of_heads(dy),
+               head_weight = static_cast<const Tensor&>(weight).slice_cols(0, D);
+  const Tensor head_dweight = static_cast<const Tensor&>(dweight).slice_cols(0, D);
+  const Buffer head_partials(Dtype::f32, num_partials, D);
+  measure("rms_norm_forward of heads" + sizes, 2 * bytes_of(x), [&] { rms_norm_forward(x_heads, head_weight, y_heads, 1e-5, 0); });
+  measure("rms_norm_backward of heads" + sizes, 3 * bytes_of(x),
+          [&] { rms_norm_backward(dy_heads, x_heads, head_weight, y_heads, head_dweight, head_partials, 1e-5, 0); });
   measure("rope" + sizes, 2 * bytes_of(x), [&] { rope(x, frequencies, std::nullopt, y, N, D, 1, false); });
+}
+
+void elementwise(std::int64_t N) {
+  Buffer x(Dtype::bf16, N, C), y(Dtype::bf16, N, C), dy(Dtype::bf16, N, C), bias(Dtype::bf16, 1, C), dbias(Dtype::f32, 1, C);
+  const Buffer partials(Dtype::f32, num_partials, C);
+  x.random(), y.random(), dy.random(), bias.random(), dbias.random();
+  const std::string sizes = message_of(", N ", N);
   measure("add" + sizes, 3 * bytes_of(x), [&] { add(x, dy, y); });
+  measure("bias_forward" + sizes, 2 * bytes_of(y), [&] { bias_forward(y, bias); });
+  measure("bias_backward" + sizes, bytes_of(dy), [&] { bias_backward(dy, dbias, partials); });
+  measure("dropout" + sizes, 2 * bytes_of(x), [&] { dropout(x, y, 0.1, 0, 1, 2, 3); });
+  measure("softcap_forward" + sizes, 2 * bytes_of(x), [&] { softcap_forward(x, y, 30); });
+  measure("softcap_backward" + sizes, 3 * bytes_of(x), [&] { softcap_backward(dy, x, y, 30); });
 }
 
 // Ids that all differ, and ids as often as words in a text: the r-th in frequency 1/r as often as the first.
@@ -112,12 +138,13 @@ void optimizer() {
   measure("adamw, master weights", size * adamw_master_bytes, [&] { run(master); });
   measure("sum_of_squares", size * 4, [&] { sum_of_squares(gradient, sum, partials); });
   measure("cast, f32 to bf16", size * (4 + 2), [&] { cast(gradient, parameter); });
+  measure("fill, f32", size * 4, [&] { fill(gradient, 0); });
 }
 
 }  // namespace
 
 void kernels() {
-  for (const std::int64_t N : {4096, 8192}) glu(N), norm_and_rope(N), embeddings(N);
+  for (const std::int64_t N : {4096, 8192}) glu(N), norm_and_rope(N), elementwise(N), embeddings(N);
   cross_entropies(4096);
   optimizer();
 }
