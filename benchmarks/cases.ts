@@ -42,6 +42,8 @@ export interface Sizes {
   layers?: number;
   /** Whether the head returns the loss and the entropy of every token too. @default false */
   perToken?: boolean;
+  /** Of the head's logits. @default 0, none */
+  softcap?: number;
 }
 
 /** Steps before a capture. */
@@ -98,14 +100,14 @@ export const mlp: Case = async (device, dtype, { N, C, F, chunkSize }, rounds) =
 };
 
 /** Ratios are to the whole head of plain ops, which saves the logits. */
-export const head: Case = async (device, dtype, { N, C, V, chunkSize, perToken = false }, rounds) => {
+export const head: Case = async (device, dtype, { N, C, V, chunkSize, perToken = false, softcap = 0 }, rounds) => {
   const hidden = input(random(device, dtype, [N, C], 0, 1));
   const weight = random(device, dtype, [V, C], 1, 0.02).asParameter();
   const targets = tensor(
     Int32Array.from({ length: N }, (_, n) => (n * 7919) % V),
     { device },
   );
-  const options: CrossEntropyOptions = { divisor: N, perToken: perToken ? ['losses', 'entropy'] : [] };
+  const options: CrossEntropyOptions = { divisor: N, perToken: perToken ? ['losses', 'entropy'] : [], softcap };
   const run = (fn: () => Tensor) => () => forwardBackward(fn, null, [weight]);
   return await measure(
     device,

@@ -85,6 +85,7 @@ const headPeers = [
   'cce',
   'cce_exact',
 ];
+const softcapPeers = ['eager_softcap', 'compile_softcap', 'liger_softcap', 'cce_softcap'];
 const perTokenPeers = ['eager_per_token', 'compile_per_token', 'liger_per_token'];
 
 /** Our plans of the same name, beside peers. */
@@ -111,6 +112,7 @@ const plans: Plan[] = [
   beside('head_per_token', 'head', { N: 4096, C: 4096, V: 131072 }, perTokenPeers),
   beside('head_per_token_32k', 'head', { N: 32000, C: 4096, V: 131072 }, perTokenPeers),
   beside('head_gemma', 'head', { N: 8192, C: 2304, V: 256000 }, headPeers),
+  beside('head_gemma_softcap', 'head', { N: 8192, C: 2304, V: 256000 }, softcapPeers),
   beside('attention', 'attention', { B: 1, T: 16384, H: 32, G: 8, D: 128 }, ['flash', 'cudnn']),
   ...options.lengths.split(',').map(
     (length): Plan => ({

@@ -10,6 +10,7 @@ export interface Plan {
 
 const mlp = { C: 4096, F: 14336 };
 const head = { C: 4096, V: 128256 };
+const gemma = { C: 2304, V: 256000 }; // Gemma-2-2B's
 const perToken = { C: 4096, V: 131072, perToken: true };
 
 const mlpPlan = (N: number, chunkSize: number, rounds: number): Plan => ({
@@ -30,7 +31,8 @@ export const plans = {
   // cuBLASLt's workspace; in chunks of 4096 it is that and a gradient in bf16.
   head_per_token: [896, 4096].map((chunkSize) => headPlan({ ...perToken, N: 4096, chunkSize }, 15)),
   head_per_token_32k: [896, 4096].map((chunkSize) => headPlan({ ...perToken, N: 32000, chunkSize }, 5)),
-  head_gemma: [headPlan({ N: 8192, C: 2304, V: 256000, chunkSize: 1024 }, 15)], // Gemma-2-2B's
+  head_gemma: [headPlan({ ...gemma, N: 8192, chunkSize: 1024 }, 15)],
+  head_gemma_softcap: [headPlan({ ...gemma, N: 8192, chunkSize: 1024, softcap: 30 }, 15)],
   step: [{ case: 'step', sizes: { N: 8192, C: 2048, F: 8192, V: 128256, chunkSize: 4096 }, rounds: 3 }],
   attention: [{ case: 'attention', sizes: { N: 16384, C: 4096 }, rounds: 10 }],
   graph: [{ case: 'graph', sizes: { N: 8192, chunkSize: 8192, layers: 8 }, rounds: 10 }],

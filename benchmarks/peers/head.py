@@ -22,6 +22,15 @@ def eager_bf16(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(linear(hidden, weight), targets)
 
 
+SOFTCAP = 30.0  # Gemma-2's
+
+
+def eager_softcap(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """As transformers does for Gemma-2: capped in bf16."""
+    logits = torch.tanh(linear(hidden, weight) / SOFTCAP) * SOFTCAP
+    return cross_entropy(logits.float(), targets)
+
+
 def torch_chunked() -> Loss:
     from torch.nn import LinearCrossEntropyOptions
     from torch.nn.functional import linear_cross_entropy
@@ -29,7 +38,7 @@ def torch_chunked() -> Loss:
     return lambda hidden, weight, targets: linear_cross_entropy(hidden, weight, targets, options=LinearCrossEntropyOptions())
 
 
-def liger(**options: torch.dtype) -> Loss:
+def liger(**options: torch.dtype | float) -> Loss:
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
     loss = LigerFusedLinearCrossEntropyLoss(**options)
@@ -49,10 +58,10 @@ def quack() -> Loss:
     return chunked_linear_cross_entropy
 
 
-def cce(impl: str) -> Loss:
+def cce(impl: str, **options: float) -> Loss:
     from cut_cross_entropy import linear_cross_entropy
 
-    return lambda hidden, weight, targets: linear_cross_entropy(hidden, weight, targets, impl=impl)
+    return lambda hidden, weight, targets: linear_cross_entropy(hidden, weight, targets, impl=impl, **options)
 
 
 def per_token(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,6 +92,11 @@ PEERS: dict[str, Callable[[], Loss]] = {
     "quack": quack,
     "cce": lambda: cce("cce"),  # leaves out small gradients
     "cce_exact": lambda: cce("cce_exact"),
+    # With a soft-cap.
+    "eager_softcap": lambda: eager_softcap,
+    "compile_softcap": lambda: torch.compile(eager_softcap),
+    "liger_softcap": lambda: liger(softcap=SOFTCAP),
+    "cce_softcap": lambda: cce("cce", softcap=SOFTCAP),
     # With the loss and the entropy of every token.
     "eager_per_token": lambda: mean_of(per_token),
     "compile_per_token": lambda: mean_of(torch.compile(per_token)),
