@@ -68,8 +68,8 @@ __device__ inline float reciprocal_approximate(float x) {
 #endif
 }
 
-// Replaces each x by tanh(scale · x), to the same error. A reciprocal costs as much as eight multiplications: four are made of one,
-// 1/a = bcd / abcd.
+// Replaces each x by tanh(scale · x), to the same error; a NaN may make its neighbours NaN. A reciprocal costs as much as eight
+// multiplications: four are made of one, 1/a = bcd / abcd.
 template <class T, int n>
 __device__ inline void hyperbolic_tangents(float (&x)[n], float scale) {
   if constexpr (sizeof(T) == sizeof(float) || n % 4 != 0) {

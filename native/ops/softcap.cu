@@ -1,7 +1,6 @@
 // Soft-capping of scores; see softcap.h.
 #include "softcap.h"
 
-#include "../cuda/math.h"
 #include "../cuda/vector_load.h"
 
 namespace mst::cuda {
@@ -15,9 +14,8 @@ struct Forward {
   __device__ void operator()(std::int64_t n, std::int64_t c) const {
     float values[width];
     load(x.at(n, c), values);
-    hyperbolic_tangents<T>(values, 1.0f / cap);
 #pragma unroll
-    for (float& value : values) value *= cap;
+    for (float& value : values) value = cap * tanhf(value / cap);
     store(values, y.at(n, c));
   }
 };

@@ -136,6 +136,13 @@ TEST(CudaOps, Softcap) {
   });
 }
 
+TEST(CudaOps, SoftcapOfSmallScores) {
+  const HostTensor x = HostTensor(Dtype::bf16, 1, 8).fill(1e-5);
+  HostTensor y(Dtype::bf16, 1, 8);
+  cuda::softcap_forward(x.cuda(), y.cuda(), 30);
+  EXPECT_CLOSE(y, x, 0);
+}
+
 TEST(CudaOps, Glu) {
   for_layouts([](const Layout& layout) {
     for (const Activation activation : {Activation::silu, Activation::gelu_tanh}) {
