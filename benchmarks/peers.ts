@@ -73,6 +73,7 @@ const repetitions = Number(options.repetitions);
 const layers = Number(options.layers);
 const limit = options['memory-limit'];
 const head = { C: 4096, V: 128256 };
+const gemma = { C: 2304, V: 256000 }; // Gemma-2-2B's
 const headPeers = [
   'eager',
   'eager_bf16',
@@ -111,8 +112,8 @@ const plans: Plan[] = [
   beside('head_1k', 'head', { ...head, N: 1024 }, headPeers),
   beside('head_per_token', 'head', { N: 4096, C: 4096, V: 131072 }, perTokenPeers),
   beside('head_per_token_32k', 'head', { N: 32000, C: 4096, V: 131072 }, perTokenPeers),
-  beside('head_gemma', 'head', { N: 8192, C: 2304, V: 256000 }, headPeers),
-  beside('head_gemma_softcap', 'head', { N: 8192, C: 2304, V: 256000 }, softcapPeers),
+  beside('head_gemma', 'head', { ...gemma, N: 8192 }, headPeers),
+  beside('head_gemma_softcap', 'head', { ...gemma, N: 8192 }, softcapPeers),
   beside('attention', 'attention', { B: 1, T: 16384, H: 32, G: 8, D: 128 }, ['flash', 'cudnn']),
   ...options.lengths.split(',').map(
     (length): Plan => ({

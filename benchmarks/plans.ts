@@ -41,7 +41,7 @@ export const plans = {
 } satisfies Record<string, Plan[]>;
 
 export const cpuPlans = {
-  head: [headPlan({ N: 256, C: 128, V: 2000, chunkSize: 64 }, 3)],
+  head: [0, 30].map((softcap) => headPlan({ N: 256, C: 128, V: 2000, chunkSize: 64, softcap }, 3)),
   head_per_token: [headPlan({ N: 256, C: 128, V: 2000, chunkSize: 64, perToken: true }, 3)],
   mlp: [{ case: 'mlp', sizes: { N: 256, C: 128, F: 352, chunkSize: 64 }, rounds: 3 }],
   attention: [{ case: 'attention', sizes: { N: 256, C: 256 }, rounds: 3 }],

@@ -35,7 +35,7 @@ function roundUp(value: number, unit: number): number {
   return Math.ceil(value / unit) * unit;
 }
 
-/** Parts that an op sums on its own and then adds in order: on CUDA two blocks for each of an H200's multiprocessors. */
+/** Parts that an op sums on its own and then adds in a fixed order: on CUDA two blocks for each of an H200's multiprocessors. */
 export function numPartials({ target }: Device): number {
   return target.kind === 'cuda' ? 2 * 132 : 64;
 }

@@ -36,9 +36,9 @@ void with_width(bool in_vectors, const Function& function) {
 
 // Rows that kernels read or write.
 template <class T>
-struct Matrix {
-  T* data;
-  std::int64_t stride;
+struct Rows {
+  T* data = nullptr;
+  std::int64_t stride = 0;
 
   __device__ T* at(std::int64_t n, std::int64_t c) const {
     return data + n * stride + c;
@@ -46,7 +46,7 @@ struct Matrix {
 };
 
 template <class T>
-Matrix<T> matrix(const Tensor& tensor) {
+Rows<T> rows_of(const Tensor& tensor) {
   return {tensor.as<T>(), tensor.row_stride};
 }
 
@@ -90,8 +90,7 @@ template <int width, class T>
 __device__ inline Vector<T, width> as_new(Vector<T, width> vector) {
 #ifdef __CUDACC__
 #pragma unroll
-  for (auto& word : vector.words)
-    if constexpr (sizeof word == sizeof(std::uint32_t)) asm volatile("" : "+r"(word));
+  for (auto& word : vector.words) asm volatile("" : "+r"(word));
 #endif
   return vector;
 }

@@ -9,7 +9,7 @@ namespace {
 
 template <int width, class T>
 struct Forward {
-  Matrix<T> y;
+  Rows<T> y;
   const T* bias;
   __device__ void operator()(std::int64_t n, std::int64_t c) const {
     float sum[width], added[width];
@@ -25,7 +25,7 @@ constexpr int block_size = 128;
 
 // Block (x, p) sums the p-th part of the rows, a thread `width` columns.
 template <int width, class T>
-__global__ void sum_rows_kernel(Matrix<const T> dy, float* partials, std::int64_t N, std::int64_t C) {
+__global__ void sum_rows_kernel(Rows<const T> dy, float* partials, std::int64_t N, std::int64_t C) {
   const std::int64_t c = (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width, p = blockIdx.y, P = gridDim.y;
   if (c >= C) return;
   float sums[width] = {};
@@ -47,7 +47,7 @@ void bias_forward(const Tensor& y, const Tensor& bias) {
   with_cuda_float("bias_forward", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&y, &bias}), [&]<int width>(std::integral_constant<int, width>) {
-      for_each_vector<width>(y.rows(), y.cols(), Forward<width, T>{matrix<T>(y), bias.as<const T>()});
+      for_each_vector<width>(y.rows(), y.cols(), Forward<width, T>{rows_of<T>(y), bias.as<const T>()});
     });
   });
 }
@@ -62,7 +62,7 @@ void bias_backward(const Tensor& dy, const Tensor& dbias, const Tensor& partials
     with_width<vector_width<T>>(is_vectorizable({&dy}), [&]<int width>(std::integral_constant<int, width>) {
       constexpr std::int64_t cols_of_block = block_size * width;
       const dim3 grid(static_cast<unsigned>((C + cols_of_block - 1) / cols_of_block), static_cast<unsigned>(P));
-      launch(sum_rows_kernel<width, T>, grid, block_size, 0, matrix<const T>(dy), partials.as<float>(), dy.rows(), C);
+      launch(sum_rows_kernel<width, T>, grid, block_size, 0, rows_of<const T>(dy), partials.as<float>(), dy.rows(), C);
     });
   });
   add_partials("bias_backward", partials, dbias);

@@ -9,7 +9,7 @@ namespace mst {
 KERNEL(bias_forward, const Tensor& y, const Tensor& bias);
 
 // dbias (C,) += Σ over N of dy (N,C), in the compute dtype; a bf16 dbias is rounded once.
-// partials (P,C), compute dtype: workspace; row p sums a fixed P-th part of the rows, then the P rows are added in order.
+// partials (P,C), compute dtype: workspace; row p sums a fixed P-th part of the rows, then the P rows are added in a fixed order.
 KERNEL(bias_backward, const Tensor& dy, const Tensor& dbias, const Tensor& partials);
 
 }  // namespace mst

@@ -159,15 +159,15 @@ class Units {
   float unit_, inverse_, exponent_;
 };
 
-// Of part of a row z: what only some options need, …
+// Of part of a row z, in units: what only some options need, …
 struct MoreSums {
-  float sum_exp_z = 0, sum = 0;  // Σ exp(z - max) z, Σ z
+  float sum_exp_z = 0, sum = 0;  // Σ exp(unit (z - max)) z, Σ z
   std::uint32_t is_beaten = 0;   // 1 where a logit comes before the target's
   std::uint32_t unused = 0;
 };
 struct NoMoreSums {};
 
-// … and what all do: the maximum and Σ exp(z - max). `z` is in units.
+// … and what all do: the maximum and Σ exp(unit (z - max)).
 template <class T, bool has_softcap, bool has_more>
 struct Sums : std::conditional_t<has_more, MoreSums, NoMoreSums> {
   using UnitsOfRow = Units<T, has_softcap>;
@@ -281,7 +281,7 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
       part.add(vector, v + n <= target ? below_target : target_logit, units);  // of equal logits the first is the argmax, …
     });
     if constexpr (has_more)
-      if (is_owner)  // … those of the target's own vector too
+      if (is_owner && outputs.correct)  // … those of the target's own vector too
         for (int v = target / vector_width<T> * vector_width<T>; v < target; ++v)
           if (to_float(to[v]) == target_logit) part.is_beaten = 1;
     const RowSums sums = part.over_cluster(board, units);
@@ -389,6 +389,7 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
       else
         run(type_tag<ReadRow<1, T>>{}, 1);
     };
+    // Code of its own for each: what a row does not need costs registers, and instructions where memory no longer bounds it.
     const auto run_more = [&](auto softcap_tag) {
       if (has_more)
         run_options(softcap_tag, std::true_type{});

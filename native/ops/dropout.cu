@@ -8,8 +8,8 @@ namespace {
 
 template <int width, class T>
 struct Dropout {
-  Matrix<const T> x;
-  Matrix<T> y;
+  Rows<const T> x;
+  Rows<T> y;
   std::int64_t C, first_row;
   float factor;
   DropoutMask mask;
@@ -41,7 +41,7 @@ void dropout(const Tensor& x, const Tensor& y, double probability, std::int64_t 
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&x, &y}), [&]<int width>(std::integral_constant<int, width>) {
       for_each_vector<width>(x.rows(), x.cols(),
-                             Dropout<width, T>{matrix<const T>(x), matrix<T>(y), x.cols(), first_row, float(1 / (1 - probability)),
+                             Dropout<width, T>{rows_of<const T>(x), rows_of<T>(y), x.cols(), first_row, float(1 / (1 - probability)),
                                                DropoutMask::of(probability, seed, op, step)});
     });
   });

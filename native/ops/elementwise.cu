@@ -8,8 +8,8 @@ namespace {
 
 template <int width, class T>
 struct Add {
-  Matrix<const T> a, b;
-  Matrix<T> y;
+  Rows<const T> a, b;
+  Rows<T> y;
   __device__ void operator()(std::int64_t n, std::int64_t c) const {
     float first[width], second[width];
     load(a.at(n, c), first);
@@ -21,8 +21,8 @@ struct Add {
 
 template <int width, class T, class U>
 struct AddTo {
-  Matrix<const T> x;
-  Matrix<U> y;
+  Rows<const T> x;
+  Rows<U> y;
   __device__ void operator()(std::int64_t n, std::int64_t c) const {
     float added[width], sum[width];
     load(x.at(n, c), added);
@@ -35,8 +35,8 @@ struct AddTo {
 // y = x * factor, or x * *device_factor / *divisor
 template <int width, class T, class U>
 struct Scale {
-  Matrix<const T> x;
-  Matrix<U> y;
+  Rows<const T> x;
+  Rows<U> y;
   float factor;
   const float *device_factor, *divisor;
   __device__ void operator()(std::int64_t n, std::int64_t c) const {
@@ -50,7 +50,7 @@ struct Scale {
 
 template <class T>
 struct Fill {
-  Matrix<T> y;
+  Rows<T> y;
   double value;
   __device__ void operator()(std::int64_t n, std::int64_t c) const {
     if constexpr (sizeof(T) == 2)
@@ -62,8 +62,8 @@ struct Fill {
 
 template <class T>
 struct Copy {
-  Matrix<const T> x;
-  Matrix<T> y;
+  Rows<const T> x;
+  Rows<T> y;
   __device__ void operator()(std::int64_t n, std::int64_t c) const {
     *y.at(n, c) = *x.at(n, c);
   }
@@ -90,7 +90,7 @@ void run_scale(Tensor x, Tensor y, float factor, const float* device_factor, con
   flatten({&x, &y});
   constexpr int width = vector_width<T> < vector_width<U> ? vector_width<T> : vector_width<U>;
   with_width<width>(is_vectorizable({&x, &y}), [&]<int n>(std::integral_constant<int, n>) {
-    for_each_vector<n>(y.rows(), y.cols(), Scale<n, T, U>{matrix<const T>(x), matrix<U>(y), factor, device_factor, divisor});
+    for_each_vector<n>(y.rows(), y.cols(), Scale<n, T, U>{rows_of<const T>(x), rows_of<U>(y), factor, device_factor, divisor});
   });
 }
 
@@ -99,7 +99,7 @@ void run_add_to(Tensor x, Tensor y) {
   flatten({&x, &y});
   constexpr int width = vector_width<T> < vector_width<U> ? vector_width<T> : vector_width<U>;
   with_width<width>(is_vectorizable({&x, &y}), [&]<int n>(std::integral_constant<int, n>) {
-    for_each_vector<n>(y.rows(), y.cols(), AddTo<n, T, U>{matrix<const T>(x), matrix<U>(y)});
+    for_each_vector<n>(y.rows(), y.cols(), AddTo<n, T, U>{rows_of<const T>(x), rows_of<U>(y)});
   });
 }
 
@@ -113,7 +113,7 @@ void add(const Tensor& a_tensor, const Tensor& b_tensor, const Tensor& y_tensor)
   with_cuda_float("add", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&a, &b, &y}), [&]<int n>(std::integral_constant<int, n>) {
-      for_each_vector<n>(y.rows(), y.cols(), Add<n, T>{matrix<const T>(a), matrix<const T>(b), matrix<T>(y)});
+      for_each_vector<n>(y.rows(), y.cols(), Add<n, T>{rows_of<const T>(a), rows_of<const T>(b), rows_of<T>(y)});
     });
   });
 }
@@ -148,8 +148,8 @@ void cast(const Tensor& x, const Tensor& y) {
   if (x.dtype == Dtype::i32 || x.dtype == Dtype::f64) {
     MST_CHECK(x.dtype == y.dtype, "cast: ", x, " does not convert to ", y, " on CUDA");
     if (x.dtype == Dtype::i32)
-      return for_each_vector<1>(y.rows(), y.cols(), Copy<std::int32_t>{matrix<const std::int32_t>(x), matrix<std::int32_t>(y)});
-    return for_each_vector<1>(y.rows(), y.cols(), Copy<double>{matrix<const double>(x), matrix<double>(y)});
+      return for_each_vector<1>(y.rows(), y.cols(), Copy<std::int32_t>{rows_of<const std::int32_t>(x), rows_of<std::int32_t>(y)});
+    return for_each_vector<1>(y.rows(), y.cols(), Copy<double>{rows_of<const double>(x), rows_of<double>(y)});
   }
   with_cuda_float("cast", x.dtype, [&](auto from) {
     with_cuda_float("cast", y.dtype,
@@ -162,7 +162,7 @@ void fill(const Tensor& tensor, double value) {
   flatten({&y});
   const auto run = [&](auto tag) {
     using T = typename decltype(tag)::type;
-    for_each_vector<1>(y.rows(), y.cols(), Fill<T>{matrix<T>(y), value});
+    for_each_vector<1>(y.rows(), y.cols(), Fill<T>{rows_of<T>(y), value});
   };
   if (y.dtype == Dtype::i32) return run(type_tag<std::int32_t>{});
   if (y.dtype == Dtype::f64) return run(type_tag<double>{});

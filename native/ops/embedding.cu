@@ -11,15 +11,15 @@ namespace {
 
 template <int width, class T>
 struct Forward {
-  const T* weight;
+  Rows<const T> weight;
   const std::int32_t* ids;
-  T* y;
-  std::int64_t V, weight_stride, y_stride;
+  Rows<T> y;
+  std::int64_t V;
   long long* status;
   __device__ void operator()(std::int64_t n, std::int64_t c) const {
     const std::int32_t id = ids[n];
     if (id >= 0 && id < V)
-      store_vector(load_vector<width>(weight + id * weight_stride + c), y + n * y_stride + c);
+      store_vector(load_vector<width>(weight.at(id, c)), y.at(n, c));
     else if (c == 0)
       note_status(status, status_embedding_forward, n, id, V);
   }
@@ -220,9 +220,9 @@ void embedding_forward(const Tensor& weight, const Tensor& ids, const Tensor& y)
   with_cuda_float("embedding_forward", weight.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&weight, &y}), [&]<int width>(std::integral_constant<int, width>) {
-      for_each_vector<width>(N, weight.cols(),
-                             Forward<width, T>{weight.as<const T>(), ids.as<const std::int32_t>(), y.as<T>(), weight.rows(),
-                                               weight.row_stride, y.row_stride, status_words()});
+      for_each_vector<width>(
+          N, weight.cols(),
+          Forward<width, T>{rows_of<const T>(weight), ids.as<const std::int32_t>(), rows_of<T>(y), weight.rows(), status_words()});
     });
   });
 }

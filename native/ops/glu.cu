@@ -28,30 +28,28 @@ __device__ inline ActivationResult activate(float x) {
 
 template <Activation activation, int width, class T>
 struct Forward {
-  const T *gate, *up;
-  T* y;
-  std::int64_t gate_stride, up_stride, y_stride;
+  Rows<const T> gate, up;
+  Rows<T> y;
   __device__ void operator()(std::int64_t m, std::int64_t f) const {
     float g[width], u[width];
-    load(gate + m * gate_stride + f, g);
-    load(up + m * up_stride + f, u);
+    load(gate.at(m, f), g);
+    load(up.at(m, f), u);
 #pragma unroll
     for (int i = 0; i < width; ++i) g[i] = activate<activation, T>(g[i]).value * u[i];
-    store(g, y + m * y_stride + f);
+    store(g, y.at(m, f));
   }
 };
 
 // Reads each element before it writes it, so that outputs may be inputs.
 template <Activation activation, int width, class T>
 struct Backward {
-  const T *dy, *gate, *up;
-  T *dgate, *dup, *y;
-  std::int64_t dy_stride, gate_stride, up_stride, dgate_stride, dup_stride, y_stride;
+  Rows<const T> dy, gate, up;
+  Rows<T> dgate, dup, y;
   __device__ void operator()(std::int64_t m, std::int64_t f) const {
     float d[width], g[width], u[width], h[width];
-    load(dy + m * dy_stride + f, d);
-    load(gate + m * gate_stride + f, g);
-    load(up + m * up_stride + f, u);
+    load(dy.at(m, f), d);
+    load(gate.at(m, f), g);
+    load(up.at(m, f), u);
 #pragma unroll
     for (int i = 0; i < width; ++i) {
       const ActivationResult act = activate<activation, T>(g[i]);
@@ -59,9 +57,9 @@ struct Backward {
       g[i] = d[i] * u[i] * act.slope;
       u[i] = d[i] * act.value;
     }
-    store(g, dgate + m * dgate_stride + f);
-    store(u, dup + m * dup_stride + f);
-    if (y) store(h, y + m * y_stride + f);
+    store(g, dgate.at(m, f));
+    store(u, dup.at(m, f));
+    if (y.data) store(h, y.at(m, f));
   }
 };
 
@@ -70,9 +68,8 @@ void forward(const Tensor& gate, const Tensor& up, const Tensor& y) {
   with_cuda_float("glu_forward", gate.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&gate, &up, &y}), [&]<int width>(std::integral_constant<int, width>) {
-      for_each_vector<width>(
-          gate.rows(), gate.cols(),
-          Forward<activation, width, T>{gate.as<const T>(), up.as<const T>(), y.as<T>(), gate.row_stride, up.row_stride, y.row_stride});
+      for_each_vector<width>(gate.rows(), gate.cols(),
+                             Forward<activation, width, T>{rows_of<const T>(gate), rows_of<const T>(up), rows_of<T>(y)});
     });
   });
 }
@@ -84,9 +81,8 @@ void backward(const Tensor& dy, const Tensor& gate, const Tensor& up, const Tens
     const bool in_vectors = is_vectorizable({&dy, &gate, &up, &dgate, &dup}) && (!y || is_vectorizable({&*y}));
     with_width<vector_width<T>>(in_vectors, [&]<int width>(std::integral_constant<int, width>) {
       for_each_vector<width>(gate.rows(), gate.cols(),
-                             Backward<activation, width, T>{dy.as<const T>(), gate.as<const T>(), up.as<const T>(), dgate.as<T>(),
-                                                            dup.as<T>(), y ? y->template as<T>() : nullptr, dy.row_stride, gate.row_stride,
-                                                            up.row_stride, dgate.row_stride, dup.row_stride, y ? y->row_stride : 0});
+                             Backward<activation, width, T>{rows_of<const T>(dy), rows_of<const T>(gate), rows_of<const T>(up),
+                                                            rows_of<T>(dgate), rows_of<T>(dup), y ? rows_of<T>(*y) : Rows<T>{}});
     });
   });
 }

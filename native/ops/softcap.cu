@@ -8,22 +8,22 @@ namespace {
 
 template <int width, class T>
 struct Forward {
-  Matrix<const T> x;
-  Matrix<T> y;
-  float cap;
+  Rows<const T> x;
+  Rows<T> y;
+  float cap, inverse_cap;
   __device__ void operator()(std::int64_t n, std::int64_t c) const {
     float values[width];
     load(x.at(n, c), values);
 #pragma unroll
-    for (float& value : values) value = cap * tanhf(value / cap);
+    for (float& value : values) value = cap * tanhf(value * inverse_cap);
     store(values, y.at(n, c));
   }
 };
 
 template <int width, class T>
 struct Backward {
-  Matrix<const T> dy, y;
-  Matrix<T> dx;
+  Rows<const T> dy, y;
+  Rows<T> dx;
   float inverse_cap;
   __device__ void operator()(std::int64_t n, std::int64_t c) const {
     float d[width], values[width];
@@ -45,7 +45,7 @@ void softcap_forward(const Tensor& x, const Tensor& y, double cap) {
   with_cuda_float("softcap_forward", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&x, &y}), [&]<int width>(std::integral_constant<int, width>) {
-      for_each_vector<width>(x.rows(), x.cols(), Forward<width, T>{matrix<const T>(x), matrix<T>(y), float(cap)});
+      for_each_vector<width>(x.rows(), x.cols(), Forward<width, T>{rows_of<const T>(x), rows_of<T>(y), float(cap), float(1 / cap)});
     });
   });
 }
@@ -56,7 +56,7 @@ void softcap_backward(const Tensor& dy, const Tensor& y, const Tensor& dx, doubl
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&dy, &y, &dx}), [&]<int width>(std::integral_constant<int, width>) {
       for_each_vector<width>(y.rows(), y.cols(),
-                             Backward<width, T>{matrix<const T>(dy), matrix<const T>(y), matrix<T>(dx), float(1 / cap)});
+                             Backward<width, T>{rows_of<const T>(dy), rows_of<const T>(y), rows_of<T>(dx), float(1 / cap)});
     });
   });
 }

@@ -41,9 +41,9 @@ TEST(CudaOps, CrossEntropyOfWideRows) {
   for (const bool reversed : orders())
     for (const Row& row : {Row{Dtype::f32, 20008, 8}, Row{Dtype::f32, 20003, 1}, Row{Dtype::bf16, 20003, 8}, Row{Dtype::bf16, 50000, 8},
                            Row{Dtype::bf16, 50000, 1}, Row{Dtype::f32, 50003, 8}, Row{Dtype::bf16, 131077, 8}, Row{Dtype::bf16, 262200, 8}})
-      for (const bool is_plain : {false, true}) {
+      for (const auto& [is_plain, softcap] : {std::pair{false, 0}, {true, 0}, {false, 30}, {true, 30}}) {
         const auto [dtype, V, cluster_size] = row;
-        SCOPED_TRACE(message_of(name_of(dtype), " V ", V, " clusters of ", cluster_size, is_plain ? " plain" : ""));
+        SCOPED_TRACE(message_of(name_of(dtype), " V ", V, " clusters of ", cluster_size, " soft-cap ", softcap, is_plain ? " plain" : ""));
         run_reversed(reversed);
         give_clusters(cluster_size);
         HostTensor logits = HostTensor(dtype, M, V, 64 - V % 64).randomize(1, 3), found = logits,
@@ -55,9 +55,9 @@ TEST(CudaOps, CrossEntropyOfWideRows) {
         const auto cpu = [](HostTensor& tensor) { return tensor.cpu(); };
         const auto cuda = [](HostTensor& tensor) { return tensor.cuda(); };
         cpu::cross_entropy(logits.cpu(), targets.cpu(), std::nullopt, e[0].cpu(), e[1].cpu(), e[2].cpu(), output(e[3], cpu),
-                           output(e[4], cpu), 0, -100, smoothing, 1e-3, 0, true);
+                           output(e[4], cpu), 0, -100, smoothing, 1e-3, softcap, true);
         cuda::cross_entropy(found.cuda(), targets.cuda(), std::nullopt, f[0].cuda(), f[1].cuda(), f[2].cuda(), output(f[3], cuda),
-                            output(f[4], cuda), 0, -100, smoothing, 1e-3, 0, true);
+                            output(f[4], cuda), 0, -100, smoothing, 1e-3, softcap, true);
         EXPECT_CLOSE(found, logits, dtype == Dtype::bf16 ? 4e-3 : 2e-6);
         for (std::size_t i = 0; i < e.size(); ++i) EXPECT_CLOSE(f[i], e[i], i == 3 ? 3e-5 : 2e-6) << i;  // the entropy is a difference
       }

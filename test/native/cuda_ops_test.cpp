@@ -68,14 +68,14 @@ TEST(CudaOps, RmsNorm) {
   });
 }
 
-// Rows that warps take, that blocks take, and that are longer than these hold.
+// Rows that eight lanes take, that warps take, that blocks take, and that are longer than these hold.
 TEST(CudaOps, RmsNormOfWideRows) {
   for (const bool reversed : orders())
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
-      for (const std::int64_t C : {64, 136, 1024, 1032, 2056, 8200}) {
+      for (const std::int64_t C : {64, 128, 136, 1024, 1032, 2056, 8200}) {
         SCOPED_TRACE(message_of(name_of(dtype), " C ", C));
         run_reversed(reversed);
-        const std::int64_t N = C < 1024 ? 150 : 29;  // several rows for each of 4 blocks or of their warps
+        const std::int64_t N = C < 1024 ? 600 : 29;  // several for each of a block's teams
         const double tolerance = dtype == Dtype::bf16 ? 4e-3 : 1e-6;
         const HostTensor x = HostTensor(dtype, N, C, 8).randomize(1), dy = HostTensor(dtype, N, C).randomize(2);
         const HostTensor weight = HostTensor::vector(Dtype::f32, C).randomize(3);

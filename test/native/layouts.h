@@ -7,7 +7,7 @@
 
 namespace mst::test {
 
-inline constexpr std::int64_t row_counts[] = {1, 2, 5}, col_counts[] = {1, 2, 7, 31, 33, 264, 1025};
+inline constexpr std::int64_t row_counts[] = {1, 2, 5}, col_counts[] = {1, 2, 7, 31, 33, 64, 264, 1025};
 
 struct Layout {
   Dtype dtype;
