@@ -19,7 +19,6 @@ export {
 } from './generate/generate.ts';
 export { loadAdapter, saveAdapter } from './io/adapters.ts';
 export { type HubOptions, resolveModelFolder } from './io/hub.ts';
-export { loadTokenizer, type Tokenizer } from './io/tokenizer.ts';
 export { type LoadOptions, loadModel, type SaveOptions, saveModel } from './io/weights.ts';
 export { OutOfMemoryError } from './memory/errors.ts';
 export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from './memory/statistics.ts';
@@ -57,6 +56,7 @@ export { recompute } from './region.ts';
 export { tidy } from './scope.ts';
 export { noGrad, Tape, valueAndGrad } from './tape.ts';
 export { empty, Tensor, tensor, zeros } from './tensor.ts';
+export { loadTokenizer, type Tokenizer } from './text/tokenizer.ts';
 export { parseConfig, type RunConfig, type RunConfigInput, readRunConfig } from './train/config.ts';
 export type { StepMetrics } from './train/metrics.ts';
 export { NonFiniteError, type RunStart, type TrainOptions, type TrainResult } from './train/run.ts';

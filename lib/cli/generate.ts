@@ -6,8 +6,8 @@ import type { DeviceName } from '../device.ts';
 import { type GenerateOptions, generate, type Prompt } from '../generate/generate.ts';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
-import { loadTokenizer } from '../io/tokenizer.ts';
 import { loadModel } from '../io/weights.ts';
+import { loadTokenizer } from '../text/tokenizer.ts';
 
 export interface GenerateArguments {
   model: string;

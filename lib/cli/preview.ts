@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { styleText } from 'node:util';
 import { IGNORED, type TokenBatch } from '../data/dataset.ts';
 import { resolveModelFolder } from '../io/hub.ts';
-import { loadTokenizer, type Tokenizer } from '../io/tokenizer.ts';
 import { readConfig } from '../io/weights.ts';
+import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { readRunConfig } from '../train/config.ts';
 import { openRunData } from '../train/run_data.ts';
 

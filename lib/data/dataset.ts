@@ -1,5 +1,5 @@
 // Documents as sequences of T tokens: the one place where inputs and targets are shifted.
-import { idOf } from './encode.ts';
+import { idOf } from '../text/encode.ts';
 import { shuffled } from './shuffle.ts';
 import type { TokenStore } from './token_store.ts';
 

@@ -5,9 +5,9 @@ import { createWriteStream } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import type { Tokenizer } from '../io/tokenizer.ts';
-import { type EncodeOptions, encodeRecord, idOf } from './encode.ts';
-import { readRecords } from './records.ts';
+import { type EncodeOptions, encodeRecord, idOf } from '../text/encode.ts';
+import { readRecords } from '../text/records.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
 
 const TOKENS = 'tokens.bin';
 const OFFSETS = 'documents.bin';

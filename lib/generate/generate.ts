@@ -1,9 +1,10 @@
 // Text from a model, token by token.
-import type { Message } from '../data/records.ts';
+
 import { uniforms } from '../data/shuffle.ts';
-import type { Tokenizer } from '../io/tokenizer.ts';
 import type { Decoder } from '../models/decoder.ts';
 import { requireCount, requireFinite } from '../ops/check.ts';
+import type { Message } from '../text/records.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
 import { KeyValueCache } from './cache.ts';
 import { type SamplingOptions, sampleToken } from './sample.ts';
 import { TextStream } from './text_stream.ts';

@@ -1,5 +1,5 @@
 // Token ids to text as it comes: whole characters, and nothing of a stop string.
-import type { Tokenizer } from '../io/tokenizer.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
 
 const INCOMPLETE = '\ufffd';
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type Dataset, makeDataset, type StoredDataset, splitDocuments, type TokenBatch } from '../data/dataset.ts';
 import { shuffled } from '../data/shuffle.ts';
 import { TokenStore } from '../data/token_store.ts';
-import type { Tokenizer } from '../io/tokenizer.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
 import type { RunConfig } from './config.ts';
 
 export interface RunData {

@@ -1,8 +1,8 @@
 // Texts that the model writes while it is trained.
 import { generateText } from '../generate/generate.ts';
-import type { Tokenizer } from '../io/tokenizer.ts';
 import { OutOfMemoryError } from '../memory/errors.ts';
 import type { Decoder } from '../models/decoder.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
 import type { RunConfig } from './config.ts';
 
 export interface Sample {

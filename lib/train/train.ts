@@ -2,11 +2,11 @@
 import { join } from 'node:path';
 import { type DeviceName, openDevice } from '../device.ts';
 import { resolveModelFolder } from '../io/hub.ts';
-import { loadTokenizer, type Tokenizer } from '../io/tokenizer.ts';
 import { loadModel } from '../io/weights.ts';
 import { decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
 import { addLora } from '../models/lora.ts';
+import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { Checkpoints } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
 import { Run, type TrainOptions, type TrainResult } from './run.ts';

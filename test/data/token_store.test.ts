@@ -4,10 +4,10 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { ChatTemplate } from '../../lib/data/chat_template.ts';
-import { idOf } from '../../lib/data/encode.ts';
 import { TokenStore } from '../../lib/data/token_store.ts';
-import { loadTokenizer, type Tokenizer } from '../../lib/io/tokenizer.ts';
+import { ChatTemplate } from '../../lib/text/chat_template.ts';
+import { idOf } from '../../lib/text/encode.ts';
+import { loadTokenizer, type Tokenizer } from '../../lib/text/tokenizer.ts';
 
 const fixture = new URL('../fixtures/tokenizer/tokenizer.json', import.meta.url).pathname;
 

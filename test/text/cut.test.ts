@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { Tokenizer } from '@huggingface/tokenizers';
 import fc from 'fast-check';
-import { cut } from '../../lib/io/tokenizer.ts';
+import { cut } from '../../lib/text/tokenizer.ts';
 
 type Json = Record<string, unknown>;
 const fixture = JSON.parse(readFileSync('test/fixtures/tokenizer/tokenizer.json', 'utf8')) as Json;

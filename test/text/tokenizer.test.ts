@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import fc from 'fast-check';
-import { loadTokenizer } from '../../lib/io/tokenizer.ts';
+import { loadTokenizer } from '../../lib/text/tokenizer.ts';
 
 const at = (path: string) => new URL(`../../${path}`, import.meta.url).pathname;
 const fixture = at('test/fixtures/tokenizer/tokenizer.json');

@@ -1,6 +1,7 @@
 // Records to token ids, each with whether it is trained on.
-import type { Tokenizer } from '../io/tokenizer.ts';
+
 import type { DataRecord } from './records.ts';
+import type { Tokenizer } from './tokenizer.ts';
 
 export interface EncodeOptions {
   /** Whether prompts and the user's turns are trained on too. @default false */

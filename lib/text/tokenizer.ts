@@ -5,8 +5,8 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
-import { ChatTemplate, contentOf, readChatTemplate, type TokenizerConfig } from '../data/chat_template.ts';
-import { readIfThere } from './read.ts';
+import { readIfThere } from '../io/read.ts';
+import { ChatTemplate, contentOf, readChatTemplate, type TokenizerConfig } from './chat_template.ts';
 
 export interface Tokenizer {
   readonly vocabSize: number;
