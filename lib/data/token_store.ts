@@ -6,7 +6,7 @@ import { type FileHandle, mkdir, open, readFile, rename, rm, stat, writeFile } f
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type EncodeOptions, encodeRecord, idOf } from '../text/encode.ts';
-import { readRecords } from '../text/records.ts';
+import { readRecords } from '../text/records/read_records.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 
 const TOKENS = 'tokens.bin';

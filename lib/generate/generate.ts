@@ -3,7 +3,7 @@
 import { uniforms } from '../data/shuffle.ts';
 import type { Decoder } from '../models/decoder.ts';
 import { requireCount, requireFinite } from '../ops/check.ts';
-import type { Message } from '../text/records.ts';
+import type { Message } from '../text/records/record.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { KeyValueCache } from './cache.ts';
 import { type SamplingOptions, sampleToken } from './sample.ts';

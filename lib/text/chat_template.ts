@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { readIfThere } from '../io/read.ts';
-import type { Message } from './records.ts';
+import type { Message } from './records/record.ts';
 
 /** Text that is trained on or not. */
 export interface Segment {

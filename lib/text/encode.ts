@@ -1,6 +1,6 @@
 // Records to token ids, each with whether it is trained on.
 
-import type { DataRecord } from './records.ts';
+import type { DataRecord } from './records/record.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 export interface EncodeOptions {

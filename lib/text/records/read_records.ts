@@ -5,25 +5,7 @@ import { extname } from 'node:path';
 import { Readable } from 'node:stream';
 import { TextDecoderStream } from 'node:stream/web';
 import { createGunzip } from 'node:zlib';
-
-/** One turn of a conversation; further fields go to the chat template as they are. */
-export interface Message {
-  role: string;
-  content: unknown;
-  [field: string]: unknown;
-}
-
-/** What a line of a data set may be. */
-export type DataRecord =
-  | { text: string }
-  | { prompt: string; completion: string }
-  | {
-      messages: Message[] /** The first of them that is trained on; absent: every assistant's. */;
-      firstTarget?: number;
-    };
-
-/** Text of a plain file comes in parts, of which only the last ends its document. */
-export type DocumentPart = { record: DataRecord; isEnd: boolean; place: string };
+import type { DataRecord, DocumentPart, Message } from './record.ts';
 
 const JSON_LINES = new Set(['.jsonl', '.ndjson']);
 
