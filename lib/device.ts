@@ -1,6 +1,6 @@
 // Devices: where tensors live and ops run. One arena each; `meta` has the bookkeeping and nothing behind it.
 import { availableParallelism, homedir } from 'node:os';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { Arena } from './memory/arena.ts';
 import type { MemoryStatistics } from './memory/statistics.ts';
 import { type AttentionChoice, addon, type ProductsChoice } from './native.ts';
@@ -55,6 +55,8 @@ const CPU_MEMORY_SHARE = 0.9;
 /** Pages of `meta` when it imitates a GPU; the granularity of CUDA's virtual memory. */
 const CUDA_GRANULARITY = 2 ** 21;
 const CPU_GRANULARITY = 2 ** 16;
+/** More than any machine has; OpenMP ends the process where threads cannot be made. */
+const MAX_THREADS = 1024;
 const ATTENTION_CHOICES: readonly AttentionChoice[] = ['auto', 'own', 'cudnn'];
 const PRODUCTS_CHOICES: readonly ProductsChoice[] = ['auto', 'own'];
 
@@ -98,6 +100,13 @@ export class Device {
   /** Opens a device of its own, with its own arena. Throws with cause and remedy where it cannot be used. */
   static open(name: DeviceName, options: DeviceOptions = {}): Device {
     const { threads = availableParallelism(), debug = false, deterministic = false, products = 'auto' } = options;
+    for (const [option, value] of Object.entries({
+      debug,
+      deterministic,
+      tuneProducts: options.tuneProducts ?? true,
+    })) {
+      if (typeof value !== 'boolean') throw new TypeError(`openDevice: ${option} must be true or false, got ${value}`);
+    }
     const attention = deterministic ? 'own' : (options.attention ?? 'auto');
     const tuneProducts = !deterministic && (options.tuneProducts ?? true);
     if (deterministic && options.attention === 'cudnn') {
@@ -105,21 +114,20 @@ export class Device {
         "openDevice: deterministic and attention 'cudnn', whose backward adds atomically, exclude each other",
       );
     }
-    if (!Number.isInteger(threads) || threads < 1) {
-      throw new RangeError(`openDevice: threads must be a positive integer, got ${threads}`);
-    }
+    requireThreads('threads', threads);
     if (!ATTENTION_CHOICES.includes(options.attention ?? 'auto')) {
       throw new RangeError(`openDevice: attention must be ${ATTENTION_CHOICES.join(', ')}, got ${options.attention}`);
     }
     if (!PRODUCTS_CHOICES.includes(products)) {
       throw new RangeError(`openDevice: products must be ${PRODUCTS_CHOICES.join(', ')}, got ${products}`);
     }
-    if (options.memoryLimit !== undefined && !(options.memoryLimit > 0)) {
+    if (options.memoryLimit !== undefined && !(typeof options.memoryLimit === 'number' && options.memoryLimit > 0)) {
       throw new RangeError(`openDevice: memoryLimit must be a positive number of bytes, got ${options.memoryLimit}`);
     }
     const [kind, index] = parseName(name === 'auto' ? chooseAutomatically() : name);
     if (kind === 'meta') {
       const { like = { kind: 'cpu', threads } } = options;
+      requireTarget(like);
       const target: Target = deterministic && like.kind === 'cuda' ? { ...like, attention: 'own' } : like;
       const granularity = target.kind === 'cpu' ? CPU_GRANULARITY : CUDA_GRANULARITY;
       return new Device('meta', null, target, 0, granularity, { memoryLimit: options.memoryLimit ?? Infinity, debug });
@@ -130,7 +138,7 @@ export class Device {
       threads,
       attention,
       products,
-      tuneProducts ? tuningDirectory() : '',
+      kind === 'cuda' && tuneProducts ? tuningDirectory() : '',
     );
     if (opened.ownProductsReason && products === 'auto') {
       warnOnce('MINISEQUENCE_OWN_PRODUCTS', `matrix products are the package's own: ${opened.ownProductsReason}`);
@@ -174,9 +182,21 @@ export class Device {
   }
 }
 
-/** Where Linux programs keep what they can make again. */
+/** Where Linux programs keep what they can make again; empty where the user has no folder: then no product is timed. */
 function tuningDirectory(): string {
-  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'minisequence');
+  const { XDG_CACHE_HOME = '' } = process.env;
+  if (isAbsolute(XDG_CACHE_HOME)) return join(XDG_CACHE_HOME, 'minisequence');
+  const home = homeDirectory();
+  return isAbsolute(home) ? join(home, '.cache', 'minisequence') : '';
+}
+
+/** Empty where there is none: no HOME, and a user id without a passwd entry. */
+function homeDirectory(): string {
+  try {
+    return homedir();
+  } catch {
+    return '';
+  }
 }
 
 const shared = new Map<string, Device>();
@@ -184,7 +204,8 @@ const shared = new Map<string, Device>();
 /** A device by name, opened on first use and shared from then on; a Device is passed through. */
 export function getDevice(device: Device | DeviceName): Device {
   if (device instanceof Device) return device;
-  const name = device === 'cuda' ? 'cuda:0' : device;
+  const [kind, index] = device === 'auto' ? ['auto', 0] : parseName(device);
+  const name = kind === 'cuda' ? `cuda:${index}` : kind;
   let found = shared.get(name);
   if (!found) {
     found = Device.open(name as DeviceName);
@@ -204,11 +225,26 @@ export function memory(device: Device | DeviceName = 'cpu'): MemoryStatistics {
 }
 
 function parseName(name: string): ['cpu' | 'cuda' | 'meta', number] {
-  const match = /^(cpu|meta|cuda)(?::(\d+))?$/.exec(name);
+  const match = /^(cpu|meta|cuda)(?::(\d{1,9}))?$/.exec(name);
   if (!match || (match[2] !== undefined && match[1] !== 'cuda')) {
     throw new RangeError(`device: '${name}' is none of 'cpu', 'cuda', 'cuda:N', 'meta', 'auto'`);
   }
   return [match[1] as 'cpu' | 'cuda' | 'meta', Number(match[2] ?? 0)];
+}
+
+function requireThreads(option: string, threads: number): void {
+  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
+    throw new RangeError(`openDevice: ${option} must be a positive integer up to ${MAX_THREADS}, got ${threads}`);
+  }
+}
+
+function requireTarget(like: Target): void {
+  if (like.kind === 'cpu') requireThreads('like.threads', like.threads);
+  else if (like.kind !== 'cuda') {
+    throw new RangeError(`openDevice: like.kind must be 'cpu' or 'cuda', got '${(like as Target).kind}'`);
+  } else if (!['own', 'cudnn', undefined].includes(like.attention)) {
+    throw new RangeError(`openDevice: like.attention must be 'own' or 'cudnn', got '${like.attention}'`);
+  }
 }
 
 function chooseAutomatically(): DeviceName {

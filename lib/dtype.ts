@@ -19,6 +19,11 @@ export const dtypes: Record<Dtype, DtypeFacts> = {
   int32: { code: 3, bytes: 4, array: Int32Array },
 };
 
+/** Whether a name is a dtype's. */
+export function isDtype(name: unknown): name is Dtype {
+  return typeof name === 'string' && Object.hasOwn(dtypes, name);
+}
+
 /** What values of a dtype are computed and their gradients accumulated in: f64 for f64, else f32. */
 export function computeDtype(dtype: Dtype): 'float32' | 'float64' {
   return dtype === 'float64' ? 'float64' : 'float32';

@@ -119,6 +119,7 @@ export class ReplayComplete extends Error {}
 
 /** Runs an op and leaves its node on the tape, where one is recording and an input wants gradients. */
 export function operation(op: Operation): Tensor {
+  if (mode !== null) for (const input of op.inputs) if (input) requireUncut(op.name, input);
   const wanted = mode !== null && (op.isRegion || op.inputs.some((input) => input?.requiresGrad));
   if (!wanted) return compute(op, false).output;
   if (mode!.kind === 'replay') return replay(op, mode as Extract<Mode, { kind: 'replay' }>);
@@ -137,6 +138,15 @@ export function operation(op: Operation): Tensor {
     node.dispose();
     throw error;
   }
+}
+
+/** Throws where a gradient would be lost without a word. */
+function requireUncut(op: string, input: Tensor): void {
+  if (!input.cutsGradients || input.requiresGrad) return;
+  throw new Error(
+    `${op}: ${input} is a view, by rows() or reshape(), of a tensor that gradients flow to, and none flows through a view. ` +
+      'Give the op the whole tensor; or, where it is meant to be a constant, a view of its alias()',
+  );
 }
 
 /** Number of tensors that a replay has to bring back for these nodes. */

@@ -6,12 +6,13 @@ import {
   dtypes,
   type GradientDtype,
   gradientDtypeFor,
+  isDtype,
   type TensorData,
   toBfloat16,
   toFloat32,
 } from './dtype.ts';
 import type { Block } from './memory/arena.ts';
-import type { Category } from './memory/statistics.ts';
+import { type Category, categories } from './memory/statistics.ts';
 import { addon, kernels } from './native.ts';
 import { disown, type Owned, own } from './scope.ts';
 
@@ -45,14 +46,18 @@ const leaks = new FinalizationRegistry((what: string) => {
 });
 
 const MAX_RANK = 4;
+/** Bytes of the longest tensor: offsets stay exact. */
+const MAX_BYTES = Number.MAX_SAFE_INTEGER;
 
 /**
  * An array on a device. Made by ops and by `tensor`, `zeros`, …; ended by `dispose()`, by the scope (`tidy`) or the step that it
  * was made in. Reading it (`data()`, `item()`) is a promise; computing with it is not.
  */
 export class Tensor {
-  readonly shape: readonly number[];
-  readonly dtype: Dtype;
+  // What was checked when the tensor was made decides what is read and written later: nobody can change it.
+  readonly #shape: readonly number[];
+  readonly #dtype: Dtype;
+  readonly #size: number;
   readonly #storage: Storage;
   /** In bytes, from the start of the storage. */
   readonly #byteOffset: number;
@@ -79,10 +84,14 @@ export class Tensor {
   scope: Set<Owned> | null = null;
   /** Whether it is the gradient 1 that a backward begins with, which needs no multiplication. */
   isOne = false;
+  /** Whether it is a view of a tensor that gradients flow to, which do not flow through the view; ops on a tape refuse it. */
+  cutsGradients = false;
 
+  /** @param shape checked by checkShape() */
   constructor(storage: Storage, byteOffset: number, shape: readonly number[], dtype: Dtype) {
-    this.shape = shape;
-    this.dtype = dtype;
+    this.#shape = shape;
+    this.#dtype = dtype;
+    this.#size = sizeOf(shape);
     this.gradientDtype = computeDtype(dtype);
     this.#storage = storage.retain();
     this.#byteOffset = byteOffset;
@@ -90,14 +99,20 @@ export class Tensor {
     if (!this.scope) leaks.register(this, `${dtype}(${shape})`, this);
   }
 
+  get shape(): readonly number[] {
+    return this.#shape;
+  }
+  get dtype(): Dtype {
+    return this.#dtype;
+  }
   get device(): Device {
     return this.#storage.device;
   }
   get size(): number {
-    return sizeOf(this.shape);
+    return this.#size;
   }
   get sizeBytes(): number {
-    return this.size * dtypes[this.dtype].bytes;
+    return this.#size * dtypes[this.#dtype].bytes;
   }
   get isDisposed(): boolean {
     return this.#isDisposed;
@@ -109,23 +124,26 @@ export class Tensor {
 
   /** What the addon takes: [address, dtype, device, row stride, shape...]. Throws after dispose(). */
   get view(): Float64Array {
-    if (this.#isDisposed) throw new Error(`${this}: used after dispose()`);
+    const address = this.#address;
     this.#view ??= Float64Array.of(
-      this.device.address(this.#storage.block.offset + this.#byteOffset),
-      dtypes[this.dtype].code,
+      address,
+      dtypes[this.#dtype].code,
       this.device.id ?? 0,
-      this.shape.at(-1) ?? 1,
-      ...this.shape,
+      this.#shape.at(-1) ?? 1,
+      ...this.#shape,
     );
     return this.#view;
+  }
+  get #address(): number {
+    if (this.#isDisposed) throw new Error(`${this}: used after dispose()`);
+    return this.device.address(this.#storage.block.offset + this.#byteOffset);
   }
 
   /** The elements, once everything before has run. bfloat16 comes as words; see toFloat32(). */
   async data(): Promise<TensorData> {
     if (this.device.id === null) throw new Error(`${this}: a tensor on 'meta' has no data`);
-    const elements = new dtypes[this.dtype].array(this.size);
-    const bytes = new Uint8Array(elements.buffer);
-    await addon().read(this.device.id, this.view[0]!, bytes);
+    const elements = new dtypes[this.#dtype].array(this.#size);
+    await addon().read(this.device.id, this.#address, new Uint8Array(elements.buffer));
     return elements;
   }
 
@@ -142,37 +160,49 @@ export class Tensor {
     return data instanceof Uint16Array ? toFloat32(data)[0]! : data[0]!;
   }
 
-  /** Overwrites the elements; bytes in the tensor's dtype. The copy is taken at once. */
+  /**
+   * Overwrites all elements. The copy is taken at once.
+   * @param data the dtype's typed array (Uint16Array: bfloat16 words), or its bytes as a Uint8Array
+   */
   write(data: TensorData | Uint8Array): void {
+    const { array } = dtypes[this.#dtype];
+    if (!(data instanceof array || data instanceof Uint8Array)) {
+      throw new TypeError(`write: ${this} takes a ${array.name} or bytes in a Uint8Array, got ${kindOf(data)}`);
+    }
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     if (bytes.length !== this.sizeBytes) {
       throw new RangeError(`write: ${this} takes ${this.sizeBytes} bytes, got ${bytes.length}`);
     }
-    const address = this.view[0]!;
+    const address = this.#address;
     if (this.device.id !== null && bytes.length > 0) addon().write(this.device.id, address, bytes);
   }
 
-  /** Another handle on the same memory. */
+  /** Another handle on the same memory, a constant: no gradient flows through it. */
   alias(): Tensor {
-    return this.#derive(this.#byteOffset, this.shape);
+    return this.#derive(this.#byteOffset, this.#shape);
   }
 
-  /** Rows [begin, end) of the first dimension, on the same memory. */
+  /** Rows [begin, end) of the first dimension, on the same memory. No gradient flows through it: an op on a tape refuses it. */
   rows(begin: number, end: number): Tensor {
-    const [count = 0, ...rest] = this.shape;
-    if (!(begin >= 0 && begin <= end && end <= count)) {
+    const [count = 0, ...rest] = this.#shape;
+    if (!(Number.isSafeInteger(begin) && Number.isSafeInteger(end) && begin >= 0 && begin <= end && end <= count)) {
       throw new RangeError(`rows: [${begin}, ${end}) is not within the ${count} rows of ${this}`);
     }
-    const rowBytes = sizeOf(rest) * dtypes[this.dtype].bytes;
-    return this.#derive(this.#byteOffset + begin * rowBytes, [end - begin, ...rest]);
+    const rowBytes = sizeOf(rest) * dtypes[this.#dtype].bytes;
+    const view = this.#derive(this.#byteOffset + begin * rowBytes, Object.freeze([end - begin, ...rest]));
+    view.cutsGradients = this.requiresGrad || this.cutsGradients;
+    return view;
   }
 
-  /** The same elements in another shape, on the same memory; no gradient flows through it. */
+  /** The same elements in another shape, on the same memory. No gradient flows through it: an op on a tape refuses it. */
   reshape(shape: readonly number[]): Tensor {
-    if (sizeOf(shape) !== this.size) {
-      throw new RangeError(`reshape: ${this} has ${this.size} elements, (${shape}) would have ${sizeOf(shape)}`);
+    const checked = checkShape('reshape', shape);
+    if (sizeOf(checked) !== this.#size) {
+      throw new RangeError(`reshape: ${this} has ${this.#size} elements, (${checked}) would have ${sizeOf(checked)}`);
     }
-    return this.#derive(this.#byteOffset, shape);
+    const view = this.#derive(this.#byteOffset, checked);
+    view.cutsGradients = this.requiresGrad || this.cutsGradients;
+    return view;
   }
 
   /**
@@ -224,10 +254,20 @@ export class Tensor {
 
   #derive(byteOffset: number, shape: readonly number[]): Tensor {
     if (this.#isDisposed) throw new Error(`${this}: used after dispose()`);
-    const tensor = new Tensor(this.#storage, byteOffset, shape, this.dtype);
+    const tensor = new Tensor(this.#storage, byteOffset, shape, this.#dtype);
     tensor.name = this.name;
     return tensor;
   }
+}
+
+/** A frozen copy of a shape. Throws unless it is at most 4 lengths. */
+function checkShape(op: string, shape: readonly number[]): readonly number[] {
+  if (!Array.isArray(shape)) throw new TypeError(`${op}: shape must be an array of lengths, got ${kindOf(shape)}`);
+  const copy = Object.freeze([...shape]);
+  if (copy.length > MAX_RANK || !copy.every((length) => Number.isSafeInteger(length) && length >= 0)) {
+    throw new RangeError(`${op}: shape (${copy}) is not at most ${MAX_RANK} lengths of 0 or more`);
+  }
+  return copy;
 }
 
 /** Number of elements of a shape. */
@@ -249,16 +289,19 @@ export function emptyGroup(
   options: { dtype?: Dtype; device?: Device | DeviceName; category?: Category } = {},
 ): Tensor[] {
   const { dtype = 'float32', device = 'cpu', category = 'other' } = options;
-  if (!(dtype in dtypes)) throw new TypeError(`tensor: dtype '${dtype}' is none of ${Object.keys(dtypes).join(', ')}`);
-  for (const shape of shapes) {
-    const valid = shape.length <= MAX_RANK && shape.every((length) => Number.isSafeInteger(length) && length >= 0);
-    if (!valid) throw new RangeError(`tensor: shape (${shape}) is not at most ${MAX_RANK} lengths of 0 or more`);
+  if (!isDtype(dtype)) {
+    throw new TypeError(`tensor: dtype '${String(dtype)}' is none of ${Object.keys(dtypes).join(', ')}`);
   }
-  const bytes = shapes.map((shape) => sizeOf(shape) * dtypes[dtype].bytes);
+  if (!categories.includes(category)) {
+    throw new TypeError(`tensor: category '${String(category)}' is none of ${categories.join(', ')}`);
+  }
+  const checked = shapes.map((shape) => checkShape('tensor', shape));
+  const bytes = checked.map((shape) => sizeOf(shape) * dtypes[dtype].bytes);
   const total = bytes.reduce((sum, each) => sum + each, 0);
+  if (total > MAX_BYTES) throw new RangeError(`tensor: shape (${checked.join('), (')}) has too many elements`);
   const storage = new Storage(getDevice(device), total, category);
   let offset = 0;
-  return shapes.map((shape, i) => {
+  return checked.map((shape, i) => {
     const tensor = new Tensor(storage, offset, shape, dtype);
     offset += bytes[i]!;
     return tensor;
@@ -276,19 +319,28 @@ export function zeros(
 }
 
 /**
- * A tensor with the given elements, in row-major order. Numbers are rounded to the dtype.
+ * A tensor with the given elements, in row-major order. Numbers are rounded to a floating dtype; for int32 they must be integers of 32 bits.
  * @param data numbers, or a typed array (Uint16Array: bfloat16 words)
  */
 export function tensor(
   data: TensorData | ArrayLike<number>,
   options: { shape?: readonly number[]; dtype?: Dtype; device?: Device | DeviceName; category?: Category } = {},
 ): Tensor {
-  const { shape = [data.length], dtype = dtypeOf(data), device, category } = options;
+  if (!Array.isArray(data) && (!ArrayBuffer.isView(data) || data instanceof DataView)) {
+    throw new TypeError(`tensor: data must be an array of numbers or a typed array, got ${kindOf(data)}`);
+  }
+  const { dtype = dtypeOf(data), device, category } = options;
+  const shape = checkShape('tensor', options.shape ?? [data.length]);
   if (sizeOf(shape) !== data.length) {
     throw new RangeError(`tensor: shape (${shape}) has ${sizeOf(shape)} elements, data has ${data.length}`);
   }
   const result = empty(shape, { dtype, device, category });
-  result.write(convert(data, dtype));
+  try {
+    result.write(convert(data, dtype));
+  } catch (error) {
+    result.dispose();
+    throw error;
+  }
   return result;
 }
 
@@ -298,7 +350,20 @@ function dtypeOf(data: TensorData | ArrayLike<number>): Dtype {
 }
 
 function convert(data: TensorData | ArrayLike<number>, dtype: Dtype): TensorData {
-  if (data instanceof dtypes[dtype].array) return data;
+  const { array } = dtypes[dtype];
+  if (data instanceof array) return data;
   const numbers = data instanceof Uint16Array ? toFloat32(data) : data;
-  return dtype === 'bfloat16' ? toBfloat16(numbers) : dtypes[dtype].array.from(numbers);
+  for (let i = 0; i < numbers.length; i++) {
+    const value: unknown = numbers[i];
+    if (typeof value !== 'number') throw new TypeError(`tensor: element ${i} must be a number, got ${kindOf(value)}`);
+    if (dtype === 'int32' && (value | 0) !== value) {
+      throw new RangeError(`tensor: element ${i}, ${value}, is not an integer of 32 bits`);
+    }
+  }
+  return dtype === 'bfloat16' ? toBfloat16(numbers) : array.from(numbers);
+}
+
+/** A value as errors name it. */
+function kindOf(value: unknown): string {
+  return typeof value === 'object' ? (value?.constructor?.name ?? String(value)) : `${typeof value} ${String(value)}`;
 }

@@ -1,6 +1,8 @@
 // Options of devices that the machine's kind decides about.
 import assert from 'node:assert/strict';
-import { openDevice, type Target } from '../lib/index.ts';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { getDevice, openDevice, type Target } from '../lib/index.ts';
 import { testDevice } from './support/devices.ts';
 
 describe('deterministic', () => {
@@ -30,5 +32,65 @@ describe('deterministic', () => {
   it('changes nothing on the CPU', () => {
     using device = openDevice('cpu', { deterministic: true, threads: 2 });
     assert.deepEqual(device.target, { kind: 'cpu', threads: 2 });
+  });
+});
+
+describe('options of a device', () => {
+  const refused: [string, object][] = [
+    ['threads', { threads: 0 }],
+    ['threads', { threads: 1.5 }],
+    ['threads', { threads: Number.NaN }],
+    ['threads', { threads: 2 ** 32 + 1 }],
+    ['threads', { threads: '2' }],
+    ['memoryLimit', { memoryLimit: 0 }],
+    ['memoryLimit', { memoryLimit: Number.NaN }],
+    ['memoryLimit', { memoryLimit: '1e9' }],
+    ['debug', { debug: 1 }],
+    ['deterministic', { deterministic: 'false' }],
+    ['tuneProducts', { tuneProducts: 1 }],
+    ['attention', { attention: 'constructor' }],
+    ['products', { products: 'toString' }],
+  ];
+  for (const [option, options] of refused) {
+    it(`${JSON.stringify(options)} is refused by name`, () => {
+      for (const name of ['cpu', 'meta'] as const) {
+        assert.throws(() => openDevice(name, options), new RegExp(`Error: openDevice: ${option} must be`));
+      }
+    });
+  }
+
+  it('are those of the machine that meta imitates, too', () => {
+    for (const like of [
+      { kind: 'cpu', threads: 0.5 },
+      { kind: 'cpu' },
+      { kind: 'gpu' },
+      { kind: 'cuda', attention: 'x' },
+    ]) {
+      assert.throws(() => openDevice('meta', { like: like as Target }), /RangeError: openDevice: like\.\w+ must be/);
+    }
+  });
+
+  it('begin with a name that is one', () => {
+    for (const name of ['cuda:4294967296', 'cuda:-1', 'cuda:1.5', 'cuda:', 'cpu:0', 'CPU', '', null, 0]) {
+      assert.throws(() => openDevice(name as never), /RangeError: device: '.*' is none of/);
+      assert.throws(() => getDevice(name as never), /RangeError: device: '.*' is none of/);
+    }
+  });
+});
+
+describe('a user without a home', () => {
+  it('has the CPU, and doctor says so', async () => {
+    const code = `import os from 'node:os'; import { syncBuiltinESMExports } from 'node:module';
+      os.homedir = () => { throw new Error('uv_os_homedir returned ENOENT'); };
+      syncBuiltinESMExports();`;
+    const { HOME, XDG_CACHE_HOME, ...env } = process.env;
+    const node = (...args: string[]) =>
+      promisify(execFile)(process.execPath, ['--import', `data:text/javascript,${encodeURIComponent(code)}`, ...args], {
+        env,
+      });
+    const program = `import { zeros } from '${new URL('../dist/index.js', import.meta.url)}';
+      console.log((await zeros([2], { device: 'cpu' }).data()).join());`;
+    assert.equal((await node('--input-type=module', '-e', program)).stdout, '0,0\n');
+    assert.match((await node('dist/cli/main.js', 'doctor')).stdout, /^device +cpu, memoryLimit/m);
   });
 });

@@ -31,7 +31,7 @@ interface Missing {
 export function doctor({ json }: { json: boolean }): void {
   const report = examine();
   console.log(json ? JSON.stringify(report, null, 2) : format(report));
-  process.exitCode = report.addon ? 0 : 1;
+  process.exitCode = report.cpuMemoryLimit === null ? 1 : 0;
 }
 
 function examine(): Report {
@@ -53,14 +53,23 @@ function examine(): Report {
   };
   try {
     report.cuda = addon().describe_cuda();
-    using device = openDevice('cpu');
-    report.cpuMemoryLimit = device.memoryLimit;
     report.addon = { path: addonPaths().find(existsSync)! };
     report.libraries = loadedLibraries();
   } catch (error) {
     report.missing.push(missingAddon(error as Error));
+    return report;
   }
-  if (report.cuda) report.missing.push(...missingForCuda(report.cuda));
+  try {
+    using device = openDevice('cpu');
+    report.cpuMemoryLimit = device.memoryLimit;
+  } catch (error) {
+    const { message } = error as Error;
+    report.missing.push({
+      what: `the CPU cannot be used: ${message}`,
+      remedy: 'see the limits of this process: ulimit -a',
+    });
+  }
+  report.missing.push(...missingForCuda(report.cuda));
   return report;
 }
 

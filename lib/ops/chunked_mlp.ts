@@ -48,7 +48,7 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
   adapters.check(op, 1, 'up', C, F, x.dtype);
   adapters.check(op, 2, 'down', F, C, x.dtype);
   requireCount(op, 'chunkSize', chunkSize);
-  if (!(activation in activationCodes))
+  if (!Object.hasOwn(activationCodes, activation))
     throw new RangeError(`${op}: activation '${activation}' is neither 'silu' nor 'geluTanh'`);
   if (save !== 'input' && save !== 'gateUp')
     throw new RangeError(`${op}: save '${save}' is neither 'input' nor 'gateUp'`);
