@@ -25,7 +25,15 @@ export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from 
 export { type DecoderConfig, decoderConfig } from './models/config.ts';
 export { type Batch, Decoder, type ModelOrigin, type StepPolicy } from './models/decoder.ts';
 export type { HuggingFaceConfig } from './models/fields.ts';
-export { addLora, type Lora, type LoraModule, type LoraOptions, mergeLora } from './models/lora.ts';
+export {
+  type AdapterLayout,
+  addLora,
+  type Lora,
+  type LoraLayout,
+  type LoraModule,
+  type LoraOptions,
+} from './models/lora.ts';
+export { mergeLora } from './models/merge_lora.ts';
 export { Module } from './models/module.ts';
 export type { RopeConfig } from './models/rope_config.ts';
 export { NativeLoadError } from './native.ts';

@@ -1,7 +1,11 @@
 // minisequence merge
+import { existsSync, realpathSync } from 'node:fs';
+import { join } from 'node:path';
 import { loadAdapter } from '../io/adapters.ts';
+import { resolveModelFolder } from '../io/hub.ts';
 import { loadModel, saveModel } from '../io/weights.ts';
-import { mergeLora } from '../models/lora.ts';
+import type { Decoder } from '../models/decoder.ts';
+import { mergeLora } from '../models/merge_lora.ts';
 
 export interface MergeArguments {
   model: string;
@@ -11,10 +15,26 @@ export interface MergeArguments {
 
 /** Adds an adapter to the model that it was trained on, and writes an ordinary model. */
 export async function runMerge({ model: path, adapter, out }: MergeArguments): Promise<void> {
-  using model = await loadModel(path, { device: 'cpu' });
+  const folder = await resolveModelFolder(path);
+  if ([folder, adapter].some((input) => isSameFolder(input, out)) || existsSync(join(out, 'adapter_config.json'))) {
+    throw new Error(`--out ${out}: holds what is merged, or an adapter; choose another folder`);
+  }
+  using model = await loadWide(folder);
   const { adapters } = await loadAdapter(model, adapter);
   const { size } = adapters;
   mergeLora(model);
   await saveModel(model, out);
   console.log(`merged ${size} adapters; saved ${out}`);
+}
+
+function isSameFolder(a: string, b: string): boolean {
+  return existsSync(a) && existsSync(b) && realpathSync(a) === realpathSync(b);
+}
+
+/** In a dtype that holds all stored values, so that the sum is rounded once and what has no adapter comes back as it was. */
+async function loadWide(folder: string): Promise<Decoder> {
+  const model = await loadModel(folder, { device: 'cpu', dtype: 'float32' });
+  if (![...model.origin!.dtypes.values()].includes('F64')) return model;
+  model.dispose();
+  return await loadModel(folder, { device: 'cpu', dtype: 'float64' });
 }

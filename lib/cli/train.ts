@@ -41,7 +41,7 @@ export async function runTrain({ config: path, set = [], out, resume, json }: Tr
           gradientDtype: config.gradientDtype,
           accumulationSteps,
           isPacked,
-          lora: config.lora,
+          lora: model.lora?.layout,
           masterWeights: config.masterWeights,
           policy,
           like: model.device.target,

@@ -1,18 +1,19 @@
-// LoRA adapters in and out, in PEFT's layout: adapter_model.safetensors and adapter_config.json.
-import { mkdir, readFile } from 'node:fs/promises';
+// LoRA adapters in and out, in PEFT's layout: adapter_model.safetensors and adapter_config.json. Which modules have adapters, and of what
+// rank, the tensors' names and shapes say; the configuration gives the factor.
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Dtype } from '../dtype.ts';
 import type { Decoder } from '../models/decoder.ts';
-import { Fields, type HuggingFaceConfig } from '../models/fields.ts';
-import { addLora, LORA_MODULES, type Lora, type LoraModule, type LoraOptions } from '../models/lora.ts';
+import { addLora, type Lora, type LoraLayout, removeLora } from '../models/lora.ts';
+import { ADAPTER_CONFIG, type AdapterConfig, readAdapterConfig, toAdapterConfig } from './adapter_config.ts';
+import { PREFIX, parseTensorName } from './adapter_names.ts';
 import { fileDtypes, fromFile, toFile } from './elements.ts';
 import { writeJson } from './json.ts';
 import { SafetensorsError, SafetensorsFile, writeSafetensors } from './safetensors.ts';
+import { requireSameWeight } from './saved_weight.ts';
 
 const WEIGHTS = 'adapter_model.safetensors';
-const CONFIG = 'adapter_config.json';
-/** What PEFT puts before a module's own name. */
-const PREFIX = 'base_model.model.';
 
 /**
  * Writes the model's adapters, each file whole or not at all.
@@ -35,116 +36,145 @@ export async function saveAdapter(model: Decoder, folder: string, options: { dty
       data: async () => toFile(await tensor.data(), tensor.dtype, dtype),
     })),
   );
-  await writeJson(join(folder, CONFIG), toPeft(lora, model.origin?.folder ?? null));
+  const projections = [...model.projections()].map(([path]) => path);
+  await writeJson(
+    join(folder, ADAPTER_CONFIG),
+    toAdapterConfig(lora.layout, projections, model.origin?.folder ?? null),
+  );
 }
 
-function toPeft({ options }: Lora, base: string | null): HuggingFaceConfig {
-  return {
-    peft_type: 'LORA',
-    task_type: 'CAUSAL_LM',
-    base_model_name_or_path: base,
-    r: options.rank,
-    lora_alpha: options.alpha,
-    lora_dropout: options.dropout,
-    target_modules: [...options.modules],
-    use_rslora: options.useRslora,
-    bias: 'none',
-    fan_in_fan_out: false,
-    inference_mode: true,
-  };
-}
-
-/** Fields of adapter_config.json that change no number of an adapter that is given. */
-const HARMLESS = [
-  'auto_mapping',
-  'base_model_name_or_path',
-  'corda_config',
-  'eva_config',
-  'inference_mode',
-  'init_lora_weights',
-  'loftq_config',
-  'megatron_core',
-  'peft_version',
-  'revision',
-  'runtime_config',
-  'task_type',
-];
-
-/** Reads adapter_config.json. Throws a RangeError that names a field which is not supported. */
-export async function readAdapterConfig(folder: string): Promise<LoraOptions> {
-  const path = join(folder, CONFIG);
-  let source: HuggingFaceConfig;
-  try {
-    source = JSON.parse(await readFile(path, 'utf8')) as HuggingFaceConfig;
-  } catch (error) {
-    throw new Error(`${path}: cannot be read: ${(error as Error).message}`, { cause: error });
-  }
-  const fields = new Fields(source, path);
-  for (const name of HARMLESS) fields.get(name);
-  fields.only('peft_type', 'LORA');
-  fields.only('bias', 'none');
-  fields.only('lora_bias', false);
-  fields.only('fan_in_fan_out', false);
-  fields.only('use_dora', false);
-  fields.only('use_qalora', false);
-  for (const name of [
-    'modules_to_save',
-    'layers_to_transform',
-    'layers_pattern',
-    'exclude_modules',
-    'layer_replication',
-  ]) {
-    fields.only(name);
-  }
-  for (const name of ['rank_pattern', 'alpha_pattern']) {
-    const value = fields.get(name);
-    if (value !== undefined && Object.keys(value as object).length > 0) fields.fail(name, value, 'empty');
-  }
-  const targets = fields.get('target_modules');
-  const modules = targets === 'all-linear' ? LORA_MODULES.filter((name) => name !== 'lm_head') : targets;
-  if (!Array.isArray(modules)) fields.fail('target_modules', targets, 'a list of names');
-  const rank = fields.count('r');
-  const options = {
-    rank,
-    alpha: fields.number('lora_alpha', 8),
-    dropout: fields.number('lora_dropout', 0),
-    modules: modules as LoraModule[],
-    useRslora: fields.boolean('use_rslora', false),
-  };
-  fields.finish();
-  return options;
-}
-
-/** Gives a model the adapters of a folder. */
+/**
+ * Gives a model the adapters of a folder as PEFT, or a tool that uses it, has written them. A weight of the model that was saved beside
+ * them must be the model's own.
+ * @throws RangeError that names a field of adapter_config.json which is not supported
+ * @throws SafetensorsError that names a tensor which the model has no place for, or a missing one
+ */
 export async function loadAdapter(model: Decoder, folder: string): Promise<Lora> {
-  const lora = addLora(model, await readAdapterConfig(folder));
-  await readAdapter(model, folder);
-  return lora;
-}
-
-/** Overwrites a model's adapters with those of a folder. Every one must be there, in its shape, and nothing else. */
-export async function readAdapter(model: Decoder, folder: string): Promise<void> {
-  const lora = requireLora('readAdapter', model);
-  const file = await SafetensorsFile.open(join(folder, WEIGHTS));
+  if (model.lora) throw new Error('loadAdapter: the model has adapters already');
+  const config = await readAdapterConfig(folder);
+  const file = await openWeights(folder);
   try {
-    const left = new Set(file.entries.keys());
-    for (const { path, a, b } of lora.adapters.values()) {
-      for (const [part, tensor] of Object.entries({ lora_A: a, lora_B: b })) {
-        const name = `${PREFIX}${path}.${part}.weight`;
-        const entry = file.entries.get(name);
-        if (!entry) throw new SafetensorsError(`${file.path}: has no tensor '${name}'`);
-        if (entry.shape.join() !== tensor.shape.join()) {
-          throw new SafetensorsError(`${file.path}: '${name}' is (${entry.shape}), the model's (${tensor.shape})`);
-        }
-        tensor.write(fromFile(name, await file.read(name), entry.dtype, tensor.dtype));
-        left.delete(name);
-      }
+    const found = await findAdapters(model, file);
+    const lora = addLora(model, layoutOf(model, found, config, file));
+    try {
+      await fill(lora, found, file);
+    } catch (error) {
+      removeLora(model);
+      throw error;
     }
-    const [other] = left;
-    if (other) throw new SafetensorsError(`${file.path}: the model has no place for '${other}'`);
+    return lora;
   } finally {
     await file.close();
   }
+}
+
+/** Overwrites a model's adapters with those of a folder. Every one must be there, in its shape, and no other. */
+export async function readAdapter(model: Decoder, folder: string): Promise<void> {
+  const lora = requireLora('readAdapter', model);
+  const file = await openWeights(folder);
+  try {
+    const found = await findAdapters(model, file);
+    for (const { path, rank } of lora.adapters.values()) {
+      const name = found.get(path)?.lora_A;
+      if (!name) throw new SafetensorsError(`${file.path}: has no adapter of '${path}'`);
+      const [r] = file.entries.get(name)!.shape;
+      if (r !== rank) throw new SafetensorsError(`${file.path}: '${name}' has rank ${r}, the model's adapter ${rank}`);
+    }
+    const other = [...found.keys()].find((path) => !lora.adapters.has(path));
+    if (other) throw new SafetensorsError(`${file.path}: the model has no adapter of '${other}'`);
+    await fill(lora, found, file);
+  } finally {
+    await file.close();
+  }
+}
+
+/** The names of one adapter's tensors, and of its module in the model that PEFT wrapped. */
+interface FoundAdapter {
+  module: string;
+  lora_A: string;
+  lora_B: string;
+}
+
+/** By path. Every tensor of the file is one of these, in a shape that fits the model, or equal to the model's own weight. */
+async function findAdapters(model: Decoder, file: SafetensorsFile): Promise<Map<string, FoundAdapter>> {
+  const places = { projections: new Map(model.projections()), parameters: model.namedParameters() };
+  const parts = new Map<string, Partial<FoundAdapter> & { module: string }>();
+  for (const name of file.entries.keys()) {
+    const parsed = parseTensorName(name, places);
+    if (!parsed) throw new SafetensorsError(`${file.path}: the model has no place for '${name}'`);
+    if (parsed.part === 'weight') {
+      await requireSameWeight(file, name, parsed.name, places.parameters.get(parsed.name) ?? model.head);
+      continue;
+    }
+    const { path, part, module } = parsed;
+    const adapter = parts.get(path) ?? { module };
+    if (adapter[part])
+      throw new SafetensorsError(`${file.path}: '${adapter[part]}' and '${name}' are the same adapter's`);
+    parts.set(path, { ...adapter, [part]: name });
+  }
+  for (const [path, { lora_A: a, lora_B: b }] of parts) {
+    if (!a || !b)
+      throw new SafetensorsError(`${file.path}: has '${a ?? b}' without the adapter's ${a ? 'lora_B' : 'lora_A'}`);
+    const [O, I] = places.projections.get(path)!.shape as [number, number];
+    const [r] = file.entries.get(a)!.shape;
+    requireShape(file, a, r ? [r, I] : ['r', I]);
+    requireShape(file, b, [O, r!]);
+  }
+  if (parts.size === 0) throw new SafetensorsError(`${file.path}: has no adapters`);
+  return parts as Map<string, FoundAdapter>;
+}
+
+function requireShape(file: SafetensorsFile, name: string, expected: (number | string)[]): void {
+  const { shape } = file.entries.get(name)!;
+  if (shape.join() === expected.join()) return;
+  throw new SafetensorsError(`${file.path}: '${name}' is (${shape}), the model's projection takes (${expected})`);
+}
+
+function layoutOf(
+  model: Decoder,
+  found: ReadonlyMap<string, FoundAdapter>,
+  config: AdapterConfig,
+  file: SafetensorsFile,
+): LoraLayout {
+  const { dropout, useRslora } = config;
+  if (config.tiesHead && found.has('lm_head') && model.config.tieWordEmbeddings) {
+    throw new RangeError(`${config.path}: ensure_weight_tying must be false where lm_head has an adapter, got true`);
+  }
+  const factors = config.layoutOf([...found.values()].map(({ module }) => module));
+  const adapters = [...model.projections()].flatMap(([path]) => {
+    const adapter = found.get(path);
+    if (!adapter) return [];
+    const { rank, alpha } = factors.get(adapter.module)!;
+    const [r] = file.entries.get(adapter.lora_A)!.shape;
+    if (r === rank) return [{ path, rank, alpha }];
+    throw new RangeError(
+      `${config.path}: r and rank_pattern give '${path}' rank ${rank}, but '${adapter.lora_A}' has ${r}`,
+    );
+  });
+  return { adapters, dropout, useRslora, seed: 0 };
+}
+
+async function fill(lora: Lora, found: ReadonlyMap<string, FoundAdapter>, file: SafetensorsFile): Promise<void> {
+  for (const { path, a, b } of lora.adapters.values()) {
+    const names = found.get(path)!;
+    for (const [name, tensor] of [
+      [names.lora_A, a],
+      [names.lora_B, b],
+    ] as const) {
+      tensor.write(fromFile(name, await file.read(name), file.entries.get(name)!.dtype, tensor.dtype));
+    }
+  }
+}
+
+async function openWeights(folder: string): Promise<SafetensorsFile> {
+  const path = join(folder, WEIGHTS);
+  if (!existsSync(path) && existsSync(join(folder, 'adapter_model.bin'))) {
+    throw new SafetensorsError(
+      `${folder}: has adapter_model.bin, which holds code and is not read, and no ${WEIGHTS}; load it with PEFT and save it with save_pretrained(folder, safe_serialization=True)`,
+    );
+  }
+  if (!existsSync(path)) throw new SafetensorsError(`${folder}: has no ${WEIGHTS}`);
+  return await SafetensorsFile.open(path);
 }
 
 function requireLora(op: string, { lora }: Decoder): Lora {

@@ -103,7 +103,6 @@ export class Decoder extends Module {
   lora: Lora | null = null;
   /** What dropout draws by in the forward that runs; null: no dropout, as in validation. A training step sets it. */
   dropout: { seed: number; step: number } | null = null;
-  readonly config: DecoderConfig;
   readonly device: Device;
   readonly dtype: Dtype;
   /** What gradients are kept in; 'bfloat16' is for one micro-batch a step. */
@@ -112,7 +111,8 @@ export class Decoder extends Module {
   readonly #embed: Tensor;
   readonly #layers: Layer[] = [];
   readonly #norm: Tensor;
-  readonly #head: Tensor;
+  #head: Tensor;
+  #config: DecoderConfig;
   /** By T where they depend on it, else one. */
   readonly #inverseFrequencies = new Map<number, Tensor>();
 
@@ -125,7 +125,7 @@ export class Decoder extends Module {
     options: { device?: Device | DeviceName; dtype?: Dtype; gradientDtype?: GradientDtype } = {},
   ) {
     super();
-    this.config = config;
+    this.#config = config;
     this.device = getDevice(options.device ?? 'cpu');
     this.dtype = options.dtype ?? 'float32';
     this.gradientDtype = options.gradientDtype ?? 'float32';
@@ -193,9 +193,27 @@ export class Decoder extends Module {
     return [...this.#named.values(), ...adapters];
   }
 
+  get config(): DecoderConfig {
+    return this.#config;
+  }
+
   /** (V,C): what gives the logits; the embedding where they are tied. */
   get head(): Tensor {
     return this.#head;
+  }
+
+  /** Makes a head that is the embedding a parameter of its own, 'lm_head.weight', with the same values. */
+  untieHead(): void {
+    const embed = this.#embed;
+    if (this.#head !== embed) return;
+    const [head] = this.#group(['lm_head.weight'], [[...embed.shape]]);
+    kernels.cast(embed, head!);
+    head!.requiresGrad = embed.requiresGrad;
+    this.#head = head!;
+    const source = { ...this.#config.source, tie_word_embeddings: false };
+    this.#config = { ...this.#config, tieWordEmbeddings: false, source };
+    const stored = this.origin?.dtypes.get(embed.name!);
+    if (stored) this.origin!.dtypes = new Map(this.origin!.dtypes).set('lm_head.weight', stored);
   }
 
   /** Every linear layer by its name without '.weight', the head last. */
@@ -364,7 +382,7 @@ export class Decoder extends Module {
   }
 
   #mask(): DropoutMask | null {
-    const probability = this.lora?.options.dropout ?? 0;
+    const probability = this.lora?.layout.dropout ?? 0;
     return this.dropout && probability > 0 ? { probability, ...this.dropout } : null;
   }
 

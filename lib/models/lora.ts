@@ -2,9 +2,7 @@
 import { kernels } from '../native.ts';
 import { requireCount, requireFinite } from '../ops/check.ts';
 import type { LowRankAdapter } from '../ops/low_rank.ts';
-import { matmulWorkspace } from '../ops/workspace.ts';
-import { tidy } from '../scope.ts';
-import { empty, type Tensor } from '../tensor.ts';
+import { empty } from '../tensor.ts';
 import type { Decoder } from './decoder.ts';
 
 /** Projections that can have an adapter, by their names in checkpoints. */
@@ -35,15 +33,29 @@ export interface LoraOptions {
   useRslora?: boolean;
 }
 
-/** One adapter, and the parameter that it changes. */
-export interface Adapter extends LowRankAdapter {
+/** Where one adapter is and what its size and factor come from. */
+export interface AdapterLayout {
   /** The parameter's name without '.weight': 'model.layers.0.self_attn.q_proj'. */
   path: string;
+  rank: number;
+  alpha: number;
 }
+
+/** Adapters one by one: what `LoraOptions` say for all, and what a file of adapters has. */
+export interface LoraLayout {
+  /** In the order of the model's projections. */
+  adapters: readonly AdapterLayout[];
+  dropout: number;
+  useRslora: boolean;
+  seed: number;
+}
+
+/** One adapter, and the parameter that it changes. */
+export interface Adapter extends LowRankAdapter, AdapterLayout {}
 
 /** A model's adapters. */
 export interface Lora {
-  options: Required<LoraOptions>;
+  layout: LoraLayout;
   adapters: ReadonlyMap<string, Adapter>;
 }
 
@@ -53,51 +65,45 @@ const FIRST_DROPOUT = 2 ** 24;
 /**
  * Freezes the model and gives the chosen projections adapters: A (r,I) normal with the deviation that PEFT begins with, 1/sqrt(3·I), and
  * B (O,r) zero, so that the model computes what it did. Both have the model's dtype; with bf16 the optimizer's f32 copy takes the updates.
+ * Where memory runs out the model is as it was.
  */
-export function addLora(model: Decoder, options: LoraOptions): Lora {
+export function addLora(model: Decoder, options: LoraOptions | LoraLayout): Lora {
   if (model.lora) throw new Error('addLora: the model has adapters already');
-  const { rank, alpha = rank, dropout = 0, seed = 0, useRslora = false } = options;
-  const modules = options.modules ?? LORA_MODULES.filter((name) => name !== 'lm_head');
-  requireCount('addLora', 'rank', rank);
-  requireFinite('addLora', 'alpha', alpha);
-  requireFinite('addLora', 'dropout', dropout, { min: 0, max: 1 - 2 ** -32 });
-  for (const name of modules) {
-    if (!LORA_MODULES.includes(name)) {
-      throw new RangeError(`addLora: module '${name}' is none of ${LORA_MODULES.join(', ')}`);
-    }
-  }
-  if (modules.length === 0) throw new RangeError('addLora: modules must not be empty');
-  const scale = alpha / (useRslora ? Math.sqrt(rank) : rank);
+  const layout = 'adapters' in options ? options : layoutOf(model, options);
+  checkLayout(layout);
+  const { useRslora, seed } = layout;
+  const weights = new Map(model.projections());
   const adapters = new Map<string, Adapter>();
-  model.freeze();
-  for (const [path, weight] of model.projections()) {
-    if (!modules.includes(path.split('.').at(-1) as LoraModule)) continue;
-    const [O, I] = weight.shape as [number, number];
-    const make = (shape: number[], name: string) =>
-      empty(shape, { dtype: model.dtype, device: model.device, category: 'parameter' }).asParameter(
-        `${path}.${name}.weight`,
-        { gradientDtype: model.gradientDtype },
-      );
-    const op = FIRST_DROPOUT + adapters.size;
-    const adapter = { path, a: make([rank, I], 'lora_A'), b: make([O, rank], 'lora_B'), scale, op };
-    kernels.random_normal(adapter.a, 0, 1 / Math.sqrt(3 * I), seed, op, 0);
-    kernels.fill(adapter.b, 0);
-    adapters.set(path, adapter);
+  const made: { dispose(): void }[] = [];
+  try {
+    for (const { path, rank, alpha } of layout.adapters) {
+      const weight = weights.get(path);
+      if (!weight) throw new RangeError(`addLora: the model has no projection '${path}'`);
+      const [O, I] = weight.shape as [number, number];
+      const make = (shape: number[], name: string) => {
+        const tensor = empty(shape, { dtype: model.dtype, device: model.device, category: 'parameter' });
+        made.push(tensor);
+        return tensor.asParameter(`${path}.${name}.weight`, { gradientDtype: model.gradientDtype });
+      };
+      const op = FIRST_DROPOUT + adapters.size;
+      const scale = alpha / (useRslora ? Math.sqrt(rank) : rank);
+      const adapter = { path, rank, alpha, a: make([rank, I], 'lora_A'), b: make([O, rank], 'lora_B'), scale, op };
+      kernels.random_normal(adapter.a, 0, 1 / Math.sqrt(3 * I), seed, op, 0);
+      kernels.fill(adapter.b, 0);
+      adapters.set(path, adapter);
+    }
+  } catch (error) {
+    for (const tensor of made) tensor.dispose();
+    throw error;
   }
-  model.lora = { options: { rank, alpha, dropout, modules, seed, useRslora }, adapters };
+  model.freeze();
+  model.lora = { layout, adapters };
   return model.lora;
 }
 
-/** Adds every adapter's product to its weight, W += scale · B·A in the compute dtype, and takes the adapters away. */
-export function mergeLora(model: Decoder): void {
-  const { lora } = model;
-  if (!lora) throw new Error('mergeLora: the model has no adapters');
-  const named = model.namedParameters();
-  for (const { path, a, b, scale } of lora.adapters.values()) {
-    const weight = named.get(`${path}.weight`) ?? model.head;
-    tidy(() => addProduct(weight, a, b, scale));
-  }
-  for (const { a, b } of lora.adapters.values()) {
+/** Takes the adapters away; the model's own parameters have gradients again. */
+export function removeLora(model: Decoder): void {
+  for (const { a, b } of model.lora?.adapters.values() ?? []) {
     a.dispose();
     b.dispose();
   }
@@ -105,22 +111,26 @@ export function mergeLora(model: Decoder): void {
   model.unfreeze();
 }
 
-/** Rows of a weight that are merged at a time: little memory beside the weight. */
-const MERGED_ROWS = 1024;
+function layoutOf(model: Decoder, options: LoraOptions): LoraLayout {
+  const { rank, alpha = rank, dropout = 0, seed = 0, useRslora = false } = options;
+  const modules = options.modules ?? LORA_MODULES.filter((name) => name !== 'lm_head');
+  for (const name of modules) {
+    if (!LORA_MODULES.includes(name)) {
+      throw new RangeError(`addLora: module '${name}' is none of ${LORA_MODULES.join(', ')}`);
+    }
+  }
+  if (modules.length === 0) throw new RangeError('addLora: modules must not be empty');
+  const adapters: AdapterLayout[] = [];
+  for (const [path] of model.projections()) {
+    if (modules.includes(path.split('.').at(-1) as LoraModule)) adapters.push({ path, rank, alpha });
+  }
+  return { adapters, dropout, seed, useRslora };
+}
 
-function addProduct(weight: Tensor, a: Tensor, b: Tensor, scale: number): void {
-  const [O, I] = weight.shape as [number, number];
-  const { device, dtype } = weight;
-  const wide = dtype === 'float64' ? dtype : 'float32';
-  for (let begin = 0; begin < O; begin += MERGED_ROWS) {
-    tidy(() => {
-      const end = Math.min(begin + MERGED_ROWS, O);
-      const rows = weight.rows(begin, end);
-      const sum = empty([end - begin, I], { dtype: wide, device, category: 'workspace' });
-      const workspace = matmulWorkspace(device);
-      kernels.cast(rows, sum);
-      kernels.matmul(b.rows(begin, end), a, sum, workspace, false, false, scale, 1);
-      kernels.cast(sum, rows);
-    });
+function checkLayout({ adapters, dropout }: LoraLayout): void {
+  requireFinite('addLora', 'dropout', dropout, { min: 0, max: 1 - 2 ** -32 });
+  for (const { rank, alpha } of adapters) {
+    requireCount('addLora', 'rank', rank);
+    requireFinite('addLora', 'alpha', alpha);
   }
 }

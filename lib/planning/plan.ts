@@ -5,7 +5,7 @@ import { OutOfMemoryError } from '../memory/errors.ts';
 import type { MemoryStatistics } from '../memory/statistics.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import type { StepPolicy } from '../models/decoder.ts';
-import type { LoraOptions } from '../models/lora.ts';
+import type { LoraLayout, LoraOptions } from '../models/lora.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
 import { simulateStep } from './simulate.ts';
 
@@ -15,7 +15,7 @@ export interface PlanOptions {
   dtype?: Dtype;
   gradientDtype?: GradientDtype;
   isPacked?: boolean;
-  lora?: LoraOptions | null;
+  lora?: LoraOptions | LoraLayout | null;
   masterWeights?: boolean;
   accumulationSteps?: number;
   like?: Target;

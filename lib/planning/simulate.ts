@@ -4,7 +4,7 @@ import type { Dtype, GradientDtype } from '../dtype.ts';
 import type { MemoryStatistics } from '../memory/statistics.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import { type Batch, Decoder, type StepPolicy } from '../models/decoder.ts';
-import { addLora, type LoraOptions } from '../models/lora.ts';
+import { addLora, type LoraLayout, type LoraOptions } from '../models/lora.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { empty } from '../tensor.ts';
 import { disposeResult, stepParts, stepResult } from '../train/step.ts';
@@ -22,7 +22,7 @@ export interface SimulatedStep {
   /** Whether sequences hold several documents, told apart by documentStart. @default false */
   isPacked?: boolean;
   /** Adapters instead of full training. */
-  lora?: LoraOptions | null;
+  lora?: LoraOptions | LoraLayout | null;
   /** Whether bf16 parameters have an f32 copy. @default true */
   masterWeights?: boolean;
   /** Micro-batches of a step. @default 1 */

@@ -4,7 +4,7 @@ import type { Dtype, GradientDtype } from '../dtype.ts';
 import { formatBytes } from '../memory/statistics.ts';
 import { type DecoderConfig, decoderConfig } from '../models/config.ts';
 import type { StepPolicy } from '../models/decoder.ts';
-import type { LoraOptions } from '../models/lora.ts';
+import type { LoraLayout } from '../models/lora.ts';
 import { plainPolicy, unchunked } from '../planning/plan.ts';
 import { simulateStep } from '../planning/simulate.ts';
 
@@ -26,7 +26,7 @@ export interface ComparedStep {
   gradientDtype?: GradientDtype;
   accumulationSteps: number;
   isPacked: boolean;
-  lora?: LoraOptions | null;
+  lora?: LoraLayout | null;
   masterWeights?: boolean;
   policy: StepPolicy;
   like: Target;

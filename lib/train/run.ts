@@ -305,7 +305,7 @@ function choosePolicy(config: RunConfig, model: Decoder, isPacked: boolean): Ste
     gradientDtype,
     accumulationSteps: config.accumulationSteps,
     isPacked,
-    lora: config.lora,
+    lora: model.lora?.layout,
     masterWeights: config.masterWeights,
     like: device.target,
     memoryLimit: device.memoryLimit,

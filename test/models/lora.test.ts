@@ -1,6 +1,6 @@
 // LoRA: gradients, masks, memory, merging, files.
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   AdamW,
@@ -17,15 +17,10 @@ import {
   type LoraModule,
   type LoraOptions,
   linear,
-  loadAdapter,
-  loadModel,
-  mergeLora,
   noGrad,
   openDevice,
   parseConfig,
   type StepPolicy,
-  saveAdapter,
-  saveModel,
   scale,
   simulateStep,
   stepResult,
@@ -37,7 +32,6 @@ import {
   train,
   trainStep,
 } from '../../lib/index.ts';
-import { SafetensorsFile } from '../../lib/io/safetensors.ts';
 import { LORA_MODULES } from '../../lib/models/lora.ts';
 import { assertClose } from '../support/compare.ts';
 import { debugDevice, itOnCpu, openTestDevice, precise, valuesOf, within } from '../support/devices.ts';
@@ -325,68 +319,6 @@ describe('addLora', () => {
     );
     addLora(model, { rank: 2 });
     assert.throws(() => addLora(model, { rank: 2 }), /has adapters already/);
-  });
-});
-
-describe('adapters in files', () => {
-  it('are named as PEFT names them, and come back', async () => {
-    using device = openTestDevice();
-    using model = adapted(device, { ...all, dropout: 0.05 });
-    const folder = newFolder();
-    await saveAdapter(model, folder);
-    const config = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'));
-    assert.deepEqual(
-      [config.peft_type, config.task_type, config.r, config.lora_alpha, config.lora_dropout, config.bias],
-      ['LORA', 'CAUSAL_LM', 4, 6, 0.05, 'none'],
-    );
-    const file = await SafetensorsFile.open(join(folder, 'adapter_model.safetensors'));
-    const entry = file.entries.get('base_model.model.model.layers.1.mlp.down_proj.lora_A.weight')!;
-    assert.deepEqual(entry.shape, [4, 88]);
-    assert.deepEqual(file.entries.get('base_model.model.lm_head.lora_B.weight')!.shape, [256, 4]);
-    assert.equal(file.entries.size, 30);
-    await file.close();
-    using again = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
-    await loadAdapter(again, folder);
-    assert.equal(await lossOf(again), await lossOf(model));
-  });
-
-  it('name fields and tensors that do not fit', async () => {
-    using device = openTestDevice();
-    using model = adapted(device);
-    const folder = newFolder();
-    await saveAdapter(model, folder);
-    const path = join(folder, 'adapter_config.json');
-    const config = JSON.parse(await readFile(path, 'utf8'));
-    for (const [change, message] of [
-      [{ use_dora: true }, /use_dora must be false, got true/],
-      [{ bias: 'all' }, /bias must be "none", got "all"/],
-      [{ modules_to_save: ['lm_head'] }, /modules_to_save must be absent/],
-      [{ rank_pattern: { q_proj: 8 } }, /rank_pattern must be empty/],
-      [{ something_new: 1 }, /something_new \(1\) is not known/],
-      [{ r: 5 }, /is \(4,32\), the model's \(5,32\)/],
-      [{ target_modules: ['q_proj'] }, /the model has no place for/],
-    ] as const) {
-      await writeFile(path, JSON.stringify({ ...config, ...change }));
-      using other = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
-      await assert.rejects(loadAdapter(other, folder), message);
-    }
-    await assert.rejects(saveModel(model, newFolder()), /the model has adapters; saveAdapter/);
-  });
-});
-
-describe('mergeLora', () => {
-  it('gives an ordinary model with the same loss, to rounding', async () => {
-    using device = openTestDevice();
-    using model = adapted(device, { ...all, useRslora: true });
-    const before = await lossOf(model);
-    mergeLora(model);
-    assert.ok(Math.abs((await lossOf(model)) / before - 1) < 1e-6);
-    assert.equal(model.lora, null);
-    const folder = newFolder();
-    await saveModel(model, folder);
-    using again = await loadModel(folder, { device });
-    assert.ok(Math.abs((await lossOf(again)) / before - 1) < 1e-6);
-    assert.throws(() => mergeLora(model), /no adapters/);
   });
 });
 

@@ -1,0 +1,196 @@
+// adapter_config.json, as PEFT reads and writes it. Every field is read, known to change no number, or refused by name.
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Fields, type HuggingFaceConfig } from '../models/fields.ts';
+import type { LoraLayout } from '../models/lora.ts';
+import { type TargetFields, untargeted, valuesByPattern } from './adapter_patterns.ts';
+
+export const ADAPTER_CONFIG = 'adapter_config.json';
+
+/** What adapter_config.json says of adapters whose tensors are given. */
+export interface AdapterConfig {
+  path: string;
+  dropout: number;
+  useRslora: boolean;
+  /** Whether an adapter of a head that is the embedding is the embedding's too. */
+  tiesHead: boolean;
+  /** For each module the rank that its factor is formed with, and alpha. Throws for a module that the fields do not choose. */
+  layoutOf(modules: string[]): Map<string, { rank: number; alpha: number }>;
+}
+
+/**
+ * Fields that change nothing once the tensors are there: where an adapter comes from, how it began, how it was trained, and settings of
+ * what other fields turn on. (As of PEFT 0.20.)
+ */
+const INERT = new Set(
+  `auto_mapping base_model_name_or_path corda_config eva_config inference_mode lora_ga_config loftq_config megatron_core merge_weights
+  peft_version qalora_group_size revision runtime_config task_type velora_config`.split(/\s+/),
+);
+
+/** First values of A and B that leave the base as it is. Others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) take them out of it. */
+const PLAIN_INITIALIZATIONS = [true, false, 'gaussian', 'orthogonal', 'eva', 'mica'];
+
+const READ = new Set(
+  `alpha_pattern bias ensure_weight_tying exclude_modules fan_in_fan_out init_lora_weights layers_pattern layers_to_transform lora_alpha
+  lora_dropout peft_type r rank_pattern target_modules use_rslora`.split(/\s+/),
+);
+
+/** Reads adapter_config.json. Throws a RangeError that names a field which is not supported. */
+export async function readAdapterConfig(folder: string): Promise<AdapterConfig> {
+  const path = join(folder, ADAPTER_CONFIG);
+  const source = await readObject(path, folder);
+  const fields = new Fields(source, path);
+  fields.only('peft_type', 'LORA');
+  fields.only('bias', 'none');
+  fields.only('fan_in_fan_out', false);
+  checkInitialization(fields);
+  refuseUnknown(path, source);
+  const rank = fields.count('r', 8);
+  const alpha = fields.number('lora_alpha', 8);
+  const ranks = pattern(fields, 'rank_pattern', (value) => Number.isInteger(value) && value > 0);
+  const alphas = pattern(fields, 'alpha_pattern', Number.isFinite);
+  const targets: TargetFields = {
+    targets: names(fields, 'target_modules'),
+    excluded: names(fields, 'exclude_modules'),
+    layers: layers(fields),
+    layersPatterns: [names(fields, 'layers_pattern') ?? []].flat(),
+  };
+  return {
+    path,
+    dropout: fields.number('lora_dropout', 0),
+    useRslora: fields.boolean('use_rslora', false),
+    tiesHead: fields.boolean('ensure_weight_tying', false),
+    layoutOf(modules) {
+      const [other] = notChosen(targets, modules);
+      if (other) {
+        throw new RangeError(
+          `${path}: target_modules and its like do not name '${other}', of which the file has an adapter`,
+        );
+      }
+      const rankOf = inField(path, 'rank_pattern', () => valuesByPattern(ranks, modules, rank));
+      const alphaOf = inField(path, 'alpha_pattern', () => valuesByPattern(alphas, modules, alpha));
+      return new Map(modules.map((name) => [name, { rank: rankOf.get(name)!, alpha: alphaOf.get(name)! }]));
+    },
+  };
+}
+
+async function readObject(path: string, folder: string): Promise<HuggingFaceConfig> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw new Error(`${folder}: has no ${ADAPTER_CONFIG}; an adapter's folder has it beside adapter_model.safetensors`);
+  }
+  let source: unknown;
+  try {
+    source = JSON.parse(text);
+  } catch (error) {
+    throw new Error(`${path}: is not JSON: ${(error as Error).message}`, { cause: error });
+  }
+  if (typeof source !== 'object' || source === null || Array.isArray(source)) {
+    throw new Error(`${path}: is not a JSON object`);
+  }
+  return source as HuggingFaceConfig;
+}
+
+function checkInitialization(fields: Fields): void {
+  const value = fields.get('init_lora_weights') ?? true;
+  const isPlain = PLAIN_INITIALIZATIONS.includes(typeof value === 'string' ? value.toLowerCase() : (value as boolean));
+  if (isPlain) return;
+  fields.fail(
+    'init_lora_weights',
+    value,
+    `one of ${PLAIN_INITIALIZATIONS.join(', ')}: others change the base model; save the adapter as plain LoRA with PEFT's path_initial_model_for_weight_conversion`,
+  );
+}
+
+/** Of a field that is not known, null, false and what is empty stand for absence. */
+function refuseUnknown(path: string, source: HuggingFaceConfig): void {
+  for (const [name, value] of Object.entries(source)) {
+    const isEmpty = value === '' || (typeof value === 'object' && value !== null && Object.keys(value).length === 0);
+    if (READ.has(name) || INERT.has(name) || value === null || value === false || isEmpty) continue;
+    throw new RangeError(
+      `${path}: ${name} (${JSON.stringify(value)}) is not supported: it may change what the adapter computes`,
+    );
+  }
+}
+
+function pattern(fields: Fields, name: string, isValid: (value: number) => boolean): Record<string, number> {
+  const value = fields.get(name) ?? {};
+  const isMap = typeof value === 'object' && !Array.isArray(value);
+  if (!isMap || !Object.values(value).every((one) => typeof one === 'number' && isValid(one))) {
+    fields.fail(name, value, 'an object of numbers by name');
+  }
+  return value as Record<string, number>;
+}
+
+function names(fields: Fields, name: string): string[] | string | null {
+  const value = fields.get(name) ?? null;
+  if (Array.isArray(value) && value.every((one) => typeof one === 'string')) return value.length > 0 ? value : null;
+  if (value !== null && typeof value !== 'string') fields.fail(name, value, 'a name or a list of names');
+  return (value as string | null) || null;
+}
+
+function layers(fields: Fields): number[] | null {
+  const value = fields.get('layers_to_transform') ?? null;
+  const list = [value ?? []].flat();
+  if (!list.every(Number.isInteger)) fields.fail('layers_to_transform', value, 'a number or a list of numbers');
+  return list.length > 0 ? (list as number[]) : null;
+}
+
+/** What the fields do not choose; nothing where they hold an expression that only Python reads: the tensors say it all. */
+function notChosen(targets: TargetFields, modules: string[]): string[] {
+  try {
+    return untargeted(targets, modules);
+  } catch (error) {
+    if (error instanceof RangeError) return [];
+    throw error;
+  }
+}
+
+function inField<T>(path: string, name: string, fn: () => T): T {
+  try {
+    return fn();
+  } catch (error) {
+    throw new RangeError(`${path}: ${name}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** What PEFT needs to read the adapters, of any version since 0.8. */
+export function toAdapterConfig(
+  { adapters, dropout, useRslora }: LoraLayout,
+  projections: readonly string[],
+  base: string | null,
+): HuggingFaceConfig {
+  const [{ rank, alpha }] = adapters as [LoraLayout['adapters'][number]];
+  const others = (key: 'rank' | 'alpha', common: number) =>
+    Object.fromEntries(adapters.filter((one) => one[key] !== common).map((one) => [one.path, one[key]]));
+  return {
+    peft_type: 'LORA',
+    task_type: 'CAUSAL_LM',
+    base_model_name_or_path: base,
+    r: rank,
+    lora_alpha: alpha,
+    lora_dropout: dropout,
+    rank_pattern: others('rank', rank),
+    alpha_pattern: others('alpha', alpha),
+    target_modules: targetModules(
+      adapters.map(({ path }) => path),
+      projections,
+    ),
+    use_rslora: useRslora,
+    init_lora_weights: true,
+    modules_to_save: null,
+    bias: 'none',
+    fan_in_fan_out: false,
+    inference_mode: true,
+  };
+}
+
+/** The last parts of the paths where they say it all, else the paths. */
+function targetModules(paths: readonly string[], projections: readonly string[]): string[] {
+  const last = (path: string) => path.slice(path.lastIndexOf('.') + 1);
+  const ends = new Set(paths.map(last));
+  return projections.filter((path) => ends.has(last(path))).length === paths.length ? [...ends] : [...paths];
+}

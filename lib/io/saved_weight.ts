@@ -1,0 +1,36 @@
+// A weight of the model that was saved beside adapters.
+import { tidy } from '../scope.ts';
+import type { Tensor } from '../tensor.ts';
+import { fromFile, toFile } from './elements.ts';
+import { dtypeBytes, SafetensorsError, type SafetensorsFile } from './safetensors.ts';
+
+/** Host memory for one piece; a multiple of every dtype's size. */
+const PIECE_BYTES = 16 * 2 ** 20;
+
+/** Throws unless the file's tensor is the model's weight, to the rounding of the narrower dtype. */
+export async function requireSameWeight(
+  file: SafetensorsFile,
+  name: string,
+  of: string,
+  weight: Tensor,
+): Promise<void> {
+  const { shape, dtype } = file.entries.get(name)!;
+  const fail = (how: string) =>
+    new SafetensorsError(
+      `${file.path}: '${name}' is not the model's '${of}': ${how}. Weights that were trained or resized beside adapters (modules_to_save) are not supported; merge them with PEFT first`,
+    );
+  if (shape.join() !== weight.shape.join()) throw fail(`it is (${shape}), the model's (${weight.shape})`);
+  const bytesEach = dtypeBytes[dtype];
+  for await (const { begin, bytes } of file.pieces(name, PIECE_BYTES)) {
+    const [first, end] = [begin / bytesEach, (begin + bytes.length) / bytesEach];
+    const data = await tidy(() => weight.reshape([weight.size]).rows(first, end).data());
+    if (isEqual(bytes, toFile(data, weight.dtype, dtype))) continue;
+    const rounded = fromFile(name, bytes, dtype, weight.dtype);
+    if (!isEqual(bytesOf(rounded), bytesOf(data))) throw fail('the values differ');
+  }
+}
+
+const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView) =>
+  Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength);
+
+const isEqual = (a: Uint8Array, b: Uint8Array) => bytesOf(a).equals(b);
