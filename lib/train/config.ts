@@ -54,20 +54,30 @@ const runFields = z.strictObject({
   }),
   lora: z
     .strictObject({
-      rank: positive.describe("rows of an adapter's A"),
+      from: z
+        .string()
+        .optional()
+        .describe('folder of an adapter to go on from, with its modules, ranks, factors and dropout; stands alone'),
+      rank: positive.optional().describe("rows of a new adapter's A"),
       alpha: z.number().optional().describe('the adapter is multiplied by alpha / rank; default: rank'),
       dropout: z
         .number()
         .min(0)
         .lt(1)
-        .default(0)
-        .describe("share of a projection's input that its adapter does not see"),
+        .optional()
+        .describe("share of a projection's input that its adapter does not see; default: 0"),
       modules: z
         .array(z.enum(LORA_MODULES))
         .min(1)
         .optional()
         .describe('projections that get an adapter; default: all but lm_head'),
-      useRslora: z.boolean().default(false).describe('multiply by alpha / sqrt(rank) instead'),
+      useRslora: z.boolean().optional().describe('multiply by alpha / sqrt(rank) instead; default: false'),
+    })
+    .refine(({ from, rank }) => (from === undefined) !== (rank === undefined), {
+      error: 'needs rank, for new adapters, or from, for those of a folder',
+    })
+    .refine(({ from, ...others }) => from === undefined || Object.keys(others).length === 0, {
+      error: 'from stands alone: the folder says the rest',
     })
     .optional()
     .describe('train adapters, not the model'),

@@ -1,6 +1,7 @@
 // Training by a configuration: data, model and run are put together here.
 import { join } from 'node:path';
 import { type DeviceName, openDevice } from '../device.ts';
+import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
 import { loadModel } from '../io/weights.ts';
 import { decoderConfig } from '../models/config.ts';
@@ -41,7 +42,7 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
     chatTemplate: config.data.chatTemplate,
   });
   using model = await makeModel(config, device, tokenizer, folder);
-  if (config.lora) addLora(model, { ...config.lora, seed: config.seed });
+  await giveAdapters(model, config);
   const data = await openRunData(config, tokenizer, model.config.vocabSize);
   try {
     const run = new Run(config, options, { model, tokenizer, data, checkpoints, state });
@@ -49,6 +50,11 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
   } finally {
     await data.close();
   }
+}
+
+async function giveAdapters(model: Decoder, { lora, seed }: RunConfig): Promise<void> {
+  if (lora?.from !== undefined) await loadAdapter(model, lora.from);
+  else if (lora) addLora(model, { ...lora, rank: lora.rank!, seed });
 }
 
 async function makeModel(

@@ -340,4 +340,32 @@ describe('a run with adapters', () => {
     const bytes = (folder: string) => readFile(join(folder, 'adapter_model.safetensors'));
     assert.ok((await bytes(outDir)).equals(await bytes(whole.outDir)));
   });
+
+  it('can begin from an adapter, with its values, ranks and factors', async () => {
+    const first = await train(
+      parseConfig(
+        tinyRun({
+          maxSteps: 6,
+          lora: { rank: 4, alpha: 7, dropout: 0.1, modules: ['q_proj', 'lm_head'], useRslora: true },
+          optimizer: { learningRate: 5e-2 },
+        }),
+      ),
+    );
+    const lora = { from: first.outDir };
+    const still = await train(parseConfig(tinyRun({ maxSteps: 1, lora, optimizer: { learningRate: 0 } })));
+    for (const name of ['adapter_model.safetensors', 'adapter_config.json']) {
+      assert.deepEqual(await readFile(join(still.outDir, name)), await readFile(join(first.outDir, name)), name);
+    }
+    const further = await train(parseConfig(tinyRun({ maxSteps: 6, lora, optimizer: { learningRate: 5e-2 } })));
+    assert.ok(further.metrics[0]!.loss < first.metrics[0]!.loss - 0.1, 'begins where the first run ended');
+    assert.ok(further.metrics.at(-1)!.loss < first.metrics.at(-1)!.loss);
+    for (const [wrong, message] of [
+      [{}, /lora: needs rank, for new adapters, or from/],
+      [{ rank: 4, from: first.outDir }, /lora: needs rank, for new adapters, or from/],
+      [{ from: first.outDir, alpha: 3 }, /lora: from stands alone/],
+    ] as const) {
+      assert.throws(() => parseConfig(tinyRun({ lora: wrong })), message);
+    }
+    await assert.rejects(train(parseConfig(tinyRun({ lora: { from: newFolder() } }))), /has no adapter_config.json/);
+  });
 });
