@@ -48,6 +48,7 @@ for (const [, soname, path] of execFileSync('ldd', [executable], { encoding: 'ut
 const code = (file) => `import './${file}';`;
 for (const [name, contents] of Object.entries({
   minisequence: code('lib/cli/main.ts'),
+  encode_thread: code('lib/text/tokenizer/encode_thread.ts'), // the tokenizer's, found by its name
   bench: code('benchmarks/gpu.ts'),
   case: code('benchmarks/case.ts'),
   peers: code('benchmarks/peers.ts'),

@@ -12,7 +12,7 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 const TOKENS = 'tokens.bin';
 const OFFSETS = 'documents.bin';
 /** Changes whenever the same files would be stored differently. */
-const FORMAT = 1;
+const FORMAT = 2;
 /** Milliseconds of work after which other events get their turn. */
 const TURN = 10;
 
@@ -128,7 +128,7 @@ async function build(
       let part = record;
       if ('text' in record) {
         const text = rest + record.text;
-        const end = isEnd ? text.length : tokenizer.cutBefore(text);
+        const end = isEnd ? text.length : await tokenizer.cutBefore(text);
         rest = text.slice(end);
         part = { text: text.slice(0, end) };
         if (!isEnd && end === 0) continue;

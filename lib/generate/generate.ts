@@ -101,7 +101,7 @@ async function promptIds(model: Decoder, tokenizer: Tokenizer, prompt: Prompt): 
 
 async function encoded(tokenizer: Tokenizer, prompt: Prompt): Promise<Int32Array> {
   if (typeof prompt === 'string') {
-    return Int32Array.from([...tokenizer.beginOfText, ...(await tokenizer.encode(prompt))]);
+    return tokenizer.wrap(await tokenizer.encode(prompt), { begin: true });
   }
   if (!('messages' in prompt)) return Int32Array.from(prompt);
   if (!tokenizer.chatTemplate) throw new Error('generate: conversations need a chat template beside tokenizer.json');

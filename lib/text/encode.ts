@@ -25,12 +25,12 @@ export async function encodeRecord(
   isBegin = true,
   isEnd = true,
 ): Promise<MarkedIds> {
-  const end = isEnd && tokenizer.endOfText !== null ? [tokenizer.endOfText] : [];
-  const begin = isBegin ? tokenizer.beginOfText : [];
-  if ('text' in record) return joined([begin, await tokenizer.encode(record.text), end]);
+  const sides = { begin: isBegin, end: isEnd };
+  if ('text' in record) return tokenizer.wrap(await tokenizer.encode(record.text), sides);
   if ('prompt' in record) {
-    const prompt = joined([begin, await tokenizer.encode(record.prompt)]);
-    return joined([trainOnPrompts ? prompt : prompt.map(mark), await tokenizer.encode(record.completion), end]);
+    const prompt = tokenizer.wrap(await tokenizer.encode(record.prompt), { begin: isBegin });
+    const completion = tokenizer.wrap(await tokenizer.encode(record.completion), { end: isEnd });
+    return joined([trainOnPrompts ? prompt : prompt.map(mark), completion]);
   }
   const { chatTemplate } = tokenizer;
   if (!chatTemplate) {

@@ -1,12 +1,18 @@
-// Text to token ids: bytes as they are, or a tokenizer.json through @huggingface/tokenizers.
+// Text to token ids and back: bytes as they are, or a tokenizer.json as HuggingFace's tokenizers reads it.
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
+import { readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { Worker } from 'node:worker_threads';
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { readIfThere } from '../io/read.ts';
-import { ChatTemplate, contentOf, readChatTemplate, type TokenizerConfig } from './chat_template.ts';
+import { ChatTemplate, readChatTemplate } from './chat_template.ts';
+import { decodeBytes, encodeBytes } from './tokenizer/bytes.ts';
+import { lastCut } from './tokenizer/cut.ts';
+import { readDecoder } from './tokenizer/decoders.ts';
+import { EncodeWorker } from './tokenizer/encode_worker.ts';
+import { type Encoded, Encoder } from './tokenizer/encoder.ts';
+import { readPostProcessor } from './tokenizer/post_processor.ts';
+import { CONFIG_FILES, findSpecialTokens, readConfigs } from './tokenizer/special_tokens.ts';
+
+export type { Encoded };
 
 export interface Tokenizer {
   readonly vocabSize: number;
@@ -20,28 +26,35 @@ export interface Tokenizer {
   readonly path: string | null;
   /** All files that ids depend on. */
   readonly files: readonly string[];
-  /** Without special tokens at the ends. Long texts are encoded on another thread. */
+  /**
+   * The ids that HuggingFace's tokenizers gives for the whole text, without special tokens at the ends. Long texts, and all texts of a
+   * tokenizer with regular expressions of its own, are encoded on another thread.
+   * @throws Error for half a surrogate pair, which is no text; where a regular expression of the tokenizer takes longer than 6 s
+   */
   encode(text: string): Promise<Int32Array>;
-  /** Without special tokens. */
-  decode(ids: ArrayLike<number>): string;
+  /** {@link encode}, and for each token the place in the text where it ends. */
+  encodeWithEnds(text: string): Promise<Encoded>;
+  /**
+   * With `beginOfText` before the ids and `endOfText` after them, where asked for and unless they are there already. Ids that are marked as
+   * no targets (-1 - id) count as the ids that they are.
+   */
+  wrap(ids: Int32Array, sides: { begin?: boolean; end?: boolean }): Int32Array;
+  /** @param options.special whether special tokens are shown. @default false */
+  decode(ids: ArrayLike<number>, options?: { special?: boolean }): string;
   /** The last place where a text may be cut, whatever follows it: its parts' ids, one after another, are the whole's. 0: nowhere. */
-  cutBefore(text: string): number;
+  cutBefore(text: string): Promise<number>;
 }
 
-/** Names that end a document, in the tokenizers of the families. */
-const END_NAMES = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>'];
-/** Characters from which on a thread of its own pays, and the event loop would notice. */
-const LONG_TEXT = 16384;
-/** Characters encoded at a time; the library holds about 50 bytes for each. */
-const PIECE = 2 ** 18;
-/** Characters on either side of a cut that it is checked on. */
-const CONTEXT = 512;
-/** Characters at a text's end in which a place to cut it is looked for. */
-const SEARCHED = 4096;
-/** Where pre-tokenizers split whatever stands around. */
-const BETWEEN_WORDS = /(?<=\p{L})(?= \p{L})|(?<=\S\n)(?=\p{L})/gu;
+/** Characters from which on the event loop would notice. */
+const LONG_TEXT = 16_384;
+/** Bytes of a tokenizer.json: the largest public ones have 35 MB. */
+const MAX_BYTES = 2 ** 28;
 
-/** `'bytes'`: 256 ids, one a byte of UTF-8. Otherwise the path of a tokenizer.json. */
+/**
+ * `'bytes'`: 256 ids, one a byte of UTF-8. Otherwise the path of a tokenizer.json.
+ * @throws Error that names the file: it is not there, is no tokenizer.json, has a part that cannot be done exactly, or the files beside it
+ * name a token that it does not have
+ */
 export async function loadTokenizer(
   source: string,
   options: { /** Path of a template to use instead of the model's. */ chatTemplate?: string } = {},
@@ -51,145 +64,125 @@ export async function loadTokenizer(
   if (!chatTemplate) return tokenizer;
   const text = await readIfThere(chatTemplate);
   if (text === null) throw new Error(`${chatTemplate}: there is no such chat template`);
-  const config = await readTokenizerConfig(tokenizer.path);
+  const config = tokenizer.templateConfig;
   return { ...tokenizer, chatTemplate: new ChatTemplate(text, config), files: [...tokenizer.files, chatTemplate] };
 }
 
-const bytes: Tokenizer = {
+type Loaded = Tokenizer & { templateConfig: ConstructorParameters<typeof ChatTemplate>[1] };
+
+const bytes: Loaded = {
   vocabSize: 256,
   endOfText: null,
   beginOfText: [],
   chatTemplate: null,
   path: null,
   files: [],
-  encode: async (text) => Int32Array.from(new TextEncoder().encode(text)),
-  // ignoreBOM keeps a byte order mark in the text.
-  decode: (ids) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(ids)),
-  cutBefore: ({ length }) => length,
+  templateConfig: {},
+  encode: async (text) => encodeBytes(wellFormed(text)).ids,
+  encodeWithEnds: async (text) => encodeBytes(wellFormed(text)),
+  wrap: (ids) => ids,
+  decode: (ids) => decodeBytes(ids),
+  cutBefore: async ({ length }) => length,
 };
 
-interface TokenizerJson {
-  added_tokens?: { id: number; content: string }[];
-  model?: { vocab?: Record<string, number> | [string, number][] };
-}
-
-async function load(path: string): Promise<Tokenizer> {
-  let json: TokenizerJson;
-  let tokenizer: HuggingFaceTokenizer;
-  try {
-    json = JSON.parse(await readFile(path, 'utf8')) as TokenizerJson;
-    tokenizer = new HuggingFaceTokenizer(json, {});
-  } catch (error) {
-    throw new Error(`${path}: no tokenizer.json: ${(error as Error).message}`, { cause: error });
-  }
-  const added = json.added_tokens ?? [];
-  const vocab = json.model?.vocab ?? {};
-  const ids = Array.isArray(vocab) ? vocab.map((_, id) => id) : Object.values(vocab);
-  const vocabSize = [...ids, ...added.map(({ id }) => id)].reduce((largest, id) => Math.max(largest, id), -1) + 1;
-  const encode = (text: string) => tokenizer.encode(text, { add_special_tokens: false }).ids;
-  const config = await readTokenizerConfig(path);
-  const eos = contentOf(config.eos_token);
+async function load(path: string): Promise<Loaded> {
+  const text = await readTokenizerJson(path);
+  const folder = dirname(path);
+  const { encoder, decode, facts } = parse(text, path);
+  const worker = new EncodeWorker(text, path);
+  const configs = await readConfigs(folder);
+  const { endOfText, beginOfText, config, notes } = findSpecialTokens(configs, folder, facts);
+  for (const note of notes) process.emitWarning(note);
+  const encode = async (text: string): Promise<Encoded> =>
+    encoder.hasRegex || text.length >= LONG_TEXT ? worker.encode(text) : encoder.encode(text);
   return {
-    vocabSize,
-    endOfText: added.find(({ content }) => (eos ? content === eos : END_NAMES.includes(content)))?.id ?? null,
-    beginOfText: beginOfText(tokenizer),
-    chatTemplate: await readChatTemplate(dirname(path), config),
+    vocabSize: facts.vocabSize,
+    endOfText,
+    beginOfText,
+    chatTemplate: await readChatTemplate(folder, config),
     path,
-    files: [path, ...CONFIG_FILES.map((name) => join(dirname(path), name)).filter(existsSync)],
-    async encode(text) {
-      return text.length < LONG_TEXT ? Int32Array.from(encode(text)) : encodeOnThread(json, cut(text, encode));
+    files: [path, ...[...CONFIG_FILES, 'chat_template.jinja'].map((name) => join(folder, name)).filter(existsSync)],
+    templateConfig: config,
+    encode: async (text) => (await encode(wellFormed(text))).ids,
+    encodeWithEnds: async (text) => await encode(wellFormed(text)),
+    wrap(ids, { begin = false, end = false }) {
+      const id = (i: number) => (ids[i]! < 0 ? -1 - ids[i]! : ids[i]);
+      const before = begin && !beginOfText.every((one, i) => id(i) === one) ? beginOfText : [];
+      const after = end && endOfText !== null && id(ids.length - 1) !== endOfText ? [endOfText] : [];
+      return before.length + after.length === 0 ? ids : Int32Array.from([...before, ...ids, ...after]);
     },
-    decode: (ids) =>
-      ids.length === 0
-        ? ''
-        : tokenizer.decode(Array.from(ids), { skip_special_tokens: true, clean_up_tokenization_spaces: false }),
-    cutBefore(text) {
-      let found = 0;
-      for (const { index } of text.slice(0, -CONTEXT).slice(-SEARCHED).matchAll(BETWEEN_WORDS)) {
-        found = index + Math.max(0, text.length - CONTEXT - SEARCHED);
-      }
-      return found > 0 && isCut(text, found, encode) ? found : 0;
-    },
+    decode,
+    cutBefore: async (text) => await lastCut(text, async (part) => (await encode(part)).ids),
   };
 }
 
-const CONFIG_FILES = ['tokenizer_config.json', 'chat_template.jinja'];
-
-async function readTokenizerConfig(path: string | null): Promise<TokenizerConfig> {
-  if (path === null) return {};
-  const file = join(dirname(path), 'tokenizer_config.json');
-  const text = await readIfThere(file);
+/** Reads all that a file says of itself. */
+function parse(text: string, path: string) {
   try {
-    return text === null ? {} : (JSON.parse(text) as TokenizerConfig);
+    const json = JSON.parse(text) as Record<string, unknown>;
+    const encoder = new Encoder(json);
+    const { addedTokens, model } = encoder;
+    const decoder = json.decoder ? readDecoder(json.decoder, 'decoder') : null;
+    const surround = readPostProcessor(json.post_processor);
+    const tokens = new Map([...model.vocabulary].map(([token, id]) => [id, token]));
+    for (const { id, content } of addedTokens) tokens.set(id, content);
+    const special = new Set(addedTokens.filter(({ special }) => special).map(({ id }) => id));
+    const added = new Map(addedTokens.map(({ content, id }) => [content, id]));
+    const vocabSize = [...tokens.keys()].reduce((largest, id) => Math.max(largest, id), -1) + 1;
+    return {
+      encoder,
+      facts: {
+        path,
+        vocabSize,
+        surround,
+        hasPostProcessor: Boolean(json.post_processor),
+        idOf: (token: string) => added.get(token) ?? model.vocabulary.get(token),
+        isId: (id: number) => tokens.has(id),
+        added: [...added.keys()],
+      },
+      decode(ids: ArrayLike<number>, { special: isShown = false }: { special?: boolean } = {}): string {
+        const shown = Array.from(ids).filter((id) => tokens.has(id) && (isShown || !special.has(id)));
+        if (shown.length === 0) return '';
+        const parts = shown.map((id) => tokens.get(id)!);
+        return decoder ? decoder(parts).join('') : parts.join(' ');
+      },
+    };
   } catch (error) {
-    throw new Error(`${file}: is not JSON: ${(error as Error).message}`, { cause: error });
+    throw new Error(`${path}: cannot be used as tokenizer.json: ${(error as Error).message}`, { cause: error });
   }
 }
 
-/** What the tokenizer puts before a text of its own accord. */
-function beginOfText(tokenizer: HuggingFaceTokenizer): number[] {
-  const text = 'a';
-  const plain = tokenizer.encode(text, { add_special_tokens: false }).ids;
-  const whole = tokenizer.encode(text).ids;
-  return whole.slice(0, Math.max(0, whole.indexOf(plain[0]!)));
-}
-
-/**
- * Cuts a text into pieces whose ids, one after another, are those of the whole. A cut is between two words, where pre-tokenizers split
- * whatever stands around; a tokenizer that does not (one that puts a space before each text) fails the check, and the rest stays whole.
- */
-export function cut(text: string, encode: (text: string) => number[], pieceLength = PIECE): string[] {
-  const betweenWords = new RegExp(BETWEEN_WORDS);
-  const pieces: string[] = [];
-  let begin = 0;
-  for (;;) {
-    betweenWords.lastIndex = begin + pieceLength;
-    const end = betweenWords.exec(text)?.index;
-    if (end === undefined || end <= begin) break; // a search that begins inside a surrogate pair finds the pair's own start
-    if (!isCut(text, end, encode, begin)) break;
-    pieces.push(text.slice(begin, end));
-    begin = end;
+async function readTokenizerJson(path: string): Promise<string> {
+  try {
+    const { size } = await stat(path);
+    if (size > MAX_BYTES) throw new Error(`has ${size} bytes, more than ${MAX_BYTES}`);
+    const text = await readFile(path, 'utf8');
+    if (text.startsWith('version https://git-lfs')) {
+      throw new Error('is a pointer of git-lfs, run  git lfs pull  in its folder');
+    }
+    return text;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw new Error(`${path}: ${code === 'ENOENT' ? advice(dirname(path)) : message}`, { cause: error });
   }
-  pieces.push(text.slice(begin));
-  return pieces;
 }
 
-/** Whether a text's ids are those of its parts before and after `at`. */
-function isCut(text: string, at: number, encode: (text: string) => number[], begin = 0): boolean {
-  const [left, right] = [text.slice(Math.max(begin, at - CONTEXT), at), text.slice(at, at + CONTEXT)];
-  return encode(left + right).join() === [...encode(left), ...encode(right)].join();
+function advice(folder: string): string {
+  const others = ['tokenizer.model', 'vocab.json', 'vocab.txt', 'tekken.json'].filter((name) =>
+    existsSync(join(folder, name)),
+  );
+  if (others.length === 0) return 'there is no such file';
+  const python = `from transformers import AutoTokenizer as T; T.from_pretrained('${folder}').save_pretrained('${folder}')`;
+  return `there is no such file, only ${others.join(', ')}. To make it, once:  python3 -c "${python}"`;
 }
 
-/** The library is synchronous: a megabyte takes it a second. */
-async function encodeOnThread(json: TokenizerJson, pieces: string[]): Promise<Int32Array> {
-  const library = createRequire(import.meta.url).resolve('@huggingface/tokenizers');
-  const source = `
-    const { parentPort, workerData: { library, json, pieces } } = require('node:worker_threads');
-    const { Tokenizer } = require(library);
-    const tokenizer = new Tokenizer(json, {});
-    for (const piece of pieces) {
-      const ids = Int32Array.from(tokenizer.encode(piece, { add_special_tokens: false }).ids);
-      parentPort.postMessage(ids, [ids.buffer]);
-    }`;
-  const worker = new Worker(source, { eval: true, workerData: { library, json, pieces } });
-  const parts: Int32Array[] = [];
-  worker.on('message', (ids: Int32Array) => parts.push(ids));
-  await new Promise<void>((resolve, reject) => {
-    worker.once('error', reject);
-    worker.once('exit', (code) =>
-      code === 0 ? resolve() : reject(new Error(`tokenizer: the thread ended with ${code}`)),
+function wellFormed(text: string): string {
+  const half = /\p{Surrogate}/u.exec(text);
+  if (half) {
+    const code = half[0].charCodeAt(0).toString(16);
+    throw new Error(
+      `tokenizer: character ${half.index} of the text is half a surrogate pair (\\u${code}), which UTF-8 cannot have`,
     );
-  });
-  return concatenate(parts);
-}
-
-/** One array of all ids. */
-function concatenate(parts: readonly Int32Array[]): Int32Array {
-  const whole = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.length;
   }
-  return whole;
+  return text;
 }

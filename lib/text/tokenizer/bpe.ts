@@ -1,0 +1,219 @@
+// Byte-pair encoding: neighbours are merged, those of the lowest rank first, the leftmost of these before others.
+import { booleanOf, type Fields, listOf, refuseOthers } from './fields.ts';
+import { MinHeap } from './min_heap.ts';
+import type { Model } from './model.ts';
+import { PairTable } from './pair_table.ts';
+import { unitsAt } from './piece.ts';
+import { byteTokens, readVocabulary } from './vocabulary.ts';
+
+const FIELDS = [
+  'type',
+  'dropout',
+  'unk_token',
+  'continuing_subword_prefix',
+  'end_of_word_suffix',
+  'fuse_unk',
+  'byte_fallback',
+  'ignore_merges',
+  'vocab',
+  'merges',
+];
+
+/** Units of words that are remembered, and words. */
+const REMEMBERED_UNITS = 64;
+const REMEMBERED_WORDS = 65_536;
+/** Units of a word; with the rank they make one double, which orders merges. */
+const MAX_WORD = 2 ** 26;
+
+const utf8 = new TextEncoder();
+
+export class BytePairModel implements Model {
+  readonly vocabulary: ReadonlyMap<string, number>;
+  readonly #prefix: string;
+  readonly #suffix: string;
+  readonly #unknown: number;
+  readonly #fusesUnknown: boolean;
+  readonly #bytes: Int32Array | null;
+  readonly #ignoresMerges: boolean;
+  /** Pair of ids → rank; rank → id that the pair becomes. */
+  readonly #ranks: PairTable;
+  readonly #merged: Int32Array;
+  /** Ids of single characters by their code; -1: none, -2: not looked up. */
+  readonly #characters = new Int32Array(65_536).fill(-2);
+  readonly #remembered = new Map<string, Int32Array>();
+  /** Of the word at hand: its symbols, the units up to their ends, their neighbours. */
+  #ids = new Int32Array(64);
+  #ends = new Int32Array(64);
+  #previous = new Int32Array(64);
+  #next = new Int32Array(64);
+  #length = 0;
+
+  constructor(fields: Fields, where: string) {
+    refuseOthers(fields, where, FIELDS);
+    const { dropout, unk_token: unknown } = fields;
+    if (dropout !== undefined && dropout !== null && dropout !== 0) {
+      throw new Error(`${where}: dropout is ${JSON.stringify(dropout)}, with which ids are random; set it to null`);
+    }
+    this.vocabulary = readVocabulary(fields, where);
+    this.#prefix = textOf(fields, 'continuing_subword_prefix', where);
+    this.#suffix = textOf(fields, 'end_of_word_suffix', where);
+    this.#unknown = -1;
+    if (unknown !== undefined && unknown !== null) {
+      this.#unknown = this.vocabulary.get(String(unknown)) ?? -1;
+      if (this.#unknown < 0) throw new Error(`${where}: unk_token ${JSON.stringify(unknown)} is not in the vocabulary`);
+    }
+    this.#fusesUnknown = booleanOf(fields, 'fuse_unk', where, false);
+    this.#bytes = booleanOf(fields, 'byte_fallback', where, false) ? byteTokens(this.vocabulary) : null;
+    this.#ignoresMerges = booleanOf(fields, 'ignore_merges', where, false);
+    const merges = listOf(fields, 'merges', where).filter(
+      (one) => typeof one !== 'string' || !one.startsWith('#version'),
+    );
+    this.#ranks = new PairTable(merges.length);
+    this.#merged = new Int32Array(merges.length);
+    merges.forEach((one, rank) => {
+      const pair = typeof one === 'string' ? one.split(' ') : one;
+      if (!Array.isArray(pair) || pair.length !== 2 || !pair.every((side) => typeof side === 'string')) {
+        throw new Error(`${where}.merges[${rank}] must be two tokens, got ${JSON.stringify(one)}`);
+      }
+      const [left, right] = pair as [string, string];
+      const id = (token: string) => {
+        const found = this.vocabulary.get(token);
+        if (found === undefined) {
+          throw new Error(`${where}.merges[${rank}]: ${JSON.stringify(token)} is not in the vocabulary`);
+        }
+        return found;
+      };
+      this.#ranks.set(id(left), id(right), rank);
+      this.#merged[rank] = id(left + right.slice(this.#prefix.length));
+    });
+  }
+
+  tokenize(word: string, emit: (id: number, end: number) => void): void {
+    if (word === '') return;
+    const whole = this.#ignoresMerges ? this.vocabulary.get(word) : undefined;
+    if (whole !== undefined) {
+      emit(whole, word.length);
+      return;
+    }
+    const known = this.#remembered.get(word);
+    if (known) {
+      for (let i = 0; i < known.length; i += 2) emit(known[i]!, known[i + 1]!);
+      return;
+    }
+    if (word.length >= MAX_WORD) throw new RangeError(`tokenizer: a word of ${word.length} characters`);
+    this.#symbols(word);
+    this.#mergeAll();
+    const tokens = word.length <= REMEMBERED_UNITS ? ([] as number[]) : null;
+    for (let i = this.#length > 0 ? 0 : -1; i >= 0; i = this.#next[i]!) {
+      emit(this.#ids[i]!, this.#ends[i]!);
+      tokens?.push(this.#ids[i]!, this.#ends[i]!);
+    }
+    if (!tokens) return;
+    if (this.#remembered.size >= REMEMBERED_WORDS) this.#remembered.clear();
+    this.#remembered.set(word, Int32Array.from(tokens));
+  }
+
+  /** The characters of a word as symbols. */
+  #symbols(word: string): void {
+    this.#length = 0;
+    let unknownEnd = -1; // of an unknown character that has no symbol yet
+    for (let i = 0; i < word.length; ) {
+      const end = i + unitsAt(word, i);
+      const id = this.#characterAt(word, i, end);
+      if (id >= 0) {
+        if (unknownEnd >= 0) this.#add(this.#unknown, unknownEnd);
+        unknownEnd = -1;
+        this.#add(id, end);
+      } else if (!this.#addBytes(word, i, end) && this.#unknown >= 0) {
+        if (unknownEnd >= 0 && !this.#fusesUnknown) this.#add(this.#unknown, unknownEnd);
+        unknownEnd = end;
+      }
+      i = end;
+    }
+    if (unknownEnd >= 0) this.#add(this.#unknown, unknownEnd);
+  }
+
+  #characterAt(word: string, begin: number, end: number): number {
+    const prefix = begin > 0 ? this.#prefix : '';
+    const suffix = end === word.length ? this.#suffix : '';
+    if (prefix !== '' || suffix !== '' || end - begin > 1) {
+      return this.vocabulary.get(prefix + word.slice(begin, end) + suffix) ?? -1;
+    }
+    const code = word.charCodeAt(begin);
+    let id = this.#characters[code]!;
+    if (id === -2) {
+      id = this.vocabulary.get(word[begin]!) ?? -1;
+      this.#characters[code] = id;
+    }
+    return id;
+  }
+
+  /** Whether there are tokens for all of its bytes. */
+  #addBytes(word: string, begin: number, end: number): boolean {
+    if (!this.#bytes) return false;
+    const prefix = begin > 0 ? this.#prefix : '';
+    const bytes = utf8.encode(prefix + word.slice(begin, end) + (end === word.length ? this.#suffix : ''));
+    if (bytes.some((byte) => this.#bytes![byte]! < 0)) return false;
+    for (const byte of bytes) this.#add(this.#bytes[byte]!, end);
+    return true;
+  }
+
+  #add(id: number, end: number): void {
+    if (this.#length === this.#ids.length) {
+      for (const name of ['ids', 'ends', 'previous', 'next'] as const) this.#double(name);
+    }
+    const i = this.#length++;
+    this.#ids[i] = id;
+    this.#ends[i] = end;
+    this.#previous[i] = i - 1;
+    this.#next[i] = -1;
+    if (i > 0) this.#next[i - 1] = i;
+  }
+
+  #double(name: 'ids' | 'ends' | 'previous' | 'next'): void {
+    const twice = (array: Int32Array) => {
+      const larger = new Int32Array(2 * array.length);
+      larger.set(array);
+      return larger;
+    };
+    if (name === 'ids') this.#ids = twice(this.#ids);
+    else if (name === 'ends') this.#ends = twice(this.#ends);
+    else if (name === 'previous') this.#previous = twice(this.#previous);
+    else this.#next = twice(this.#next);
+  }
+
+  #mergeAll(): void {
+    const [ids, ends, previous, next] = [this.#ids, this.#ends, this.#previous, this.#next];
+    const heap = new MinHeap(this.#length);
+    const offer = (left: number, right: number) => {
+      const rank = this.#ranks.get(ids[left]!, ids[right]!);
+      if (rank >= 0) heap.push(rank * MAX_WORD + left);
+    };
+    for (let i = 0; i + 1 < this.#length; i++) offer(i, i + 1);
+    while (heap.size > 0) {
+      const top = heap.pop();
+      const rank = Math.floor(top / MAX_WORD);
+      const left = top - rank * MAX_WORD;
+      const right = next[left]!;
+      if (ids[left] === -1 || right < 0) continue;
+      const present = this.#ranks.get(ids[left]!, ids[right]!);
+      const merged = this.#merged[rank]!;
+      if (present < 0 || this.#merged[present] !== merged) continue; // one of the two has been merged otherwise
+      ids[left] = merged;
+      ids[right] = -1;
+      ends[left] = ends[right]!;
+      next[left] = next[right]!;
+      if (next[left]! >= 0) {
+        previous[next[left]!] = left;
+        offer(left, next[left]!);
+      }
+      if (previous[left]! >= 0) offer(previous[left]!, left);
+    }
+  }
+}
+
+function textOf(fields: Fields, name: string, where: string): string {
+  const value = fields[name] ?? '';
+  if (typeof value !== 'string') throw new Error(`${where}: ${name} must be a string, got ${JSON.stringify(value)}`);
+  return value;
+}

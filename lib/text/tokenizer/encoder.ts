@@ -1,0 +1,106 @@
+// A tokenizer.json as a function from texts to ids, with the ids of HuggingFace's crate `tokenizers`, and where in the text each token ends.
+import { type AddedToken, readAddedTokens, TokenFinder } from './added_tokens.ts';
+import { type Fields, fieldsOf, refuseOthers } from './fields.ts';
+import { type Model, readModel } from './model.ts';
+import { type Normalizer, readNormalizer } from './normalizers.ts';
+import type { PatternContext } from './pattern.ts';
+import { Piece } from './piece.ts';
+import { type PreTokenizer, readPreTokenizer } from './pre_tokenizers.ts';
+import { whole } from './splitting.ts';
+
+export interface Encoded {
+  ids: Int32Array;
+  /** For each token the UTF-16 index after the last character that it covers, a part of a character counting as the whole; never decreasing. */
+  ends: Int32Array;
+}
+
+const FIELDS = [
+  'version',
+  'truncation',
+  'padding',
+  'added_tokens',
+  'normalizer',
+  'pre_tokenizer',
+  'post_processor',
+  'decoder',
+  'model',
+];
+
+export class Encoder {
+  readonly model: Model;
+  readonly addedTokens: readonly AddedToken[];
+  /** Whether the file brings regular expressions, which may take any time. */
+  readonly hasRegex: boolean;
+  readonly #normalize: Normalizer | null;
+  readonly #preTokenize: PreTokenizer;
+  readonly #asTheyAre: TokenFinder;
+  readonly #normalized: TokenFinder;
+
+  /**
+   * @param json a parsed tokenizer.json; what it has and this does not know is refused by name
+   * @param beat called before each search of a regular expression
+   */
+  constructor(json: unknown, beat: () => void = () => {}) {
+    const fields: Fields = fieldsOf(json, 'tokenizer');
+    refuseOthers(fields, 'tokenizer', FIELDS);
+    const context: PatternContext = { beat, hasRegex: false };
+    const { normalizer, pre_tokenizer: preTokenizer } = fields;
+    this.model = readModel(fields.model, 'model');
+    this.addedTokens = readAddedTokens(fields.added_tokens, this.model.vocabulary);
+    this.#normalize = normalizer ? readNormalizer(normalizer, 'normalizer', context) : null;
+    this.#preTokenize = preTokenizer ? readPreTokenizer(preTokenizer, 'pre_tokenizer', context) : whole;
+    this.hasRegex = context.hasRegex;
+    this.#asTheyAre = new TokenFinder(this.addedTokens.filter(({ normalized }) => !normalized));
+    this.#normalized = new TokenFinder(
+      this.addedTokens.filter(({ normalized }) => normalized),
+      this.#normalize,
+    );
+  }
+
+  /** Without special tokens at the ends. Truncation and padding of the file are not applied: transformers leaves both to its caller. */
+  encode(text: string): Encoded {
+    const out = new Output(text.length);
+    this.#asTheyAre.split(new Piece(text), (section, token) => {
+      if (token) return out.add(token.id, section.endAt(section.text.length - 1));
+      const normalized = this.#normalize ? this.#normalize(section) : section;
+      this.#normalized.split(normalized, (part, found) => {
+        if (found) return out.add(found.id, part.endAt(part.text.length - 1));
+        this.#preTokenize(part, (word) => {
+          this.model.tokenize(word.text, (id, end) => out.add(id, word.endAt(end - 1)));
+        });
+      });
+    });
+    return out.done();
+  }
+}
+
+/** Ids and ends as they come. */
+class Output {
+  #ids: Int32Array;
+  #ends: Int32Array;
+  #length = 0;
+
+  constructor(numCharacters: number) {
+    this.#ids = new Int32Array(16 + (numCharacters >> 1));
+    this.#ends = new Int32Array(this.#ids.length);
+  }
+
+  add(id: number, end: number): void {
+    const i = this.#length;
+    if (i === this.#ids.length) {
+      const [ids, ends] = [this.#ids, this.#ends];
+      this.#ids = new Int32Array(2 * i);
+      this.#ends = new Int32Array(2 * i);
+      this.#ids.set(ids);
+      this.#ends.set(ends);
+    }
+    this.#ids[i] = id;
+    this.#ends[i] = i > 0 ? Math.max(end, this.#ends[i - 1]!) : end;
+    this.#length += 1;
+  }
+
+  /** In buffers of their own, which can be handed to another thread. */
+  done(): Encoded {
+    return { ids: this.#ids.slice(0, this.#length), ends: this.#ends.slice(0, this.#length) };
+  }
+}

@@ -1,0 +1,166 @@
+// The tokens around a text, found where transformers finds them.
+import { join } from 'node:path';
+import { readIfThere } from '../../io/read.ts';
+import type { TokenizerConfig } from '../chat_template.ts';
+import { contentOf } from '../chat_template.ts';
+import { fieldsOf } from './fields.ts';
+import type { Surround } from './post_processor.ts';
+
+/** Files beside a tokenizer.json that are read. */
+export const CONFIG_FILES = [
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'config.json',
+  'generation_config.json',
+] as const;
+type Configs = Record<(typeof CONFIG_FILES)[number], Json>;
+
+interface Json extends Record<string, unknown> {
+  tokenizer_class?: unknown;
+}
+
+/** What is known of the tokenizer.json. */
+export interface Facts {
+  path: string;
+  surround: Surround;
+  hasPostProcessor: boolean;
+  /** Undefined where there is no such token. */
+  idOf: (token: string) => number | undefined;
+  isId: (id: number) => boolean;
+  /** Contents of added tokens. */
+  added: readonly string[];
+}
+
+export interface SpecialTokens {
+  endOfText: number | null;
+  beginOfText: readonly number[];
+  /** tokenizer_config.json with the special tokens that are in force. */
+  config: TokenizerConfig;
+  /** What a user should be told. */
+  notes: string[];
+}
+
+/** What classes of transformers have where the files name no token. */
+const CLASS_DEFAULTS: Record<string, { bos_token?: string; eos_token: string }> = {
+  LlamaTokenizer: { bos_token: '<s>', eos_token: '</s>' },
+  CodeLlamaTokenizer: { bos_token: '<s>', eos_token: '</s>' },
+  GemmaTokenizer: { bos_token: '<bos>', eos_token: '<eos>' },
+  CohereTokenizer: { bos_token: '<BOS_TOKEN>', eos_token: '<|END_OF_TURN_TOKEN|>' },
+  GPT2Tokenizer: { bos_token: '<|endoftext|>', eos_token: '<|endoftext|>' },
+  GPTNeoXTokenizer: { bos_token: '<|endoftext|>', eos_token: '<|endoftext|>' },
+  Qwen2Tokenizer: { eos_token: '<|endoftext|>' },
+};
+/** Those that put tokens around a text by add_bos_token (true where it is absent) and add_eos_token in transformers 4. */
+const FOLLOWS_FLAGS = ['LlamaTokenizer', 'CodeLlamaTokenizer', 'GemmaTokenizer', 'CohereTokenizer'];
+const CLASS_OF_MODEL: Record<string, string> = {
+  llama: 'LlamaTokenizer',
+  gemma: 'GemmaTokenizer',
+  cohere: 'CohereTokenizer',
+};
+/** Names that end a document, for a tokenizer.json with nothing beside it. */
+const END_NAMES = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>'];
+
+export async function readConfigs(folder: string): Promise<Configs> {
+  const read = async (name: string): Promise<Json> => {
+    const path = join(folder, name);
+    const text = await readIfThere(path);
+    if (text === null) return {};
+    try {
+      return fieldsOf(JSON.parse(text), 'it') as Json;
+    } catch (error) {
+      throw new Error(`${path}: is not JSON that can be used: ${(error as Error).message}`, { cause: error });
+    }
+  };
+  const all = await Promise.all(CONFIG_FILES.map(read));
+  return Object.fromEntries(CONFIG_FILES.map((name, i) => [name, all[i]!])) as Configs;
+}
+
+/** Throws where a file names a token that the vocabulary does not have. */
+export function findSpecialTokens(configs: Configs, folder: string, facts: Facts): SpecialTokens {
+  const config = configs['tokenizer_config.json'];
+  const tokenizerClass = classOf(configs);
+  /** The token, and the file that names it. */
+  const named = (role: 'bos_token' | 'eos_token'): { token: string; file: string } | null => {
+    const sources = ['tokenizer_config.json', 'special_tokens_map.json'] as const;
+    // A map is in force, except beside a configuration that lists the added tokens too.
+    for (const file of 'added_tokens_decoder' in config ? sources : sources.toReversed()) {
+      const token = contentOf(configs[file][role] as string | { content: string } | null | undefined);
+      if (token !== '') return { token, file: join(folder, file) };
+    }
+    return null;
+  };
+  const idOf = (role: 'bos_token' | 'eos_token'): number | null => {
+    const given = named(role);
+    const fallback = CLASS_DEFAULTS[tokenizerClass]?.[role];
+    if (!given) return fallback === undefined ? null : (facts.idOf(fallback) ?? null);
+    const id = facts.idOf(given.token);
+    if (id === undefined) {
+      throw new Error(
+        `${given.file}: ${role} ${JSON.stringify(given.token)} is not in the vocabulary of ${facts.path}`,
+      );
+    }
+    return id;
+  };
+  const notes: string[] = [];
+  const isAlone = CONFIG_FILES.every((name) => Object.keys(configs[name]).length === 0);
+  const guess = isAlone ? facts.added.find((content) => END_NAMES.includes(content)) : undefined;
+  return {
+    endOfText: idOf('eos_token') ?? idOfConfigs(configs, facts) ?? (guess === undefined ? null : facts.idOf(guess)!),
+    beginOfText: beginOfText(config, tokenizerClass, facts, () => idOf('bos_token'), notes),
+    config: {
+      ...config,
+      bos_token: named('bos_token')?.token ?? null,
+      eos_token: named('eos_token')?.token ?? null,
+    },
+    notes,
+  };
+}
+
+function classOf(configs: Configs): string {
+  const { tokenizer_class: own } = configs['tokenizer_config.json'];
+  const { tokenizer_class: models, model_type: type } = configs['config.json'];
+  const name = [own, models].find((one) => typeof one === 'string') ?? CLASS_OF_MODEL[String(type)] ?? '';
+  return String(name).replace(/Fast$/, '');
+}
+
+/** eos_token_id of the model: of several the first that the tokenizer has. */
+function idOfConfigs(configs: Configs, { isId }: Facts): number | null {
+  const ids = [configs['config.json'], configs['generation_config.json']].flatMap(({ eos_token_id: id }) =>
+    [id].flat(),
+  );
+  return (ids.find((id) => typeof id === 'number' && isId(id)) as number | undefined) ?? null;
+}
+
+function beginOfText(
+  config: Json,
+  tokenizerClass: string,
+  facts: Facts,
+  bos: () => number | null,
+  notes: string[],
+): readonly number[] {
+  const { add_bos_token: flag } = config;
+  const { surround, path, hasPostProcessor } = facts;
+  const isFollowed = FOLLOWS_FLAGS.includes(tokenizerClass);
+  if (typeof flag !== 'boolean') {
+    if (!isFollowed || hasPostProcessor) return surround.begin;
+    const id = bos();
+    if (id === null) return [];
+    notes.push(
+      `${path} has no post_processor: texts begin with bos_token, as ${tokenizerClass} has it; add_bos_token: false in tokenizer_config.json leaves it out`,
+    );
+    return [id];
+  }
+  if (!isFollowed) {
+    if (flag !== surround.begin.length > 0) {
+      notes.push(
+        `add_bos_token: ${flag} in tokenizer_config.json is not followed: ${tokenizerClass || 'a tokenizer without a class'} goes by the post_processor of ${path}`,
+      );
+    }
+    return surround.begin;
+  }
+  if (!flag) return [];
+  const id = bos();
+  if (id === null)
+    throw new Error(`${path}: add_bos_token is true in tokenizer_config.json, but there is no bos_token`);
+  return [id];
+}
