@@ -10,14 +10,16 @@
 
 namespace mst::cpu {
 
-// e^x within 1.3 ulp; 0 below -87.3 (results that would be denormal), infinity above 88.7; NaN stays NaN.
-// x = k ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7, the last terms adjusted; 2^k through the exponent bits.
-MST_INLINE float exp(float x) {
+// x = k ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7, the last terms adjusted. x within [-87.3, 88.7] or NaN.
+struct ReducedExp {
+  float polynomial;
+  std::int32_t k;
+};
+MST_INLINE ReducedExp reduce_exp(float x) {
   constexpr float log2_e = 1.44269504089f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
   constexpr float round_to_integer = 12582912.0f;  // 1.5 * 2^23: adding it leaves no room for a fraction
-  const float clamped = x < -87.3f ? -87.3f : x > 88.7f ? 88.7f : x;
-  const float k = (clamped * log2_e + round_to_integer) - round_to_integer;
-  const float r = (clamped - k * ln2_high) - k * ln2_low;
+  const float k = (x * log2_e + round_to_integer) - round_to_integer;
+  const float r = (x - k * ln2_high) - k * ln2_low;
   float polynomial = 1.0f / 5040;
   polynomial = polynomial * r + 1.0f / 720;
   polynomial = polynomial * r + 1.0f / 120;
@@ -25,17 +27,39 @@ MST_INLINE float exp(float x) {
   polynomial = polynomial * r + 1.0f / 6;
   polynomial = polynomial * r + 0.5f;
   polynomial = (polynomial * r) * r + r + 1.0f;
-  // 2^k in two factors: k = 128 has no exponent of its own.
-  const std::int32_t exponent = static_cast<std::int32_t>(k);
-  const std::int32_t half = exponent >> 1;
-  const std::int32_t first_bits = (half + 127) << 23, second_bits = (exponent - half + 127) << 23;
-  float first, second;
-  std::memcpy(&first, &first_bits, sizeof first);
-  std::memcpy(&second, &second_bits, sizeof second);
-  const float result = polynomial * first * second;
+  return {polynomial, static_cast<std::int32_t>(k)};
+}
+
+// 2^k through the exponent's bits, -126 <= k; infinity for k = 128.
+MST_INLINE float power_of_two(std::int32_t k) {
+  const std::int32_t bits = (k + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return power;
+}
+
+MST_INLINE float clamp_for_exp(float x) {
+  return x < -87.3f ? -87.3f : x > 88.7f ? 88.7f : x;
+}
+
+// e^x within 1.3 ulp; 0 below -87.3 (results that would be denormal), infinity above 88.7; NaN stays NaN.
+MST_INLINE float exp(float x) {
+  const auto [polynomial, k] = reduce_exp(clamp_for_exp(x));
+  const std::int32_t half = k >> 1;  // 2^k in two factors: k = 128 has no exponent of its own
+  const float result = polynomial * power_of_two(half) * power_of_two(k - half);
   const float below = x < -87.3f ? 0.0f : result;
   const float above = x > 88.7f ? __builtin_inff() : below;
   return x != x ? x : above;
+}
+
+// The same bits with fewer operations where x <= 88, as in a softmax, whose x is hardly ever above 0; infinity from 88.4 on.
+MST_INLINE float softmax_exp(float x) {
+  const auto [polynomial, k] = reduce_exp(clamp_for_exp(x));
+  const float result = polynomial * power_of_two(k);
+  return x < -87.3f ? 0.0f : result;
+}
+MST_INLINE double softmax_exp(double x) {
+  return std::exp(x);
 }
 MST_INLINE double exp(double x) {
   return std::exp(x);

@@ -95,9 +95,8 @@ MST_CLONES S online_softmax_row(S* scores, std::int64_t begin, std::int64_t end,
   const std::int64_t n = end - begin;
   const S largest = lane_max<S>(n, [&](std::int64_t i) { return counted[i]; });
   const S new_max = largest > max ? largest : max;
-  for (std::int64_t i = 0; i < n; ++i) counted[i] = exp(counted[i] - new_max);
-  const S factor = exp(max - new_max);
-  sum = sum * factor + lane_sum<S>(n, [&](std::int64_t i) { return counted[i]; });
+  const S factor = softmax_exp(max - new_max);
+  sum = sum * factor + lane_sum<S>(n, [&](std::int64_t i) { return counted[i] = softmax_exp(counted[i] - new_max); });
   max = new_max;
   return factor;
 }
@@ -157,7 +156,7 @@ MST_CLONES void backward_row(S* scores, S* dprobabilities, std::int64_t begin, s
   std::fill(dprobabilities + end, dprobabilities + size, S(0));
   MST_INDEPENDENT
   for (std::int64_t i = begin; i < end; ++i) {
-    const S score = scores[i], p = exp(score - lse);
+    const S score = scores[i], p = softmax_exp(score - lse);
     S ds = p * (dprobabilities[i] - delta);
     if constexpr (capped) ds *= S(1) - (score / softcap) * (score / softcap);
     scores[i] = p;

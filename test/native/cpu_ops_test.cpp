@@ -29,6 +29,10 @@ TEST(Math, ExpIsWithinItsStatedError) {
   EXPECT_EQ(cpu::exp(INFINITY), INFINITY);
   EXPECT_EQ(cpu::exp(89.0f), INFINITY);
   EXPECT_TRUE(std::isnan(cpu::exp(NAN)));
+  for (float x = -120; x <= 88; x += 0.0137f) ASSERT_EQ(cpu::softmax_exp(x), cpu::exp(x)) << x;
+  EXPECT_EQ(cpu::softmax_exp(-INFINITY), 0.0f);
+  EXPECT_EQ(cpu::softmax_exp(89.0f), INFINITY);
+  EXPECT_TRUE(std::isnan(cpu::softmax_exp(NAN)));
 }
 
 TEST(Math, TanhIsWithinItsStatedError) {
