@@ -8,7 +8,7 @@
 //   --gpu-bench  the one of CUDA ops too
 //   --cpu        without the CUDA half, even where nvcc is found
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -47,6 +47,18 @@ function stale(output, sources) {
   const path = join(root, output);
   return !existsSync(path) || statSync(path).mtimeMs < newest(sources);
 }
+
+/** Removes a build folder that was made for a checkout in another place: CMake refuses it there. */
+function forgetMoved(folder) {
+  const cache = join(root, folder, 'CMakeCache.txt');
+  if (!existsSync(cache)) return;
+  const home = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(readFileSync(cache, 'utf8'))?.[1];
+  if (home !== undefined && realpathSync(root) !== home && root !== home) {
+    console.error(`${folder} was made for ${home}: begun anew`);
+    rmSync(join(root, folder), { recursive: true, force: true });
+  }
+}
+for (const folder of ['cmake', 'cmake-release', 'tests', 'sanitized', 'bench']) forgetMoved(join('build', folder));
 
 const native = ['native', 'CMakeLists.txt', 'package-lock.json'];
 

@@ -1,7 +1,7 @@
 // The tarball that `npm pack` makes, as someone who installs it has it: contents, binaries, both ways to load it, types.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { deviceCode } from '../support/device_code.ts';
 import { newFolder, textFile, tinyRun } from '../support/runs.ts';
@@ -65,6 +65,9 @@ describe('package', () => {
       assert.ok(existsSync(join(prebuilds, library)), library);
       assert.ok(existsSync(join(prebuilds, 'licences', `${library}.txt`)), `licence of ${library}`);
     }
+    const notice = readFileSync(join(prebuilds, 'licences', 'node-addon-api.txt'), 'utf8');
+    assert.match(notice, /Copyright[\s\S]*Permission is hereby granted/i);
+    assert.match(run('sha256sum', ['--check', '--strict', 'SHA256SUMS'], prebuilds), /minisequence\.node: OK/);
   });
 
   it('asks the system for no more than glibc 2.34 and the libstdc++ of GCC 12', () => {
