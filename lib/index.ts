@@ -19,7 +19,8 @@ export {
 } from './generate/generate.ts';
 export { loadAdapter, saveAdapter } from './io/adapters.ts';
 export { type HubOptions, resolveModelFolder } from './io/hub.ts';
-export { type LoadOptions, loadModel, type SaveOptions, saveModel } from './io/weights.ts';
+export { type SaveOptions, saveModel } from './io/save_model.ts';
+export { type LoadOptions, loadModel } from './io/weights.ts';
 export { OutOfMemoryError } from './memory/errors.ts';
 export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from './memory/statistics.ts';
 export { type DecoderConfig, decoderConfig } from './models/config.ts';

@@ -40,6 +40,14 @@ class Storage {
   }
 }
 
+/** The file's values of a parameter that was rounded when it was loaded. */
+export interface StoredValues {
+  /** Elements [begin, end) as f32. */
+  read(begin: number, end: number): Promise<Float32Array>;
+  /** The same while everything else waits. */
+  readSync(begin: number, end: number): Float32Array;
+}
+
 let nextId = 1;
 const leaks = new FinalizationRegistry((what: string) => {
   process.emitWarning(`a tensor was lost without dispose(): ${what}`, { code: 'MINISEQUENCE_LEAK' });
@@ -80,6 +88,10 @@ export class Tensor {
   reservedGrad: Tensor | null = null;
   /** Parameters side by side in memory, whose gradients and optimizer state lie side by side too. */
   group: readonly Tensor[] | null = null;
+  /** What a parameter was rounded from; null: it has the values of its file. */
+  stored: StoredValues | null = null;
+  /** f32 copy of a bf16 parameter, which an optimizer updates; the parameter is its rounded value. */
+  master: Tensor | null = null;
   /** The scope that disposes it; see scope.ts. */
   scope: Set<Owned> | null = null;
   /** Whether it is the gradient 1 that a backward begins with, which needs no multiplication. */

@@ -3,7 +3,8 @@ import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
-import { loadModel, saveModel } from '../io/weights.ts';
+import { saveModel } from '../io/save_model.ts';
+import { loadModel } from '../io/weights.ts';
 import type { Decoder } from '../models/decoder.ts';
 import { mergeLora } from '../models/merge_lora.ts';
 
@@ -34,7 +35,7 @@ function isSameFolder(a: string, b: string): boolean {
 /** In a dtype that holds all stored values, so that the sum is rounded once and what has no adapter comes back as it was. */
 async function loadWide(folder: string): Promise<Decoder> {
   const model = await loadModel(folder, { device: 'cpu', dtype: 'float32' });
-  if (![...model.origin!.dtypes.values()].includes('F64')) return model;
+  if (![...model.origin!.stored.values()].some(({ dtype }) => dtype === 'F64')) return model;
   model.dispose();
   return await loadModel(folder, { device: 'cpu', dtype: 'float64' });
 }

@@ -17,12 +17,24 @@ export function dtypeFor(stored: SafetensorsDtype): Dtype | null {
   );
 }
 
+/** Whether a parameter's dtype holds every value of a file's. */
+export function holds(dtype: Dtype, stored: SafetensorsDtype): boolean {
+  if (dtype === 'bfloat16') return stored === 'BF16';
+  return dtype === 'float64' || stored !== 'F64';
+}
+
 /** Bytes of a file's dtype as elements of a parameter's; rounds to nearest where the parameter's is narrower. */
 export function fromFile(name: string, bytes: Uint8Array, from: SafetensorsDtype, to: Dtype): TensorData | Uint8Array {
   if (fileDtypes[to] === from) return bytes;
   const floats = toFloats(name, bytes, from);
   if (to === 'float32') return floats instanceof Float32Array ? floats : Float32Array.from(floats);
   return to === 'bfloat16' ? toBfloat16(floats) : Float64Array.from(floats);
+}
+
+/** Bytes of a file's dtype as f64; exact. */
+export function toFloat64(name: string, bytes: Uint8Array, from: SafetensorsDtype): Float64Array {
+  const floats = toFloats(name, bytes, from);
+  return floats instanceof Float64Array ? floats : Float64Array.from(floats);
 }
 
 /** A parameter's elements as bytes of a file's dtype. */
@@ -48,7 +60,7 @@ export function elementBytes(dtype: Dtype): number {
   return dtypes[dtype].bytes;
 }
 
-function bytesOf({ buffer, byteOffset, byteLength }: TensorData): Uint8Array {
+export function bytesOf({ buffer, byteOffset, byteLength }: TensorData): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 

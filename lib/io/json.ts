@@ -1,7 +1,6 @@
 // Small files that appear whole or not at all.
-import { rename, writeFile } from 'node:fs/promises';
+import { writeWhole } from './whole_file.ts';
 
 export async function writeJson(path: string, value: unknown): Promise<void> {
-  await writeFile(`${path}.tmp`, `${JSON.stringify(value, null, 2)}\n`);
-  await rename(`${path}.tmp`, path);
+  await writeWhole(path, (handle) => handle.writeFile(`${JSON.stringify(value, null, 2)}\n`));
 }

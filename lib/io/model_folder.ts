@@ -1,13 +1,17 @@
 // A model's folder in HuggingFace's layout: one safetensors file or shards with an index, and the files beside them.
-import { copyFile, readFile, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { constants } from 'node:fs';
+import { open, readdir, realpath, stat } from 'node:fs/promises';
+import { join, sep } from 'node:path';
+import { brief } from '../brief.ts';
+import { readIfThere } from './read.ts';
 import { SafetensorsError, SafetensorsFile } from './safetensors.ts';
+import { writeFully, writeWhole } from './whole_file.ts';
 
 export const WEIGHTS_FILE = 'model.safetensors';
 export const INDEX_FILE = 'model.safetensors.index.json';
 
 /** What a fine-tuned model takes over from the one it came from. */
-const CARRIED_FILES = [
+export const CARRIED_FILES = [
   'tokenizer.json',
   'tokenizer_config.json',
   'special_tokens_map.json',
@@ -19,19 +23,49 @@ const CARRIED_FILES = [
   'chat_template.json',
   'generation_config.json',
 ];
+const PIECE_BYTES = 2 ** 22;
 
-/** Copies the tokenizer's and the generation's files that `from` has; each appears whole or not at all. */
+/**
+ * Copies the tokenizer's and the generation's files that `from` has; each appears whole or not at all. A link that leads out of the folder
+ * is left out with a warning: a downloaded one could lead to any file of the user.
+ */
 export async function carryFiles(from: string, to: string): Promise<void> {
   for (const name of CARRIED_FILES) {
-    const path = join(to, name);
+    const source = await sourceOf(from, name);
+    if (!source) continue;
+    const handle = await open(source, constants.O_RDONLY | constants.O_NOFOLLOW);
     try {
-      await copyFile(join(from, name), `${path}.tmp`);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
-      throw error;
+      await writeWhole(join(to, name), async (copy) => {
+        const piece = new Uint8Array(PIECE_BYTES);
+        for (let read = 1; read > 0; ) {
+          read = (await handle.read(piece, 0, piece.length)).bytesRead;
+          await writeFully(copy, piece.subarray(0, read));
+        }
+      });
+    } finally {
+      await handle.close();
     }
-    await rename(`${path}.tmp`, path);
   }
+}
+
+/** A file of a folder without links; null where there is none, or none that may be copied. */
+async function sourceOf(folder: string, name: string): Promise<string | null> {
+  const path = join(folder, name);
+  try {
+    const [root, real] = [await realpath(folder), await realpath(path)];
+    if (!(await stat(real)).isFile()) return null;
+    // HuggingFace's cache: NAME/snapshots/COMMIT/file is a link into NAME/blobs.
+    const snapshot = /^(.*[/\\])snapshots[/\\][^/\\]+([/\\]|$)/.exec(root);
+    const roots = snapshot ? [root, `${snapshot[1]}blobs`] : [root];
+    if (roots.some((each) => real.startsWith(each + sep))) return real;
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
+    throw error;
+  }
+  process.emitWarning(`${path}: is a link that leads out of the model's folder, and is not copied`, {
+    code: 'MINISEQUENCE_LINK_LEFT_OUT',
+  });
+  return null;
 }
 
 /** The tensors of a model's folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names. */
@@ -39,9 +73,10 @@ export async function openModelFolder(folder: string): Promise<Map<string, Safet
   const byTensor = new Map<string, SafetensorsFile>();
   const files: SafetensorsFile[] = [];
   try {
-    const shardOf = await readIndex(folder);
+    // Where both are there, the one file counts, as in transformers: an index beside it is left from an earlier save.
+    const shardOf = (await isThere(join(folder, WEIGHTS_FILE))) ? null : await readIndex(folder);
     for (const shard of shardOf ? new Set(shardOf.values()) : [WEIGHTS_FILE]) {
-      const file = await SafetensorsFile.open(join(folder, shard));
+      const file = await openShard(folder, shard, shardOf !== null);
       files.push(file);
       for (const name of file.entries.keys()) {
         const other = byTensor.get(name);
@@ -53,7 +88,7 @@ export async function openModelFolder(folder: string): Promise<Map<string, Safet
     for (const [name, shard] of shardOf ?? []) {
       const path = join(folder, shard);
       if (byTensor.get(name)?.path !== path)
-        throw new SafetensorsError(`${path}: has no tensor '${name}', which the index says it has`);
+        throw new SafetensorsError(`${path}: has no tensor '${name}', which ${INDEX_FILE} says it has`);
     }
     return byTensor;
   } catch (error) {
@@ -62,26 +97,73 @@ export async function openModelFolder(folder: string): Promise<Map<string, Safet
   }
 }
 
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function openShard(folder: string, shard: string, isIndexed: boolean): Promise<SafetensorsFile> {
+  const path = join(folder, shard);
+  try {
+    return await SafetensorsFile.open(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    const problem = isIndexed
+      ? `is not there, and ${join(folder, INDEX_FILE)} names it: fetch or copy it again`
+      : `is not there; ${await whatIsThere(folder)}`;
+    throw new SafetensorsError(`${path}: ${problem}`, { cause: error });
+  }
+}
+
+/** Why a folder has neither model.safetensors nor an index, and what helps. */
+async function whatIsThere(folder: string): Promise<string> {
+  const names = (await readdir(folder).catch(() => [])).sort();
+  const matching = (pattern: RegExp) => names.filter((name) => pattern.test(name));
+  const some = (found: string[]) =>
+    found.length > 1 ? `${found[0]} and ${found.length - 1} more are` : `${found[0]} is`;
+  const shards = matching(/-of-\d+\.safetensors$/);
+  if (shards.length > 0) return `${some(shards)} there without ${INDEX_FILE}, which says what they hold: fetch it too`;
+  const adapter = matching(/^adapter_model\./);
+  if (adapter.length > 0) {
+    return `${some(adapter)} there: the folder holds an adapter; give the model that it was made for, and the folder as --adapter`;
+  }
+  const pytorch = matching(/^(pytorch_)?model.*\.(bin|pth?)$/);
+  if (pytorch.length > 0) {
+    return `${some(pytorch)} in PyTorch's format: convert to safetensors, by transformers' from_pretrained and save_pretrained`;
+  }
+  const gguf = matching(/\.gguf$/);
+  if (gguf.length > 0) return `${some(gguf)} in GGUF's format, which is not read: take the model's safetensors`;
+  const others = matching(/\.safetensors$/);
+  if (others.length > 0) return `${some(others)} there, but transformers reads ${WEIGHTS_FILE} or ${INDEX_FILE} alone`;
+  const foreign = matching(/^(tf_model\.h5|flax_model.*\.msgpack|model\.ckpt.*)$/);
+  if (foreign.length > 0) return `${some(foreign)} there: convert to safetensors`;
+  return 'the folder holds no weights';
+}
+
 /** Tensor names and the shards that hold them; null where the folder has no index. */
 async function readIndex(folder: string): Promise<Map<string, string> | null> {
   const path = join(folder, INDEX_FILE);
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    return null;
-  }
+  const text = await readIfThere(path);
+  if (text === null) return null;
   let map: unknown;
   try {
     map = (JSON.parse(text) as { weight_map?: unknown } | null)?.weight_map;
   } catch (error) {
-    throw new SafetensorsError(`${path}: not JSON: ${(error as Error).message}`);
+    throw new SafetensorsError(`${path}: not JSON: ${(error as Error).message.slice(0, 200)}`);
   }
-  if (typeof map !== 'object' || map === null) throw new SafetensorsError(`${path}: has no weight_map`);
+  return checkedIndex(path, map);
+}
+
+/** An index's weight_map, with names of files in its folder alone. */
+export function checkedIndex(path: string, map: unknown): Map<string, string> {
+  if (typeof map !== 'object' || map === null || Array.isArray(map)) {
+    throw new SafetensorsError(`${path}: has no weight_map`);
+  }
   for (const shard of Object.values(map)) {
     if (typeof shard !== 'string' || !/^[^/\\]*[^/\\.]$/.test(shard))
-      throw new SafetensorsError(`${path}: ${JSON.stringify(shard)} is not the name of a file in its folder`);
+      throw new SafetensorsError(`${path}: ${brief(shard)} is not the name of a file in its folder`);
   }
   return new Map(Object.entries(map as Record<string, string>));
 }

@@ -92,8 +92,10 @@ interface Layer {
 /** Where a model's weights came from, and what they were stored as. */
 export interface ModelOrigin {
   folder: string;
-  /** By name in the files, a stored tied head included. */
-  dtypes: ReadonlyMap<string, SafetensorsDtype>;
+  /** By parameter, and for a tied head that is stored too: its name and dtype in the files. */
+  stored: ReadonlyMap<string, { name: string; dtype: SafetensorsDtype }>;
+  /** Closes files that were kept open for values that the parameters' dtype does not hold. */
+  close(): void;
 }
 
 export class Decoder extends Module {
@@ -212,8 +214,12 @@ export class Decoder extends Module {
     this.#head = head!;
     const source = { ...this.#config.source, tie_word_embeddings: false };
     this.#config = { ...this.#config, tieWordEmbeddings: false, source };
-    const stored = this.origin?.dtypes.get(embed.name!);
-    if (stored) this.origin!.dtypes = new Map(this.origin!.dtypes).set('lm_head.weight', stored);
+    head!.stored = embed.stored;
+    const { origin } = this;
+    const dtype = origin?.stored.get(embed.name!)?.dtype;
+    if (!origin || !dtype || origin.stored.has('lm_head.weight')) return;
+    const stored = new Map(origin.stored).set('lm_head.weight', { name: 'lm_head.weight', dtype });
+    this.origin = { ...origin, stored };
   }
 
   /** Every linear layer by its name without '.weight', the head last. */
@@ -315,6 +321,7 @@ export class Decoder extends Module {
     super.dispose();
     for (const frequencies of this.#inverseFrequencies.values()) frequencies.dispose();
     this.#inverseFrequencies.clear();
+    this.origin?.close();
   }
 
   #embedded(ids: Tensor): Tensor {

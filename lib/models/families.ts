@@ -1,6 +1,8 @@
 // One small function a family, from config.json to the decoder's config. Defaults are those of HuggingFace transformers.
+import { brief } from '../brief.ts';
 import type { DecoderConfig } from './config.ts';
-import { Fields, type HuggingFaceConfig } from './fields.ts';
+import type { Fields, HuggingFaceConfig } from './fields.ts';
+import { isEmpty } from './inert_fields.ts';
 import { ropeConfig } from './rope_config.ts';
 
 /** What families share; each overrides what is its own. `defaults` are what a missing field stands for. */
@@ -10,7 +12,8 @@ function common(
   defaults: { keyValueHeads?: number; headSize?: number; tie?: boolean } = {},
 ): DecoderConfig {
   fields.only('attention_dropout', 0);
-  fields.only('quantization_config');
+  fields.only('mlp_bias', false);
+  refuseQuantised(fields);
   const hiddenSize = fields.count('hidden_size');
   const numHeads = fields.count('num_attention_heads');
   const oneEach = fields.isNull('num_key_value_heads') || !defaults.keyValueHeads;
@@ -50,40 +53,35 @@ function common(
 }
 
 /** Llama 2, 3 and 3.x. */
-export function llama(source: HuggingFaceConfig): DecoderConfig {
-  const fields = new Fields(source);
-  fields.only('hidden_act', 'silu');
-  fields.only('mlp_bias', false);
-  fields.only('pretraining_tp', 1);
+export function llama(fields: Fields, source: HuggingFaceConfig): DecoderConfig {
+  fields.only('hidden_act', 'silu', 'swish');
+  onlyFullAttention(fields);
   const bias = fields.boolean('attention_bias', false);
   const config = { ...common(source, fields), attentionBias: bias, outputBias: bias };
-  fields.finish();
   return config;
 }
 
-export function mistral(source: HuggingFaceConfig): DecoderConfig {
-  const fields = new Fields(source);
-  fields.only('hidden_act', 'silu');
+export function mistral(fields: Fields, source: HuggingFaceConfig): DecoderConfig {
+  fields.only('hidden_act', 'silu', 'swish');
   const config = common(source, fields, { keyValueHeads: 8 });
-  config.windows.fill(slidingWindow(fields));
-  fields.finish();
+  fields.only('attention_bias', false);
+  config.windows = layerWindows(fields, config.numLayers, slidingWindow(fields), () => true);
   return config;
 }
 
 /** Qwen2 and Qwen2.5. */
-export function qwen2(source: HuggingFaceConfig): DecoderConfig {
-  const fields = new Fields(source);
-  fields.only('hidden_act', 'silu');
+export function qwen2(fields: Fields, source: HuggingFaceConfig): DecoderConfig {
+  fields.only('hidden_act', 'silu', 'swish');
   fields.only('use_mrope', false);
+  fields.get('attention_bias'); // transformers does not read it: queries, keys and values have a bias, the output has none
+  fields.get('dual_chunk_attention_config'); // of vLLM, for sequences longer than the model was trained on
   const config = { ...common(source, fields, { keyValueHeads: 32 }), attentionBias: true };
   config.windows = qwenWindows(fields, config.numLayers);
-  fields.finish();
   return config;
 }
 
-export function qwen3(source: HuggingFaceConfig): DecoderConfig {
-  const fields = new Fields(source);
-  fields.only('hidden_act', 'silu');
+export function qwen3(fields: Fields, source: HuggingFaceConfig): DecoderConfig {
+  fields.only('hidden_act', 'silu', 'swish');
   const bias = fields.boolean('attention_bias', false);
   const config = {
     ...common(source, fields, { keyValueHeads: 32, headSize: 128 }),
@@ -92,12 +90,10 @@ export function qwen3(source: HuggingFaceConfig): DecoderConfig {
     outputBias: bias,
   };
   config.windows = qwenWindows(fields, config.numLayers);
-  fields.finish();
   return config;
 }
 
-export function gemma2(source: HuggingFaceConfig): DecoderConfig {
-  const fields = new Fields(source);
+export function gemma2(fields: Fields, source: HuggingFaceConfig): DecoderConfig {
   fields.only('hidden_activation', 'gelu_pytorch_tanh');
   fields.get('hidden_act'); // written beside hidden_activation, which is the one in use
   fields.get('sliding_window_size'); // beside sliding_window
@@ -117,8 +113,34 @@ export function gemma2(source: HuggingFaceConfig): DecoderConfig {
     embeddingScale: Math.sqrt(config.hiddenSize),
     windows: layerWindows(fields, config.numLayers, slidingWindow(fields), (layer) => layer % 2 === 0),
   } satisfies Partial<DecoderConfig>);
-  fields.finish();
   return config;
+}
+
+/** No layer of a llama has a window, whatever a config says; one that says so is of another model. */
+function onlyFullAttention(fields: Fields): void {
+  const types = fields.get('layer_types');
+  if (types === undefined) return;
+  const isFull = Array.isArray(types) && types.every((type) => type === 'full_attention');
+  if (!isFull) fields.fail('layer_types', types, 'full_attention for every layer');
+}
+
+/** Which fields say that weights are quantised. */
+const QUANTISED = ['quantization_config', 'quantization', 'compression_config'];
+
+function refuseQuantised(fields: Fields): void {
+  for (const name of QUANTISED) {
+    const value = fields.object(name);
+    const { quant_method: method = 'unknown method', bits, load_in_4bit: in4, load_in_8bit: in8 } = value;
+    if (Object.keys(value).length === 0 || (in4 === false && in8 === false && !bits)) continue;
+    const width = (bits ?? (in4 ? 4 : in8 ? 8 : undefined)) as number | undefined;
+    const what = brief(method).replaceAll('"', '') + (width === undefined ? '' : `, ${brief(width)} bits`);
+    fields.fail(
+      name,
+      value,
+      `absent: the weights are quantised (${what}), which is not read; take the model that they were made from, or, where they were ` +
+        `dequantised since, ignoreFields: ['${name}'] (--ignore-fields)`,
+    );
+  }
 }
 
 /** The first max_window_layers layers see everything. */
@@ -142,7 +164,8 @@ function layerWindows(
   isSliding: (layer: number) => boolean,
 ): number[] {
   const types = fields.get('layer_types');
-  if (types === undefined) return Array.from({ length: numLayers }, (_, layer) => (isSliding(layer) ? window : 0));
+  if (types === undefined || isEmpty(types))
+    return Array.from({ length: numLayers }, (_, layer) => (isSliding(layer) ? window : 0));
   if (!Array.isArray(types) || types.length !== numLayers) fields.fail('layer_types', types, `a list of ${numLayers}`);
   return (types as unknown[]).map((type) => {
     if (type === 'full_attention') return 0;

@@ -1,5 +1,6 @@
 // How positions turn queries and keys, from config.json.
-import { Fields, type HuggingFaceConfig } from './fields.ts';
+import { brief } from '../brief.ts';
+import { Fields } from './fields.ts';
 
 /** Angles are formed in f64. `maxPositions` and `originalMaxPositions` are counted in tokens. */
 export type RopeConfig =
@@ -29,16 +30,28 @@ export type RopeConfig =
 
 /** Both spellings: rope_parameters, and rope_theta beside rope_scaling. */
 export function ropeConfig(fields: Fields): RopeConfig {
-  const scaling = fields.get('rope_scaling') as HuggingFaceConfig | undefined;
-  const parameters = fields.get('rope_parameters') as HuggingFaceConfig | undefined;
-  const rope = new Fields({ ...scaling, ...parameters }, 'config.json: rope_parameters');
+  const scaling = fields.object('rope_scaling');
+  const parameters = fields.object('rope_parameters');
+  for (const [name, value] of Object.entries(scaling)) {
+    const other = Object.hasOwn(parameters, name) ? parameters[name] : value;
+    if (other !== value) fields.fail(`rope_scaling.${name}`, value, `that of rope_parameters, ${brief(other)}`);
+  }
+  const rope = new Fields({ ...scaling, ...parameters }, 'config.json: rope_parameters', fields.ignored);
+  const beside = fields.get('rope_theta');
   const theta = rope.positive('rope_theta', fields.positive('rope_theta', 10000));
+  if (beside !== undefined && beside !== theta) {
+    fields.fail('rope_theta', beside, `that of rope_parameters, ${theta}`);
+  }
   rope.only('partial_rotary_factor', 1);
   fields.only('partial_rotary_factor', 1);
+  for (const name of INERT) rope.get(name);
   const config = ofType(fields, rope, theta);
   rope.finish();
   return config;
 }
+
+/** What transformers reads for no type of these, and for some types: it takes the length that a model was trained at for its own. */
+const INERT = ['attn_factor', 'finetuned', 'max_position_embeddings', 'original_max_position_embeddings'];
 
 function ofType(fields: Fields, rope: Fields, theta: number): RopeConfig {
   const legacy = rope.get('type');
@@ -49,7 +62,7 @@ function ofType(fields: Fields, rope: Fields, theta: number): RopeConfig {
     case 'linear':
       return { type, theta, factor: rope.positive('factor') };
     case 'dynamic':
-      rope.get('original_max_position_embeddings'); // transformers takes max_position_embeddings
+      // transformers takes max_position_embeddings, not original_max_position_embeddings
       return { type, theta, factor: rope.positive('factor'), maxPositions: fields.count('max_position_embeddings') };
     case 'llama3':
       return {

@@ -2,7 +2,8 @@
 import { computeDtype } from '../dtype.ts';
 import { kernels } from '../native.ts';
 import { requireFinite } from '../ops/check.ts';
-import { empty, type Tensor, zeros } from '../tensor.ts';
+import { tidy } from '../scope.ts';
+import { empty, type StoredValues, type Tensor, zeros } from '../tensor.ts';
 
 export interface AdamWOptions {
   /** Decay of the mean of gradients. @default 0.9 */
@@ -20,7 +21,15 @@ export interface AdamWOptions {
   masterWeights?: boolean;
   /** Of the random rounding. @default 0 */
   seed?: number;
+  /**
+   * Whether f32 copies begin with the values that the parameters were rounded from when they were loaded; they are read while everything
+   * else waits. false: with the parameters' own, until `readStored` or a checkpoint has given better. @default true
+   */
+  readStored?: boolean;
 }
+
+/** Elements that are read at a time. */
+const PIECE = 2 ** 22;
 
 interface State {
   m: Tensor;
@@ -31,14 +40,22 @@ interface State {
 
 export class AdamW {
   readonly #parameters: readonly Tensor[];
-  readonly #options: Required<AdamWOptions>;
+  readonly #options: Required<Omit<AdamWOptions, 'readStored'>>;
   readonly #state = new Map<Tensor, State>();
   /** (1,) int32: updates made. On the device, where a step that is not finite is not counted. */
   readonly #numSteps: Tensor;
 
   /** The state (m, v, and an f32 copy of bf16 parameters) is allocated at once, so that memory does not grow in the first step. */
   constructor(parameters: readonly Tensor[], options: AdamWOptions = {}) {
-    const { beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weightDecay = 0.1, masterWeights = true, seed = 0 } = options;
+    const {
+      beta1 = 0.9,
+      beta2 = 0.95,
+      eps = 1e-8,
+      weightDecay = 0.1,
+      masterWeights = true,
+      seed = 0,
+      readStored = true,
+    } = options;
     requireBeta('beta1', beta1);
     requireBeta('beta2', beta2);
     requireFinite('AdamW', 'eps', eps, { min: 0 });
@@ -47,13 +64,50 @@ export class AdamW {
     if (!first) throw new RangeError('AdamW: there are no parameters');
     this.#options = { beta1, beta2, eps, weightDecay, masterWeights, seed };
     this.#parameters = parameters;
-    this.#numSteps = zeros([1], { dtype: 'int32', device: first.device, category: 'optimizer' }).keep();
-    for (const parameter of parameters) {
-      const { device, shape } = parameter;
-      const like = { dtype: computeDtype(parameter.dtype), device, category: 'optimizer' } as const;
-      const master = masterWeights && parameter.dtype === 'bfloat16' ? empty(shape, like).keep() : null;
-      if (master) kernels.cast(parameter, master);
-      this.#state.set(parameter, { m: zeros(shape, like).keep(), v: zeros(shape, like).keep(), master });
+    // What is made in a scope is freed again where the memory does not suffice for all of it.
+    this.#numSteps = tidy(() => {
+      const numSteps = zeros([1], { dtype: 'int32', device: first.device, category: 'optimizer' });
+      for (const parameter of parameters) {
+        const { device, shape } = parameter;
+        const like = { dtype: computeDtype(parameter.dtype), device, category: 'optimizer' } as const;
+        const master = masterWeights && parameter.dtype === 'bfloat16' ? empty(shape, like) : null;
+        this.#state.set(parameter, { m: zeros(shape, like), v: zeros(shape, like), master });
+      }
+      for (const { m, v, master } of this.#state.values()) for (const tensor of [m, v, master]) tensor?.keep();
+      return numSteps.keep();
+    });
+    try {
+      for (const [parameter, { master }] of this.#state) {
+        if (!master) continue;
+        kernels.cast(parameter, master);
+        parameter.master = master;
+      }
+      if (!readStored) return;
+      for (const { master, stored, begin, end } of this.#rounded()) {
+        tidy(() => flat(master).rows(begin, end).write(stored.readSync(begin, end)));
+      }
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
+  }
+
+  /** Reads what parameters were rounded from into their f32 copies, without holding up anything else; before the first step. */
+  async readStored(): Promise<void> {
+    for (const { master, stored, begin, end } of this.#rounded()) {
+      const values = await stored.read(begin, end);
+      tidy(() => flat(master).rows(begin, end).write(values));
+      await master.device.synchronize(); // so that one piece at a time waits for the device
+    }
+  }
+
+  /** Pieces of parameters that are not what their files hold, and have copies that can hold it. */
+  *#rounded(): Generator<{ master: Tensor; stored: StoredValues; begin: number; end: number }> {
+    for (const [{ stored, size }, { master }] of this.#state) {
+      if (!master || !stored) continue;
+      for (let begin = 0; begin < size; begin += PIECE) {
+        yield { master, stored, begin, end: Math.min(begin + PIECE, size) };
+      }
     }
   }
 
@@ -103,10 +157,11 @@ export class AdamW {
 
   dispose(): void {
     this.#numSteps.dispose();
-    for (const { m, v, master } of this.#state.values()) {
+    for (const [parameter, { m, v, master }] of this.#state) {
       m.dispose();
       v.dispose();
       master?.dispose();
+      if (parameter.master === master) parameter.master = null;
     }
     this.#state.clear();
   }
@@ -114,6 +169,8 @@ export class AdamW {
     this.dispose();
   }
 }
+
+const flat = (tensor: Tensor): Tensor => tensor.reshape([tensor.size]);
 
 /** At 1, the correction 1 / (1 − beta^step) would be infinite. */
 function requireBeta(argument: string, value: number): void {

@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { stringify as toYaml } from 'yaml';
 import { saveAdapter } from '../io/adapters.ts';
-import { saveModel } from '../io/weights.ts';
+import { saveModel } from '../io/save_model.ts';
 import type { Decoder, StepPolicy } from '../models/decoder.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { learningRateAt } from '../optim/schedule.ts';
@@ -115,9 +115,15 @@ export class Run {
   async run(): Promise<TrainResult> {
     const { outDir, optimizer: settings, seed, masterWeights } = this.#config;
     const { model, data, state, checkpoints } = this.#parts;
-    using optimizer = new AdamW(model.trainableParameters(), { ...settings, seed, masterWeights });
+    using optimizer = new AdamW(model.trainableParameters(), {
+      ...settings,
+      seed,
+      masterWeights,
+      readStored: false,
+    });
     const stepsDone = state?.step ?? 0;
     if (state) await checkpoints.restore(model, optimizer, stepsDone);
+    else await optimizer.readStored();
     await mkdir(outDir, { recursive: true });
     await writeFile(join(outDir, 'config.yaml'), toYaml(this.#config));
     this.#file = await StepFile.open(join(outDir, 'metrics.jsonl'), stepsDone);

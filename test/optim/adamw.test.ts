@@ -46,7 +46,7 @@ class HostAdamW {
   step(
     gradient: Float64Array,
     rate: number,
-    { beta1, beta2, eps, weightDecay }: Required<Omit<AdamWOptions, 'masterWeights' | 'seed'>>,
+    { beta1, beta2, eps, weightDecay }: Required<Omit<AdamWOptions, 'masterWeights' | 'seed' | 'readStored'>>,
   ): void {
     this.#step += 1;
     gradient.forEach((g, i) => {

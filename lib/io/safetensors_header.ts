@@ -1,0 +1,142 @@
+// The header of a safetensors file: JSON that names each tensor's dtype, shape and bytes. Untrusted: checked whole, in linear time.
+import { brief, briefName } from '../brief.ts';
+
+/** Dtypes of files, with their bytes. */
+export const dtypeBytes = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+  F8_E8M0: 1,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U64: 8,
+  U32: 4,
+  U16: 2,
+  U8: 1,
+  BOOL: 1,
+} as const;
+export type SafetensorsDtype = keyof typeof dtypeBytes;
+
+export interface SafetensorsEntry {
+  dtype: SafetensorsDtype;
+  shape: number[];
+  /** First byte in the file. */
+  begin: number;
+  bytes: number;
+}
+
+/** Thrown for a file that breaks the format; the message names the file, the tensor and both values. */
+export class SafetensorsError extends Error {
+  override readonly name = 'SafetensorsError';
+}
+
+/** The tensors by name. `dataBegin`: where their bytes begin in the file. */
+export function parseHeader(
+  path: string,
+  { text, dataBegin }: { text: string; dataBegin: number },
+  fileBytes: number,
+): Map<string, SafetensorsEntry> {
+  let header: unknown;
+  try {
+    header = JSON.parse(text);
+  } catch (error) {
+    throw new SafetensorsError(`${path}: the header is not JSON: ${(error as Error).message.slice(0, 200)}`);
+  }
+  if (typeof header !== 'object' || header === null || Array.isArray(header)) {
+    throw new SafetensorsError(`${path}: the header is not a JSON object`);
+  }
+  const repeated = repeatedKey(text);
+  if (repeated !== null) throw new SafetensorsError(`${path}: the header has two tensors '${briefName(repeated)}'`);
+  const entries = new Map<string, SafetensorsEntry>();
+  for (const [name, value] of Object.entries(header)) {
+    if (name === '__metadata__') {
+      if (!isMetadata(value)) throw new SafetensorsError(`${path}: __metadata__ is not an object of strings`);
+      continue;
+    }
+    entries.set(name, parseEntry(path, name, value, dataBegin));
+  }
+  // Without gaps or overlaps, each byte belongs to one tensor.
+  let end = dataBegin;
+  for (const [name, entry] of [...entries].sort(([, a], [, b]) => a.begin - b.begin || a.bytes - b.bytes)) {
+    if (entry.begin !== end) {
+      throw new SafetensorsError(
+        `${path}: tensor '${briefName(name)}' begins at byte ${entry.begin}, the one before it ends at ${end}`,
+      );
+    }
+    end += entry.bytes;
+  }
+  if (end > fileBytes) {
+    throw new SafetensorsError(
+      `${path}: is cut short: the tensors end at byte ${end}, the file at ${fileBytes}; fetch or copy it again`,
+    );
+  }
+  if (end < fileBytes) throw new SafetensorsError(`${path}: the tensors end at byte ${end}, the file at ${fileBytes}`);
+  return entries;
+}
+
+function parseEntry(path: string, name: string, value: unknown, dataBegin: number): SafetensorsEntry {
+  const fail = (what: string) => new SafetensorsError(`${path}: tensor '${briefName(name)}': ${what}`);
+  const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
+  if (typeof dtype !== 'string' || !Object.hasOwn(dtypeBytes, dtype)) {
+    throw fail(`dtype ${brief(dtype)} is none of ${Object.keys(dtypeBytes).join(', ')}`);
+  }
+  if (!isSizes(shape)) throw fail(`shape ${brief(shape)} is not a list of sizes`);
+  if (!isSizes(offsets) || offsets.length !== 2) throw fail(`data_offsets ${brief(offsets)} are not two offsets`);
+  const [begin, end] = offsets as [number, number];
+  const expected = shape.reduce((product, size) => product * size, dtypeBytes[dtype as SafetensorsDtype]);
+  if (end - begin !== expected) {
+    const sizes = brief(shape).slice(1, -1);
+    throw fail(`${dtype} (${sizes}) takes ${expected} bytes, data_offsets span ${end - begin}`);
+  }
+  return { dtype: dtype as SafetensorsDtype, shape, begin: dataBegin + begin, bytes: expected };
+}
+
+const [QUOTE, BACKSLASH, COLON] = [0x22, 0x5c, 0x3a];
+const [OPEN, CLOSE, OPEN_LIST, CLOSE_LIST] = [0x7b, 0x7d, 0x5b, 0x5d];
+
+/** The first key that the header, or one of its tensors, has twice: JSON.parse would pass over it. null: none. The text is valid JSON. */
+function repeatedKey(json: string): string | null {
+  const keys: Set<string>[] = [new Set(), new Set(), new Set()];
+  let depth = 0;
+  for (let i = 0; i < json.length; i++) {
+    const code = json.charCodeAt(i);
+    if (code === OPEN || code === OPEN_LIST) {
+      depth += 1;
+      keys[depth]?.clear();
+    } else if (code === CLOSE || code === CLOSE_LIST) depth -= 1;
+    else if (code === QUOTE) {
+      const begin = i;
+      i += 1;
+      while (json.charCodeAt(i) !== QUOTE) i += json.charCodeAt(i) === BACKSLASH ? 2 : 1;
+      if (depth > 2 || !isFollowedByColon(json, i + 1)) continue;
+      const name = JSON.parse(json.slice(begin, i + 1)) as string;
+      if (keys[depth]!.has(name)) return name;
+      keys[depth]!.add(name);
+    }
+  }
+  return null;
+}
+
+function isFollowedByColon(json: string, begin: number): boolean {
+  let i = begin;
+  while (json.charCodeAt(i) <= 0x20) i += 1;
+  return json.charCodeAt(i) === COLON;
+}
+
+function isMetadata(value: unknown): boolean {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    Object.values(value).every((entry) => typeof entry === 'string')
+  );
+}
+
+export function isSizes(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+}

@@ -1,0 +1,154 @@
+// A model in HuggingFace's layout: config.json, weights in one file or shards, the tokenizer's files.
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Dtype, dtypes, toBfloat16, toFloat32 } from '../dtype.ts';
+import type { Decoder } from '../models/decoder.ts';
+import type { HuggingFaceConfig } from '../models/fields.ts';
+import type { Tensor } from '../tensor.ts';
+import { bytesOf, fileDtypes, holds, toFile } from './elements.ts';
+import { writeJson } from './json.ts';
+import { carryFiles, INDEX_FILE, WEIGHTS_FILE } from './model_folder.ts';
+import { dtypeBytes, type SafetensorsDtype, stageSafetensors, type TensorToWrite } from './safetensors.ts';
+import { StoredTensor } from './stored_tensor.ts';
+import { PIECE_BYTES, slice } from './weights.ts';
+import { removeLeftovers, type StagedFile, syncFolder } from './whole_file.ts';
+
+/** As HuggingFace's default. */
+const MAX_SHARD_BYTES = 5e9;
+
+export interface SaveOptions {
+  /** What weights are written in. @default what they were loaded from, else the model's dtype */
+  dtype?: Dtype | 'float16';
+  /** Folder whose tokenizer files are written beside the weights. @default the one that the model was loaded from */
+  tokenizerFrom?: string | null;
+  /** Weights that take more are written in shards with an index. @default 5e9 */
+  maxShardBytes?: number;
+}
+
+/**
+ * Writes config.json, the weights and the tokenizer's files in HuggingFace's layout. Where the dtype that is written holds more than the
+ * model's, a parameter's f32 copy in a live optimizer is what is written, and what was not trained comes back as it was loaded.
+ * Each file appears whole or not at all; where shards replace others, the index goes first and comes last, so that a kill leaves no mixture
+ * that loads. A failure leaves no temporary files.
+ */
+export async function saveModel(model: Decoder, folder: string, options: SaveOptions = {}): Promise<void> {
+  const { dtype, tokenizerFrom = model.origin?.folder ?? null, maxShardBytes = MAX_SHARD_BYTES } = options;
+  if (model.lora)
+    throw new Error('saveModel: the model has adapters; saveAdapter writes them, mergeLora makes them part of it');
+  await mkdir(folder, { recursive: true });
+  await removeLeftovers(folder);
+  const tensors = storedTensors(model, dtype);
+  if (tokenizerFrom && tokenizerFrom !== folder) await carryFiles(tokenizerFrom, folder);
+  const shards = shardsOf(tensors, maxShardBytes);
+  const indexPath = join(folder, INDEX_FILE);
+  const weightMap: Record<string, string> = {};
+  const staged: StagedFile[] = [];
+  try {
+    for (const [i, shard] of shards.entries()) {
+      const name =
+        shards.length === 1 ? WEIGHTS_FILE : `model-${numbered(i + 1)}-of-${numbered(shards.length)}.safetensors`;
+      staged.push(await stageSafetensors(join(folder, name), shard));
+      for (const tensor of shard) weightMap[tensor.name] = name;
+    }
+    await writeJson(join(folder, 'config.json'), configOf(model, tensors));
+    if (shards.length > 1) await rm(join(folder, WEIGHTS_FILE), { force: true });
+    await rm(indexPath, { force: true });
+    await syncFolder(folder);
+    for (const shard of staged) await shard.commit();
+  } catch (error) {
+    for (const shard of staged) await shard.discard();
+    throw error;
+  }
+  if (shards.length > 1) {
+    const metadata = { total_size: tensors.reduce((sum, tensor) => sum + sizeOf(tensor), 0) };
+    await writeJson(indexPath, { metadata, weight_map: weightMap });
+  }
+}
+
+const numbered = (i: number) => String(i).padStart(5, '0');
+const sizeOf = ({ dtype, shape }: TensorToWrite) => shape.reduce((product, size) => product * size, dtypeBytes[dtype]);
+
+/** The parameters in their order, and a tied head where the model was loaded with one. */
+function storedTensors(model: Decoder, dtype?: Dtype | 'float16'): TensorToWrite[] {
+  const asked = dtype === 'float16' ? 'F16' : dtype && fileDtypes[dtype];
+  if (dtype && !asked)
+    throw new TypeError(`saveModel: dtype must be float32, bfloat16, float16 or float64, got ${dtype}`);
+  const stored = model.origin?.stored;
+  const named = new Map(model.namedParameters());
+  if (stored?.has('lm_head.weight') && !named.has('lm_head.weight')) {
+    named.set('lm_head.weight', named.get('model.embed_tokens.weight')!);
+  }
+  return [...named].map(([parameterName, parameter]) => {
+    const { name = parameterName, dtype: was } = stored?.get(parameterName) ?? {};
+    const to = asked ?? was ?? fileDtypes[parameter.dtype]!;
+    return { name, dtype: to, shape: parameter.shape, data: () => elementsOf(parameter, to) };
+  });
+}
+
+async function* elementsOf(parameter: Tensor, to: SafetensorsDtype): AsyncGenerator<Uint8Array> {
+  const count = PIECE_BYTES / dtypes.float64.bytes;
+  for (let begin = 0; begin < parameter.size; begin += count) {
+    yield await pieceOf(parameter, to, begin, Math.min(begin + count, parameter.size));
+  }
+}
+
+async function pieceOf(parameter: Tensor, to: SafetensorsDtype, begin: number, end: number): Promise<Uint8Array> {
+  const read = (tensor: Tensor) => slice(tensor, begin, end, (piece) => piece.data());
+  let data = await read(parameter);
+  let { dtype } = parameter;
+  const { master, stored } = parameter;
+  if (holds(dtype, to)) return toFile(data, dtype, to);
+  if (master && data instanceof Uint16Array) {
+    data = unrounded(data, (await read(master)) as Float32Array);
+    dtype = 'float32';
+  }
+  const bytes = toFile(data, dtype, to);
+  if (stored instanceof StoredTensor && !holds(dtype, to)) {
+    try {
+      await stored.restore(bytesOf(data), dtype, { bytes, to, begin });
+    } catch (error) {
+      // The trained weights are worth more than the last bits of those that were not.
+      const why = (error as Error).message;
+      process.emitWarning(`saveModel: ${parameter.name} is written as rounded when it was loaded: ${why}`, {
+        code: 'MINISEQUENCE_STORED_LOST',
+      });
+    }
+  }
+  return bytes;
+}
+
+/** The master's values where they are what the parameter was rounded from, as they are unless somebody has written to the parameter. */
+function unrounded(words: Uint16Array, master: Float32Array): Float32Array {
+  const rounded = toBfloat16(master);
+  const own = toFloat32(words);
+  return master.map((value, i) => (rounded[i] === words[i] ? value : own[i]!));
+}
+
+function shardsOf(tensors: readonly TensorToWrite[], maxBytes: number): TensorToWrite[][] {
+  const shards: TensorToWrite[][] = [[]];
+  let bytes = 0;
+  for (const tensor of tensors) {
+    if (bytes > 0 && bytes + sizeOf(tensor) > maxBytes) {
+      shards.push([]);
+      bytes = 0;
+    }
+    shards.at(-1)!.push(tensor);
+    bytes += sizeOf(tensor);
+  }
+  return shards;
+}
+
+/** The config that the model was made from, with the dtype that is written, spelled as it was. */
+function configOf(model: Decoder, tensors: readonly TensorToWrite[]): HuggingFaceConfig {
+  const { source } = model.config;
+  const names: Partial<Record<SafetensorsDtype, string>> = {
+    F64: 'float64',
+    F32: 'float32',
+    F16: 'float16',
+    BF16: 'bfloat16',
+  };
+  const type = String(source.model_type);
+  const family = type[0]!.toUpperCase() + type.slice(1);
+  const key = 'torch_dtype' in source ? 'torch_dtype' : 'dtype';
+  return { architectures: [`${family}ForCausalLM`], ...source, [key]: names[tensors[0]!.dtype] };
+}

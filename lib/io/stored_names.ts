@@ -1,0 +1,149 @@
+// What parameters are called in files: HuggingFace's names, with or without 'model.' in front, and what else files may hold.
+import { briefName } from '../brief.ts';
+import type { Dtype } from '../dtype.ts';
+import type { DecoderConfig } from '../models/config.ts';
+import type { Decoder } from '../models/decoder.ts';
+import { dtypeFor, toFloat64 } from './elements.ts';
+import {
+  dtypeBytes,
+  type SafetensorsDtype,
+  type SafetensorsEntry,
+  SafetensorsError,
+  type SafetensorsFile,
+} from './safetensors.ts';
+
+const PREFIX = 'model.';
+const EMBEDDING = 'model.embed_tokens.weight';
+const HEAD = 'lm_head.weight';
+/** Tables that old checkpoints store and every model makes for itself. */
+const BUFFER = /(^|\.)rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)$/;
+/** What quantisers add to a weight's name. */
+const QUANTISED =
+  /\.(qweight|qzeros|scales|g_idx|weight_packed|weight_scale(_inv|_2)?|input_scale|weight\.(absmax|quant_map|nested_absmax|quant_state\..+)|SCB|weight_format)$/;
+/** Elements that are compared at a time. */
+const PIECE = 2 ** 21;
+const WIDTHS: readonly Dtype[] = ['bfloat16', 'float32', 'float64'];
+
+/** Where a tensor is stored. */
+export interface Place {
+  file: SafetensorsFile;
+  /** In the file. */
+  name: string;
+}
+
+export class StoredNames {
+  readonly folder: string;
+  readonly #files: ReadonlyMap<string, SafetensorsFile>;
+  /** Whether a base model was saved, by AutoModel: names begin behind 'model.'. */
+  readonly #isBase: boolean;
+
+  constructor(folder: string, files: ReadonlyMap<string, SafetensorsFile>) {
+    this.folder = folder;
+    this.#files = files;
+    this.#isBase = !files.has(EMBEDDING) && files.has(EMBEDDING.slice(PREFIX.length));
+  }
+
+  /** Where a parameter is stored; null: nowhere. */
+  place(parameter: string): Place | null {
+    const name = this.#isBase && parameter.startsWith(PREFIX) ? parameter.slice(PREFIX.length) : parameter;
+    const file = this.#files.get(name);
+    return file ? { file, name } : null;
+  }
+
+  /** The narrowest dtype of parameters that holds every matrix. */
+  widestDtype(): Dtype {
+    if (!this.place(EMBEDDING)) throw this.#missing(EMBEDDING);
+    let widest = 0;
+    for (const [name, file] of this.#files) {
+      const { dtype, shape } = file.entries.get(name)!;
+      if (shape.length < 2 || BUFFER.test(name)) continue;
+      widest = Math.max(widest, WIDTHS.indexOf(weightDtype(file, name, dtype)));
+    }
+    return WIDTHS[widest]!;
+  }
+
+  /** The place of every parameter, and of a tied head that is stored. Throws for what is missing, has another shape, or is left over. */
+  match(model: Decoder): Map<string, Place> {
+    const places = new Map<string, Place>();
+    for (const [parameter, { shape }] of model.namedParameters()) {
+      const place = this.place(parameter);
+      if (!place) throw this.#missing(parameter);
+      const { file, name } = place;
+      const entry = file.entries.get(name)!;
+      if (entry.shape.join() !== shape.join()) {
+        throw new SafetensorsError(`${file.path}: '${name}' is (${entry.shape}), the model's (${shape})`);
+      }
+      weightDtype(file, name, entry.dtype);
+      places.set(parameter, place);
+    }
+    const head = this.place(HEAD);
+    if (head && model.config.tieWordEmbeddings) places.set(HEAD, head);
+    const known = new Set([...places.values()].map(({ name }) => name));
+    for (const [name, file] of this.#files) {
+      if (!known.has(name) && !BUFFER.test(name)) throw this.#leftOver(file, name);
+    }
+    return places;
+  }
+
+  /** What a model's parameters are called and stored as, for saving them. */
+  stored(model: Decoder): Map<string, { name: string; dtype: SafetensorsDtype }> {
+    return new Map(
+      [...this.match(model)].map(([parameter, { file, name }]) => [
+        parameter,
+        { name, dtype: file.entries.get(name)!.dtype },
+      ]),
+    );
+  }
+
+  #missing(parameter: string): SafetensorsError {
+    const quantised = [...this.#files].find(([name]) => QUANTISED.test(name));
+    if (quantised) return this.#leftOver(quantised[1], quantised[0]);
+    let why = '';
+    if (parameter === HEAD && this.#isBase)
+      why = ': a base model without head was saved here; save it as AutoModelForCausalLM';
+    else if (parameter === HEAD) why = ', and config.json does not say tie_word_embeddings';
+    return new SafetensorsError(`${this.folder}: parameter '${parameter}' is in no file${why}`);
+  }
+
+  #leftOver({ path }: SafetensorsFile, name: string): SafetensorsError {
+    let why = '';
+    if (QUANTISED.test(name))
+      why = ': the weights are quantised, which is not read; take the model that they were made from';
+    else if (/\.lora_[AB]\./.test(name)) why = ': it belongs to an adapter; save the model without it, or merged';
+    return new SafetensorsError(`${path}: the model has no parameter '${briefName(name)}'${why}`);
+  }
+}
+
+/** Throws for integers and for what is narrower than half precision. */
+function weightDtype({ path }: SafetensorsFile, name: string, dtype: SafetensorsDtype): Dtype {
+  const found = dtypeFor(dtype);
+  if (found) return found;
+  const what = dtypeBytes[dtype] === 1 ? ': the weights are quantised, which is not read' : '';
+  throw new SafetensorsError(`${path}: '${name}' has dtype ${dtype}, which is no weight's${what}`);
+}
+
+/** Whether the file has a head unlike the embedding, though the config ties them. */
+export async function isOwnHead(config: DecoderConfig, names: StoredNames): Promise<boolean> {
+  const [embedding, head] = [names.place(EMBEDDING), names.place(HEAD)];
+  if (!config.tieWordEmbeddings || !embedding || !head) return false;
+  const [a, b] = [embedding, head].map(({ file, name }) => file.entries.get(name)!) as [
+    SafetensorsEntry,
+    SafetensorsEntry,
+  ];
+  if (a.shape.join() !== b.shape.join()) return true;
+  const size = a.shape.reduce((product, length) => product * length, 1);
+  for (let begin = 0; begin < size; begin += PIECE) {
+    const end = Math.min(begin + PIECE, size);
+    const read = ({ file, name }: Place, { dtype }: SafetensorsEntry) =>
+      file.readRange(name, begin * dtypeBytes[dtype], end * dtypeBytes[dtype]);
+    const [left, right] = [await read(embedding, a), await read(head, b)];
+    if (a.dtype === b.dtype ? Buffer.compare(left, right) !== 0 : !hasEqualValues(left, a.dtype, right, b.dtype))
+      return true;
+  }
+  return false;
+}
+
+function hasEqualValues(a: Uint8Array, aDtype: SafetensorsDtype, b: Uint8Array, bDtype: SafetensorsDtype): boolean {
+  const [left, right] = [toFloat64(HEAD, a, aDtype), toFloat64(HEAD, b, bDtype)];
+  return left.every((value, i) => Object.is(value, right[i]));
+}
