@@ -51,7 +51,7 @@ export function parseHeader(
     throw new SafetensorsError(`${path}: the header is not a JSON object`);
   }
   const repeated = repeatedKey(text);
-  if (repeated !== null) throw new SafetensorsError(`${path}: the header has two tensors '${briefName(repeated)}'`);
+  if (repeated) throw new SafetensorsError(`${path}: the header has two ${repeated}`);
   const entries = new Map<string, SafetensorsEntry>();
   for (const [name, value] of Object.entries(header)) {
     if (name === '__metadata__') {
@@ -115,7 +115,7 @@ function repeatedKey(json: string): string | null {
       while (json.charCodeAt(i) !== QUOTE) i += json.charCodeAt(i) === BACKSLASH ? 2 : 1;
       if (depth > 2 || !isFollowedByColon(json, i + 1)) continue;
       const name = JSON.parse(json.slice(begin, i + 1)) as string;
-      if (keys[depth]!.has(name)) return name;
+      if (keys[depth]!.has(name)) return `${depth === 1 ? 'tensors' : 'fields'} '${briefName(name)}'`;
       keys[depth]!.add(name);
     }
   }

@@ -78,21 +78,38 @@ function storedTensors(model: Decoder, dtype?: Dtype | 'float16'): TensorToWrite
   if (stored?.has('lm_head.weight') && !named.has('lm_head.weight')) {
     named.set('lm_head.weight', named.get('model.embed_tokens.weight')!);
   }
+  let isTold = false;
+  const onLost = ({ message }: Error) => {
+    if (isTold) return;
+    isTold = true;
+    // The trained weights are worth more than the last bits of those that were not.
+    process.emitWarning(`saveModel: weights are written as they were rounded when they were loaded: ${message}`, {
+      code: 'MINISEQUENCE_STORED_LOST',
+    });
+  };
   return [...named].map(([parameterName, parameter]) => {
     const { name = parameterName, dtype: was } = stored?.get(parameterName) ?? {};
     const to = asked ?? was ?? fileDtypes[parameter.dtype]!;
-    return { name, dtype: to, shape: parameter.shape, data: () => elementsOf(parameter, to) };
+    return { name, dtype: to, shape: parameter.shape, data: () => elementsOf(parameter, to, onLost) };
   });
 }
 
-async function* elementsOf(parameter: Tensor, to: SafetensorsDtype): AsyncGenerator<Uint8Array> {
+type OnLost = (error: Error) => void;
+
+async function* elementsOf(parameter: Tensor, to: SafetensorsDtype, onLost: OnLost): AsyncGenerator<Uint8Array> {
   const count = PIECE_BYTES / dtypes.float64.bytes;
   for (let begin = 0; begin < parameter.size; begin += count) {
-    yield await pieceOf(parameter, to, begin, Math.min(begin + count, parameter.size));
+    const range = { begin, end: Math.min(begin + count, parameter.size) };
+    yield await pieceOf(parameter, to, range, onLost);
   }
 }
 
-async function pieceOf(parameter: Tensor, to: SafetensorsDtype, begin: number, end: number): Promise<Uint8Array> {
+async function pieceOf(
+  parameter: Tensor,
+  to: SafetensorsDtype,
+  { begin, end }: { begin: number; end: number },
+  onLost: OnLost,
+): Promise<Uint8Array> {
   const read = (tensor: Tensor) => slice(tensor, begin, end, (piece) => piece.data());
   let data = await read(parameter);
   let { dtype } = parameter;
@@ -104,15 +121,7 @@ async function pieceOf(parameter: Tensor, to: SafetensorsDtype, begin: number, e
   }
   const bytes = toFile(data, dtype, to);
   if (stored instanceof StoredTensor && !holds(dtype, to)) {
-    try {
-      await stored.restore(bytesOf(data), dtype, { bytes, to, begin });
-    } catch (error) {
-      // The trained weights are worth more than the last bits of those that were not.
-      const why = (error as Error).message;
-      process.emitWarning(`saveModel: ${parameter.name} is written as rounded when it was loaded: ${why}`, {
-        code: 'MINISEQUENCE_STORED_LOST',
-      });
-    }
+    await stored.restore(bytesOf(data), dtype, { bytes, to, begin }).catch(onLost);
   }
   return bytes;
 }

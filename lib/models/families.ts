@@ -13,6 +13,7 @@ function common(
 ): DecoderConfig {
   fields.only('attention_dropout', 0);
   fields.only('mlp_bias', false);
+  fields.only('pretraining_tp', 1);
   refuseQuantised(fields);
   const hiddenSize = fields.count('hidden_size');
   const numHeads = fields.count('num_attention_heads');

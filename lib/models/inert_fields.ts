@@ -12,7 +12,7 @@ export const INERT = new Set(
   label2id length_penalty license loss_type max_length max_new_tokens max_position_embeddings max_seq_len max_seq_length max_sequence_length
   min_length model_max_length model_name model_type neftune_noise_alpha no_repeat_ngram_size num_beam_groups num_beams num_labels
   num_return_sequences output_attentions output_hidden_states output_router_logits output_scores pad_token pad_token_id prefix
-  pretraining_tp problem_type pruned_heads remove_invalid_values rep_penalty repetition_penalty return_dict return_dict_in_generate
+  problem_type pruned_heads remove_invalid_values rep_penalty repetition_penalty return_dict return_dict_in_generate
   router_aux_loss_coef seed sep_token_id seq_length suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder
   tokenizer_class tokenizer_model_max_length tokenizer_padding_side top_k top_p torch_dtype torchscript train_batch_size training_args
   transformers.js_config transformers_version typical_p unk_token_id unsloth_fixed unsloth_version use_bfloat16 use_cache use_flash_attention

@@ -6,7 +6,8 @@ import { basename, join } from 'node:path';
 import { Decoder, decoderConfig, loadModel, openDevice, resolveModelFolder, saveModel } from '../../lib/index.ts';
 import { fromFile, toFile } from '../../lib/io/elements.ts';
 import { openModelFolder } from '../../lib/io/model_folder.ts';
-import { type SafetensorsDtype, type TensorToWrite, writeSafetensors } from '../../lib/io/safetensors.ts';
+import type { SafetensorsDtype, TensorToWrite } from '../../lib/io/safetensors.ts';
+import { contents, copyOf } from '../support/folders.ts';
 import { parityCases } from '../support/parity.ts';
 import { normals } from '../support/random.ts';
 
@@ -18,34 +19,9 @@ before(async () => {
 after(() => rm(root, { recursive: true }));
 const newFolder = () => join(root, String(count++));
 
-/** Names, dtypes, shapes and bytes of everything that a folder's files hold. */
-async function contents(folder: string): Promise<Map<string, string>> {
-  const files = await openModelFolder(folder);
-  const found = new Map<string, string>();
-  for (const [name, file] of [...files].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const { dtype, shape } = file.entries.get(name)!;
-    found.set(name, `${dtype} (${shape}) ${Buffer.from(await file.read(name)).toString('base64')}`);
-  }
-  for (const file of new Set(files.values())) await file.close();
-  return found;
-}
-
 /** A copy of a fixture whose tensors are stored in another dtype, some further ones added. */
-async function storedAs(fixture: string, dtype: SafetensorsDtype, more: TensorToWrite[] = []): Promise<string> {
-  const folder = newFolder();
-  await cp(`test/fixtures/parity/${fixture}`, folder, { recursive: true });
-  const files = await openModelFolder(folder);
-  const tensors: TensorToWrite[] = [];
-  for (const [name, file] of files) {
-    const floats = fromFile(name, await file.read(name), 'F32', 'float32');
-    const data = new Float32Array(floats.buffer as ArrayBuffer, floats.byteOffset, floats.byteLength / 4);
-    tensors.push({ name, dtype, shape: file.entries.get(name)!.shape, data: () => toFile(data, 'float32', dtype) });
-  }
-  const path = join(folder, 'model.safetensors');
-  await writeSafetensors(path, [...tensors, ...more]);
-  for (const file of new Set(files.values())) await file.close();
-  return folder;
-}
+const storedAs = (fixture: string, dtype: SafetensorsDtype, more: TensorToWrite[] = []) =>
+  copyOf(fixture, () => ({ dtype }), more);
 
 async function loadAndSave(folder: string, options?: Parameters<typeof saveModel>[2]): Promise<string> {
   using device = openDevice('cpu');
