@@ -105,5 +105,5 @@ async function encoded(tokenizer: Tokenizer, prompt: Prompt): Promise<Int32Array
   }
   if (!('messages' in prompt)) return Int32Array.from(prompt);
   if (!tokenizer.chatTemplate) throw new Error('generate: conversations need a chat template beside tokenizer.json');
-  return await tokenizer.encode(tokenizer.chatTemplate.render(prompt.messages, true));
+  return await tokenizer.encode(await tokenizer.chatTemplate.render(prompt.messages, true));
 }

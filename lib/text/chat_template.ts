@@ -1,7 +1,7 @@
 // Conversations to text, as the model's own template says.
 import { join } from 'node:path';
-import { Template } from '@huggingface/jinja';
 import { readIfThere } from '../io/read.ts';
+import { JinjaTemplate } from './jinja/template.ts';
 import type { Message } from './records/record.ts';
 
 /** Text that is trained on or not. */
@@ -18,11 +18,12 @@ export interface TokenizerConfig {
 }
 
 export class ChatTemplate {
-  readonly #template: Template;
+  readonly #template: JinjaTemplate;
   readonly #variables: Record<string, unknown>;
 
-  constructor(template: string, config: TokenizerConfig = {}) {
-    this.#template = new Template(template);
+  /** @param name the template's file, for messages */
+  constructor(template: string, config: TokenizerConfig = {}, name = 'chat template') {
+    this.#template = new JinjaTemplate(template, name);
     this.#variables = {
       bos_token: contentOf(config.bos_token),
       eos_token: contentOf(config.eos_token),
@@ -30,12 +31,9 @@ export class ChatTemplate {
   }
 
   /** The whole conversation; with `addGenerationPrompt` up to where the assistant's next turn begins. */
-  render(messages: readonly Message[], addGenerationPrompt = false): string {
-    try {
-      return this.#template.render({ ...this.#variables, messages, add_generation_prompt: addGenerationPrompt });
-    } catch (error) {
-      throw new Error(`chat template: ${(error as Error).message}`, { cause: error });
-    }
+  async render(messages: readonly Message[], addGenerationPrompt = false): Promise<string> {
+    const variables = { ...this.#variables, messages, add_generation_prompt: addGenerationPrompt };
+    return (await this.#template.render(variables)).text;
   }
 
   /**
@@ -43,7 +41,7 @@ export class ChatTemplate {
    * with, and what should follow it. Throws where the template rewrites earlier turns when later ones come.
    * @param firstTarget the first message that may be trained on
    */
-  segments(messages: readonly Message[], firstTarget = 0): Segment[] {
+  async segments(messages: readonly Message[], firstTarget = 0): Promise<Segment[]> {
     const segments: Segment[] = [];
     let done = '';
     const upTo = (text: string, isTarget: boolean) => {
@@ -55,12 +53,12 @@ export class ChatTemplate {
       if (text.length > done.length) segments.push({ text: text.slice(done.length), isTarget });
       done = text;
     };
-    messages.forEach(({ role }, i) => {
-      if (role !== 'assistant' || i < firstTarget) return;
-      upTo(this.render(messages.slice(0, i), true), false);
-      upTo(this.render(messages.slice(0, i + 1)), true);
-    });
-    upTo(this.render(messages), false);
+    for (const [i, { role }] of messages.entries()) {
+      if (role !== 'assistant' || i < firstTarget) continue;
+      upTo(await this.render(messages.slice(0, i), true), false);
+      upTo(await this.render(messages.slice(0, i + 1)), true);
+    }
+    upTo(await this.render(messages), false);
     return segments;
   }
 }
@@ -68,11 +66,13 @@ export class ChatTemplate {
 /** The chat template beside a tokenizer.json; null where there is none. */
 export async function readChatTemplate(folder: string, config: TokenizerConfig): Promise<ChatTemplate | null> {
   const { chat_template: stored } = config;
-  const text = await readIfThere(join(folder, 'chat_template.jinja'));
-  if (text !== null) return new ChatTemplate(text, config);
-  if (typeof stored === 'string') return new ChatTemplate(stored, config);
+  const path = join(folder, 'chat_template.jinja');
+  const text = await readIfThere(path);
+  if (text !== null) return new ChatTemplate(text, config, path);
+  const place = `${join(folder, 'tokenizer_config.json')}: chat_template`;
+  if (typeof stored === 'string') return new ChatTemplate(stored, config, place);
   const named = stored?.find(({ name }) => name === 'default') ?? stored?.[0];
-  return named ? new ChatTemplate(named.template, config) : null;
+  return named ? new ChatTemplate(named.template, config, `${place} '${named.name}'`) : null;
 }
 
 export function contentOf(token: string | { content: string } | null | undefined): string {

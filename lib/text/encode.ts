@@ -38,9 +38,9 @@ export async function encodeRecord(
       'conversations need a chat template: chat_template.jinja or tokenizer_config.json beside tokenizer.json',
     );
   }
-  if (trainOnPrompts) return joined([await tokenizer.encode(chatTemplate.render(record.messages))]);
+  if (trainOnPrompts) return joined([await tokenizer.encode(await chatTemplate.render(record.messages))]);
   const parts: Int32Array[] = [];
-  for (const { text, isTarget } of chatTemplate.segments(record.messages, record.firstTarget)) {
+  for (const { text, isTarget } of await chatTemplate.segments(record.messages, record.firstTarget)) {
     const ids = await tokenizer.encode(text);
     parts.push(isTarget ? ids : ids.map(mark));
   }

@@ -65,7 +65,11 @@ export async function loadTokenizer(
   const text = await readIfThere(chatTemplate);
   if (text === null) throw new Error(`${chatTemplate}: there is no such chat template`);
   const config = tokenizer.templateConfig;
-  return { ...tokenizer, chatTemplate: new ChatTemplate(text, config), files: [...tokenizer.files, chatTemplate] };
+  return {
+    ...tokenizer,
+    chatTemplate: new ChatTemplate(text, config, chatTemplate),
+    files: [...tokenizer.files, chatTemplate],
+  };
 }
 
 type Loaded = Tokenizer & { templateConfig: ConstructorParameters<typeof ChatTemplate>[1] };

@@ -1,0 +1,58 @@
+// What one rendering may use. Templates come with downloaded models: they are programs of strangers.
+import { TemplateError } from './errors.ts';
+
+/** Nodes of the template that are evaluated, items that are looked at, and the like; the input's values add to it. */
+const STEPS = 10_000_000;
+const STEPS_PER_VALUE = 1000;
+/** UTF-16 units of all texts that are made on the way; those of the input add to it. */
+const UNITS = 2 ** 27;
+const UNITS_PER_UNIT = 16;
+/** Calls of macros and loops within each other. Python's recursion limit stops jinja2 before. */
+const DEPTH = 200;
+const TIME_MS = 8000;
+/** Steps between two looks at the clock. */
+const STRIDE = 1 << 14;
+
+export class Budget {
+  #steps = STEPS;
+  #units = UNITS;
+  #depth = 0;
+  #lookAt = STEPS - STRIDE;
+  readonly #deadline = performance.now() + TIME_MS;
+
+  /** More input, more work. */
+  extend(values: number, units: number): void {
+    this.#steps += values * STEPS_PER_VALUE;
+    this.#units += units * UNITS_PER_UNIT;
+    this.#lookAt = this.#steps - STRIDE;
+  }
+
+  spend(steps: number): void {
+    this.#steps -= steps;
+    if (this.#steps >= this.#lookAt) return;
+    if (this.#steps < 0) throw new TemplateError('takes too many steps');
+    if (performance.now() > this.#deadline) throw new TemplateError(`takes longer than ${TIME_MS / 1000} s`);
+    this.#lookAt = this.#steps - STRIDE;
+  }
+
+  /** Called before a text of so many UTF-16 units is made, or gone through. */
+  text(units: number): void {
+    this.#units -= units;
+    if (!(this.#units >= 0)) throw new TemplateError('makes too much text');
+    this.spend(1 + (units >>> 5));
+  }
+
+  /** Called before a list or object of so many entries is made. */
+  container(entries: number): void {
+    this.spend(32 + 4 * entries);
+  }
+
+  enter(): void {
+    this.#depth += 1;
+    if (this.#depth > DEPTH) throw new TemplateError(`calls itself more than ${DEPTH} levels deep`);
+  }
+
+  leave(): void {
+    this.#depth -= 1;
+  }
+}

@@ -1,0 +1,242 @@
+// Statements to functions of the frame.
+
+import { compileExpression, compileFilter, type Evaluate } from './compile_expression.ts';
+import { compileFor } from './compile_loop.ts';
+import { callBlock, captureFrom, defineMacro, generation } from './compile_macro.ts';
+import { TemplateError, TemplateSyntaxError } from './errors.ts';
+import type { Frame } from './frame.ts';
+import { Namespace } from './globals.ts';
+import type * as nodes from './nodes.ts';
+import { unpack } from './operators.ts';
+import { enter, leave, type Place } from './scope.ts';
+import { Symbols } from './symbols.ts';
+import { str } from './to_text.ts';
+import { isTrue, type Value } from './values.ts';
+
+/** How a statement ended: a loop around it takes what is not NEXT. */
+export type Signal = typeof NEXT | typeof BREAK | typeof CONTINUE;
+export const NEXT = 0;
+export const BREAK = 1;
+export const CONTINUE = 2;
+
+export type Run = (frame: Frame) => Signal;
+export type Assign = (frame: Frame, value: Value) => void;
+
+/** Runs a block of the template by its name; only known once all are compiled. */
+export type Blocks = Map<string, (frame: Frame, isScoped: ReadonlyMap<string, Value> | null) => void>;
+
+/** What all parts of a template share while it is compiled. */
+export interface Compilation {
+  blocks: Blocks;
+}
+
+export function compileBody(statements: readonly nodes.Statement[], place: Place, all: Compilation): Run {
+  const runs = statements.map((one) => compileStatement(one, place, all));
+  if (runs.length === 1) return runs[0];
+  return (frame) => {
+    for (const run of runs) {
+      const signal = run(frame);
+      if (signal !== NEXT) return signal;
+    }
+    return NEXT;
+  };
+}
+
+/** An expression that pays for its parts. */
+export function evaluation(node: nodes.Expression, place: Place): Evaluate {
+  const before = place.scope.nodes;
+  const evaluate = compileExpression(node, place);
+  return paid(evaluate, place.scope.nodes - before, node.line);
+}
+
+export function paid(evaluate: Evaluate, cost: number, line: number): Evaluate {
+  return (frame) => {
+    frame.state.line = line;
+    frame.state.budget.spend(cost);
+    return evaluate(frame);
+  };
+}
+
+/** A scope within another. */
+export function inner(place: Place): Place {
+  return { symbols: new Symbols(place.symbols), scope: place.scope, isTop: false, isSoft: false };
+}
+
+function compileStatement(node: nodes.Statement, place: Place, all: Compilation): Run {
+  const { line } = node;
+  switch (node.kind) {
+    case 'output':
+      return output(node, place);
+    case 'for':
+      return compileFor(node, place, all);
+    case 'if':
+      return condition(node, place, all);
+    case 'set': {
+      const value = evaluation(node.value, place);
+      const assign = compileTarget(node.target, place);
+      return done((frame) => assign(frame, value(frame)));
+    }
+    case 'set block':
+      return setBlock(node, place, all);
+    case 'filter block':
+      return filterBlock(node, place, all);
+    case 'macro': {
+      const macro = defineMacro(node, place, all);
+      const assign = compileTarget({ kind: 'name', name: node.name, line }, place);
+      return done((frame) => assign(frame, macro(frame)));
+    }
+    case 'call block':
+      return done(callBlock(node, place, all));
+    case 'generation':
+      return done(generation(node, place, all));
+    case 'with':
+      return withBlock(node, place, all);
+    case 'block':
+      return block(node, place, all);
+    case 'other template':
+      return () => {
+        throw new TemplateError(`{% ${node.tag} %} needs another template, and there is none`);
+      };
+    default:
+      if (place.scope.loops === 0) throw new TemplateSyntaxError(`'${node.kind}' outside of a loop`, line);
+      return () => (node.kind === 'break' ? BREAK : CONTINUE);
+  }
+}
+
+function done(run: (frame: Frame) => void): Run {
+  return (frame) => {
+    run(frame);
+    return NEXT;
+  };
+}
+
+function output(node: nodes.Statement & { kind: 'output' }, place: Place): Run {
+  const parts = node.parts.map((part): ((frame: Frame) => void) => {
+    if (part.kind === 'text') {
+      const { text } = part;
+      return (frame) => {
+        frame.state.budget.text(text.length);
+        frame.state.output.write(text);
+      };
+    }
+    const value = evaluation(part, place);
+    return (frame) => {
+      const text = str(frame.state.budget, value(frame));
+      frame.state.write(text);
+    };
+  });
+  return done((frame) => {
+    for (const part of parts) part(frame);
+  });
+}
+
+function condition(node: nodes.Statement & { kind: 'if' }, place: Place, all: Compilation): Run {
+  const soft = { ...place, isSoft: true };
+  const branches = [[node.test, node.body] as const, ...node.others].map(
+    ([test, body]) => [evaluation(test, soft), compileBody(body, soft, all)] as const,
+  );
+  const otherwise = compileBody(node.otherwise, soft, all);
+  return (frame) => {
+    for (const [test, body] of branches) if (isTrue(test(frame))) return body(frame);
+    return otherwise(frame);
+  };
+}
+
+export function compileTarget(target: nodes.Target, place: Place): Assign {
+  if (target.kind === 'tuple') {
+    const items = target.items.map((item) => compileTarget(item, place));
+    return (frame, value) => {
+      const values = unpack(frame.state.budget, value, items.length);
+      items.forEach((assign, i) => {
+        assign(frame, values[i]);
+      });
+    };
+  }
+  if (target.kind === 'field') {
+    const read = place.scope.read(place.symbols.find(target.object)!);
+    return (frame, value) => {
+      const object = read(frame);
+      if (!(object instanceof Namespace)) throw new TemplateError('cannot assign attribute on non-namespace object');
+      object.set(target.name, value);
+    };
+  }
+  const write = place.scope.write(place.symbols.find(target.name)!);
+  if (!place.isTop) return write;
+  return (frame, value) => {
+    write(frame, value);
+    frame.context.assign(target.name, value);
+  };
+}
+
+function setBlock(node: nodes.Statement & { kind: 'set block' }, place: Place, all: Compilation): Run {
+  const within = inner(place);
+  within.symbols.statements(node.body);
+  within.symbols.expression(node.filter);
+  const start = enter(within);
+  const captured = captureFrom(compileBody(node.body, within, all));
+  const value = node.filter ? filtered(node.filter, within, captured) : captured;
+  const assign = compileTarget(node.target, place);
+  const end = leave(within);
+  return done((frame) => {
+    start(frame);
+    assign(frame, value(frame));
+    end(frame);
+  });
+}
+
+function filterBlock(node: nodes.Statement & { kind: 'filter block' }, place: Place, all: Compilation): Run {
+  const within = inner(place);
+  within.symbols.statements(node.body);
+  within.symbols.expression(node.filter);
+  const start = enter(within);
+  const value = filtered(node.filter, within, captureFrom(compileBody(node.body, within, all)));
+  const end = leave(within);
+  return done((frame) => {
+    start(frame);
+    frame.state.write(str(frame.state.budget, value(frame)));
+    end(frame);
+  });
+}
+
+/** The filters of a block, of which the first takes its text. */
+function filtered(filter: nodes.Filter, place: Place, text: Evaluate): Evaluate {
+  const before = place.scope.nodes;
+  const value = filter.value ? filtered(filter.value as nodes.Filter, place, text) : text;
+  const evaluate = compileFilter(filter, place, value);
+  return paid(evaluate, 1 + place.scope.nodes - before, filter.line);
+}
+
+function withBlock(node: nodes.Statement & { kind: 'with' }, place: Place, all: Compilation): Run {
+  const within = inner(place);
+  for (const target of node.targets) within.symbols.parameters(target);
+  within.symbols.statements(node.body);
+  const start = enter(within);
+  const assigned = node.targets.map(
+    (target, i) => [compileTarget(target, within), evaluation(node.values[i], place)] as const,
+  );
+  const body = compileBody(node.body, within, all);
+  const end = leave(within);
+  return (frame) => {
+    start(frame);
+    for (const [assign, value] of assigned) assign(frame, value(frame));
+    const signal = body(frame);
+    end(frame);
+    return signal;
+  };
+}
+
+function block(node: nodes.Statement & { kind: 'block' }, place: Place, { blocks }: Compilation): Run {
+  const reads = [...place.symbols.stored()].map(([name, ref]) => [name, place.scope.read(ref)] as const);
+  return done((frame) => {
+    if (node.isRequired) throw new TemplateError(`Required block '${node.name}' not found`);
+    let local: Map<string, Value> | null = null;
+    if (node.isScoped) {
+      local = new Map();
+      for (const [name, read] of reads) {
+        const value = read(frame);
+        if (value !== undefined) local.set(name, value);
+      }
+    }
+    blocks.get(node.name)!(frame, local);
+  });
+}

@@ -1,0 +1,148 @@
+// for, with its else, its filter, and loops that call themselves.
+import {
+  BREAK,
+  type Compilation,
+  compileBody,
+  compileTarget,
+  evaluation,
+  NEXT,
+  type Run,
+  type Signal,
+} from './compile.ts';
+import { TemplateSyntaxError } from './errors.ts';
+import { Frame } from './frame.ts';
+import { Loop } from './loop.ts';
+import type * as nodes from './nodes.ts';
+import { enter, FunctionScope, leave, type Place } from './scope.ts';
+import { Symbols } from './symbols.ts';
+import { isTrue, iterate, Once, type Value } from './values.ts';
+import { findAll, undeclared, visitNames } from './walk.ts';
+
+type For = nodes.Statement & { kind: 'for' };
+
+/** Runs over an iterable. @param depth how many loops of the same text are around it */
+type Iteration = (frame: Frame, iterable: Value, depth: number, recurse: Loop['recurse']) => Signal;
+
+export function compileFor(node: For, place: Place, all: Compilation): Run {
+  checkLoopName(node);
+  const iterable = evaluation(node.iterable, place);
+  const select = node.test ? selection(node, place) : null;
+  const level = place.symbols.level + 1;
+  const scope = node.isRecursive ? new FunctionScope(place.scope, level) : place.scope;
+  const iteration = compileIteration(node, { ...place, scope }, all);
+  const selected = (frame: Frame, value: Value) => (select ? select(frame, value) : value);
+  if (!node.isRecursive) {
+    return (frame) => iteration(frame, selected(frame, iterable(frame)), 0, null);
+  }
+  return (frame) => {
+    const { state } = frame;
+    const render = (value: Value, depth: number): Value => {
+      const own = new Frame(state, frame.context, frame, scope.size);
+      return state.textOf(state.capture(() => iteration(own, selected(frame, value), depth, render)));
+    };
+    state.write(render(iterable(frame), 0) as string);
+    return NEXT;
+  };
+}
+
+function checkLoopName(node: For): void {
+  visitNames(
+    [node],
+    {
+      load: () => {},
+      store: (name) => {
+        if (name === 'loop') throw new TemplateSyntaxError("can't assign to 'loop' in a loop", node.line);
+      },
+      parameter: () => {},
+    },
+    true,
+  );
+}
+
+/** The items for which the condition of the loop holds, as they are asked for. */
+function selection(node: For, place: Place): (frame: Frame, value: Value) => Value {
+  const symbols = new Symbols(place.symbols);
+  symbols.parameters(node.target);
+  symbols.expression(node.test);
+  const scope = new FunctionScope(place.scope, symbols.level);
+  const within: Place = { symbols, scope, isTop: false, isSoft: false };
+  const start = enter(within);
+  const assign = compileTarget(node.target, within);
+  const test = evaluation(node.test!, within);
+  function* items(outer: Frame, iterator: Iterator<Value>): Generator<Value> {
+    const own = new Frame(outer.state, outer.context, outer, scope.size);
+    start(own);
+    for (let next = iterator.next(); !next.done; next = iterator.next()) {
+      assign(own, next.value);
+      if (isTrue(test(own))) yield next.value;
+    }
+  }
+  return (frame, value) => new Once(items(frame, iterate(frame.state.budget, value)));
+}
+
+function compileIteration(node: For, { symbols: outer, scope }: Place, all: Compilation): Iteration {
+  const hasLoop =
+    node.isRecursive ||
+    undeclared(node.body, ['loop']).size > 0 ||
+    findAll([node], 'block').some(({ isScoped }) => isScoped);
+  const symbols = new Symbols(outer);
+  const within: Place = { symbols, scope, isTop: false, isSoft: false };
+  if (hasLoop) symbols.declare('loop');
+  symbols.parameters(node.target);
+  symbols.statements(node.body);
+  const assign = compileTarget(node.target, within);
+  const start = enter(within);
+  scope.loops += 1;
+  const body = compileBody(node.body, within, all);
+  scope.loops -= 1;
+  const end = leave(within);
+  const setLoop = hasLoop ? scope.write(symbols.find('loop')!) : null;
+  const otherwise = node.otherwise.length > 0 ? compileElse(node, outer, scope, all) : null;
+
+  return (frame, iterable, depth, recurse) => {
+    const { budget } = frame.state;
+    const next = setLoop
+      ? withLoop(new Loop(budget, iterable, recurse, depth), (loop) => setLoop(frame, loop))
+      : items(iterate(budget, iterable));
+    let isElse = true;
+    for (let item = next(); item !== undefined; item = next()) {
+      budget.spend(2);
+      assign(frame, item);
+      start(frame);
+      const signal = body(frame);
+      if (signal === BREAK) break;
+      // As in jinja2, an item that ends in continue does not count.
+      if (signal === NEXT) isElse = false;
+    }
+    end(frame);
+    return otherwise && isElse ? otherwise(frame) : NEXT;
+  };
+}
+
+function items(iterator: Iterator<Value>): () => Value | undefined {
+  return () => {
+    const next = iterator.next();
+    return next.done ? undefined : next.value;
+  };
+}
+
+function withLoop(loop: Loop, set: (loop: Value) => void): () => Value | undefined {
+  set(loop);
+  return () => loop.next();
+}
+
+function compileElse(node: For, outer: Symbols, scope: FunctionScope, all: Compilation): Run {
+  const symbols = new Symbols(outer);
+  symbols.statements(node.otherwise);
+  const within: Place = { symbols, scope, isTop: false, isSoft: false };
+  const start = enter(within);
+  // A break in there is of the loop around.
+  const body = compileBody(node.otherwise, within, all);
+  const end = leave(within);
+  return (frame) => {
+    start(frame);
+    const signal = body(frame);
+    end(frame);
+    return signal;
+  };
+}

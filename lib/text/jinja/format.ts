@@ -1,0 +1,188 @@
+// Python's str.format and its language of fields.
+import { getAttribute, getItem } from './attributes.ts';
+import type { Budget } from './budget.ts';
+import { escapeOf, isPrintable, lengthOf, sliceOf } from './characters.ts';
+import { TemplateError } from './errors.ts';
+import { checkPrecision, formatFloating, group } from './format_number.ts';
+import { type Numeric, toFloat } from './numbers.ts';
+import { repr, str } from './to_text.ts';
+import { type Arguments, isInt, isNumber, isString, textIn, typeName, type Value } from './values.ts';
+
+/** text.format(…) */
+export function format(budget: Budget, text: string, args: Arguments): string {
+  return new Formatter(budget, args).format(text, 2);
+}
+
+class Formatter {
+  readonly #budget: Budget;
+  readonly #args: Arguments;
+  /** The next field without a name; null once one had a number. */
+  #next: number | null = 0;
+
+  constructor(budget: Budget, args: Arguments) {
+    this.#budget = budget;
+    this.#args = args;
+  }
+
+  /** @param depth levels of fields within the specification of fields */
+  format(text: string, depth: number): string {
+    if (depth === 0) throw new TemplateError('Max string recursion exceeded');
+    this.#budget.text(text.length);
+    let formatted = '';
+    for (let at = 0; at < text.length; at++) {
+      const one = text[at];
+      if ((one === '{' || one === '}') && text[at + 1] === one) at += 1;
+      else if (one === '}') throw new TemplateError("Single '}' encountered in format string");
+      else if (one === '{') {
+        const end = endOfField(text, at);
+        formatted += this.#field(text.slice(at + 1, end), depth);
+        at = end;
+        continue;
+      }
+      formatted += one;
+    }
+    return formatted;
+  }
+
+  #field(field: string, depth: number): string {
+    const [, name, conversion, spec = ''] = /^((?:\[[^\]]*\]|[^[:!])*)(?:!([^:]*))?(?::([\s\S]*))?$/.exec(field) ?? [];
+    if (name === undefined) throw new TemplateError('a field of a format string is not well formed');
+    let value = this.#value(name);
+    if (conversion === 'r') value = repr(this.#budget, value);
+    else if (conversion === 's') value = str(this.#budget, value);
+    else if (conversion === 'a') value = repr(this.#budget, value).replace(/[^\0-\x7f]/gu, escapeOf);
+    else if (conversion !== undefined) throw new TemplateError(`Unknown conversion specifier ${conversion}`);
+    const formatted = formatValue(this.#budget, value, spec.includes('{') ? this.format(spec, depth - 1) : spec);
+    this.#budget.text(formatted.length);
+    return formatted;
+  }
+
+  #value(name: string): Value {
+    const [first] = /^[^.[]*/.exec(name)!;
+    let value: Value | undefined;
+    if (first === '' || /^\d+$/.test(first)) {
+      if (first !== '' && this.#next !== null && this.#next > 0) {
+        throw new TemplateError('cannot switch from automatic field numbering to manual field specification');
+      }
+      if (first === '' && this.#next === null) {
+        throw new TemplateError('cannot switch from manual field specification to automatic field numbering');
+      }
+      const index = first === '' ? this.#next! : Number(first);
+      this.#next = first === '' ? index + 1 : null;
+      value = this.#args.positional[index];
+      if (value === undefined)
+        throw new TemplateError(`Replacement index ${index} out of range for positional args tuple`);
+    } else {
+      value = this.#args.named.get(first);
+      if (value === undefined) throw new TemplateError(`KeyError: '${first}'`);
+    }
+    for (const [, attribute, key] of name.slice(first.length).matchAll(/\.([^.[]+)|\[([^\]]+)\]/g)) {
+      if (attribute !== undefined) value = getAttribute(this.#budget, value, attribute);
+      else value = getItem(this.#budget, value, /^\d+$/.test(key) ? Number(key) : key);
+    }
+    return value;
+  }
+}
+
+function endOfField(text: string, begin: number): number {
+  let depth = 0;
+  for (let at = begin; at < text.length; at++) {
+    if (text[at] === '{') depth += 1;
+    else if (text[at] === '}') {
+      depth -= 1;
+      if (depth === 0) return at;
+    }
+  }
+  throw new TemplateError("expected '}' before end of string");
+}
+
+const SPEC = /^(?:(.)?([<>=^]))?([+\- ])?(z)?(#)?(0)?(\d+)?([,_])?(?:\.(\d+))?([a-zA-Z%])?$/su;
+
+interface Spec {
+  fill: string;
+  align: string;
+  sign: string;
+  isAlternate: boolean;
+  width: number;
+  separator: string;
+  precision: number | null;
+  type: string;
+}
+
+/** format(value, spec) */
+export function formatValue(budget: Budget, value: Value, text: string): string {
+  if (text === '') return str(budget, value);
+  const match = SPEC.exec(text);
+  if (!match || match[4]) throw new TemplateError(`Invalid format specifier '${text}'`);
+  const [, fill, align, sign = '-', , alternate, zero, width, separator = '', precision, type = ''] = match;
+  const spec: Spec = {
+    fill: fill ?? (zero && !align ? '0' : (zero ?? ' ')),
+    align: align ?? (zero ? '=' : ''),
+    sign,
+    isAlternate: alternate !== undefined,
+    width: Number(width ?? 0),
+    separator,
+    precision: precision === undefined ? null : checkPrecision(Number(precision)),
+    type,
+  };
+  budget.text(spec.width);
+  if (isString(value)) return formatText(textIn(value), spec, match[3] !== undefined, zero !== undefined && !align);
+  if (!isNumber(value)) throw new TemplateError(`unsupported format string passed to ${typeName(value)}.__format__`);
+  return formatNumeric(value, spec);
+}
+
+function formatText(text: string, spec: Spec, hasSign: boolean, hasZero: boolean): string {
+  if (spec.type !== '' && spec.type !== 's')
+    throw new TemplateError(`Unknown format code '${spec.type}' for object of type 'str'`);
+  const align = hasZero ? '<' : spec.align;
+  if (hasSign || spec.isAlternate || spec.separator || align === '=')
+    throw new TemplateError('a format for numbers is given for a str');
+  return aligned(spec.precision === null ? text : sliceOf(text, 0, spec.precision), { ...spec, align: align || '<' });
+}
+
+function aligned(text: string, { fill, align, width }: Spec): string {
+  const missing = Math.max(0, width - lengthOf(text));
+  const left = align === '<' ? 0 : align === '^' ? missing >> 1 : missing;
+  return fill.repeat(left) + text + fill.repeat(missing - left);
+}
+
+function formatNumeric(value: Numeric, spec: Spec): string {
+  if (typeof value === 'boolean' && spec.type === '') return formatNumeric(Number(value), { ...spec, type: 'd' });
+  const isWhole = typeof value === 'boolean' || isInt(value);
+  if (isWhole && spec.type === 'c')
+    return aligned(String.fromCodePoint(Number(value)), { ...spec, align: spec.align || '<' });
+  const isNegative = Number(value) < 0 || (!isWhole && Object.is(Number(value), -0));
+  const sign = isNegative ? '-' : spec.sign === '-' ? '' : spec.sign;
+  const body = isWhole && 'bdoxXn'.includes(spec.type) ? wholeDigits(value, spec) : floatDigits(value, spec);
+  const size = 'boxX'.includes(spec.type || ' ') ? 4 : 3;
+  const prefix = spec.isAlternate && isWhole && 'boxX'.includes(spec.type || ' ') ? `0${spec.type}` : '';
+  const grouped = (digits: string) => (spec.separator ? group(digits, spec.separator, size) : digits);
+  if (spec.align !== '=') return aligned(sign + prefix + grouped(body), { ...spec, align: spec.align || '>' });
+  let digits = body;
+  // Zeros are grouped with the digits.
+  const columns = spec.width - sign.length - prefix.length;
+  if (spec.fill === '0' && spec.separator) {
+    while (grouped(digits).length < columns) digits = `0${digits}`;
+    return sign + prefix + grouped(digits);
+  }
+  return sign + prefix + spec.fill.repeat(Math.max(0, columns - grouped(digits).length)) + grouped(digits);
+}
+
+function wholeDigits(value: Numeric, { type, precision }: Spec): string {
+  if (precision !== null) throw new TemplateError('Precision not allowed in integer format specifier');
+  const whole = typeof value === 'bigint' ? value : BigInt(Number(value));
+  const base = { b: 2, o: 8, x: 16, X: 16 }[type] ?? 10;
+  const digits = (whole < 0n ? -whole : whole).toString(base);
+  return type === 'X' ? digits.toUpperCase() : digits;
+}
+
+function floatDigits(value: Numeric, { type, precision, isAlternate }: Spec): string {
+  const size = Math.abs(toFloat(value));
+  if (type === '%') return `${formatFloating(size * 100, 'f', precision, isAlternate)}%`;
+  if (type !== '' && !'eEfFgGn'.includes(type)) {
+    throw new TemplateError(
+      `Unknown format code '${isPrintable(type) ? type : '?'}' for object of type '${typeName(value as Value)}'`,
+    );
+  }
+  return formatFloating(size, type === 'n' ? 'g' : type, precision, isAlternate);
+}

@@ -1,0 +1,109 @@
+// The methods of Python's types but str, which the sandbox lets a template call.
+import type { Budget } from './budget.ts';
+import { Dict, DictView } from './dict.ts';
+import { TemplateError } from './errors.ts';
+import { toIndex } from './numbers.ts';
+import { equals } from './operators.ts';
+import type { Builtins, Methods } from './signature.ts';
+import { float, isInt, iterate, lengthOrNull, listOf, Tuple, type Value } from './values.ts';
+
+type Table = Record<string, Builtins<Budget>>;
+
+function itemsOf(budget: Budget, value: Value): readonly Value[] {
+  return Array.isArray(value) ? value : value instanceof Tuple ? value.items : listOf(budget, value);
+}
+
+const sequence: Table = {
+  count: {
+    parameters: ['/value'],
+    run: (budget, self, value) => itemsOf(budget, self).filter((one) => equals(budget, one, value!)).length,
+  },
+  index: {
+    parameters: ['/value', '/start?', '/stop?'],
+    run(budget, self, value, start = 0, stop) {
+      const items = itemsOf(budget, self);
+      const bound = (given: Value) => Math.max(0, Number(given) < 0 ? Number(given) + items.length : Number(given));
+      const end = stop === undefined ? items.length : Math.min(items.length, bound(stop));
+      for (let i = bound(start); i < end; i++) if (equals(budget, items[i], value!)) return i;
+      throw new TemplateError('value is not in list');
+    },
+  },
+};
+
+const list: Table = {
+  ...sequence,
+  // jinja2 before 3.1.4 lets a template call these two.
+  pop: {
+    parameters: ['/index?'],
+    run(_, self, index = -1) {
+      const [popped] = (self as Value[]).splice(toIndex(index, 'an index'), 1);
+      if (popped === undefined) throw new TemplateError('pop index out of range');
+      return popped;
+    },
+  },
+  clear: {
+    parameters: [],
+    run(_, self) {
+      (self as Value[]).length = 0;
+      return null;
+    },
+  },
+  copy: {
+    parameters: [],
+    run(budget, self) {
+      budget.container((self as Value[]).length);
+      return [...(self as Value[])];
+    },
+  },
+};
+
+const dict: Table = {
+  get: {
+    parameters: ['/key', '/default?'],
+    run: (_, self, key, otherwise) => (self as Dict).get(key!) ?? otherwise ?? null,
+  },
+  keys: { parameters: [], run: (_, self) => new DictView(self as Dict, 'keys') },
+  values: { parameters: [], run: (_, self) => new DictView(self as Dict, 'values') },
+  items: { parameters: [], run: (_, self) => new DictView(self as Dict, 'items') },
+  copy: {
+    parameters: [],
+    run(budget, self) {
+      budget.container(lengthOrNull(self)! * 4);
+      return new Dict((self as Dict).entries());
+    },
+  },
+  fromkeys: {
+    parameters: ['/iterable', '/value?'],
+    run(budget, _, iterable, value = null) {
+      const made = new Dict();
+      const iterator = iterate(budget, iterable!);
+      for (let next = iterator.next(); !next.done; next = iterator.next()) {
+        budget.container(1);
+        made.set(next.value, value);
+      }
+      return made;
+    },
+  },
+};
+
+const int: Table = {
+  bit_length: { parameters: [], run: (_, self) => bitsOf(self).length },
+  bit_count: { parameters: [], run: (_, self) => bitsOf(self).replaceAll('0', '').length },
+  conjugate: { parameters: [], run: (_, self) => (isInt(self) ? self : Number(self)) },
+};
+
+function bitsOf(value: Value): string {
+  const whole = BigInt(value as number | bigint | boolean);
+  return whole === 0n ? '' : (whole < 0n ? -whole : whole).toString(2);
+}
+
+const floating: Table = {
+  is_integer: { parameters: [], run: (_, self) => Number.isInteger(Number(self)) },
+  conjugate: { parameters: [], run: (_, self) => float(Number(self)) },
+};
+
+export const METHODS: ReadonlyMap<string, Methods> = new Map(
+  Object.entries({ list, tuple: sequence, range: sequence, dict, int, bool: int, float: floating }).map(
+    ([type, table]) => [type, new Map(Object.entries(table))],
+  ),
+);

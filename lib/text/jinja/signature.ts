@@ -1,0 +1,48 @@
+// Arguments of calls to parameters of builtins.
+import type { Budget } from './budget.ts';
+import { TemplateError } from './errors.ts';
+import type { Arguments, Value } from './values.ts';
+
+/**
+ * Names of parameters: `width` must be given, `width?` may be, `/width` is given by its place alone, `*rest` takes what is left and comes
+ * last.
+ */
+export type Parameters = readonly string[];
+
+export const NO_ARGUMENTS: Arguments = { positional: [], named: new Map() };
+
+/** The value of each parameter; undefined where none is given. @throws TemplateError for arguments that do not fit */
+export function bind(name: string, parameters: Parameters, { positional, named }: Arguments): (Value | undefined)[] {
+  if (named.size === 0 && positional.length === 0 && parameters.length === 0) return [];
+  const bound: (Value | undefined)[] = [];
+  let taken = 0;
+  for (const [i, parameter] of parameters.entries()) {
+    if (parameter.startsWith('*')) return [...bound, positional.slice(i)];
+    const plain = parameter.replace(/^\/|\?$/g, '');
+    let value: Value | undefined = positional[i];
+    if (!parameter.startsWith('/') && named.has(plain)) {
+      if (i < positional.length) throw new TemplateError(`${name}() got multiple values for argument '${plain}'`);
+      value = named.get(plain);
+      taken += 1;
+    }
+    if (value === undefined && !parameter.endsWith('?'))
+      throw new TemplateError(`${name}() misses the argument '${plain}'`);
+    bound.push(value);
+  }
+  if (positional.length > parameters.length) {
+    throw new TemplateError(`${name}() takes at most ${parameters.length} arguments (${positional.length} given)`);
+  }
+  if (taken < named.size) {
+    const unknown = [...named.keys()].find((key) => !parameters.some((one) => one === key || one === `${key}?`));
+    throw new TemplateError(`${name}() got an unexpected keyword argument '${unknown}'`);
+  }
+  return bound;
+}
+
+/** A builtin that takes a value (of a method its object, of a filter what is filtered) and arguments. */
+export interface Builtins<T> {
+  parameters: Parameters;
+  run(context: T, value: Value, ...args: (Value | undefined)[]): Value;
+}
+
+export type Methods = ReadonlyMap<string, Builtins<Budget>>;
