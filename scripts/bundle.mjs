@@ -12,7 +12,7 @@ import {
   rmSync,
   statSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildSync } from 'esbuild';
 
@@ -53,6 +53,7 @@ for (const [name, contents] of Object.entries({
   case: code('benchmarks/case.ts'),
   peers: code('benchmarks/peers.ts'),
   tests: tests(),
+  ...Object.fromEntries(threads().map((path) => [basename(path, '.ts'), code(path)])),
 })) {
   buildSync({
     absWorkingDir: root,
@@ -73,6 +74,13 @@ cpSync(join(root, 'benchmarks', 'peers'), join(folder, 'app', 'bin', 'peers'), {
   recursive: true,
   filter: (path) => !path.endsWith('__pycache__'),
 });
+
+/** Modules that run on a thread of their own: they are found beside the module that starts them. */
+function threads() {
+  return readdirSync(join(root, 'lib'), { recursive: true })
+    .filter((file) => file.endsWith('_thread.ts'))
+    .map((file) => join('lib', file));
+}
 
 /** A program of all tests that take their device from test/support/devices.ts: mocha, and what its command does. */
 function tests() {

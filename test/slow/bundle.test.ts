@@ -1,7 +1,7 @@
 // The bundle for GPU machines: small enough, and whole: it runs where there is no Node.
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { newFolder } from '../support/runs.ts';
 
@@ -51,5 +51,24 @@ describe('bundle', () => {
     const { status, stdout } = gpu('doctor', '--json');
     assert.equal(status, 0);
     assert.match(JSON.parse(stdout).addon.path, /minisequence-gpu\/app\/prebuilds\/linux-x64\/minisequence\.node$/);
+  });
+
+  it('trains on text through a tokenizer.json', () => {
+    const text = join(folder, 'text.txt');
+    writeFileSync(text, 'Long texts are encoded on a thread of their own. '.repeat(1000));
+    const config = ['--config', join(bundled, 'examples', 'quickstart.yaml')];
+    const tokenizer = join(bundled, 'examples', 'quickstart', 'tokenizer.json');
+    const sets = [`data.files=[${text}]`, `tokenizer=${tokenizer}`, 'sequenceLength=128', 'maxSteps=1'];
+    const { status, stdout, stderr } = gpu(
+      'minisequence',
+      'train',
+      ...config,
+      '--out',
+      join(folder, 'run'),
+      '--set',
+      ...sets,
+    );
+    assert.equal(status, 0, stdout + stderr);
+    assert.match(stdout, /step 1\/1/);
   });
 });
