@@ -5,7 +5,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { Encoded } from './encoder.ts';
 
-/** Longest search of one regular expression from one place; the time in which a thread must start is another. */
+/** A regular expression may search so long from one place of a text, and a thread take so long to start. */
 const HANGS_MS = 6000;
 const START_MS = 120_000;
 /** A thread that nobody has used for so long gives its memory back. */
@@ -20,6 +20,7 @@ interface Waiting {
 export class EncodeWorker {
   readonly #json: string;
   readonly #path: string;
+  readonly #hangsMs: number;
   readonly #waiting = new Map<number, Waiting>();
   readonly #beats = new Int32Array(new SharedArrayBuffer(4));
   #worker: Worker | null = null;
@@ -29,9 +30,10 @@ export class EncodeWorker {
   #idle: NodeJS.Timeout | null = null;
 
   /** @param json the text of tokenizer.json, from `path`, which messages name */
-  constructor(json: string, path: string) {
+  constructor(json: string, path: string, hangsMs = HANGS_MS) {
     this.#json = json;
     this.#path = path;
+    this.#hangsMs = hangsMs;
   }
 
   /** One text after another, in order. Rejects where a regular expression takes too long. */
@@ -77,12 +79,12 @@ export class EncodeWorker {
     return setInterval(() => {
       const now = performance.now();
       if (this.#beats[0] !== beat) [beat, since] = [this.#beats[0]!, now];
-      if (now - since < (this.#isReady ? HANGS_MS : START_MS)) return;
+      if (now - since < (this.#isReady ? this.#hangsMs : START_MS)) return;
       const worker = this.#worker!;
       this.#end(
         worker,
         new Error(
-          `${this.#path}: a regular expression of it takes longer than ${HANGS_MS / 1000} s at one place of the text`,
+          `${this.#path}: a regular expression of it takes longer than ${this.#hangsMs / 1000} s at one place of the text`,
         ),
       );
       void worker.terminate();

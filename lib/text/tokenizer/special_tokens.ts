@@ -153,7 +153,7 @@ function beginOfText(
   if (!isFollowed) {
     if (flag !== surround.begin.length > 0) {
       notes.push(
-        `add_bos_token: ${flag} in tokenizer_config.json is not followed: ${tokenizerClass || 'a tokenizer without a class'} goes by the post_processor of ${path}`,
+        `add_bos_token: ${flag} in tokenizer_config.json is not followed: ${config.tokenizer_class ?? 'a tokenizer without a class'} goes by the post_processor of ${path}`,
       );
     }
     return surround.begin;

@@ -1,0 +1,354 @@
+// Models and added tokens of tokenizer.json: tokens that HuggingFace's crate `tokenizers` expects of itself.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { Tokenizer } from '@huggingface/tokenizers';
+import fc from 'fast-check';
+import { Encoder } from '../../lib/text/tokenizer/encoder.ts';
+
+type Json = Record<string, unknown>;
+const fixture = JSON.parse(readFileSync('test/fixtures/tokenizer/tokenizer.json', 'utf8')) as Json;
+
+/** Tokens and the places where they end, of a tokenizer with nothing but a model, and what is given besides. */
+function tokens(model: Json, text: string, others: Json = {}): [token: string, end: number][] {
+  const encoder = new Encoder({ model, ...others });
+  const names = new Map([...encoder.model.vocabulary].map(([token, id]) => [id, token]));
+  for (const { id, content } of encoder.addedTokens) names.set(id, content);
+  const { ids, ends } = encoder.encode(text);
+  return [...ids].map((id, i) => [names.get(id)!, ends[i]!]);
+}
+const names = (model: Json, text: string, others: Json = {}) => tokens(model, text, others).map(([token]) => token);
+const vocabulary = (...all: string[]) => Object.fromEntries(all.map((token, id) => [token, id]));
+
+describe('BPE', () => {
+  const bpe = (vocab: Json, merges: unknown[], others: Json = {}) => ({ type: 'BPE', vocab, merges, ...others });
+  const unrelated = bpe(vocabulary(...'unreltad', 're', 'at', 'ed', 'un', 'ated', 'rel', 'related', 'unrelated'), [
+    'r e',
+    'a t',
+    'e d',
+    'u n',
+    'at ed',
+    're l',
+    'rel ated',
+    'un related',
+  ]);
+
+  it('merges by rank; merges as pairs or as text, with a line of a version', () => {
+    assert.deepEqual(tokens(unrelated, 'unrelated'), [['unrelated', 9]]);
+    assert.deepEqual(names(unrelated, 'unreled'), ['un', 'rel', 'ed']);
+    const pairs = (unrelated.merges as string[]).map((merge) => merge.split(' '));
+    assert.deepEqual(names({ ...unrelated, merges: pairs }, 'related'), ['related']);
+    assert.deepEqual(names({ ...unrelated, merges: ['#version: 0.2', ...(unrelated.merges as string[])] }, 'ated'), [
+      'ated',
+    ]);
+  });
+
+  it('of the same pair the leftmost goes first', () => {
+    assert.deepEqual(names(bpe(vocabulary('a', 'aa'), ['a a']), 'aaaaa'), ['aa', 'aa', 'a']);
+  });
+
+  it('unknown characters: one token each, or one for all that follow one another', () => {
+    const model = bpe(vocabulary('<unk>', 'a', 'b'), [], { unk_token: '<unk>' });
+    assert.deepEqual(tokens(model, 'accb'), [
+      ['a', 1],
+      ['<unk>', 2],
+      ['<unk>', 3],
+      ['b', 4],
+    ]);
+    assert.deepEqual(tokens({ ...model, fuse_unk: true }, 'accb'), [
+      ['a', 1],
+      ['<unk>', 3],
+      ['b', 4],
+    ]);
+    assert.deepEqual(tokens({ ...model, unk_token: null }, 'acb'), [
+      ['a', 1],
+      ['b', 3],
+    ]);
+  });
+
+  it('bytes in place of unknown characters, where there are tokens for all of them', () => {
+    const model = bpe(vocabulary('<unk>', '<0x61>', '<0xC3>', '<0xA9>'), [], {
+      unk_token: '<unk>',
+      byte_fallback: true,
+    });
+    assert.deepEqual(names(model, 'a'), ['<0x61>']);
+    // As in the crate, an unknown character waits for the next that is known.
+    assert.deepEqual(names(model, 'cé'), ['<0xC3>', '<0xA9>', '<unk>']);
+    assert.deepEqual(tokens(model, 'éa'), [
+      ['<0xC3>', 1],
+      ['<0xA9>', 1],
+      ['<0x61>', 2],
+    ]);
+  });
+
+  it('prefix of what continues, suffix of what ends', () => {
+    const prefixed = bpe(vocabulary('a', '##b', '##c', 'ab', 'abc'), ['a ##b', 'ab ##c'], {
+      continuing_subword_prefix: '##',
+    });
+    assert.deepEqual(tokens(prefixed, 'abc'), [['abc', 3]]);
+    const suffixed = bpe(vocabulary('a', 'b', 'b</w>', 'ab</w>'), ['a b</w>'], { end_of_word_suffix: '</w>' });
+    assert.deepEqual(tokens(suffixed, 'bab'), [
+      ['b', 1],
+      ['ab</w>', 3],
+    ]);
+  });
+
+  it('ignore_merges: a word of the vocabulary is itself, though no merge leads there', () => {
+    const model = bpe(vocabulary('.:.:', '.', ':', '.:'), ['. :'], { ignore_merges: true });
+    assert.deepEqual(names(model, '.:.:'), ['.:.:']);
+    assert.deepEqual(names({ ...model, ignore_merges: false }, '.:.:'), ['.:', '.:']);
+  });
+
+  const refused: [json: Json, message: RegExp][] = [
+    [bpe(vocabulary('a', 'b'), ['a b']), /model\.merges\[0\]: "ab" is not in the vocabulary/],
+    [bpe(vocabulary('a', 'b', 'ab'), ['a b', 'c']), /model\.merges\[1\] must be two tokens/],
+    [bpe(vocabulary('a'), [], { dropout: 0.1 }), /dropout is 0\.1/],
+    [bpe(vocabulary('a'), [], { unk_token: '<unk>' }), /unk_token "<unk>" is not in the vocabulary/],
+    [bpe({ a: 1, b: 1 }, []), /"a" and "b" both have id 1/],
+    [bpe({ a: 2 ** 31 }, []), /"a" has id 2147483648/],
+    [bpe({ a: 0.5 }, []), /"a" has id 0\.5/],
+    [bpe(vocabulary('a'), [], { sample: 1 }), /field "sample" is not known/],
+  ];
+  for (const [json, message] of refused) {
+    it(`refuses by ${message.source}`, () => assert.throws(() => new Encoder({ model: json }), { message }));
+  }
+
+  it('a word of 300,000 characters takes work that grows little faster than its length', () => {
+    const merges = ['a a', 'aa aa', 'aaaa aaaa', 'b a'];
+    const model = bpe(vocabulary('a', 'b', 'aa', 'aaaa', 'aaaaaaaa', 'ba'), merges);
+    const text = 'ab'.repeat(100_000) + 'a'.repeat(100_000);
+    // a, ba …, b, and the run in eights
+    assert.equal(names(model, text).length, 1 + 99_999 + 1 + 12_500);
+  });
+});
+
+describe('Unigram', () => {
+  const model = {
+    type: 'Unigram',
+    unk_id: 0,
+    vocab: [
+      ['<unk>', 0],
+      ['ab', 0],
+      ['cd', -0.1],
+      ['abc', -0.2],
+      ['a', -0.3],
+      ['b', -0.4],
+      ['c', -0.5],
+      ['ABC', -0.5],
+      ['abcdabcd', 20],
+      ['q', 20.5],
+      ['r', 20.5],
+      ['qr', -0.5],
+    ],
+  };
+  /** The parts of the text, by where tokens end. */
+  const parts = (text: string) => {
+    let begin = 0;
+    return tokens(model, text).map(([, end]) => {
+      const part = text.slice(begin, end);
+      begin = end;
+      return part;
+    });
+  };
+
+  it('takes the cut with the greatest sum of scores', () => {
+    const expected: Record<string, string[]> = {
+      abc: ['abc'],
+      AB: ['AB'],
+      abcd: ['ab', 'cd'],
+      abcc: ['abc', 'c'],
+      xabcabaabcdd: ['x', 'abc', 'ab', 'a', 'ab', 'cd', 'd'],
+      xyz東京: ['xyz東京'],
+      ABC: ['ABC'],
+      abABCcd: ['ab', 'ABC', 'cd'],
+      ababcdabcdcd: ['ab', 'abcdabcd', 'cd'],
+      abqrcd: ['ab', 'q', 'r', 'cd'],
+    };
+    for (const [text, pieces] of Object.entries(expected)) assert.deepEqual(parts(text), pieces);
+  });
+
+  it('bytes in place of unknown characters', () => {
+    const bytes = {
+      type: 'Unigram',
+      unk_id: 0,
+      byte_fallback: true,
+      vocab: [
+        ['<unk>', 0],
+        ['<0xC3>', -0.01],
+        ['<0xA9>', -0.03],
+      ],
+    };
+    assert.deepEqual(tokens(bytes, 'é'), [
+      ['<0xC3>', 1],
+      ['<0xA9>', 1],
+    ]);
+    assert.deepEqual(names(bytes, '?é'), ['<unk>']);
+  });
+
+  it('an unknown character is an error where there is no token for it', () => {
+    assert.throws(() => tokens({ ...model, unk_id: null }, 'abz'), { message: /no token for "z"/ });
+    assert.throws(() => new Encoder({ model: { ...model, unk_id: 12 } }), { message: /unk_id is 12/ });
+  });
+});
+
+describe('WordPiece and WordLevel', () => {
+  const wordPiece = {
+    type: 'WordPiece',
+    unk_token: '[UNK]',
+    vocab: vocabulary('[UNK]', 'un', '##aff', '##able', 'a', '##b'),
+  };
+
+  it('takes the longest part from the left; a word with a part that is none is unknown', () => {
+    assert.deepEqual(tokens(wordPiece, 'unaffable'), [
+      ['un', 2],
+      ['##aff', 5],
+      ['##able', 9],
+    ]);
+    assert.deepEqual(tokens(wordPiece, 'unaffx'), [['[UNK]', 6]]);
+    assert.deepEqual(names(wordPiece, `a${'b'.repeat(99)}`), ['a', ...Array(99).fill('##b')]);
+    assert.deepEqual(names(wordPiece, `a${'b'.repeat(100)}`), ['[UNK]']);
+  });
+
+  it('a word is a token, or unknown', () => {
+    const model = { type: 'WordLevel', unk_token: '<unk>', vocab: vocabulary('<unk>', 'hello') };
+    const others = { pre_tokenizer: { type: 'WhitespaceSplit' } };
+    assert.deepEqual(tokens(model, 'hello you', others), [
+      ['hello', 5],
+      ['<unk>', 9],
+    ]);
+    assert.throws(() => tokens({ ...model, unk_token: '?' }, 'you'), { message: /unk_token "\?" is not there/ });
+  });
+});
+
+describe('added tokens', () => {
+  const letters = { type: 'BPE', vocab: vocabulary(...' abcdefghijklmnopqrstuvwxyz-,[]▁😺'), merges: [] };
+  const size = Object.keys(letters.vocab).length;
+  const added = (...all: Json[]) => ({
+    normalizer: { type: 'Lowercase' },
+    added_tokens: all.map((token, i) => ({ id: size + i, special: false, normalized: true, ...token })),
+  });
+  /** Texts in which tokens are set in <>, as the crate's tests have them. */
+  const marked = (text: string, others: Json) => {
+    let [out, begin] = ['', 0];
+    for (const [token, end] of tokens(letters, text, others)) {
+      const covered = text.slice(begin, end);
+      out += [...token].length > 1 ? `<${covered}>` : covered;
+      begin = end;
+    }
+    return out;
+  };
+
+  it('single_word, lstrip, rstrip, and after normalization', () => {
+    const others = added(
+      { content: 'my', lstrip: true, rstrip: true },
+      { content: 'name' },
+      { content: 'ony', single_word: true },
+      { content: '[CLS]', normalized: false, special: true },
+      { content: '[SEP]', normalized: false, special: true },
+    );
+    assert.equal(marked('[CLS] My name is Anthony [SEP]', others), '<[CLS]>< My ><name> is Anthony <[SEP]>');
+    assert.equal(marked('[cls] ony-ony', others), '[cls] <ony>-<ony>');
+  });
+
+  it('single words are those of Unicode', () => {
+    const others = added({ content: '-a', single_word: true });
+    assert.equal(marked('-a b-a -ab -a', others), '<-a> b-a -ab <-a>');
+    assert.equal(marked('\u0330-a', others), '\u0330-a'); // a combining mark is of a word
+  });
+
+  it('the leftmost, of these the longest, whatever their order', () => {
+    assert.equal(
+      marked('i like dancing', added({ content: 'nci' }, { content: 'danc' }, { content: 'ing' }, { content: 'ike' })),
+      'i l<ike> <danc><ing>',
+    );
+    assert.equal(marked('abcd', added({ content: 'ab' }, { content: 'abc' })), '<abc>d');
+    assert.equal(marked('abc', added({ content: 'bc' }, { content: 'abd' })), 'a<bc>');
+  });
+
+  it('white space of Unicode is taken too', () => {
+    assert.equal(marked('a\t-b\u2000c', added({ content: '-b', lstrip: true, rstrip: true })), 'a<\t-b\u2000>c');
+  });
+
+  it('ids are those that their place in the list gives', () => {
+    const of =
+      (...tokens: Json[]) =>
+      () =>
+        new Encoder({ model: letters, added_tokens: tokens });
+    assert.doesNotThrow(of({ id: 1, content: 'a' }, { id: size, content: '<x>' }, { id: size + 1, content: '<y>' }));
+    assert.throws(of({ id: size + 3, content: '<x>' }), {
+      message: new RegExp(`"<x>" has id ${size + 3} there, and ${size} by`),
+    });
+    assert.throws(of({ id: 2, content: 'a' }), { message: /"a" has id 2 there, and 1 by/ });
+    assert.throws(of({ id: -1, content: '<x>' }), { message: /added_tokens\[0\]: "<x>" has id -1/ });
+    assert.throws(of({ content: '<x>' }), { message: /"<x>" has id undefined/ });
+    assert.throws(of({ id: size, content: '<x>', fuzzy: true }), { message: /field "fuzzy" is not known/ });
+  });
+});
+
+describe('the whole', () => {
+  /** As Llama-2's tokenizer.json is made. */
+  const sentencePiece: Json = {
+    ...fixture,
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [
+        { type: 'Prepend', prepend: '▁' },
+        { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+      ],
+    },
+    pre_tokenizer: null,
+    added_tokens: [{ id: 12, content: '</s>', special: true, normalized: false }],
+    post_processor: null,
+    decoder: null,
+    model: {
+      type: 'BPE',
+      unk_token: '<unk>',
+      fuse_unk: true,
+      byte_fallback: false,
+      vocab: vocabulary('<unk>', '▁', 'a', 'b', 'c', 'ab', '▁a', '▁ab', 'bc', '▁▁', '▁▁a', 'abab'),
+      merges: ['▁ a', 'a b', '▁ ab', 'ab ab', 'b c', '▁ ▁', '▁▁ a', '▁a b'],
+    },
+  };
+
+  for (const [name, json] of [
+    ['GPT-2', fixture],
+    ['Llama-2', sentencePiece],
+  ] as const) {
+    it(`gives the ids of @huggingface/tokenizers for any text, and ends that grow with it: ${name}`, () => {
+      const library = new Tokenizer(json, {});
+      const encoder = new Encoder(json);
+      const unit = fc.constantFrom('a', 'b', 'c', 'ab', ' ', '  ', '\n', 'd', '😀', '</s>', '▁', "don't", '12', '日本');
+      fc.assert(
+        fc.property(fc.array(unit, { maxLength: 40 }), (units) => {
+          const text = units.join('');
+          const { ids, ends } = encoder.encode(text);
+          assert.deepEqual([...ids], library.encode(text, { add_special_tokens: false }).ids);
+          assert.ok(ends.every((end, i) => end >= (i > 0 ? ends[i - 1]! : 1)));
+          assert.equal(ends.at(-1) ?? 0, text.length);
+        }),
+        { numRuns: 400 },
+      );
+    });
+  }
+
+  it('what stands before the first character, and a token across two words, end where their last character does', () => {
+    const { ids, ends } = new Encoder(sentencePiece).encode('ab c</s> ab');
+    const names = Object.keys((sentencePiece.model as { vocab: Json }).vocab);
+    assert.deepEqual(
+      [...ids].map((id) => names[id] ?? '</s>'),
+      ['▁ab', '▁', 'c', '</s>', '▁', '▁ab'],
+    );
+    assert.deepEqual([...ends], [2, 3, 4, 8, 9, 11]);
+  });
+
+  const whole: [json: Json, message: RegExp][] = [
+    [
+      { ...fixture, normalizer: { type: 'Sequence', normalizers: [{ type: 'Odd' }] } },
+      /normalizer\.normalizers\[0\]: type "Odd"/,
+    ],
+    [{ ...fixture, chunker: { size: 3 } }, /field "chunker" is not known/],
+    [{ ...fixture, model: { type: 'Odd' } }, /model: type "Odd"/],
+  ];
+  for (const [json, message] of whole) {
+    it(`refuses by ${message.source}`, () => assert.throws(() => new Encoder(json), { message }));
+  }
+});
