@@ -8,6 +8,7 @@ import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
 import { loadModel } from '../io/weights.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
+import { Output } from './output.ts';
 
 export interface GenerateArguments {
   model: string;
@@ -16,17 +17,19 @@ export interface GenerateArguments {
   tokenizer?: string;
   device: string;
   dtype?: 'float32' | 'bfloat16';
-  maxTokens: string;
-  temperature: string;
-  topK: string;
-  topP: string;
-  seed: string;
+  maxTokens?: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  seed?: number;
   stop?: string[];
   chat: boolean;
   json: boolean;
 }
 
-/** Writes the text as it comes; Ctrl-C ends it. */
+/** Writes the text as it comes; Ctrl-C ends it, and so does whoever reads it by closing the pipe. */
 export async function runGenerate(options: GenerateArguments): Promise<void> {
   const folder = await resolveModelFolder(options.model);
   const tokenizer = await loadTokenizer(options.tokenizer ?? join(folder, 'tokenizer.json'));
@@ -37,20 +40,15 @@ export async function runGenerate(options: GenerateArguments): Promise<void> {
   const stopped = new AbortController();
   const onInterrupt = () => stopped.abort();
   process.once('SIGINT', onInterrupt);
-  const settings: GenerateOptions = {
-    maxTokens: Number(options.maxTokens),
-    temperature: Number(options.temperature),
-    topK: Number(options.topK),
-    topP: Number(options.topP),
-    seed: Number(options.seed),
-    stop: options.stop,
-    signal: stopped.signal,
-  };
+  const output = new Output(process.stdout, onInterrupt);
+  const { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed, stop } = options;
+  const sampling = { temperature, topK, topP, minP, repetitionPenalty };
+  const settings: GenerateOptions = { ...sampling, maxTokens, seed, stop, signal: stopped.signal };
   try {
     for await (const token of generate(model, tokenizer, prompt, settings)) {
-      process.stdout.write(options.json ? `${JSON.stringify(token)}\n` : token.text);
+      await output.write(options.json ? `${JSON.stringify(token)}\n` : token.text);
     }
-    if (!options.json) process.stdout.write('\n');
+    if (!options.json) await output.write('\n');
   } finally {
     process.off('SIGINT', onInterrupt);
   }

@@ -2,12 +2,16 @@
 // The command line: `minisequence COMMAND`.
 import { Command } from 'commander';
 import { formatOptions } from '../train/options.ts';
+import { numberFrom } from './arguments.ts';
 import { doctor } from './doctor.ts';
 import { runGenerate } from './generate.ts';
 import { runMerge } from './merge.ts';
 import { runPreview } from './preview.ts';
 import { runTrain } from './train.ts';
 import { description, version } from './version.ts';
+
+/** Where a default of `generate` comes from. */
+const ofModel = "default: the model's generation_config.json, else";
 
 const program = new Command('minisequence').version(version).description(description);
 
@@ -41,11 +45,17 @@ program
   .option('--tokenizer <file>', "tokenizer.json, or 'bytes' (default: the model's)")
   .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
   .option('--dtype <dtype>', 'float32 or bfloat16 (default: as stored)')
-  .option('--max-tokens <n>', 'tokens made at most', '256')
-  .option('--temperature <t>', '0: always the likeliest token', '1')
-  .option('--top-k <k>', 'only the k likeliest; 0: all', '0')
-  .option('--top-p <p>', 'only the likeliest that add up to p', '1')
-  .option('--seed <n>', 'the same seed gives the same text', '0')
+  .option('--max-tokens <n>', 'tokens made at most (default: 256)', numberFrom({ min: 1, isInteger: true }))
+  .option('--temperature <t>', `0: always the likeliest token (${ofModel} 1)`, numberFrom({ min: 0 }))
+  .option('--top-k <k>', `only the k likeliest; 0: all (${ofModel} 0)`, numberFrom({ min: 0, isInteger: true }))
+  .option('--top-p <p>', `only the likeliest that add up to p (${ofModel} 1)`, numberFrom({ min: 0, max: 1 }))
+  .option(
+    '--min-p <p>',
+    `only those with this share of the likeliest one's (${ofModel} 0)`,
+    numberFrom({ min: 0, max: 1 }),
+  )
+  .option('--repetition-penalty <r>', `for tokens that are in the text already (${ofModel} 1)`, numberFrom({ min: 0 }))
+  .option('--seed <n>', 'the same seed gives the same text', numberFrom({ min: 0, isInteger: true }))
   .option('--stop <text...>', 'text that ends it')
   .option('--json', 'print one JSON object a token', false)
   .action(runGenerate);

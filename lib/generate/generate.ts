@@ -6,6 +6,7 @@ import { requireCount, requireFinite } from '../ops/check.ts';
 import type { Message } from '../text/records/record.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { KeyValueCache } from './cache.ts';
+import { type GenerationDefaults, readGenerationConfig } from './generation_config.ts';
 import { type SamplingOptions, sampleToken } from './sample.ts';
 import { TextStream } from './text_stream.ts';
 
@@ -14,9 +15,12 @@ export interface GenerateOptions extends SamplingOptions {
   maxTokens?: number;
   /** The same seed gives the same text. @default 0 */
   seed?: number;
-  /** Text that ends it, itself left out. */
+  /** Text that ends it, itself left out. @default that of generation_config.json */
   stop?: string | readonly string[];
-  /** Tokens that end it. @default the tokenizer's end of text and those of config.json */
+  /**
+   * Tokens that end it. @default the tokenizer's end of text and those of the model's generation_config.json or, where that has none, of
+   * its config.json
+   */
   stopIds?: readonly number[];
   /** Tokens of the prompt that go through the model at a time, which bounds memory. @default 512 */
   chunkSize?: number;
@@ -29,7 +33,7 @@ export interface GeneratedToken {
   id: number;
   /** What it makes known of the text: whole characters, often ''. The last one may have more. */
   text: string;
-  /** Natural, at the temperature, among all tokens. */
+  /** Natural; of the model's distribution at the temperature (1 where that is 0), over all tokens. */
   logProbability: number;
 }
 
@@ -39,6 +43,7 @@ export type Prompt = string | readonly number[] | { messages: readonly Message[]
 /**
  * Continues a prompt. Memory for keys and values is taken at the start and given back at the end, also where the caller stops early.
  * @throws RangeError for an empty prompt, an id outside the vocabulary, options that make no sense
+ * @throws Error where the model's logits are not finite
  */
 export async function* generate(
   model: Decoder,
@@ -46,27 +51,57 @@ export async function* generate(
   prompt: Prompt,
   options: GenerateOptions = {},
 ): AsyncGenerator<GeneratedToken, void, void> {
-  const { maxTokens = 256, seed = 0, chunkSize = 512, signal, stop = [] } = options;
+  const { maxTokens = 256, seed = 0, chunkSize = 512, signal } = options;
   checkOptions(options);
-  const stopIds = new Set(options.stopIds ?? [tokenizer.endOfText ?? -1, ...model.config.eosTokenIds]);
+  const defaults = await readGenerationConfig(model.origin?.folder ?? null);
+  const sampling = samplingOf(options, defaults);
+  const stopIds = new Set(options.stopIds ?? stopIdsOf(model, tokenizer, defaults));
   const ids = await promptIds(model, tokenizer, prompt);
   using cache = new KeyValueCache(model, ids.length + maxTokens);
-  const text = new TextStream(tokenizer, [stop].flat());
+  // A text goes on where the prompt ends; an answer is a text of its own.
+  const context = typeof prompt === 'object' && 'messages' in prompt ? [] : ids;
+  const text = new TextStream(tokenizer, { stops: [options.stop ?? defaults.stop].flat(), context });
   const random = uniforms(seed, 0);
-  let logits = await model.decode(ids.subarray(0, Math.min(chunkSize, ids.length)), cache);
-  for (let begin = chunkSize; begin < ids.length; begin += chunkSize) {
+  const seen = new Set(ids);
+  let logits: Float32Array = new Float32Array();
+  for (let begin = 0; begin < ids.length; begin += chunkSize) {
     if (signal?.aborted) return;
-    logits = await model.decode(ids.subarray(begin, begin + chunkSize), cache);
+    logits = await model.decode(ids.subarray(begin, begin + chunkSize), cache, { length: ids.length });
   }
   let waiting: GeneratedToken | null = null; // one token late, so that the last one can have what was held back
   for (let count = 0; count < maxTokens && !signal?.aborted && !text.isStopped; count++) {
-    const { id, logProbability } = sampleToken(logits, options, random());
+    requireFiniteLogits(logits, count);
+    const { id, logProbability } = sampleToken(logits, sampling, random(), seen);
     if (stopIds.has(id)) break;
     if (waiting) yield waiting;
     waiting = { id, text: text.push(id), logProbability };
+    seen.add(id);
     if (count + 1 < maxTokens && !text.isStopped) logits = await model.decode(Int32Array.of(id), cache);
   }
   if (waiting) yield { ...waiting, text: waiting.text + text.end() };
+}
+
+/** What the caller says, and else what the model's folder says. */
+function samplingOf(options: GenerateOptions, { sampling }: GenerationDefaults): SamplingOptions {
+  return {
+    temperature: options.temperature ?? sampling.temperature,
+    topK: options.topK ?? sampling.topK,
+    topP: options.topP ?? sampling.topP,
+    minP: options.minP ?? sampling.minP,
+    repetitionPenalty: options.repetitionPenalty ?? sampling.repetitionPenalty,
+  };
+}
+
+function stopIdsOf({ config }: Decoder, { endOfText }: Tokenizer, { stopIds }: GenerationDefaults): number[] {
+  return [...(stopIds ?? config.eosTokenIds), ...(endOfText === null ? [] : [endOfText])];
+}
+
+function requireFiniteLogits(logits: Float32Array, count: number): void {
+  const id = logits.findIndex((value) => !Number.isFinite(value));
+  if (id < 0) return;
+  throw new Error(
+    `generate: the model's logits are not finite: ${logits[id]} for id ${id}, after ${count} new tokens; its weights may hold NaN or infinity, or its numbers overflow`,
+  );
 }
 
 /** The whole of it. */
@@ -81,12 +116,19 @@ export async function generateText(
   return whole;
 }
 
-function checkOptions({ maxTokens = 1, chunkSize = 1, temperature = 1, topK = 0, topP = 1 }: GenerateOptions): void {
+function checkOptions(options: GenerateOptions): void {
+  const { maxTokens = 1, chunkSize = 1, seed = 0, temperature = 1, topK = 0, topP = 1, minP = 0 } = options;
+  const { repetitionPenalty = 1 } = options;
   requireCount('generate', 'maxTokens', maxTokens);
   requireCount('generate', 'chunkSize', chunkSize);
+  for (const [name, value] of Object.entries({ seed, topK })) {
+    if (!Number.isInteger(value)) throw new RangeError(`generate: ${name} must be an integer, got ${value}`);
+    requireFinite('generate', name, value, { min: 0 });
+  }
   requireFinite('generate', 'temperature', temperature, { min: 0 });
-  requireFinite('generate', 'topK', topK, { min: 0 });
   requireFinite('generate', 'topP', topP, { min: Number.MIN_VALUE, max: 1 });
+  requireFinite('generate', 'minP', minP, { min: 0, max: 1 });
+  requireFinite('generate', 'repetitionPenalty', repetitionPenalty, { min: Number.MIN_VALUE });
 }
 
 async function promptIds(model: Decoder, tokenizer: Tokenizer, prompt: Prompt): Promise<Int32Array> {

@@ -1,44 +1,77 @@
-// One token from logits.
+// One token from logits, as transformers chooses it: penalty, temperature, then what is left out by k, by p and by the share of the likeliest.
 
 export interface SamplingOptions {
-  /** Logits are divided by it; 0: always the likeliest token. @default 1 */
+  /** Logits are divided by it; 0: always the likeliest token. @default the model's generation_config.json, else 1 */
   temperature?: number;
-  /** Only the k likeliest; 0: all. @default 0 */
+  /** Only the k likeliest; 0: all. @default the model's generation_config.json, else 0 */
   topK?: number;
-  /** Only the likeliest whose probabilities add up to p. @default 1 */
+  /** Only the likeliest whose probabilities add up to p. @default the model's generation_config.json, else 1 */
   topP?: number;
+  /** Only those with at least this share of the likeliest one's probability. @default the model's generation_config.json, else 0 */
+  minP?: number;
+  /**
+   * Logits of tokens that are in the text already, the prompt's among them, are divided by it where positive, else multiplied
+   * (arXiv 1909.05858). @default the model's generation_config.json, else 1
+   */
+  repetitionPenalty?: number;
 }
 
-/** @param uniform a number in [0, 1) that decides */
+/**
+ * @param uniform a number in [0, 1) that decides
+ * @param seen tokens that are in the text already
+ */
 export function sampleToken(
   logits: Float32Array,
-  { temperature = 1, topK = 0, topP = 1 }: SamplingOptions,
+  options: SamplingOptions,
   uniform: number,
+  seen: ReadonlySet<number> = new Set(),
 ): { id: number; logProbability: number } {
-  const best = logits.reduce((best, value, id) => (value > logits[best]! ? id : best), 0);
-  if (temperature === 0) return { id: best, logProbability: logProbabilityOf(logits, best, 1) };
-  let ids = Array.from(logits.keys());
-  if ((topK > 0 && topK < ids.length) || topP < 1) {
-    ids.sort((a, b) => logits[b]! - logits[a]! || a - b);
-    if (topK > 0) ids = ids.slice(0, topK);
-  }
-  const weights = ids.map((id) => Math.exp((logits[id]! - logits[best]!) / temperature));
-  let total = weights.reduce((sum, weight) => sum + weight, 0);
-  if (topP < 1) {
-    let kept = 0;
-    let sum = 0;
-    while (kept < ids.length && sum < topP * total) sum += weights[kept++]!;
-    ids.length = kept;
-    total = sum;
-  }
-  let left = uniform * total;
-  let i = 0;
-  while (i < ids.length - 1 && left >= weights[i]!) left -= weights[i++]!;
-  const id = ids[i]!;
-  return { id, logProbability: logProbabilityOf(logits, id, temperature) };
+  const { temperature = 1, repetitionPenalty = 1 } = options;
+  const scores = repetitionPenalty === 1 ? logits : penalized(logits, seen, repetitionPenalty);
+  const best = scores.reduce((best, value, id) => (value > scores[best]! ? id : best), 0);
+  const id = temperature === 0 ? best : draw(scores, scores[best]!, { ...options, temperature }, uniform);
+  return { id, logProbability: logProbabilityOf(logits, id, temperature || 1) };
 }
 
-/** Of a token among all, before any were left out. */
+function penalized(logits: Float32Array, seen: ReadonlySet<number>, penalty: number): Float32Array {
+  const scores = logits.slice();
+  for (const id of seen) scores[id] = scores[id]! < 0 ? scores[id]! * penalty : scores[id]! / penalty;
+  return scores;
+}
+
+function draw(
+  scores: Float32Array,
+  max: number,
+  { temperature = 1, topK = 0, topP = 1, minP = 0 }: SamplingOptions,
+  uniform: number,
+): number {
+  const weightOf = (score: number) => Math.exp((score - max) / temperature);
+  const isCut = (topK > 0 && topK < scores.length) || topP < 1;
+  let ids = isCut ? likeliest(scores, topK || scores.length, topP, weightOf) : Array.from(scores.keys());
+  if (minP > 0) ids = ids.filter((id) => weightOf(scores[id]!) >= minP);
+  const weights = ids.map((id) => weightOf(scores[id]!));
+  let left = uniform * weights.reduce((sum, weight) => sum + weight, 0);
+  let i = 0;
+  while (i < ids.length - 1 && left >= weights[i]!) left -= weights[i++]!;
+  return ids[i]!;
+}
+
+/** The k likeliest ids, of them those whose weights add up to the share p of theirs; the likeliest first, among equals the smallest id. */
+function likeliest(scores: Float32Array, k: number, p: number, weightOf: (score: number) => number): number[] {
+  const descending = scores.slice().sort().reverse().subarray(0, k); // numbers alone sort far faster than ids by their numbers
+  let count = descending.length;
+  if (p < 1) {
+    const most = p * descending.reduce((sum, score) => sum + weightOf(score), 0);
+    let sum = 0;
+    for (count = 0; count < descending.length && sum < most; count++) sum += weightOf(descending[count]!);
+  }
+  const least = descending[count - 1]!;
+  const ids: number[] = [];
+  for (const [id, score] of scores.entries()) if (score >= least) ids.push(id);
+  return ids.sort((a, b) => scores[b]! - scores[a]! || a - b).slice(0, count);
+}
+
+/** Of a token among all, before a penalty and before any were left out. */
 function logProbabilityOf(logits: Float32Array, id: number, temperature: number): number {
   const max = logits.reduce((max, value) => Math.max(max, value), -Infinity);
   const sum = logits.reduce((sum, value) => sum + Math.exp((value - max) / temperature), 0);

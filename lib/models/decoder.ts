@@ -25,7 +25,7 @@ import { emptyGroup, type Tensor, tensor } from '../tensor.ts';
 import type { DecoderConfig } from './config.ts';
 import type { Adapter, Lora } from './lora.ts';
 import { Module } from './module.ts';
-import { inverseFrequencies } from './rope_frequencies.ts';
+import { RopeTables } from './rope_tables.ts';
 
 /** How a step trades memory for operations. Numbers are the same under every policy, to rounding. */
 export interface StepPolicy {
@@ -58,6 +58,8 @@ export interface Batch {
 /** What a layer runs on: a batch, or the next tokens of a sequence whose keys and values are kept. */
 interface Tokens extends Omit<Batch, 'targets'> {
   cache?: KeyValueCache;
+  /** Tokens of the whole sequence, which dynamic rope depends on. @default T */
+  length?: number;
 }
 
 /** A projection's name without '.weight', its weight and bias. */
@@ -115,8 +117,7 @@ export class Decoder extends Module {
   readonly #norm: Tensor;
   #head: Tensor;
   #config: DecoderConfig;
-  /** By T where they depend on it, else one. */
-  readonly #inverseFrequencies = new Map<number, Tensor>();
+  readonly #ropeTables: RopeTables;
 
   /**
    * Parameters are garbage until `initialize` or `loadWeights`.
@@ -133,6 +134,7 @@ export class Decoder extends Module {
     this.gradientDtype = options.gradientDtype ?? 'float32';
     gradientDtypeFor('Decoder', this.dtype, this.gradientDtype);
     const { vocabSize: V, hiddenSize: C, intermediateSize: F, numHeads: H, numKeyValueHeads: G, headSize: D } = config;
+    this.#ropeTables = new RopeTables(config.rope, D, this.device);
     const one = (name: string, ...shape: number[]) => this.#group([name], [shape])[0]!;
     this.#embed = one('model.embed_tokens.weight', V, C);
     for (let l = 0; l < config.numLayers; l++) {
@@ -182,7 +184,6 @@ export class Decoder extends Module {
     }
     this.#norm = one('model.norm.weight', C);
     this.#head = config.tieWordEmbeddings ? this.#embed : one('lm_head.weight', V, C);
-    this.#frequencies(1);
   }
 
   /** The model's own; adapters are in `lora`. */
@@ -287,8 +288,10 @@ export class Decoder extends Module {
   /**
    * Logits (V,) after the last of these tokens, which follow those that the cache holds. One call at a time.
    * @param ids at most what is left of the cache's capacity
+   * @param options.length tokens of the whole text that these are a piece of: dynamic rope has the same frequencies for all pieces of a
+   *   prompt, whatever they are. @default those in the cache and these
    */
-  async decode(ids: Int32Array, cache: KeyValueCache): Promise<Float32Array> {
+  async decode(ids: Int32Array, cache: KeyValueCache, options: { length?: number } = {}): Promise<Float32Array> {
     const N = ids.length;
     if (N === 0) throw new RangeError('decode: there are no tokens');
     if (cache.length + N > cache.capacity) {
@@ -300,7 +303,9 @@ export class Decoder extends Module {
       tidy(() => {
         const { device } = this;
         const starts = new Int32Array(N).fill(-cache.length); // so that row n has position cache.length + n
-        const tokens = { inputs: tensor(ids, { device }), T: N, documentStart: tensor(starts, { device }), cache };
+        const inputs = tensor(ids, { device });
+        const length = Math.max(cache.length + N, options.length ?? 0);
+        const tokens = { inputs, T: N, documentStart: tensor(starts, { device }), cache, length };
         const policy = { mlpChunkSize: N, lossChunkSize: N, mlpSave: 'input', recompute: 'none' } as const;
         let x = this.#embedded(tokens.inputs);
         for (const layer of this.#layers) {
@@ -319,8 +324,7 @@ export class Decoder extends Module {
 
   override dispose(): void {
     super.dispose();
-    for (const frequencies of this.#inverseFrequencies.values()) frequencies.dispose();
-    this.#inverseFrequencies.clear();
+    this.#ropeTables.dispose();
     this.origin?.close();
   }
 
@@ -399,29 +403,17 @@ export class Decoder extends Module {
     return weight ? rmsNorm(x, weight, { eps, weightOffset }) : x;
   }
 
-  #rope({ T, documentStart, cache }: Tokens): Rope {
+  #rope({ T, documentStart, cache, length = T }: Tokens): Rope {
     const { rope } = this.config;
-    const length = cache ? cache.length + T : T;
-    const dependsOnLength = rope.type === 'dynamic' && length > rope.maxPositions;
-    if (dependsOnLength && documentStart && !cache) {
+    if (rope.type === 'dynamic' && documentStart && !cache && this.#ropeTables.dependsOn(T)) {
       throw new RangeError(
         `Decoder: dynamic rope beyond max_position_embeddings ${rope.maxPositions} needs one document a sequence, got documents in T ${T}`,
       );
     }
     return {
-      inverseFrequencies: this.#frequencies(dependsOnLength ? length : 1),
+      inverseFrequencies: this.#ropeTables.of(length),
       scale: rope.type === 'yarn' ? rope.attentionFactor : 1,
     };
-  }
-
-  #frequencies(T: number): Tensor {
-    let frequencies = this.#inverseFrequencies.get(T);
-    if (!frequencies) {
-      const values = inverseFrequencies(this.config.rope, this.config.headSize, T);
-      frequencies = tensor(values, { device: this.device, category: 'parameter' }).keep();
-      this.#inverseFrequencies.set(T, frequencies);
-    }
-    return frequencies;
   }
 
   /** Parameters that lie side by side in memory. */

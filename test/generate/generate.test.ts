@@ -1,8 +1,9 @@
 // Generation: the cache against whole forwards, sampling against the distribution, text that comes whole.
 import assert from 'node:assert/strict';
-import { basename } from 'node:path';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import fc from 'fast-check';
-import { sampleToken } from '../../lib/generate/sample.ts';
 import { TextStream } from '../../lib/generate/text_stream.ts';
 import {
   addLora,
@@ -20,7 +21,7 @@ import {
   tensor,
   tidy,
 } from '../../lib/index.ts';
-import { runCommand } from '../support/command.ts';
+import { runCommand, startCommand } from '../support/command.ts';
 import { assertClose } from '../support/compare.ts';
 import { openTestDevice, testDevice } from '../support/devices.ts';
 import { parityCases } from '../support/parity.ts';
@@ -154,7 +155,60 @@ describe('generate', () => {
     await assert.rejects(run([1], { temperature: -1 }), /temperature must be/);
     await assert.rejects(run([1], { topP: 0 }), /topP must be/);
     await assert.rejects(run([1], { maxTokens: 0 }), /maxTokens must be a positive integer/);
+    await assert.rejects(run([1], { topK: 2.5 }), /topK must be an integer, got 2.5/);
+    await assert.rejects(run([1], { seed: -1 }), /seed must be/);
+    await assert.rejects(run([1], { minP: 1.5 }), /minP must be/);
+    await assert.rejects(run([1], { repetitionPenalty: 0 }), /repetitionPenalty must be/);
     await assert.rejects(run({ messages: [{ role: 'user', content: 'a' }] }), /need a chat template/);
+  });
+
+  it('says that logits are not finite', async () => {
+    using device = openTestDevice();
+    for (const [value, name] of [
+      [Number.NaN, 'NaN'],
+      [Infinity, 'Infinity|NaN'],
+    ] as const) {
+      using model = await loadModel(llama, { device });
+      const norm = model.namedParameters().get('model.norm.weight')!;
+      norm.write(new Float32Array(norm.size).fill(value));
+      for (const temperature of [0, 1]) {
+        const run = generateText(model, bytes, 'hello', { temperature, maxTokens: 8 });
+        await assert.rejects(
+          run,
+          new RegExp(`generate: the model's logits are not finite: (-?${name}) for id \\d+, after 0`),
+        );
+      }
+    }
+  });
+
+  it('ends quietly where nobody reads the rest', async () => {
+    using device = openTestDevice();
+    using model = await loadModel(llama, { device });
+    const folder = newFolder();
+    await saveModel(model, folder);
+    const command = ['generate', '--model', folder, '--tokenizer', 'bytes', '--device', testDevice, '--prompt', 'ab'];
+    const child = startCommand(...command, '--max-tokens', '100000', '--json');
+    let errors = '';
+    child.stderr.on('data', (text) => (errors += text));
+    child.stdout.once('data', () => child.stdout.destroy());
+    const [code] = await once(child, 'exit');
+    assert.deepEqual([code, errors], [0, '']);
+  });
+
+  it('refuses numbers on the command line that are none, by the option', () => {
+    for (const [option, value, message] of [
+      ['--max-tokens', 'many', /'--max-tokens <n>' argument 'many' is invalid. It must be an integer from 1/],
+      ['--max-tokens', '0', /--max-tokens/],
+      ['--max-tokens', '2.5', /--max-tokens/],
+      ['--temperature', '-1', /--temperature <t>' argument '-1' is invalid. It must be a number from 0/],
+      ['--top-k', '', /--top-k/],
+      ['--top-p', '1.5', /--top-p <p>' argument '1.5' is invalid. It must be a number from 0 to 1/],
+      ['--min-p', 'NaN', /--min-p/],
+      ['--repetition-penalty', 'Infinity', /--repetition-penalty/],
+      ['--seed', '-3', /--seed/],
+    ] as const) {
+      assert.throws(() => runCommand(['generate', '--model', 'x', '--prompt', 'x', option, value]), message);
+    }
   });
 
   it('runs from the command line', async () => {
@@ -173,53 +227,9 @@ describe('generate', () => {
   });
 });
 
-describe('sampling', () => {
-  const logits = Float32Array.of(1, 3, 2, 0, 2.5);
-  const draws = 20_000;
-  const frequencies = (options: Parameters<typeof sampleToken>[1]) => {
-    const counts = new Array<number>(logits.length).fill(0);
-    for (let i = 0; i < draws; i++) counts[sampleToken(logits, options, (i + 0.5) / draws).id]! += 1;
-    return counts.map((count) => count / draws);
-  };
-  const softmax = (values: number[], temperature = 1) => {
-    const weights = values.map((value) => Math.exp(value / temperature));
-    const sum = weights.reduce((a, b) => a + b);
-    return weights.map((weight) => weight / sum);
-  };
-
-  it('draws in proportion to the probabilities, at every temperature', () => {
-    for (const temperature of [0.5, 1, 2]) {
-      const expected = softmax([...logits], temperature);
-      for (const [i, share] of frequencies({ temperature }).entries()) {
-        assert.ok(Math.abs(share - expected[i]!) < 1e-3, `${share}`);
-      }
-    }
-  });
-
-  it('leaves out all but the k likeliest, or those that add up to p', () => {
-    const [, b, , , e] = softmax([-Infinity, 3, -Infinity, -Infinity, 2.5]);
-    for (const options of [{ topK: 2 }, { topP: softmax([...logits])[1]! + 0.01 }]) {
-      const found = frequencies(options);
-      assert.deepEqual([found[0], found[2], found[3]], [0, 0, 0]);
-      assert.ok(Math.abs(found[1]! - b!) < 1e-3 && Math.abs(found[4]! - e!) < 1e-3, `${found}`);
-    }
-    assert.equal(frequencies({ topP: 1e-9 })[1], 1);
-    assert.equal(frequencies({ topK: 1 })[1], 1);
-    assert.equal(frequencies({ temperature: 0 })[1], 1);
-  });
-
-  it('tells the log-probability among all tokens', () => {
-    const expected = softmax([...logits], 0.7).map(Math.log);
-    for (const uniform of [0, 0.3, 0.6, 0.99]) {
-      const { id, logProbability } = sampleToken(logits, { temperature: 0.7, topK: 3 }, uniform);
-      assert.ok(Math.abs(logProbability - expected[id]!) < 1e-6);
-    }
-  });
-});
-
 describe('the text of tokens', () => {
   const pushed = (text: string, stops: string[] = []) => {
-    const stream = new TextStream(bytes, stops);
+    const stream = new TextStream(bytes, { stops });
     const pieces: string[] = [];
     for (const id of new TextEncoder().encode(text)) {
       if (stream.isStopped) break;
@@ -262,4 +272,73 @@ describe('the text of tokens', () => {
     for (const id of await tokenizer.encode(text)) whole += stream.push(id);
     assert.equal(whole + stream.end(), text);
   });
+
+  it('goes on from the prompt with its space, which decoders leave out where a text begins', async () => {
+    const tokenizer = await loadTokenizer(await spacedTokenizer());
+    const streamed = (ids: number[], context: number[] = []) => {
+      const stream = new TextStream(tokenizer, { context });
+      return ids.map((id) => stream.push(id)).join('') + stream.end();
+    };
+    const [s, a, b, _a, _, é1, é2] = [1, 3, 4, 5, 6, 7, 8] as const;
+    assert.equal(streamed([_a, b, _a]), 'ab a');
+    assert.equal(streamed([_a, b, _a], [s, _a, b]), ' ab a');
+    assert.equal(streamed([a, _a], [s, _a]), 'a a');
+    assert.equal(streamed([_, _a], [s, _a]), '  a');
+    assert.equal(streamed([s, _a, b], [_a]), ' ab');
+    assert.equal(streamed([_a], [...new Array<number>(40).fill(_a), b]), ' a');
+    assert.equal(streamed([é2, a], [_a, é1]), 'éa', 'a character that the prompt had half of');
+    assert.equal(streamed([s, _a, _a]), 'a a', 'a special token is no text');
+  });
 });
+
+/** A tokenizer.json as Llama 2 has it: a space is ▁, and the first one of a text is left out. */
+async function spacedTokenizer(): Promise<string> {
+  const tokens = ['<unk>', '<s>', '</s>', 'a', 'b', '▁a', '▁', '<0xC3>', '<0xA9>'];
+  const special = (id: number) => ({
+    id,
+    content: tokens[id],
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  });
+  const json = {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: [special(0), special(1), special(2)],
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [
+        { type: 'Prepend', prepend: '▁' },
+        { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+      ],
+    },
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+        { type: 'Strip', content: ' ', start: 1, stop: 0 },
+      ],
+    },
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: '<unk>',
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: true,
+      byte_fallback: true,
+      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
+      merges: [['▁', 'a']],
+    },
+  };
+  const path = join(newFolder(), 'tokenizer.json');
+  await writeFile(path, JSON.stringify(json));
+  return path;
+}

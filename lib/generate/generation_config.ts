@@ -1,0 +1,121 @@
+// What a model's folder says of generation: generation_config.json, as transformers' generate reads it.
+import { join } from 'node:path';
+import { readIfThere } from '../io/read.ts';
+import type { SamplingOptions } from './sample.ts';
+
+const FILE = 'generation_config.json';
+
+/** What holds where the caller says nothing. */
+export interface GenerationDefaults {
+  sampling: SamplingOptions;
+  /** Ids that end a text; null: the file does not say, and config.json does. */
+  stopIds: number[] | null;
+  /** Texts that end a text. */
+  stop: string[];
+}
+
+/** Fields that change what is generated and are not supported, with the values at which they do nothing. */
+const UNSUPPORTED: Record<string, readonly unknown[]> = {
+  bad_words_ids: [],
+  begin_suppress_tokens: [],
+  constraints: [],
+  diversity_penalty: [0],
+  dola_layers: [],
+  encoder_no_repeat_ngram_size: [0],
+  encoder_repetition_penalty: [1],
+  epsilon_cutoff: [0],
+  eta_cutoff: [0],
+  exponential_decay_length_penalty: [],
+  force_words_ids: [],
+  forced_bos_token_id: [],
+  forced_eos_token_id: [],
+  frequency_penalty: [0],
+  guidance_scale: [1],
+  min_length: [0],
+  min_new_tokens: [0],
+  no_repeat_ngram_size: [0],
+  num_beams: [1],
+  penalty_alpha: [0],
+  presence_penalty: [0],
+  sequence_bias: [],
+  suppress_tokens: [],
+  token_healing: [],
+  top_h: [],
+  typical_p: [1],
+  watermarking_config: [],
+};
+
+const warned = new Set<string>();
+
+/**
+ * Reads a folder's generation_config.json; nothing is said where there is no folder or no such file. A field that would change the text and
+ * is not supported is warned of, once for each file.
+ * @throws RangeError that names the file and the field for a value that makes no sense
+ */
+export async function readGenerationConfig(folder: string | null): Promise<GenerationDefaults> {
+  const path = folder === null ? null : join(folder, FILE);
+  const text = path === null ? null : await readIfThere(path);
+  if (path === null || text === null) return { sampling: {}, stopIds: null, stop: [] };
+  const source = parse(path, text);
+  warnOfUnsupported(path, source);
+  const number = (name: string, isValid: (value: number) => boolean, required: string) => {
+    const value = source[name] ?? undefined;
+    if (value === undefined || (typeof value === 'number' && isValid(value))) return value as number | undefined;
+    return fail(path, name, value, required);
+  };
+  const isShare = (value: number) => value > 0 && value <= 1;
+  const isGreedy = source.do_sample === false;
+  const sampling: SamplingOptions = {
+    temperature: isGreedy ? 0 : number('temperature', (value) => value >= 0, 'a number of 0 or more'),
+    topK: number('top_k', (value) => Number.isInteger(value) && value >= 0, 'an integer of 0 or more'),
+    topP: number('top_p', isShare, 'a number above 0, up to 1'),
+    minP: number('min_p', (value) => value >= 0 && value <= 1, 'a number from 0 to 1'),
+    repetitionPenalty: number('repetition_penalty', (value) => value > 0, 'a positive number'),
+  };
+  return { sampling, stopIds: stopIds(path, source), stop: stopStrings(path, source) };
+}
+
+function parse(path: string, text: string): Record<string, unknown> {
+  let source: unknown;
+  try {
+    source = JSON.parse(text);
+  } catch (error) {
+    throw new Error(`${path}: is not JSON: ${(error as Error).message}`, { cause: error });
+  }
+  if (typeof source !== 'object' || source === null || Array.isArray(source)) {
+    throw new Error(`${path}: is not a JSON object`);
+  }
+  return source as Record<string, unknown>;
+}
+
+function stopIds(path: string, source: Record<string, unknown>): number[] | null {
+  const value = source.eos_token_id ?? null;
+  const ids = [value].flat();
+  if (value === null) return null;
+  return ids.every(Number.isInteger) ? (ids as number[]) : fail(path, 'eos_token_id', value, 'an id or a list of ids');
+}
+
+function stopStrings(path: string, source: Record<string, unknown>): string[] {
+  const value = source.stop_strings ?? [];
+  const texts = [value].flat();
+  return texts.every((text) => typeof text === 'string')
+    ? texts
+    : fail(path, 'stop_strings', value, 'a text or a list of texts');
+}
+
+function warnOfUnsupported(path: string, source: Record<string, unknown>): void {
+  const names = Object.entries(UNSUPPORTED).flatMap(([name, neutral]) => {
+    const value = source[name] ?? null;
+    const isEmpty = value === null || value === false || (typeof value === 'object' && Object.keys(value).length === 0);
+    return isEmpty || neutral.includes(value) ? [] : [`${name} (${JSON.stringify(value)})`];
+  });
+  if (names.length === 0 || warned.has(path)) return;
+  warned.add(path);
+  process.emitWarning(`${path}: not supported, and passed over: ${names.join(', ')}`, {
+    code: 'MINISEQUENCE_GENERATION',
+  });
+}
+
+function fail(path: string, name: string, value: unknown, required: string): never {
+  throw new RangeError(`${path}: ${name} must be ${required}, got ${JSON.stringify(value)}`);
+}
