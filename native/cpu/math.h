@@ -1,5 +1,5 @@
 // exp and tanh that become vectors: polynomials for f32, the C library for f64. Errors are the largest seen over all of the range,
-// against f64 (test/native/cpu_math_test.cpp).
+// against f64 (test/native/cpu_ops_test.cpp).
 #pragma once
 
 #include <cmath>

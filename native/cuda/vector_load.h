@@ -84,8 +84,7 @@ __device__ inline float largest_of(const Vector<T, width>& vector) {
   }
 }
 
-// The same vector, of which the compiler knows nothing: what it has made of the elements before it makes again, instead of keeping it in
-// registers.
+// Hides the value from the compiler, so that it recomputes what it derived from the elements instead of holding that in registers.
 template <int width, class T>
 __device__ inline Vector<T, width> as_new(Vector<T, width> vector) {
 #ifdef __CUDACC__

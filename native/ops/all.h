@@ -1,4 +1,4 @@
-// Every op's contract, in the order in which a training step meets them.
+// Every op's contract.
 #pragma once
 
 #include "adamw.h"

@@ -13,11 +13,11 @@
 namespace mst::cuda {
 namespace {
 
-// ---- Rows: for_each(body) calls body(v, vector) for the thread's logits from column v on. for_each_then_load(body, next) does too, for a
-// body that overwrites them in memory, and loads the row at `next`, or none: it is on its way while the body works. load(next) only loads.
-// is_mine(v): whether the thread's logits are those of column v.
+// ---- Rows: for_each(body) calls body(v, vector) for the thread's logits from column v on. for_each_then_load(body, next) does the same
+// for a body that overwrites the logits in memory, and prefetches the row at `next`, if any, while the body runs. load(next) only loads.
+// is_mine(v): whether the thread holds the logit of column v.
 
-// In registers, a part of near equal length in each block of the cluster.
+// A row in registers; each block of the cluster has a part of nearly equal length.
 template <int width, class T>
 class HeldRow {
  public:

@@ -1,4 +1,4 @@
-// The matrix product on CUDA, by cuBLASLt, or where it is not by the own kernels; see matmul.h. Row-major matrices are column-major ones
+// The matrix product on CUDA: cuBLASLt when available, otherwise our kernels; see matmul.h. Row-major matrices are column-major ones
 // with rows and columns exchanged: c = op(a) op(b) is cᵀ = op(b)ᵀ op(a)ᵀ, so that b is cuBLASLt's A, and no data is transposed.
 #include "matmul.h"
 
@@ -92,8 +92,8 @@ int run(const Plan& plan, void* handle, const Operands& on, float alpha, float b
                            on.workspace.data, on.workspace.bytes, current_stream());
 }
 
-// Times every candidate on the operands themselves. With beta, c must stay as it is: alpha is the smallest normal number, so that what is
-// added is below 1e-30 and lost in every element that is not.
+// Times every candidate on the operands themselves. Tuning must leave c unchanged when beta is 1: with the smallest normal alpha the added
+// term vanishes in rounding, but for elements of c below 1e-30.
 CublasLtAlgorithm fastest(const Plan& plan, const Key& key, void* handle, const Operands& operands, const CublasLtHeuristic* candidates,
                           int num_candidates) {
   constexpr int rounds = 3;
