@@ -1,14 +1,14 @@
 // minisequence preview
-import { rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { styleText } from 'node:util';
 import { IGNORED, type TokenBatch } from '../data/dataset.ts';
+import { formatNote } from '../data/notes.ts';
 import { resolveModelFolder } from '../io/hub.ts';
 import { readConfig } from '../io/weights.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
-import { readRunConfig } from '../train/config.ts';
+import { type RunConfig, readRunConfig } from '../train/config.ts';
 import { openRunData } from '../train/run_data.ts';
+import { withTemporaryFolder } from './temporary_folder.ts';
 
 export interface PreviewArguments {
   config: string;
@@ -17,23 +17,33 @@ export interface PreviewArguments {
   json: boolean;
 }
 
-/** Prints the first sequences as they will be trained on: what is a target, what is only read, where documents begin. */
-export async function runPreview({ config: path, set = [], examples, json }: PreviewArguments): Promise<void> {
-  const outDir = join(tmpdir(), `minisequence-preview-${process.pid}`);
-  const config = { ...(await readRunConfig(path, set)), outDir };
+/**
+ * Prints the first sequences as they will be trained on: what is a target, what is only read, where documents begin. What of the data is
+ * left out or not trained on goes to standard error.
+ */
+export async function runPreview({ config: path, set = [], ...options }: PreviewArguments): Promise<void> {
+  const config = await readRunConfig(path, set);
+  await withTemporaryFolder((outDir) => preview({ ...config, outDir }, options));
+}
+
+async function preview(
+  config: RunConfig,
+  { examples, json }: Pick<PreviewArguments, 'examples' | 'json'>,
+): Promise<void> {
   const folder = 'path' in config.model ? await resolveModelFolder(config.model.path) : null;
-  const { chatTemplate } = config.data;
   const source = config.tokenizer ?? (folder ? join(folder, 'tokenizer.json') : 'bytes');
-  const tokenizer = await loadTokenizer(source, { chatTemplate });
+  const tokenizer = await loadTokenizer(source, config.data);
   const fields = 'config' in config.model ? config.model.config : await readConfig(folder!);
   const data = await openRunData(config, tokenizer, Number(fields.vocab_size ?? tokenizer.vocabSize));
   try {
-    const { training } = data;
+    const { training, notes, numTokens } = data;
+    for (const note of notes) console.error(`Warning: ${formatNote(note)}`);
     const count = Math.min(Number(examples), training.length);
-    if (!json)
+    if (!json) {
       console.log(
-        `${data.numTokens} tokens in ${training.length} sequences of ${training.T}${training.isPacked ? ', packed' : ''}`,
+        `${numTokens} tokens in ${training.length} sequences of ${training.T}${training.isPacked ? ', packed' : ''}`,
       );
+    }
     for (let i = 0; i < count; i++) {
       const batch = await training.batch([i]);
       console.log(
@@ -44,7 +54,6 @@ export async function runPreview({ config: path, set = [], examples, json }: Pre
     }
   } finally {
     await data.close();
-    await rm(outDir, { recursive: true, force: true });
   }
 }
 
@@ -57,22 +66,31 @@ function plain({ inputs, targets, documentStart, numTargets }: TokenBatch): obje
   };
 }
 
-/** The text that is read, with what is trained on in colour, or in [brackets] where there are no colours. */
+/** The text that is read, special tokens among it, with what is trained on in colour, or in [brackets] where there are no colours. */
 function format({ inputs, targets, documentStart, T }: TokenBatch, tokenizer: Tokenizer): string {
   const colours = process.stdout.isTTY === true;
   const mark = (text: string) => (colours ? styleText('green', text) : `[${text}]`);
   let end = T;
   while (end > 0 && targets[end - 1] === IGNORED) end -= 1;
+  const ids = Int32Array.from([...inputs.subarray(0, end), ...(end > 0 ? [targets[end - 1]!] : [])]);
+  const startsDocument = (i: number) => i < end && i > 0 && documentStart?.[i] === i;
+  const isTarget = (i: number) => i > 0 && !startsDocument(i) && targets[i - 1] !== IGNORED;
   let shown = '';
-  for (let begin = 0; begin < end; ) {
-    const isDocument = begin > 0 && documentStart?.[begin] === begin;
-    const isTarget = begin > 0 && !isDocument && targets[begin - 1] !== IGNORED;
+  for (let begin = 0; begin < ids.length; ) {
     let next = begin + 1;
-    while (next < end && documentStart?.[next] !== next && (targets[next - 1] !== IGNORED) === isTarget) next += 1;
-    const text = tokenizer.decode(inputs.subarray(begin, next));
-    shown += `${isDocument ? '\n---\n' : ''}${isTarget ? mark(text) : text}`;
+    while (next < ids.length && !startsDocument(next) && isTarget(next) === isTarget(begin)) next += 1;
+    const text = textOf(ids, begin, next, tokenizer);
+    shown += `${startsDocument(begin) ? '\n---\n' : ''}${isTarget(begin) ? mark(text) : text}`;
     begin = next;
   }
-  const last = targets[end - 1];
-  return last === undefined || last === IGNORED ? shown : shown + mark(tokenizer.decode([last]));
+  return shown;
+}
+
+/** The text of ids [begin, end): after the id before them, as the first of a text some tokenizers give no space. */
+function textOf(ids: Int32Array, begin: number, end: number, tokenizer: Tokenizer): string {
+  const before = tokenizer.decode(ids.subarray(Math.max(0, begin - 1), begin), { special: true });
+  const whole = tokenizer.decode(ids.subarray(Math.max(0, begin - 1), end), { special: true });
+  return whole.startsWith(before)
+    ? whole.slice(before.length)
+    : tokenizer.decode(ids.subarray(begin, end), { special: true });
 }

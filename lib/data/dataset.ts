@@ -1,5 +1,6 @@
 // Documents as sequences of T tokens: the one place where inputs and targets are shifted.
 import { idOf } from '../text/encode.ts';
+import { formatNote } from './notes.ts';
 import { shuffled } from './shuffle.ts';
 import type { TokenStore } from './token_store.ts';
 
@@ -148,7 +149,10 @@ export async function makeDataset(store: TokenStore, options: DatasetOptions): P
     const tokens = await store.read(window.begin + 1, window.begin + 1 + window.length);
     if (tokens.some((marked) => marked >= 0)) windows.push(window);
   }
-  if (windows.length === 0) throw new Error('data: no document has two tokens and something to train on');
+  if (windows.length === 0) {
+    const notes = store.notes.map((note) => `; ${formatNote(note)}`).join('');
+    throw new Error(`data: no document has two tokens and something to train on${notes}`);
+  }
   return new StoredDataset(store, isPacked ? pack(windows, T, seed) : windows.map((window) => [window]), T, isPacked);
 }
 

@@ -5,12 +5,15 @@ import { createWriteStream } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { type EncodeOptions, encodeRecord, idOf } from '../text/encode.ts';
+import { type EncodeOptions, idOf, RecordEncoder } from '../text/encode.ts';
 import { readRecords } from '../text/records/read_records.ts';
+import type { DataRecord } from '../text/records/record.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
+import { type Note, Notes } from './notes.ts';
 
 const TOKENS = 'tokens.bin';
 const OFFSETS = 'documents.bin';
+const NOTES = 'notes.json';
 /** Changes whenever the same files would be stored differently. */
 const FORMAT = 2;
 /** Milliseconds of work after which other events get their turn. */
@@ -20,10 +23,13 @@ export class TokenStore {
   readonly #tokens: FileHandle;
   /** Where each document begins, and at the end where the last one ends. */
   readonly offsets: Float64Array;
+  /** What a user should know of the files. */
+  readonly notes: readonly Note[];
 
-  private constructor(tokens: FileHandle, offsets: Float64Array) {
+  private constructor(tokens: FileHandle, offsets: Float64Array, notes: readonly Note[]) {
     this.#tokens = tokens;
     this.offsets = offsets;
+    this.notes = notes;
   }
 
   get numDocuments(): number {
@@ -42,14 +48,14 @@ export class TokenStore {
     tokenizer: Tokenizer,
     options: EncodeOptions & { cacheDir: string; V: number },
   ): Promise<TokenStore> {
-    const { cacheDir, V, trainOnPrompts = false } = options;
-    const folder = join(cacheDir, await keyOf(files, tokenizer, { trainOnPrompts, V }));
+    const { cacheDir, ...encoding } = options;
+    const folder = join(cacheDir, await keyOf(files, tokenizer, encoding));
     if (!(await isFolder(folder))) {
       const temporary = `${folder}.${process.pid}.tmp`;
       await rm(temporary, { recursive: true, force: true });
       await mkdir(temporary, { recursive: true });
       try {
-        await build(temporary, files, tokenizer, { trainOnPrompts, V });
+        await build(temporary, files, tokenizer, encoding);
         await rename(temporary, folder);
       } catch (error) {
         await rm(temporary, { recursive: true, force: true });
@@ -60,6 +66,7 @@ export class TokenStore {
     return new TokenStore(
       await open(join(folder, TOKENS)),
       new Float64Array(offsets.buffer, offsets.byteOffset, offsets.byteLength / 8),
+      JSON.parse(await readFile(join(folder, NOTES), 'utf8')) as Note[],
     );
   }
 
@@ -110,6 +117,8 @@ async function build(
   options: EncodeOptions & { V: number },
 ): Promise<void> {
   const tokens = createWriteStream(join(folder, TOKENS));
+  const encoder = new RecordEncoder(tokenizer, options);
+  const notes = new Notes();
   const offsets = [0];
   let length = 0;
   let turn = performance.now();
@@ -133,8 +142,10 @@ async function build(
         part = { text: text.slice(0, end) };
         if (!isEnd && end === 0) continue;
       }
-      await append(await encoded(part, isBegin, isEnd, place), place);
-      if (isEnd) offsets.push(length);
+      for (const ids of await encoded(part, isBegin, isEnd, place)) {
+        await append(ids, place);
+        if (isEnd) offsets.push(length);
+      }
       isBegin = isEnd;
       if (performance.now() - turn > TURN) {
         await setImmediate();
@@ -146,11 +157,12 @@ async function build(
     await once(tokens, 'close');
   }
   if (offsets.length === 1) throw new Error(`${files.join(', ')}: no documents`);
+  await writeFile(join(folder, NOTES), JSON.stringify(notes.list()));
   await writeFile(join(folder, OFFSETS), new Uint8Array(Float64Array.from(offsets).buffer));
 
-  async function encoded(record: Parameters<typeof encodeRecord>[0], isBegin: boolean, isEnd: boolean, place: string) {
+  async function encoded(record: DataRecord, isBegin: boolean, isEnd: boolean, place: string) {
     try {
-      return await encodeRecord(record, tokenizer, options, isBegin, isEnd);
+      return await encoder.encode(record, (what) => notes.add(what, place), { isBegin, isEnd });
     } catch (error) {
       throw new Error(`${place}: ${(error as Error).message}`, { cause: error });
     }

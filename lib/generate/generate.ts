@@ -3,7 +3,7 @@
 import { uniforms } from '../data/shuffle.ts';
 import type { Decoder } from '../models/decoder.ts';
 import { requireCount, requireFinite } from '../ops/check.ts';
-import type { Message } from '../text/records/record.ts';
+import type { Conversation } from '../text/records/record.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { KeyValueCache } from './cache.ts';
 import { type GenerationDefaults, readGenerationConfig } from './generation_config.ts';
@@ -38,7 +38,7 @@ export interface GeneratedToken {
 }
 
 /** Text, which begins as the tokenizer begins texts; ids as they are; or a conversation, which the assistant answers. */
-export type Prompt = string | readonly number[] | { messages: readonly Message[] };
+export type Prompt = string | readonly number[] | Conversation;
 
 /**
  * Continues a prompt. Memory for keys and values is taken at the start and given back at the end, also where the caller stops early.
@@ -147,5 +147,5 @@ async function encoded(tokenizer: Tokenizer, prompt: Prompt): Promise<Int32Array
   }
   if (!('messages' in prompt)) return Int32Array.from(prompt);
   if (!tokenizer.chatTemplate) throw new Error('generate: conversations need a chat template beside tokenizer.json');
-  return await tokenizer.encode(await tokenizer.chatTemplate.render(prompt.messages, true));
+  return await tokenizer.encode(await tokenizer.chatTemplate.prompt(prompt));
 }

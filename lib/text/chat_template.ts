@@ -1,80 +1,128 @@
-// Conversations to text, as the model's own template says.
+// Conversations to text, as the model's own template says: what transformers' apply_chat_template renders.
 import { join } from 'node:path';
 import { readIfThere } from '../io/read.ts';
-import { JinjaTemplate } from './jinja/template.ts';
-import type { Message } from './records/record.ts';
+import { JinjaTemplate, type Rendered } from './jinja/template.ts';
+import { checkMessages } from './messages.ts';
+import type { Conversation } from './records/record.ts';
+import { findForms, inForm, type TemplateForms } from './template_forms.ts';
 
-/** Text that is trained on or not. */
-export interface Segment {
-  text: string;
-  isTarget: boolean;
-}
+type StoredToken = string | { content: string } | null;
 
 /** What tokenizer_config.json says beside tokenizer.json. */
 export interface TokenizerConfig {
   chat_template?: string | { name: string; template: string }[];
-  bos_token?: string | { content: string } | null;
-  eos_token?: string | { content: string } | null;
+  bos_token?: StoredToken;
+  eos_token?: StoredToken;
+  unk_token?: StoredToken;
+  sep_token?: StoredToken;
+  pad_token?: StoredToken;
+  cls_token?: StoredToken;
+  mask_token?: StoredToken;
+  additional_special_tokens?: StoredToken[];
 }
+
+/** What a run says about its template. */
+export interface TemplateSettings {
+  /** Variables of the template, such as enable_thinking; those of a record come before them. */
+  variables?: Record<string, unknown>;
+  /** What strftime_now() tells. @default the clock, read once */
+  date?: Date;
+}
+
+const TOKENS = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'] as const;
 
 export class ChatTemplate {
   readonly #template: JinjaTemplate;
+  /** For conversations with tools, where the model has a template of its own for them. */
+  readonly #toolTemplate: JinjaTemplate | null;
   readonly #variables: Record<string, unknown>;
+  readonly #date: Date;
+  #forms: Promise<TemplateForms> | null = null;
 
-  /** @param name the template's file, for messages */
-  constructor(template: string, config: TokenizerConfig = {}, name = 'chat template') {
+  /** @param name the file that the template is from, for messages */
+  constructor(
+    template: string,
+    config: TokenizerConfig = {},
+    {
+      variables = {},
+      date = new Date(),
+      name = 'chat template',
+      toolTemplate = null,
+    }: TemplateSettings & { name?: string; toolTemplate?: string | null } = {},
+  ) {
     this.#template = new JinjaTemplate(template, name);
-    this.#variables = {
-      bos_token: contentOf(config.bos_token),
-      eos_token: contentOf(config.eos_token),
-    };
-  }
-
-  /** The whole conversation; with `addGenerationPrompt` up to where the assistant's next turn begins. */
-  async render(messages: readonly Message[], addGenerationPrompt = false): Promise<string> {
-    const variables = { ...this.#variables, messages, add_generation_prompt: addGenerationPrompt };
-    return (await this.#template.render(variables)).text;
+    this.#toolTemplate = toolTemplate === null ? null : new JinjaTemplate(toolTemplate, `${name} (tool_use)`);
+    const tokens: Record<string, unknown> = {};
+    for (const token of TOKENS) if (config[token]) tokens[token] = contentOf(config[token]);
+    const { additional_special_tokens: additional } = config;
+    if (additional) tokens.additional_special_tokens = additional.map(contentOf);
+    this.#variables = { ...tokens, ...variables };
+    this.#date = date;
   }
 
   /**
-   * The conversation cut at its assistant turns, which are trained on with the token that ends them: the very text that generation begins
-   * with, and what should follow it. Throws where the template rewrites earlier turns when later ones come.
-   * @param firstTarget the first message that may be trained on
+   * A conversation in the forms that the template reads: content as text or as parts, tool arguments as objects or as JSON. Throws an
+   * Error that names the message and the field where there is no text to train on or to answer.
    */
-  async segments(messages: readonly Message[], firstTarget = 0): Promise<Segment[]> {
-    const segments: Segment[] = [];
-    let done = '';
-    const upTo = (text: string, isTarget: boolean) => {
-      if (!text.startsWith(done)) {
-        throw new Error(
-          'chat template: renders earlier turns differently when later ones follow; set data.trainOnPrompts, or use { prompt, completion }',
-        );
-      }
-      if (text.length > done.length) segments.push({ text: text.slice(done.length), isTarget });
-      done = text;
+  async prepare(conversation: Conversation): Promise<Conversation> {
+    checkMessages(conversation.messages);
+    this.#forms ??= findForms(this);
+    const forms = await this.#forms;
+    return { ...conversation, messages: conversation.messages.map((message) => inForm(message, forms)) };
+  }
+
+  /**
+   * A prepared conversation as text; with `addGenerationPrompt` up to where the assistant's next turn begins. Throws an Error where the
+   * template refuses the conversation.
+   */
+  async render(
+    { messages, tools, documents, variables }: Conversation,
+    addGenerationPrompt = false,
+  ): Promise<Rendered> {
+    const template = tools && this.#toolTemplate ? this.#toolTemplate : this.#template;
+    const given = {
+      tools: null,
+      documents: null,
+      ...this.#variables,
+      ...variables,
+      ...(tools && { tools }),
+      ...(documents && { documents }),
+      messages: messages.map(({ isTrained: _, ...message }) => message),
+      add_generation_prompt: addGenerationPrompt,
     };
-    for (const [i, { role }] of messages.entries()) {
-      if (role !== 'assistant' || i < firstTarget) continue;
-      upTo(await this.render(messages.slice(0, i), true), false);
-      upTo(await this.render(messages.slice(0, i + 1)), true);
-    }
-    upTo(await this.render(messages), false);
-    return segments;
+    return await template.render(given, this.#date);
+  }
+
+  /** The text that generation begins with: the conversation up to where the assistant answers. */
+  async prompt(conversation: Conversation): Promise<string> {
+    return (await this.render(await this.prepare(conversation), true)).text;
   }
 }
 
-/** The chat template beside a tokenizer.json; null where there is none. */
-export async function readChatTemplate(folder: string, config: TokenizerConfig): Promise<ChatTemplate | null> {
+/** Files beside a tokenizer.json that hold templates, the first of them before tokenizer_config.json. */
+export const TEMPLATE_FILES = ['chat_template.jinja', join('additional_chat_templates', 'tool_use.jinja')] as const;
+
+/** The chat template beside a tokenizer.json, from where transformers takes it; null where there is none. */
+export async function readChatTemplate(
+  folder: string,
+  config: TokenizerConfig,
+  settings: TemplateSettings = {},
+): Promise<ChatTemplate | null> {
+  const [file, toolFile] = TEMPLATE_FILES.map((name) => join(folder, name));
+  const text = await readIfThere(file!);
+  if (text !== null) {
+    return new ChatTemplate(text, config, { ...settings, name: file, toolTemplate: await readIfThere(toolFile!) });
+  }
   const { chat_template: stored } = config;
-  const path = join(folder, 'chat_template.jinja');
-  const text = await readIfThere(path);
-  if (text !== null) return new ChatTemplate(text, config, path);
-  const place = `${join(folder, 'tokenizer_config.json')}: chat_template`;
-  if (typeof stored === 'string') return new ChatTemplate(stored, config, place);
-  const named = stored?.find(({ name }) => name === 'default') ?? stored?.[0];
-  return named ? new ChatTemplate(named.template, config, `${place} '${named.name}'`) : null;
+  const name = `${join(folder, 'tokenizer_config.json')}: chat_template`;
+  if (typeof stored === 'string') return new ChatTemplate(stored, config, { ...settings, name });
+  if (!Array.isArray(stored) || stored.length === 0) return null;
+  const named = (wanted: string) => stored.find((one) => one.name === wanted)?.template ?? null;
+  const toolTemplate = named('tool_use');
+  const template = named('default') ?? toolTemplate ?? stored[0]!.template;
+  return new ChatTemplate(template, config, { ...settings, name, toolTemplate });
 }
 
-export function contentOf(token: string | { content: string } | null | undefined): string {
+export function contentOf(token: StoredToken | undefined): string {
   return typeof token === 'string' ? token : (token?.content ?? '');
 }

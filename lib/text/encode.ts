@@ -1,60 +1,85 @@
-// Records to token ids, each with whether it is trained on.
-
+// Records to token ids, each with whether it is trained on. A document is tokenised as a whole; what is trained on is chosen by the characters
+// that tokens cover.
 import type { DataRecord } from './records/record.ts';
+import type { MarkedText, Span } from './targets/marked_text.ts';
+import { SpecialTokens } from './targets/special.ts';
+import { type TargetOptions, Targets, type Tell } from './targets/targets.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
-export interface EncodeOptions {
-  /** Whether prompts and the user's turns are trained on too. @default false */
-  trainOnPrompts?: boolean;
-}
+export type EncodeOptions = TargetOptions;
 
 /** Ids, of which those that are not trained on are stored as -1 - id. */
 export type MarkedIds = Int32Array;
 
 export const idOf = (marked: number): number => (marked < 0 ? -1 - marked : marked);
-
-/**
- * One record's ids: what the tokenizer puts before a text, the text, the end-of-text id. A conversation is what its template makes of it,
- * and nothing besides.
- * @param isBegin, isEnd whether the record's text is its document's first and last part
- */
-export async function encodeRecord(
-  record: DataRecord,
-  tokenizer: Tokenizer,
-  { trainOnPrompts = false }: EncodeOptions,
-  isBegin = true,
-  isEnd = true,
-): Promise<MarkedIds> {
-  const sides = { begin: isBegin, end: isEnd };
-  if ('text' in record) return tokenizer.wrap(await tokenizer.encode(record.text), sides);
-  if ('prompt' in record) {
-    const prompt = tokenizer.wrap(await tokenizer.encode(record.prompt), { begin: isBegin });
-    const completion = tokenizer.wrap(await tokenizer.encode(record.completion), { end: isEnd });
-    return joined([trainOnPrompts ? prompt : prompt.map(mark), completion]);
-  }
-  const { chatTemplate } = tokenizer;
-  if (!chatTemplate) {
-    throw new Error(
-      'conversations need a chat template: chat_template.jinja or tokenizer_config.json beside tokenizer.json',
-    );
-  }
-  if (trainOnPrompts) return joined([await tokenizer.encode(await chatTemplate.render(record.messages))]);
-  const parts: Int32Array[] = [];
-  for (const { text, isTarget } of await chatTemplate.segments(record.messages, record.firstTarget)) {
-    const ids = await tokenizer.encode(text);
-    parts.push(isTarget ? ids : ids.map(mark));
-  }
-  return joined(parts);
-}
-
 const mark = (id: number) => -1 - id;
 
-function joined(parts: readonly ArrayLike<number>[]): Int32Array {
-  const whole = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.length;
+export class RecordEncoder {
+  readonly #tokenizer: Tokenizer;
+  readonly #options: EncodeOptions;
+  readonly #special: SpecialTokens;
+  readonly #targets: Targets | null;
+
+  constructor(tokenizer: Tokenizer, options: EncodeOptions = {}) {
+    const { chatTemplate, addedTokens, endOfText } = tokenizer;
+    this.#tokenizer = tokenizer;
+    this.#options = options;
+    this.#special = new SpecialTokens(addedTokens, endOfText);
+    this.#targets = chatTemplate && new Targets(chatTemplate, this.#special, options);
   }
-  return whole;
+
+  /**
+   * A record's documents: what the tokenizer puts before a text, the text, the end-of-text id, where the text has not got these itself. A
+   * conversation is what its template makes of it, and nothing besides; it may be several documents.
+   * @param isBegin, isEnd whether the record's text is its document's first and last part
+   */
+  async encode(record: DataRecord, tell: Tell, { isBegin = true, isEnd = true } = {}): Promise<MarkedIds[]> {
+    if ('messages' in record) {
+      if (!this.#targets) {
+        throw new Error(
+          'conversations need a chat template: chat_template.jinja or tokenizer_config.json beside tokenizer.json',
+        );
+      }
+      const documents: MarkedIds[] = [];
+      for (const document of await this.#targets.documents(record, tell))
+        documents.push(await this.#encodeText(document));
+      return documents;
+    }
+    const [prompt, text] = 'text' in record ? ['', record.text] : [record.prompt, record.prompt + record.completion];
+    const begin = this.#options.trainOnPrompts ? 0 : prompt.length;
+    const ids = await this.#encodeText({ text, targets: [[begin, text.length]] });
+    if (prompt !== '' && begin === text.length) tell('a completion that is empty');
+    const begun = this.#tokenizer.wrap(ids, { begin: isBegin });
+    if (begin > 0) for (let i = 0; i < begun.length - ids.length; i++) begun[i] = mark(begun[i]!);
+    return [this.#tokenizer.wrap(begun, { end: isEnd })];
+  }
+
+  async #encodeText({ text, targets }: MarkedText): Promise<MarkedIds> {
+    const [first] = targets;
+    if (first && first[0] === 0 && first[1] === text.length) return await this.#tokenizer.encode(text);
+    const { ids, ends } = await this.#tokenizer.encodeWithEnds(text);
+    return markOutside(ids, (token) => this.#lastCharacter(text, ends, token), targets);
+  }
+
+  /** The character by which a token belongs to a span: its last one, but for white space that a special token takes with it. */
+  #lastCharacter(text: string, ends: Int32Array, token: number): number {
+    const end = ends[token]!;
+    const begin = token === 0 ? 0 : ends[token - 1]!;
+    // A token that stands for no character begins what follows where nothing is before it; else it is a further byte of what is before.
+    if (begin === end) return this.#special.isAfter(text, end) ? end : end - 1;
+    return this.#special.endIn(text, begin, end) - 1;
+  }
+}
+
+/** Marks the ids of tokens whose character is in none of the spans. */
+function markOutside(ids: Int32Array, characterOf: (token: number) => number, spans: readonly Span[]): MarkedIds {
+  const marked = new Int32Array(ids.length);
+  let k = 0;
+  for (let token = 0; token < ids.length; token++) {
+    const character = characterOf(token);
+    while (k < spans.length && spans[k]![1] <= character) k += 1;
+    const isTarget = k < spans.length && character >= spans[k]![0];
+    marked[token] = isTarget ? ids[token]! : mark(ids[token]!);
+  }
+  return marked;
 }

@@ -3,7 +3,8 @@ import { existsSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { readIfThere } from '../io/read.ts';
-import { ChatTemplate, readChatTemplate } from './chat_template.ts';
+import { ChatTemplate, readChatTemplate, TEMPLATE_FILES, type TokenizerConfig } from './chat_template.ts';
+import type { AddedToken } from './tokenizer/added_tokens.ts';
 import { decodeBytes, encodeBytes } from './tokenizer/bytes.ts';
 import { lastCut } from './tokenizer/cut.ts';
 import { readDecoder } from './tokenizer/decoders.ts';
@@ -20,6 +21,8 @@ export interface Tokenizer {
   readonly endOfText: number | null;
   /** Ids that begin a document. */
   readonly beginOfText: readonly number[];
+  /** Tokens that are found in a text before anything else is done with it. */
+  readonly addedTokens: readonly AddedToken[];
   /** How conversations become text; null where the model has no template. */
   readonly chatTemplate: ChatTemplate | null;
   /** The tokenizer.json; null for bytes. */
@@ -50,41 +53,51 @@ const LONG_TEXT = 16_384;
 /** Bytes of a tokenizer.json: the largest public ones have 35 MB. */
 const MAX_BYTES = 2 ** 28;
 
+export interface TokenizerOptions {
+  /** Path of a template to use instead of the model's. */
+  chatTemplate?: string;
+  /** Variables of the template, such as enable_thinking. */
+  templateVariables?: Record<string, unknown>;
+  /** The day that the template may write, YYYY-MM-DD. @default today */
+  templateDate?: string;
+}
+
 /**
  * `'bytes'`: 256 ids, one a byte of UTF-8. Otherwise the path of a tokenizer.json.
  * @throws Error that names the file: it is not there, is no tokenizer.json, has a part that cannot be done exactly, or the files beside it
  * name a token that it does not have
  */
-export async function loadTokenizer(
-  source: string,
-  options: { /** Path of a template to use instead of the model's. */ chatTemplate?: string } = {},
-): Promise<Tokenizer> {
-  const { chatTemplate } = options;
-  const tokenizer = source === 'bytes' ? bytes : await load(source);
-  if (!chatTemplate) return tokenizer;
+export async function loadTokenizer(source: string, options: TokenizerOptions = {}): Promise<Tokenizer> {
+  const { chatTemplate, templateVariables: variables, templateDate } = options;
+  const settings = { variables, date: templateDate === undefined ? undefined : dayOf(templateDate) };
+  const { templateConfig, ...tokenizer } = source === 'bytes' ? bytes : await load(source);
+  if (!chatTemplate) {
+    if (source === 'bytes') return tokenizer;
+    return { ...tokenizer, chatTemplate: await readChatTemplate(dirname(source), templateConfig, settings) };
+  }
   const text = await readIfThere(chatTemplate);
   if (text === null) throw new Error(`${chatTemplate}: there is no such chat template`);
-  const config = tokenizer.templateConfig;
-  return {
-    ...tokenizer,
-    chatTemplate: new ChatTemplate(text, config, chatTemplate),
-    files: [...tokenizer.files, chatTemplate],
-  };
+  const template = new ChatTemplate(text, templateConfig, { ...settings, name: chatTemplate });
+  return { ...tokenizer, chatTemplate: template, files: [...tokenizer.files, chatTemplate] };
 }
 
-type Loaded = Tokenizer & { templateConfig: ConstructorParameters<typeof ChatTemplate>[1] };
+type Loaded = Tokenizer & { templateConfig: TokenizerConfig };
+
+/** Noon there, so that no zone of time makes it another day. */
+const dayOf = (date: string) => new Date(`${date}T12:00:00`);
 
 const bytes: Loaded = {
   vocabSize: 256,
   endOfText: null,
   beginOfText: [],
+  addedTokens: [],
   chatTemplate: null,
   path: null,
   files: [],
   templateConfig: {},
   encode: async (text) => encodeBytes(wellFormed(text)).ids,
   encodeWithEnds: async (text) => encodeBytes(wellFormed(text)),
-  wrap: (ids) => ids,
+  wrap,
   decode: (ids) => decodeBytes(ids),
   cutBefore: async ({ length }) => length,
 };
@@ -103,21 +116,33 @@ async function load(path: string): Promise<Loaded> {
     vocabSize: facts.vocabSize,
     endOfText,
     beginOfText,
-    chatTemplate: await readChatTemplate(folder, config),
+    addedTokens: encoder.addedTokens,
+    chatTemplate: null,
     path,
-    files: [path, ...[...CONFIG_FILES, 'chat_template.jinja'].map((name) => join(folder, name)).filter(existsSync)],
+    files: [path, ...[...CONFIG_FILES, ...TEMPLATE_FILES].map((name) => join(folder, name)).filter(existsSync)],
     templateConfig: config,
     encode: async (text) => (await encode(wellFormed(text))).ids,
     encodeWithEnds: async (text) => await encode(wellFormed(text)),
-    wrap(ids, { begin = false, end = false }) {
-      const id = (i: number) => (ids[i]! < 0 ? -1 - ids[i]! : ids[i]);
-      const before = begin && !beginOfText.every((one, i) => id(i) === one) ? beginOfText : [];
-      const after = end && endOfText !== null && id(ids.length - 1) !== endOfText ? [endOfText] : [];
-      return before.length + after.length === 0 ? ids : Int32Array.from([...before, ...ids, ...after]);
-    },
+    wrap,
     decode,
     cutBefore: async (text) => await lastCut(text, async (part) => (await encode(part)).ids),
   };
+}
+
+function wrap(
+  this: Pick<Tokenizer, 'beginOfText' | 'endOfText'>,
+  ids: Int32Array,
+  { begin = false, end = false }: { begin?: boolean; end?: boolean },
+): Int32Array {
+  const id = (i: number) => (ids[i]! < 0 ? -1 - ids[i]! : ids[i]);
+  const before = begin && !this.beginOfText.every((one, i) => id(i) === one) ? this.beginOfText : [];
+  const after = end && this.endOfText !== null && id(ids.length - 1) !== this.endOfText ? [this.endOfText] : [];
+  if (before.length + after.length === 0) return ids;
+  const whole = new Int32Array(before.length + ids.length + after.length);
+  whole.set(before);
+  whole.set(ids, before.length);
+  whole.set(after, before.length + ids.length);
+  return whole;
 }
 
 /** Reads all that a file says of itself. */

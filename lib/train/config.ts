@@ -50,7 +50,16 @@ const runFields = z.strictObject({
       .default('auto')
       .describe('several documents in one sequence, each seeing itself alone; auto: where there are several'),
     trainOnPrompts: z.boolean().default(false).describe("train on prompts and the user's turns too"),
+    trainOnLastAnswer: z.boolean().default(false).describe("train on the last of a conversation's answers alone"),
     chatTemplate: z.string().optional().describe("path of a Jinja template; default: the model's own"),
+    templateVariables: z
+      .record(z.string(), z.unknown())
+      .optional()
+      .describe("variables of the chat template, such as { enable_thinking: false }; a record's own come before them"),
+    templateDate: z.iso
+      .date()
+      .optional()
+      .describe('the day that the chat template may write, YYYY-MM-DD; default: that on which the data are tokenised'),
   }),
   lora: z
     .strictObject({

@@ -1,6 +1,7 @@
 // What a run trains and validates on.
 import { join } from 'node:path';
 import { type Dataset, makeDataset, type StoredDataset, splitDocuments, type TokenBatch } from '../data/dataset.ts';
+import type { Note } from '../data/notes.ts';
 import { shuffled } from '../data/shuffle.ts';
 import { TokenStore } from '../data/token_store.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
@@ -11,13 +12,17 @@ export interface RunData {
   validation: Dataset | null;
   /** Of the files trained on. */
   numTokens: number;
+  /** What a user should know of the files. */
+  notes: readonly Note[];
   close(): Promise<void>;
 }
 
 /** Tokenises the run's files, or finds them tokenised in the run's folder. */
 export async function openRunData(config: RunConfig, tokenizer: Tokenizer, V: number): Promise<RunData> {
   const { data, sequenceLength: T, seed, outDir } = config;
-  const options = { cacheDir: join(outDir, 'data'), V, trainOnPrompts: data.trainOnPrompts };
+  const { trainOnPrompts, trainOnLastAnswer, templateVariables, templateDate } = data;
+  const encoding = { V, trainOnPrompts, trainOnLastAnswer };
+  const options = { cacheDir: join(outDir, 'data'), ...encoding, templateVariables, templateDate };
   const stores: TokenStore[] = [];
   const close = async () => {
     for (const store of stores) await store.close();
@@ -27,16 +32,17 @@ export async function openRunData(config: RunConfig, tokenizer: Tokenizer, V: nu
     stores.push(store);
     const isPacked = data.packing === 'auto' ? store.numDocuments > 1 : data.packing;
     const shape = { T, seed, isPacked };
-    const { numTokens } = store;
-    if (!data.validation) return { training: await makeDataset(store, shape), validation: null, numTokens, close };
+    const { numTokens, notes } = store;
+    const facts = { numTokens, notes, close };
+    if (!data.validation) return { training: await makeDataset(store, shape), validation: null, ...facts };
     if ('files' in data.validation) {
       const held = await TokenStore.open(data.validation.files, tokenizer, options);
       stores.push(held);
       return {
         training: await makeDataset(store, shape),
         validation: await makeDataset(held, shape),
-        numTokens,
-        close,
+        ...facts,
+        notes: [...notes, ...held.notes],
       };
     }
     const { fraction } = data.validation;
@@ -45,14 +51,13 @@ export async function openRunData(config: RunConfig, tokenizer: Tokenizer, V: nu
       return {
         training: await makeDataset(store, { ...shape, documents: training }),
         validation: await makeDataset(store, { ...shape, documents: validation }),
-        numTokens,
-        close,
+        ...facts,
       };
     }
     const whole = await makeDataset(store, shape);
     if (whole.length < 2) throw new Error('data.validation: one sequence cannot be split; give validation files');
     const { training, validation } = splitDocuments(whole.length, fraction, seed);
-    return { training: new Subset(whole, training), validation: new Subset(whole, validation), numTokens, close };
+    return { training: new Subset(whole, training), validation: new Subset(whole, validation), ...facts };
   } catch (error) {
     await close();
     throw error;

@@ -38,9 +38,8 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
     throw new Error(`${outDir}: the run was computed on ${then} and cannot be continued exactly on ${now}`);
   }
   const folder = 'path' in config.model ? await resolveModelFolder(config.model.path) : null;
-  const tokenizer = await loadTokenizer(config.tokenizer ?? (folder ? join(folder, 'tokenizer.json') : 'bytes'), {
-    chatTemplate: config.data.chatTemplate,
-  });
+  const source = config.tokenizer ?? (folder ? join(folder, 'tokenizer.json') : 'bytes');
+  const tokenizer = await loadTokenizer(source, config.data);
   using model = await makeModel(config, device, tokenizer, folder);
   await giveAdapters(model, config);
   const data = await openRunData(config, tokenizer, model.config.vocabSize);

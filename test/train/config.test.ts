@@ -22,7 +22,7 @@ describe('configuration', () => {
   it('has defaults for all but model, data and sequence length', () => {
     assert.deepEqual(parseConfig(least), {
       ...least,
-      data: { ...least.data, packing: 'auto', trainOnPrompts: false },
+      data: { ...least.data, packing: 'auto', trainOnPrompts: false, trainOnLastAnswer: false },
       batchSize: 1,
       accumulationSteps: 1,
       optimizer: { learningRate: 3e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1 },

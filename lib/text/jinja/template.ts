@@ -49,14 +49,15 @@ export class JinjaTemplate {
 
   /**
    * The text that the template makes of variables: of null, booleans, numbers, bigints, Float, strings, arrays, plain objects and maps.
+   * @param now what strftime_now tells
    * @throws TemplateError that names file and line: what jinja2 throws at, and what takes more than the budget
    */
-  async render(variables: Record<string, unknown>): Promise<Rendered> {
+  async render(variables: Record<string, unknown>, now = new Date()): Promise<Rendered> {
     const budget = new Budget();
     const state = new State(budget);
     try {
       const input = new Input();
-      const given = globals(new Date());
+      const given = globals(now);
       for (const [name, value] of Object.entries(variables)) {
         if (value !== undefined) given.set(name, input.valueOf(value, name));
       }

@@ -1,0 +1,32 @@
+// Answers by the marks of the template itself: {% generation %} … {% endgeneration %}.
+import type { ChatTemplate } from '../chat_template.ts';
+import type { Conversation } from '../records/record.ts';
+import type { Span } from './marked_text.ts';
+
+/**
+ * The marked stretches of the messages that are trained on.
+ * @param generated all of them, in order
+ * @param targets the messages' numbers
+ */
+export async function generatedSpans(
+  template: ChatTemplate,
+  conversation: Conversation,
+  { generated, targets }: { generated: readonly Span[]; targets: readonly number[] },
+): Promise<Span[]> {
+  const { messages } = conversation;
+  const answers = messages.flatMap(({ role }, i) => (role === 'assistant' ? [i] : []));
+  const isFilled = ([begin, end]: Span) => end > begin;
+  if (targets.length === answers.length) return generated.filter(isFilled);
+  if (generated.length === answers.length) {
+    const chosen = new Set(targets);
+    return generated.filter((_, k) => chosen.has(answers[k]!)).filter(isFilled);
+  }
+  // Some answers have several stretches or none: a message's are those that are there with it and not before it.
+  const countBefore = async (end: number) => {
+    if (end === 0) return 0;
+    return (await template.render({ ...conversation, messages: messages.slice(0, end) })).generated?.length ?? 0;
+  };
+  const spans: Span[] = [];
+  for (const i of targets) spans.push(...generated.slice(await countBefore(i), await countBefore(i + 1)));
+  return spans.filter(isFilled);
+}

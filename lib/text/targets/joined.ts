@@ -1,0 +1,23 @@
+// Answers as documents: one for those that go on from one another.
+import { answerAt, type Turns } from './answer.ts';
+import type { Document } from './marked_text.ts';
+
+/** Documents of the answers in these messages, each found exactly. Costs some renderings an answer. */
+export async function joined(turns: Turns, targets: readonly number[]): Promise<Document[]> {
+  const documents: Document[] = [];
+  for (const message of targets) {
+    const { text, begin, end, isEnded } = await answerAt(turns, message);
+    const turn = { message, begin, end, isEnded };
+    const last = documents.at(-1);
+    const done = last?.turns.at(-1)?.end ?? 0;
+    if (last && begin >= done && text.startsWith(last.text.slice(0, done))) {
+      last.text = text;
+      last.turns.push(turn);
+    } else documents.push({ text, turns: [turn] });
+  }
+  const last = documents.at(-1)!;
+  const end = last.turns.at(-1)!.end;
+  // What follows the last answer is read.
+  if (turns.whole.length > last.text.length && turns.whole.startsWith(last.text.slice(0, end))) last.text = turns.whole;
+  return documents;
+}

@@ -1,0 +1,61 @@
+// Whether a template keeps what it has written when more follows, found on a small conversation of the same kind.
+import { thoughtFieldOf, withoutThoughts } from '../messages.ts';
+import type { Conversation, Message } from '../records/record.ts';
+import type { Turns } from './answer.ts';
+import { joined } from './joined.ts';
+
+/** What templates treat in a way of its own. */
+export interface Kind {
+  hasSystem: boolean;
+  hasCalls: boolean;
+  hasTools: boolean;
+  /** The field that thoughts are in, and the tag around those that are in a content. */
+  thoughtField: string | null;
+  thoughtTag: string | null;
+  variables: Record<string, unknown>;
+}
+
+export function kindOf({ messages, tools, variables = {} }: Conversation): Kind {
+  const answers = messages.filter(({ role }) => role === 'assistant');
+  const tag = answers.map(({ content }) => withoutThoughts(content).tag).find((one) => one !== null);
+  return {
+    hasSystem: messages.some(({ role }) => role === 'system'),
+    hasCalls: messages.some(({ tool_calls: calls }) => Array.isArray(calls) && calls.length > 0),
+    hasTools: tools !== undefined,
+    variables,
+    thoughtField: answers.map(thoughtFieldOf).find((one) => one !== null) ?? null,
+    thoughtTag: tag ?? null,
+  };
+}
+
+/** Whether all answers of a conversation of this kind stand in one document; false also where the template refuses that. */
+export async function isKept(turns: Turns, kind: Kind): Promise<boolean> {
+  const messages: Message[] = [];
+  if (kind.hasSystem) messages.push({ role: 'system', content: 'Qxrule' });
+  for (const [i, word] of ['Qxa', 'Qxb', 'Qxc'].entries()) {
+    messages.push({ role: 'user', content: `${word}ask` });
+    if (kind.hasCalls && i < 2) {
+      const called = { name: 'Qxname', arguments: { Qxkey: word } };
+      const id = `callQx00${i}`;
+      messages.push({ role: 'assistant', content: '', tool_calls: [{ id, type: 'function', function: called }] });
+      messages.push({ role: 'tool', name: 'Qxname', tool_call_id: id, content: `${word}result` });
+    }
+    messages.push(answerOf(word, kind));
+  }
+  try {
+    const { template, conversation } = turns;
+    const prepared = await template.prepare({ ...conversation, messages });
+    const { text: whole } = await template.render(prepared);
+    const targets = prepared.messages.flatMap(({ role }, i) => (role === 'assistant' ? [i] : []));
+    const documents = await joined({ ...turns, conversation: prepared, whole }, targets);
+    return documents.length === 1;
+  } catch {
+    return false;
+  }
+}
+
+function answerOf(word: string, { thoughtField, thoughtTag: tag }: Kind): Message {
+  const thoughts = tag === null ? '' : `<${tag}>\n${word}thought\n</${tag}>\n\n`;
+  const fields = thoughtField === null ? {} : { [thoughtField]: `${word}reason` };
+  return { role: 'assistant', content: `${thoughts}${word}say`, ...fields };
+}

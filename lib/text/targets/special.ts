@@ -1,0 +1,72 @@
+// Special tokens in texts: what ends an assistant's turn is one of them.
+
+import type { AddedToken } from '../tokenizer/added_tokens.ts';
+
+type Token = Pick<AddedToken, 'id' | 'content' | 'special'>;
+
+export class SpecialTokens {
+  readonly #special: string[];
+  readonly #added: string[];
+  readonly #isAdded: ReadonlySet<string>;
+  /** The text of the token that ends documents; '': none. */
+  readonly endOfText: string;
+
+  constructor(tokens: readonly Token[], endOfTextId: number | null) {
+    const longestFirst = (a: string, b: string) => b.length - a.length;
+    const all = tokens.filter(({ content }) => content.trim() !== '');
+    this.endOfText = all.find(({ id }) => id === endOfTextId)?.content ?? '';
+    this.#added = all.map(({ content }) => content).sort(longestFirst);
+    this.#isAdded = new Set(this.#added.map((token) => token.trim()));
+    this.#special = all
+      .filter(({ special, id }) => special || id === endOfTextId)
+      .map(({ content }) => content)
+      .sort(longestFirst);
+  }
+
+  /** Whether there is none, as for bytes. */
+  get isEmpty(): boolean {
+    return this.#special.length === 0;
+  }
+
+  /** The special token that ends a text, but for white space; null: none does. */
+  endOf(text: string): string | null {
+    const end = text.trimEnd();
+    return this.#special.find((token) => end.endsWith(token)) ?? null;
+  }
+
+  /** The token, special or only added, that ends a text, but for white space. */
+  addedEndOf(text: string): string | null {
+    const end = text.trimEnd();
+    return this.endOf(end) ?? this.#added.find((token) => end.endsWith(token)) ?? null;
+  }
+
+  /** White space and the special token that a text has at `at`; '': there is another thing. */
+  nextIn(text: string, at: number): string {
+    let begin = at;
+    while (begin < text.length && /\s/.test(text[begin]!)) begin += 1;
+    const token = this.#special.find((one) => text.startsWith(one, begin));
+    return token === undefined ? '' : text.slice(at, begin + token.length);
+  }
+
+  /** A text up to and with its first special token; null: it has none. */
+  upToFirst(text: string): string | null {
+    let end = Number.POSITIVE_INFINITY;
+    for (const token of this.#special) {
+      const begin = text.indexOf(token);
+      if (begin >= 0) end = Math.min(end, begin + token.length);
+    }
+    return end <= text.length ? text.slice(0, end) : null;
+  }
+
+  /** The end of text[begin, end) without the white space that a token like these takes with it. */
+  endIn(text: string, begin: number, end: number): number {
+    if (!/\s/.test(text[end - 1]!)) return end;
+    const token = text.slice(begin, end);
+    return this.#isAdded.has(token.trim()) ? begin + token.trimEnd().length : end;
+  }
+
+  /** Whether a token like these stands before `at`, or nothing. */
+  isAfter(text: string, at: number): boolean {
+    return at === 0 || this.#added.some((token) => text.startsWith(token, at - token.length));
+  }
+}

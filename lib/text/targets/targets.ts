@@ -1,0 +1,93 @@
+// What of a conversation is trained on: for each of the assistant's turns, what generation would write where the template's prompt ends.
+import type { ChatTemplate } from '../chat_template.ts';
+import type { Conversation } from '../records/record.ts';
+import type { Turns } from './answer.ts';
+import { generatedSpans } from './generated.ts';
+import { joined } from './joined.ts';
+import { isKept, kindOf } from './kept.ts';
+import { tellLeftOut } from './left_out.ts';
+import type { MarkedText } from './marked_text.ts';
+import { answersInOne } from './one_rendering.ts';
+import type { SpecialTokens } from './special.ts';
+import { findTurnEnd, type TurnEnd } from './turn_end.ts';
+
+export interface TargetOptions {
+  /** Whether all of the text is trained on. @default false */
+  trainOnPrompts?: boolean;
+  /** Whether only the last of a conversation's answers is trained on. @default false */
+  trainOnLastAnswer?: boolean;
+}
+
+/** Takes what a user should know of a record. */
+export type Tell = (what: string) => void;
+
+/** So many answers are found each by its own prompt, which costs no more than looking for them in one rendering. */
+const FEW = 3;
+
+export class Targets {
+  readonly #template: ChatTemplate;
+  readonly #special: SpecialTokens;
+  readonly #options: TargetOptions;
+  #turnEnd: Promise<TurnEnd> | null = null;
+  /** By kind of conversation: whether the template keeps what it has written. */
+  readonly #kept = new Map<string, Promise<boolean>>();
+
+  constructor(template: ChatTemplate, special: SpecialTokens, options: TargetOptions = {}) {
+    this.#template = template;
+    this.#special = special;
+    this.#options = options;
+  }
+
+  /**
+   * A conversation's documents: one where the template keeps what it has written when more follows, else one for each answer, but for
+   * those that go on from one another. Where the template marks what is generated, its marks decide.
+   */
+  async documents(given: Conversation, tell: Tell): Promise<MarkedText[]> {
+    const conversation = await this.#template.prepare(given);
+    const { messages } = conversation;
+    const { text: whole, generated } = await this.#template.render(conversation);
+    if (this.#options.trainOnPrompts) return [{ text: whole, targets: [[0, whole.length]] }];
+    const answers = answersToTrainOn(conversation);
+    const targets = this.#options.trainOnLastAnswer ? answers.slice(-1) : answers;
+    if (targets.length === 0) {
+      const roles = [...new Set(messages.map(({ role }) => role))].sort().join(', ');
+      tell(`a conversation without an answer to train on (roles: ${roles})`);
+      return [{ text: whole, targets: [] }];
+    }
+    if (generated !== null) {
+      const spans = await generatedSpans(this.#template, conversation, { generated, targets });
+      if (spans.length === 0) tell('a conversation in which the chat template marks nothing as generated');
+      return [{ text: whole, targets: spans }];
+    }
+    this.#turnEnd ??= findTurnEnd(this.#template, this.#special);
+    const turnEnd = await this.#turnEnd;
+    const turns: Turns = { conversation, template: this.#template, special: this.#special, turnEnd, whole };
+    const inOne = targets.length > FEW && (await this.#isKept(turns)) ? await answersInOne(turns, targets) : null;
+    const documents = inOne ? [inOne] : await joined(turns, targets);
+    if (!this.#special.isEmpty && documents.some((document) => document.turns.some(({ isEnded }) => !isEnded))) {
+      tell('an answer after which the chat template writes no token that ends it');
+    }
+    if (documents.length > 1) {
+      tell('a conversation with a document for each answer, as the chat template rewrites earlier turns');
+    }
+    tellLeftOut(messages, documents, tell);
+    return documents.map((document) => ({
+      text: document.text,
+      targets: document.turns.map(({ begin, end }) => [begin, end] as const),
+    }));
+  }
+
+  #isKept(turns: Turns): Promise<boolean> {
+    const kind = kindOf(turns.conversation);
+    const name = JSON.stringify(kind);
+    const known = this.#kept.get(name) ?? isKept(turns, kind);
+    this.#kept.set(name, known);
+    return known;
+  }
+}
+
+function answersToTrainOn({ messages, firstTarget = 0 }: Conversation): number[] {
+  return messages.flatMap(({ role, isTrained = true }, i) =>
+    role === 'assistant' && isTrained && i >= firstTarget ? [i] : [],
+  );
+}

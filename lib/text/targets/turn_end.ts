@@ -1,0 +1,50 @@
+// How a template ends the assistant's turns, found by rendering a small conversation.
+import type { ChatTemplate } from '../chat_template.ts';
+import type { Message } from '../records/record.ts';
+import type { SpecialTokens } from './special.ts';
+
+export interface TurnEnd {
+  /** What follows an answer up to and with the token that ends it; null: the template writes no such token. */
+  tail: string | null;
+  /** The end of `tail` that the template writes only where another message follows; ''. */
+  missing: string;
+  /**
+   * What the template writes after the last turn only, behind its end: the token that ends texts, or the header of a next answer, where
+   * that does not wait for add_generation_prompt; ''.
+   */
+  closing: string;
+}
+
+const [USER, ANSWER, NEXT] = ['Qxask', 'Qxsay', 'Qxgo'];
+const QUESTION: Message[] = [{ role: 'user', content: USER }];
+const ONE: Message[] = [...QUESTION, { role: 'assistant', content: ANSWER }];
+const TWO: Message[] = [...ONE, { role: 'user', content: NEXT }, { role: 'assistant', content: 'Qxend' }];
+
+export async function findTurnEnd(template: ChatTemplate, special: SpecialTokens): Promise<TurnEnd> {
+  let texts: string[];
+  try {
+    const [question, one, two] = [QUESTION, ONE, TWO].map((messages) => template.prepare({ messages }));
+    texts = [
+      (await template.render(await question!, true)).text,
+      (await template.render(await one!)).text,
+      (await template.render(await two!)).text,
+    ];
+  } catch {
+    return { tail: null, missing: '', closing: '' };
+  }
+  const [prompt, one, two] = texts as [string, string, string];
+  const behind = (text: string) => text.slice(text.lastIndexOf(ANSWER) + ANSWER.length);
+  const last = behind(one);
+  const then = behind(two.slice(0, two.lastIndexOf(NEXT)));
+  let closing = '';
+  if (!then.startsWith(last.trimEnd())) {
+    const ended = special.upToFirst(last) ?? '';
+    const rest = last.slice(ended.length);
+    if (then.startsWith(ended) && (ended !== '' || prompt.endsWith(rest))) closing = rest;
+  }
+  const tail = last.slice(0, last.length - closing.length);
+  const token = special.addedEndOf(tail);
+  if (token !== null) return { tail: tail.trimEnd(), missing: '', closing };
+  const following = special.nextIn(then, tail.length);
+  return { tail: following === '' ? null : tail + following, missing: following, closing };
+}
