@@ -1,6 +1,7 @@
 // What a model's folder says of generation: generation_config.json, as transformers' generate reads it.
 import { join } from 'node:path';
-import { readIfThere } from '../io/read.ts';
+import { brief } from '../brief.ts';
+import { readJsonObject } from '../io/json_object.ts';
 import type { SamplingOptions } from './sample.ts';
 
 const FILE = 'generation_config.json';
@@ -54,9 +55,8 @@ const warned = new Set<string>();
  */
 export async function readGenerationConfig(folder: string | null): Promise<GenerationDefaults> {
   const path = folder === null ? null : join(folder, FILE);
-  const text = path === null ? null : await readIfThere(path);
-  if (path === null || text === null) return { sampling: {}, stopIds: null, stop: [] };
-  const source = parse(path, text);
+  const source = path === null ? null : await readJsonObject(path);
+  if (path === null || source === null) return { sampling: {}, stopIds: null, stop: [] };
   warnOfUnsupported(path, source);
   const number = (name: string, isValid: (value: number) => boolean, required: string) => {
     const value = source[name] ?? undefined;
@@ -73,19 +73,6 @@ export async function readGenerationConfig(folder: string | null): Promise<Gener
     repetitionPenalty: number('repetition_penalty', (value) => value > 0, 'a positive number'),
   };
   return { sampling, stopIds: stopIds(path, source), stop: stopStrings(path, source) };
-}
-
-function parse(path: string, text: string): Record<string, unknown> {
-  let source: unknown;
-  try {
-    source = JSON.parse(text);
-  } catch (error) {
-    throw new Error(`${path}: is not JSON: ${(error as Error).message}`, { cause: error });
-  }
-  if (typeof source !== 'object' || source === null || Array.isArray(source)) {
-    throw new Error(`${path}: is not a JSON object`);
-  }
-  return source as Record<string, unknown>;
 }
 
 function stopIds(path: string, source: Record<string, unknown>): number[] | null {
@@ -107,7 +94,7 @@ function warnOfUnsupported(path: string, source: Record<string, unknown>): void 
   const names = Object.entries(UNSUPPORTED).flatMap(([name, neutral]) => {
     const value = source[name] ?? null;
     const isEmpty = value === null || value === false || (typeof value === 'object' && Object.keys(value).length === 0);
-    return isEmpty || neutral.includes(value) ? [] : [`${name} (${JSON.stringify(value)})`];
+    return isEmpty || neutral.includes(value) ? [] : [`${name} (${brief(value)})`];
   });
   if (names.length === 0 || warned.has(path)) return;
   warned.add(path);
@@ -117,5 +104,5 @@ function warnOfUnsupported(path: string, source: Record<string, unknown>): void 
 }
 
 function fail(path: string, name: string, value: unknown, required: string): never {
-  throw new RangeError(`${path}: ${name} must be ${required}, got ${JSON.stringify(value)}`);
+  throw new RangeError(`${path}: ${name} must be ${required}, got ${brief(value)}`);
 }

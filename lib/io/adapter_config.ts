@@ -1,9 +1,10 @@
 // adapter_config.json, as PEFT reads and writes it. Every field is read, known to change no number, or refused by name.
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { brief, briefName } from '../brief.ts';
 import { Fields, type HuggingFaceConfig } from '../models/fields.ts';
 import type { LoraLayout } from '../models/lora.ts';
 import { type TargetFields, untargeted, valuesByPattern } from './adapter_patterns.ts';
+import { readJsonObject } from './json_object.ts';
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
 
@@ -35,16 +36,22 @@ const READ = new Set(
   lora_dropout peft_type r rank_pattern target_modules use_rslora`.split(/\s+/),
 );
 
-/** Reads adapter_config.json. Throws a RangeError that names a field which is not supported. */
-export async function readAdapterConfig(folder: string): Promise<AdapterConfig> {
+/**
+ * Reads adapter_config.json. Throws a RangeError that names a field which is not supported.
+ * @param ignoreFields fields that are passed over
+ */
+export async function readAdapterConfig(folder: string, ignoreFields: readonly string[] = []): Promise<AdapterConfig> {
   const path = join(folder, ADAPTER_CONFIG);
-  const source = await readObject(path, folder);
-  const fields = new Fields(source, path);
+  const source = await readJsonObject(path);
+  if (!source) {
+    throw new Error(`${folder}: has no ${ADAPTER_CONFIG}; an adapter's folder has it beside adapter_model.safetensors`);
+  }
+  const fields = new Fields(source, path, ignoreFields);
   fields.only('peft_type', 'LORA');
   fields.only('bias', 'none');
   fields.only('fan_in_fan_out', false);
   checkInitialization(fields);
-  refuseUnknown(path, source);
+  refuseUnknown(path, source, fields.ignored);
   const rank = fields.count('r', 8);
   const alpha = fields.number('lora_alpha', 8);
   const ranks = pattern(fields, 'rank_pattern', (value) => Number.isInteger(value) && value > 0);
@@ -74,26 +81,6 @@ export async function readAdapterConfig(folder: string): Promise<AdapterConfig> 
   };
 }
 
-async function readObject(path: string, folder: string): Promise<HuggingFaceConfig> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    throw new Error(`${folder}: has no ${ADAPTER_CONFIG}; an adapter's folder has it beside adapter_model.safetensors`);
-  }
-  let source: unknown;
-  try {
-    source = JSON.parse(text);
-  } catch (error) {
-    throw new Error(`${path}: is not JSON: ${(error as Error).message}`, { cause: error });
-  }
-  if (typeof source !== 'object' || source === null || Array.isArray(source)) {
-    throw new Error(`${path}: is not a JSON object`);
-  }
-  return source as HuggingFaceConfig;
-}
-
 function checkInitialization(fields: Fields): void {
   const value = fields.get('init_lora_weights') ?? true;
   const isPlain = PLAIN_INITIALIZATIONS.includes(typeof value === 'string' ? value.toLowerCase() : (value as boolean));
@@ -106,12 +93,13 @@ function checkInitialization(fields: Fields): void {
 }
 
 /** Of a field that is not known, null, false and what is empty stand for absence. */
-function refuseUnknown(path: string, source: HuggingFaceConfig): void {
+function refuseUnknown(path: string, source: HuggingFaceConfig, ignored: ReadonlySet<string>): void {
   for (const [name, value] of Object.entries(source)) {
     const isEmpty = value === '' || (typeof value === 'object' && value !== null && Object.keys(value).length === 0);
-    if (READ.has(name) || INERT.has(name) || value === null || value === false || isEmpty) continue;
+    if (READ.has(name) || INERT.has(name) || ignored.has(name) || value === null || value === false || isEmpty)
+      continue;
     throw new RangeError(
-      `${path}: ${name} (${JSON.stringify(value)}) is not supported: it may change what the adapter computes`,
+      `${path}: ${briefName(name)} (${brief(value)}) is not supported: it may change what the adapter computes; where you know that it does not, ignoreFields: ['${briefName(name)}'] passes over it`,
     );
   }
 }

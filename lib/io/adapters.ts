@@ -46,12 +46,17 @@ export async function saveAdapter(model: Decoder, folder: string, options: { dty
 /**
  * Gives a model the adapters of a folder as PEFT, or a tool that uses it, has written them. A weight of the model that was saved beside
  * them must be the model's own.
+ * @param options.ignoreFields fields of adapter_config.json that are passed over, though nobody knows whether they change the numbers
  * @throws RangeError that names a field of adapter_config.json which is not supported
  * @throws SafetensorsError that names a tensor which the model has no place for, or a missing one
  */
-export async function loadAdapter(model: Decoder, folder: string): Promise<Lora> {
+export async function loadAdapter(
+  model: Decoder,
+  folder: string,
+  options: { ignoreFields?: readonly string[] } = {},
+): Promise<Lora> {
   if (model.lora) throw new Error('loadAdapter: the model has adapters already');
-  const config = await readAdapterConfig(folder);
+  const config = await readAdapterConfig(folder, options.ignoreFields);
   const file = await openWeights(folder);
   try {
     const found = await findAdapters(model, file);

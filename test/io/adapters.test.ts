@@ -280,6 +280,15 @@ describe('an adapter of PEFT', () => {
     }
   });
 
+  it('is taken where the user says that a field does not matter', async () => {
+    using model = tiny();
+    const config = { ...peftConfig, brand_new: 7, use_dora: true };
+    const folder = await writeAdapter(config, adapterTensors(q, four));
+    await assert.rejects(loadAdapter(model, folder, { ignoreFields: ['brand_new'] }), /use_dora/);
+    const { adapters } = await loadAdapter(model, folder, { ignoreFields: ['brand_new', 'use_dora'] });
+    assert.equal(adapters.size, 2);
+  });
+
   it('is refused where a tensor has no place or is missing, by its name', async () => {
     using model = tiny();
     const path = 'base_model.model.model.layers.0.self_attn.q_proj';
@@ -340,6 +349,8 @@ describe('an adapter of PEFT', () => {
     await assert.rejects(loadAdapter(model, folder), /adapter_config.json: is not a JSON object/);
     await writeFile(join(folder, 'adapter_config.json'), '{');
     await assert.rejects(loadAdapter(model, folder), /adapter_config.json: is not JSON/);
+    await writeFile(join(folder, 'adapter_config.json'), ' '.repeat(2 ** 24 + 1));
+    await assert.rejects(loadAdapter(model, folder), /adapter_config.json: has 16777217 bytes, over the limit/);
     await writeFile(join(folder, 'adapter_config.json'), JSON.stringify(peftConfig));
     await assert.rejects(loadAdapter(model, folder), /has no adapter_model.safetensors/);
     await writeFile(join(folder, 'adapter_model.bin'), 'PK');

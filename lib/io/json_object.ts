@@ -1,0 +1,33 @@
+// Small JSON files of strangers that hold one object.
+import { open } from 'node:fs/promises';
+
+/** Far more than any configuration has. */
+const MAX_BYTES = 16 * 2 ** 20;
+
+/** The object; null where there is no such file. Throws an Error that names the file where it holds something else, or over 16 MiB. */
+export async function readJsonObject(path: string): Promise<Record<string, unknown> | null> {
+  const text = await readText(path);
+  if (text === null) return null;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new Error(`${path}: is not JSON: ${(error as Error).message.slice(0, 200)}`, { cause: error });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new Error(`${path}: is not a JSON object`);
+  }
+  return value as Record<string, unknown>;
+}
+
+async function readText(path: string): Promise<string | null> {
+  try {
+    await using handle = await open(path, 'r');
+    const { size } = await handle.stat();
+    if (size > MAX_BYTES) throw new Error(`${path}: has ${size} bytes, over the limit of ${MAX_BYTES}`);
+    return await handle.readFile('utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}
