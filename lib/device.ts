@@ -2,7 +2,7 @@
 import { availableParallelism, homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { Arena } from './memory/arena.ts';
-import type { MemoryStatistics } from './memory/statistics.ts';
+import { formatBytes, type MemoryStatistics } from './memory/statistics.ts';
 import { type AttentionChoice, addon, type ProductsChoice } from './native.ts';
 
 /** `'auto'`: cuda where it can be used, else cpu with one warning. */
@@ -18,7 +18,10 @@ export type Target =
     };
 
 export interface DeviceOptions {
-  /** Most bytes the arena may reserve. Default: 90 % of the memory available now (cpu), what is free (cuda), no bound (meta). */
+  /**
+   * Most bytes the arena may reserve. Default: 90 % of the memory available now (cpu), what is free (cuda), no bound (meta). Where the
+   * process may not have as many addresses (ulimit -v) it is less: `Device.memoryLimit`.
+   */
   memoryLimit?: number;
   /** CPU threads. @default the number of cores available to the process */
   threads?: number;
@@ -49,8 +52,8 @@ export interface DeviceOptions {
   like?: Target;
 }
 
-/** Bytes of addresses that an arena reserves; memory comes as it is needed. */
-const ADDRESS_RANGE = 2 ** 40;
+/** Most bytes of addresses that an arena reserves; memory comes as it is needed. */
+const MAX_ADDRESSES = 2 ** 40;
 const CPU_MEMORY_SHARE = 0.9;
 /** Pages of `meta` when it imitates a GPU; the granularity of CUDA's virtual memory. */
 const CUDA_GRANULARITY = 2 ** 21;
@@ -90,9 +93,13 @@ export class Device {
             name,
             granularity,
             map: (offset: number, bytes: number) => addon().map(id, base + offset, bytes),
-            fill: (offset: number, value: number, bytes: number) => addon().fill_bytes(id, base + offset, value, bytes),
-            check: (offset: number, value: number, bytes: number, what: string) =>
-              addon().check_bytes(id, base + offset, value, bytes, what),
+            // Tensors may be disposed after their device.
+            fill: (offset: number, value: number, bytes: number) => {
+              if (!this.#closed) addon().fill_bytes(id, base + offset, value, bytes);
+            },
+            check: (offset: number, value: number, bytes: number, what: string) => {
+              if (!this.#closed) addon().check_bytes(id, base + offset, value, bytes, what);
+            },
           };
     this.arena = new Arena(memory, options);
   }
@@ -143,11 +150,17 @@ export class Device {
     if (opened.ownProductsReason && products === 'auto') {
       warnOnce('MINISEQUENCE_OWN_PRODUCTS', `matrix products are the package's own: ${opened.ownProductsReason}`);
     }
-    const available = addon().available_bytes(id) * (kind === 'cpu' ? CPU_MEMORY_SHARE : 1);
-    const memoryLimit = Math.min(options.memoryLimit ?? available, ADDRESS_RANGE);
     const target: Target = kind === 'cpu' ? { kind, threads } : { kind, attention: opened.attention };
-    const base = addon().reserve(id, ADDRESS_RANGE);
-    return new Device(kind === 'cpu' ? 'cpu' : `cuda:${index}`, id, target, base, granularity, { memoryLimit, debug });
+    const deviceName = kind === 'cpu' ? 'cpu' : `cuda:${index}`;
+    try {
+      const wanted = options.memoryLimit ?? addon().available_bytes(id) * (kind === 'cpu' ? CPU_MEMORY_SHARE : 1);
+      const { base, bytes } = reserve(deviceName, id, granularity, wanted);
+      const memoryLimit = Math.min(wanted, bytes);
+      return new Device(deviceName, id, target, base, granularity, { memoryLimit, debug });
+    } catch (error) {
+      addon().close_device(id);
+      throw error;
+    }
   }
 
   /** Address of a byte of the arena; on `meta` a number that nothing lies at. */
@@ -160,7 +173,10 @@ export class Device {
     return this.arena.statistics();
   }
 
-  /** Resolves when every op so far has run; rejects with the first error among them. */
+  /**
+   * Resolves when every op so far has run, failed ones too: their errors are told by the tensors that they should have computed, and by
+   * what was computed from those. Rejects where the device is lost, or a debug device has found a write outside of a tensor.
+   */
   async synchronize(): Promise<void> {
     if (this.id !== null) await addon().synchronize(this.id);
   }
@@ -179,6 +195,25 @@ export class Device {
 
   toString(): string {
     return this.name;
+  }
+}
+
+/** Reserves addresses for an arena of `wanted` bytes, or for half of that and so on where the process may not have as many. */
+function reserve(name: string, id: number, granularity: number, wanted: number): { base: number; bytes: number } {
+  const most = Math.ceil(Math.min(wanted, MAX_ADDRESSES) / granularity) * granularity;
+  for (let bytes = most; ; bytes = Math.ceil(bytes / 2 / granularity) * granularity) {
+    try {
+      return { base: addon().reserve(id, bytes), bytes };
+    } catch (error) {
+      const { code, message } = error as { code?: string; message: string };
+      if (code !== 'OUT_OF_MEMORY') throw error;
+      if (bytes > granularity) continue;
+      throw new Error(
+        `${name}: this process may have no more addresses (ulimit -v), of which a memoryLimit of ${formatBytes(wanted)} ` +
+          `needs as many: ${message}`,
+        { cause: error },
+      );
+    }
   }
 }
 

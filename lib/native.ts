@@ -109,15 +109,16 @@ export interface DeviceCalls {
   // biome-ignore format: one line for each call
   open_device(kind: 'cpu' | 'cuda', index: number, threads: number, attention: AttentionChoice, products: ProductsChoice, tuningDirectory: string): OpenedDevice;
   close_device(id: number): void;
+  close_all(): void;
   reserve(id: number, bytes: number): number;
   map(id: number, address: number, bytes: number): void;
   unmap(id: number, address: number, bytes: number): void;
   available_bytes(id: number): number;
-  write(id: number, address: number, bytes: Uint8Array): void;
+  write(id: number, address: number, bytes: Uint8Array, owner?: number): void;
   copy_within(id: number, to: number, from: number, bytes: number): void;
   fill_bytes(id: number, address: number, value: number, bytes: number): void;
   check_bytes(id: number, address: number, value: number, bytes: number, what: string): void;
-  read(id: number, address: number, into: Uint8Array): Promise<void>;
+  read(id: number, address: number, into: Uint8Array, owner?: number): Promise<void>;
   synchronize(id: number): Promise<void>;
   /** Until `end_capture` commands become a graph instead of running; see DeviceContext::begin_capture. For benchmarks on CUDA alone. */
   begin_capture(id: number): void;
@@ -140,7 +141,12 @@ let loaded: Addon | null = null;
 
 /** The addon, loaded on first use. Throws NativeLoadError with the paths tried and what to do. */
 export function addon(): Addon {
-  loaded ??= load();
+  if (!loaded) {
+    const addon = load();
+    // At the end of the process libraries destroy what their threads use: no command may run any more.
+    process.prependOnceListener('exit', () => addon.close_all());
+    loaded = addon;
+  }
   return loaded;
 }
 

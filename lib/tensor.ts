@@ -12,14 +12,19 @@ import {
   toFloat32,
 } from './dtype.ts';
 import type { Block } from './memory/arena.ts';
+import { hostOutOfMemory } from './memory/errors.ts';
 import { type Category, categories } from './memory/statistics.ts';
 import { addon, kernels } from './native.ts';
 import { disown, type Owned, own } from './scope.ts';
+
+let nextOwner = 1;
 
 /** A block of the arena with its number of users; goes back to the arena with the last of them. */
 class Storage {
   readonly device: Device;
   readonly block: Block;
+  /** Tells it from what had the same memory before: an op that failed has left marks there (native/failures.h). */
+  readonly owner: number = nextOwner++;
   #users = 0;
 
   constructor(device: Device, bytes: number, category: Category) {
@@ -134,7 +139,7 @@ export class Tensor {
     return this.#storage.isShared;
   }
 
-  /** What the addon takes: [address, dtype, device, row stride, shape...]. Throws after dispose(). */
+  /** What the addon takes: [address, dtype, device, row stride, shape..., -owner]. Throws after dispose(). */
   get view(): Float64Array {
     const address = this.#address;
     this.#view ??= Float64Array.of(
@@ -143,6 +148,7 @@ export class Tensor {
       this.device.id ?? 0,
       this.#shape.at(-1) ?? 1,
       ...this.#shape,
+      -this.#storage.owner,
     );
     return this.#view;
   }
@@ -154,9 +160,17 @@ export class Tensor {
   /** The elements, once everything before has run. bfloat16 comes as words; see toFloat32(). */
   async data(): Promise<TensorData> {
     if (this.device.id === null) throw new Error(`${this}: a tensor on 'meta' has no data`);
-    const elements = new dtypes[this.#dtype].array(this.#size);
-    await addon().read(this.device.id, this.#address, new Uint8Array(elements.buffer));
+    const elements = this.#hostArray();
+    await addon().read(this.device.id, this.#address, new Uint8Array(elements.buffer), this.#storage.owner);
     return elements;
+  }
+
+  #hostArray(): TensorData {
+    try {
+      return new dtypes[this.#dtype].array(this.#size);
+    } catch (error) {
+      throw hostOutOfMemory(`data: ${this}`, this.sizeBytes, error);
+    }
   }
 
   /** The elements of a floating tensor as f32. */
@@ -186,7 +200,14 @@ export class Tensor {
       throw new RangeError(`write: ${this} takes ${this.sizeBytes} bytes, got ${bytes.length}`);
     }
     const address = this.#address;
-    if (this.device.id !== null && bytes.length > 0) addon().write(this.device.id, address, bytes);
+    const { id } = this.device;
+    if (id === null || bytes.length === 0) return;
+    try {
+      addon().write(id, address, bytes, this.#storage.owner);
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'OUT_OF_MEMORY') throw error;
+      throw hostOutOfMemory(`write: ${this}`, bytes.length, error);
+    }
   }
 
   /** Another handle on the same memory, a constant: no gradient flows through it. */
@@ -275,16 +296,18 @@ export class Tensor {
 /** A frozen copy of a shape. Throws unless it is at most 4 lengths. */
 function checkShape(op: string, shape: readonly number[]): readonly number[] {
   if (!Array.isArray(shape)) throw new TypeError(`${op}: shape must be an array of lengths, got ${kindOf(shape)}`);
-  const copy = Object.freeze([...shape]);
-  if (copy.length > MAX_RANK || !copy.every((length) => Number.isSafeInteger(length) && length >= 0)) {
-    throw new RangeError(`${op}: shape (${copy}) is not at most ${MAX_RANK} lengths of 0 or more`);
-  }
-  return copy;
+  const copy = [...shape];
+  let isValid = copy.length <= MAX_RANK;
+  for (const length of copy) isValid &&= Number.isSafeInteger(length) && length >= 0;
+  if (!isValid) throw new RangeError(`${op}: shape (${copy}) is not at most ${MAX_RANK} lengths of 0 or more`);
+  return Object.freeze(copy);
 }
 
 /** Number of elements of a shape. */
 export function sizeOf(shape: readonly number[]): number {
-  return shape.reduce((product, length) => product * length, 1);
+  let product = 1;
+  for (const length of shape) product *= length;
+  return product;
 }
 
 /** A tensor with garbage in it. */

@@ -5,44 +5,60 @@
 
 namespace {
 
-Napi::Object initialize(Napi::Env env, Napi::Object exports) {
-  env.SetInstanceData(new mst::Environment);
-#define ROW(op) exports.Set(#op, mst::bind(env, #op, mst::op))
-  ROW(embedding_forward);
-  ROW(embedding_backward);
-  ROW(rms_norm_forward);
-  ROW(rms_norm_backward);
-  ROW(matmul);
-  ROW(bias_forward);
-  ROW(bias_backward);
-  ROW(rope);
-  ROW(attention_forward);
-  ROW(attention_backward);
-  ROW(cached_attention);
-  ROW(glu_forward);
-  ROW(glu_backward);
-  ROW(chunked_mlp_forward);
-  ROW(chunked_mlp_backward);
-  ROW(dropout);
-  ROW(softcap_forward);
-  ROW(softcap_backward);
-  ROW(cross_entropy);
-  ROW(cross_entropy_sum);
-  ROW(cross_entropy_divisor);
-  ROW(chunked_cross_entropy);
-  ROW(add);
-  ROW(add_to);
-  ROW(scale);
-  ROW(scale_by);
-  ROW(cast);
-  ROW(fill);
-  ROW(sum_of_squares);
-  ROW(clip_factor);
-  ROW(adamw_count);
-  ROW(adamw);
-  ROW(random_normal);
+// Letters that depend on arguments, by these arguments' places.
+const auto of_matmul = [](const auto& arguments) { return std::get<7>(arguments) == 0 ? "rrw" : "rru"; };  // beta
+const auto of_cross_entropy = [](const auto& arguments) {
+  return std::get<13>(arguments) ? "urrwwwww" : "rrrwwwww";  // write_dlogits
+};
+const auto of_chunked_mlp_backward = [](const auto& arguments) {
+  const auto gradient = [](bool overwrite) { return overwrite ? "w" : "u"; };
+  return std::string("rrrrrw") + gradient(std::get<13>(arguments)) + gradient(std::get<14>(arguments)) + gradient(std::get<15>(arguments)) +
+         (std::get<12>(arguments) ? "u" : "s") + "ss";  // gate_up_saved
+};
+
+Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new mst::Environment(env));
+#define ROW(op, letters) exports.Set(#op, mst::bind(env, #op, mst::op, letters))
+  ROW(embedding_forward, "rrw");
+  ROW(embedding_backward, "rru");
+  ROW(rms_norm_forward, "rrw");
+  ROW(rms_norm_backward, "rrrwus");
+  ROW(matmul, of_matmul);
+  ROW(bias_forward, "ur");
+  ROW(bias_backward, "rus");
+  ROW(rope, "rrrw");
+  ROW(attention_forward, "rrrrww");
+  ROW(attention_backward, "rrrrrrrwww");
+  ROW(cached_attention, "rrrw");
+  ROW(glu_forward, "rrw");
+  ROW(glu_backward, "rrrwww");
+  ROW(chunked_mlp_forward, "rrrrwwss");
+  ROW(chunked_mlp_backward, of_chunked_mlp_backward);
+  ROW(dropout, "rw");
+  ROW(softcap_forward, "rw");
+  ROW(softcap_backward, "rrw");
+  ROW(cross_entropy, of_cross_entropy);
+  ROW(cross_entropy_sum, "rrw");
+  ROW(cross_entropy_divisor, "rrw");
+  ROW(chunked_cross_entropy, "rrrrwwwwwwwsrrww");
+  ROW(add, "rrw");
+  ROW(add_to, "ru");
+  ROW(scale, "rw");
+  ROW(scale_by, "rrrw");
+  ROW(cast, "rw");
+  ROW(fill, "w");
+  ROW(sum_of_squares, "rws");
+  ROW(clip_factor, "rww");
+  ROW(adamw_count, "ur");
+  ROW(adamw, "uuruurr");
+  ROW(random_normal, "w");
 #undef ROW
   mst::add_device_calls(env, exports);
+  return exports;
+}
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  mst::guarded(env, [&] { return initialize_all(env, exports); });
   return exports;
 }
 

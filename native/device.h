@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -45,8 +46,26 @@ class DeviceContext {
   virtual void copy_out(void* to, const void* from, std::size_t bytes) = 0;     // device → host; complete on return
   virtual void copy_within(void* to, const void* from, std::size_t bytes) = 0;  // device → device
   virtual void fill_bytes(void* to, int value, std::size_t bytes) = 0;
-  virtual void synchronize() = 0;   // waits until every command so far has run
-  virtual void check_status() = 0;  // throws what a kernel noted on the device (an id out of range); after synchronize()
+  virtual void synchronize() = 0;  // waits until every command so far has run
+
+  // Kernels cannot throw: what they find wrong (an id out of range) they note on the device. begin_command: what is noted from here on is
+  // of the command with this number, which grows.
+  struct Note {
+    std::uint64_t command;
+    std::string message;
+  };
+  virtual void begin_command(std::uint64_t number) {
+    static_cast<void>(number);
+  }
+  // How many commands since take_notes() have kernels that could have noted something; there is room for max_notes.
+  virtual std::size_t num_notes() const {
+    return 0;
+  }
+  // What they have noted; after synchronize().
+  virtual std::vector<Note> take_notes() {
+    return {};
+  }
+  static constexpr std::size_t max_notes = 1024;
 
   // Asked after a failure, on any thread: what has made the device useless for the rest of the process; empty where it goes on.
   virtual std::string loss() {

@@ -2,203 +2,193 @@
 #include "device_calls.h"
 
 #include <cstring>
+#include <vector>
 
-#include "binder.h"
+#include "environment.h"
 
 namespace mst {
 namespace {
 
 std::string text(const Napi::CallbackInfo& info, std::size_t index) {
+  if (!info[index].IsString()) throw ArgumentError(message_of("native: argument ", index + 1, " must be a string"));
   return info[index].As<Napi::String>().Utf8Value();
 }
 
-std::int64_t integer(const Napi::CallbackInfo& info, std::size_t index) {
-  if (!info[index].IsNumber()) throw Napi::TypeError::New(info.Env(), message_of("native: argument ", index + 1, " must be a number"));
-  return info[index].As<Napi::Number>().Int64Value();
-}
-
-char* address(const Napi::CallbackInfo& info, std::size_t index) {
-  return reinterpret_cast<char*>(integer(info, index));
+std::int64_t integer(const Napi::CallbackInfo& info, std::size_t index, std::int64_t min, std::int64_t max) {
+  const double number = info[index].IsNumber() ? info[index].As<Napi::Number>().DoubleValue() : std::nan("");
+  if (!is_integer(number, min, max))
+    throw ArgumentError(message_of("native: argument ", index + 1, " must be an integer from ", min, " to ", max));
+  return static_cast<std::int64_t>(number);
 }
 
 Napi::Uint8Array bytes_of(const Napi::CallbackInfo& info, std::size_t index) {
   if (!info[index].IsTypedArray() || info[index].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
-    throw Napi::TypeError::New(info.Env(), message_of("native: argument ", index + 1, " must be a Uint8Array"));
+    throw ArgumentError(message_of("native: argument ", index + 1, " must be a Uint8Array"));
   return info[index].As<Napi::Uint8Array>();
 }
 
-OpenDevice& device_of(const Napi::CallbackInfo& info) {
-  return info.Env().GetInstanceData<Environment>()->find(info.Env(), integer(info, 0));
+std::shared_ptr<OpenDevice> device_of(const Napi::CallbackInfo& info) {
+  return environment_of(info).find(info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : std::nan(""));
 }
 
-// An error with a code that JavaScript can ask for.
-Napi::Error coded(Napi::Env env, const std::string& message, const char* code) {
-  auto error = Napi::Error::New(env, message);
-  error.Set("code", code);
-  return error;
-}
+// A piece of a device's addresses.
+struct Piece {
+  char* at;
+  std::size_t bytes;
 
-constexpr const char* device_lost = "DEVICE_LOST";
-
-// C++ errors cross over as JavaScript errors; OutOfMemory carries a code that TypeScript turns into its OutOfMemoryError.
-template <class Function>
-auto translated(Napi::Env env, const Function& function) {
-  try {
-    return function();
-  } catch (const OutOfMemory& error) {
-    throw coded(env, error.what(), "OUT_OF_MEMORY");
-  } catch (const DeviceLost& error) {
-    throw coded(env, error.what(), device_lost);
-  } catch (const Napi::Error&) {
-    throw;
-  } catch (const std::exception& error) {
-    throw Napi::Error::New(env, error.what());
+  std::uintptr_t begin() const {
+    return reinterpret_cast<std::uintptr_t>(at);
   }
-}
-
-// A promise that the command thread fulfils. While it is pending the event loop stays alive, and `kept` with its memory.
-// What JavaScript owns is released on its thread: the call that settles the promise deletes this.
-struct Pending {
-  Napi::Promise::Deferred deferred;
-  Napi::ObjectReference kept;
-  Napi::ThreadSafeFunction to_javascript;
-  std::string error;  // empty: fulfilled
-  bool is_lost = false;
+  std::uintptr_t end() const {
+    return begin() + bytes;
+  }
+  // `owner` is that of the tensor there; see failures.h.
+  Accesses access(Access::Kind kind, std::int64_t owner) const {
+    return {{kind, begin(), end(), static_cast<std::uint64_t>(owner)}};
+  }
 };
 
-void settle(Napi::Env env, Napi::Function, Pending* settled) {
-  const std::unique_ptr<Pending> pending(settled);
-  if (env == nullptr) return;  // the environment is closing
-  if (pending->error.empty())
-    pending->deferred.Resolve(env.Undefined());
-  else
-    pending->deferred.Reject((pending->is_lost ? coded(env, pending->error, device_lost) : Napi::Error::New(env, pending->error)).Value());
+Piece piece_at(const Napi::CallbackInfo& info, std::size_t index, std::size_t bytes, const Ranges& within) {
+  const Piece piece{reinterpret_cast<char*>(integer(info, index, 0, max_safe_integer)), bytes};
+  if (!within.contain(piece.begin(), piece.end()))
+    throw ArgumentError(message_of("native: argument ", index + 1, ": ", bytes, " bytes there are not the device's"));
+  return piece;
 }
 
-Napi::Value fenced(const Napi::CallbackInfo& info, Queue::Command command, const Napi::Object& kept) {
-  const Napi::Env env = info.Env();
-  const auto nothing = Napi::Function::New(env, [](const Napi::CallbackInfo&) {});
-  Queue& queue = *device_of(info).queue;
-  auto* pending = new Pending{Napi::Promise::Deferred::New(env),
-                              Napi::Persistent(kept),
-                              Napi::ThreadSafeFunction::New(env, nothing, "minisequence", 0, 1),
-                              {},
-                              false};
-  queue.fence(std::move(command), [pending](std::exception_ptr error) {
-    try {
-      if (error) std::rethrow_exception(error);
-    } catch (const std::exception& thrown) {
-      pending->error = thrown.what();
-      pending->is_lost = dynamic_cast<const DeviceLost*>(&thrown) != nullptr;
-    }
-    Napi::ThreadSafeFunction to_javascript = pending->to_javascript;
-    to_javascript.NonBlockingCall(pending, settle);
-    to_javascript.Release();
-  });
-  return pending->deferred.Promise();
+// [address, bytes] of arguments that stand one after another.
+Piece piece(const Napi::CallbackInfo& info, std::size_t index, const Ranges& within) {
+  return piece_at(info, index, static_cast<std::size_t>(integer(info, index + 1, 0, max_safe_integer)), within);
+}
+
+// Whole pages, more than none.
+Piece pages(const Napi::CallbackInfo& info, const OpenDevice& open, const Ranges& within) {
+  const Piece found = piece(info, 1, within);
+  constexpr std::size_t page = 4096;  // of the host; addresses are reserved at multiples of it
+  if (found.bytes == 0 || found.bytes % open.granularity != 0 || found.begin() % page != 0)
+    throw ArgumentError(message_of("native: ", found.bytes, " bytes at ", found.begin(), " are not whole pages of ", open.granularity));
+  return found;
+}
+
+std::int64_t owner(const Napi::CallbackInfo& info, std::size_t index) {
+  return info[index].IsUndefined() ? 0 : integer(info, index, 0, max_safe_integer);
 }
 
 Napi::Value open_device(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  return translated(env, [&]() -> Napi::Value {
-    const std::string kind = text(info, 0);
-    const int index = static_cast<int>(integer(info, 1));
-    const Device device{kind == "cuda" ? Device::cuda : Device::cpu, index};
-    auto context = device.kind == Device::cuda ? open_cuda(index, {text(info, 3), text(info, 4), text(info, 5)})
-                                               : open_cpu(static_cast<int>(integer(info, 2)));
-    const auto granularity = static_cast<double>(context->granularity());
-    const std::string own_products_reason = context->own_products_reason();
-    const char* const attention = context->uses_cudnn_attention() ? "cudnn" : "own";
-    Environment& environment = *env.GetInstanceData<Environment>();
-    const std::int64_t id = environment.next_id++;
-    environment.devices[id] = {device, std::make_unique<Queue>(std::move(context))};
-    auto result = Napi::Object::New(env);
-    result.Set("id", static_cast<double>(id));
-    result.Set("granularity", granularity);
-    result.Set("attention", attention);
-    result.Set("ownProductsReason", own_products_reason);
-    return result;
-  });
+  const std::string kind = text(info, 0);
+  if (kind != "cpu" && kind != "cuda") throw ArgumentError(message_of("native: no device is a '", kind, "'"));
+  constexpr std::int64_t max_int = std::numeric_limits<int>::max();
+  const int index = static_cast<int>(integer(info, 1, 0, max_int)), threads = static_cast<int>(integer(info, 2, 1, max_int));
+  const Device device{kind == "cuda" ? Device::cuda : Device::cpu, index};
+  auto context = device.kind == Device::cuda ? open_cuda(index, {text(info, 3), text(info, 4), text(info, 5)}) : open_cpu(threads);
+  const auto granularity = static_cast<double>(context->granularity());
+  const std::string own_products_reason = context->own_products_reason();
+  const char* const attention = context->uses_cudnn_attention() ? "cudnn" : "own";
+  auto result = Napi::Object::New(env);
+  result.Set("granularity", granularity);
+  result.Set("attention", attention);
+  result.Set("ownProductsReason", own_products_reason);
+  result.Set("id", static_cast<double>(environment_of(info).open(device, std::move(context))));
+  return result;
 }
 
 void close_device(const Napi::CallbackInfo& info) {
-  info.Env().GetInstanceData<Environment>()->devices.erase(integer(info, 0));
+  environment_of(info).close(integer(info, 0, 0, max_safe_integer));
+}
+
+void close_all(const Napi::CallbackInfo& info) {
+  environment_of(info).close_all();
 }
 
 Napi::Value reserve(const Napi::CallbackInfo& info) {
-  return translated(info.Env(), [&]() -> Napi::Value {
-    const auto bytes = static_cast<std::size_t>(integer(info, 1));
-    char* const base = device_of(info).queue->call([bytes](DeviceContext& context) { return context.reserve(bytes); });
-    return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<std::uintptr_t>(base)));
-  });
+  const auto open = device_of(info);
+  constexpr std::int64_t most = std::int64_t{1} << 47;  // addresses of a process
+  const auto bytes = static_cast<std::size_t>(integer(info, 1, 1, most));
+  char* const base = open->queue.call([bytes](DeviceContext& context) { return context.reserve(bytes); });
+  const auto begin = reinterpret_cast<std::uintptr_t>(base);
+  open->reserved.add(begin, begin + bytes);
+  return Napi::Number::New(info.Env(), static_cast<double>(begin));
 }
 
 void map(const Napi::CallbackInfo& info) {
-  translated(info.Env(), [&] {
-    device_of(info).queue->call(
-        [at = address(info, 1), bytes = static_cast<std::size_t>(integer(info, 2))](DeviceContext& context) { context.map(at, bytes); });
-  });
+  const auto open = device_of(info);
+  const Piece to = pages(info, *open, open->reserved);
+  open->queue.call([to](DeviceContext& context) { context.map(to.at, to.bytes); });
+  open->mapped.add(to.begin(), to.end());
 }
 
 void unmap(const Napi::CallbackInfo& info) {
+  const auto open = device_of(info);
+  const Piece from = pages(info, *open, open->mapped);
   // In queue order, so that no command still uses the pages.
-  device_of(info).queue->push([at = address(info, 1), bytes = static_cast<std::size_t>(integer(info, 2))](DeviceContext& context) {
+  open->queue.push([from](DeviceContext& context) {
     context.synchronize();
-    context.unmap(at, bytes);
+    context.unmap(from.at, from.bytes);
   });
+  open->mapped.remove(from.begin(), from.end());
 }
 
 Napi::Value available_bytes(const Napi::CallbackInfo& info) {
-  return translated(info.Env(), [&]() -> Napi::Value {
-    const std::size_t bytes = device_of(info).queue->call([](DeviceContext& context) { return context.available_bytes(); });
-    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
-  });
+  const std::size_t bytes = device_of(info)->queue.call([](DeviceContext& context) { return context.available_bytes(); });
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes));
 }
 
 void write(const Napi::CallbackInfo& info) {
+  const auto open = device_of(info);
   const Napi::Uint8Array from = bytes_of(info, 2);
-  std::shared_ptr<char[]> staged(new char[from.ByteLength()]);
-  std::memcpy(staged.get(), from.Data(), from.ByteLength());
-  device_of(info).queue->push(
-      [to = address(info, 1), staged, bytes = from.ByteLength()](DeviceContext& context) { context.copy_in(to, staged.get(), bytes); });
+  const Piece to = piece_at(info, 1, from.ByteLength(), open->mapped);
+  Accesses accesses = to.access(Access::write, owner(info, 3));
+  std::shared_ptr<char[]> staged(new char[to.bytes]);
+  if (to.bytes > 0) std::memcpy(staged.get(), from.Data(), to.bytes);
+  open->queue.push([to, staged](DeviceContext& context) { context.copy_in(to.at, staged.get(), to.bytes); }, std::move(accesses));
 }
 
 void copy_within(const Napi::CallbackInfo& info) {
-  device_of(info).queue->push([to = address(info, 1), from = address(info, 2), bytes = static_cast<std::size_t>(integer(info, 3))](
-                                  DeviceContext& context) { context.copy_within(to, from, bytes); });
+  const auto open = device_of(info);
+  const Piece from = piece(info, 2, open->mapped), to = piece_at(info, 1, from.bytes, open->mapped);
+  Accesses accesses = from.access(Access::read, 0);
+  accesses.push_back(to.access(Access::write, 0).front());
+  open->queue.push([to, from](DeviceContext& context) { context.copy_within(to.at, from.at, to.bytes); }, std::move(accesses));
+}
+
+int byte(const Napi::CallbackInfo& info, std::size_t index) {
+  return static_cast<int>(integer(info, index, 0, 255));
 }
 
 void fill_bytes(const Napi::CallbackInfo& info) {
-  device_of(info).queue->push(
-      [to = address(info, 1), value = static_cast<int>(integer(info, 2)),
-       bytes = static_cast<std::size_t>(integer(info, 3))](DeviceContext& context) { context.fill_bytes(to, value, bytes); });
+  const auto open = device_of(info);
+  const Piece to = piece_at(info, 1, static_cast<std::size_t>(integer(info, 3, 0, max_safe_integer)), open->mapped);
+  open->queue.push([to, value = byte(info, 2)](DeviceContext& context) { context.fill_bytes(to.at, value, to.bytes); },
+                   to.access(Access::write, 0));
 }
 
 void check_bytes(const Napi::CallbackInfo& info) {
-  device_of(info).queue->push([from = address(info, 1), value = static_cast<unsigned char>(integer(info, 2)),
-                               bytes = static_cast<std::size_t>(integer(info, 3)),
-                               what = info[4].ToString().Utf8Value()](DeviceContext& context) {
-    std::vector<unsigned char> found(bytes);
-    context.copy_out(found.data(), from, bytes);
-    for (std::size_t i = 0; i < bytes; ++i) MST_CHECK(found[i] == value, what, ": byte ", i, " was overwritten");
+  const auto open = device_of(info);
+  const Piece from = piece_at(info, 1, static_cast<std::size_t>(integer(info, 3, 0, max_safe_integer)), open->mapped);
+  open->queue.push([from, value = byte(info, 2), what = text(info, 4)](DeviceContext& context) {
+    std::vector<unsigned char> found(from.bytes);
+    context.copy_out(found.data(), from.at, from.bytes);
+    for (std::size_t i = 0; i < from.bytes; ++i) MST_CHECK(found[i] == value, what, ": byte ", i, " was overwritten");
   });
 }
 
 Napi::Value read(const Napi::CallbackInfo& info) {
+  const auto open = device_of(info);
   Napi::Uint8Array into = bytes_of(info, 2);
-  return fenced(
-      info,
-      [from = address(info, 1), to = into.Data(), bytes = into.ByteLength()](DeviceContext& context) { context.copy_out(to, from, bytes); },
-      into);
+  const Piece from = piece_at(info, 1, into.ByteLength(), open->mapped);
+  Accesses accesses = from.access(Access::read, owner(info, 3));
+  Queue::Command copy = [from, to = into.Data()](DeviceContext& context) { context.copy_out(to, from.at, from.bytes); };
+  return {info.Env(), environment_of(info).fence(open->queue, std::move(copy), into, std::move(accesses))};
 }
 
 Napi::Value synchronize(const Napi::CallbackInfo& info) {
-  return fenced(info, nullptr, Napi::Object::New(info.Env()));
+  const auto open = device_of(info);
+  return {info.Env(), environment_of(info).fence(open->queue, nullptr, nullptr, {})};
 }
 
 template <void (DeviceContext::*call)()>
 void enqueue(const Napi::CallbackInfo& info) {
-  device_of(info).queue->push([](DeviceContext& context) { (context.*call)(); });
+  device_of(info)->queue.push([](DeviceContext& context) { (context.*call)(); });
 }
 
 Napi::Value describe_cuda_call(const Napi::CallbackInfo& info) {
@@ -237,6 +227,7 @@ Napi::Value describe_cuda_call(const Napi::CallbackInfo& info) {
 
 void set_cuda_library_path_call(const Napi::CallbackInfo& info) {
   std::vector<std::string> directories;
+  if (!info[0].IsArray()) throw ArgumentError("native: argument 1 must be an array");
   const auto list = info[0].As<Napi::Array>();
   for (std::uint32_t i = 0; i < list.Length(); ++i) directories.push_back(list.Get(i).ToString().Utf8Value());
   set_cuda_library_path(std::move(directories));
@@ -245,9 +236,13 @@ void set_cuda_library_path_call(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void add_device_calls(Napi::Env env, Napi::Object exports) {
-  const auto add = [&](const char* name, auto function) { exports.Set(name, Napi::Function::New(env, function, name)); };
+  const auto add = [&](const char* name, auto function) {
+    const auto call = [function](const Napi::CallbackInfo& info) { return guarded(info.Env(), [&] { return function(info); }); };
+    exports.Set(name, Napi::Function::New(env, call, name));
+  };
   add("open_device", open_device);
   add("close_device", close_device);
+  add("close_all", close_all);
   add("reserve", reserve);
   add("map", map);
   add("unmap", unmap);

@@ -1,10 +1,14 @@
 // See queue.h.
 #include "queue.h"
 
+#include <cstdlib>
+#include <set>
 #include <utility>
 
 namespace mst {
 namespace {
+
+constexpr std::size_t max_untold = 64;
 
 std::string text_of(const std::exception_ptr& error) {
   try {
@@ -16,30 +20,67 @@ std::string text_of(const std::exception_ptr& error) {
   }
 }
 
+// The queues of the process, for its end: exit() destroys what kernels and libraries use while a command thread may still be in them.
+// Handlers of exit() run last in, first out, and libraries register theirs when they are first used: this one is therefore registered again
+// after 1, 2, 4, 8, … commands. (Node calls stop() before; this serves where it does not come to that.)
+struct Running {
+  std::mutex mutex;
+  std::set<Queue*> queues;
+};
+Running& running() {
+  static Running* const all = new Running;  // never destroyed
+  return *all;
+}
+void stop_all() {
+  Running& all = running();
+  const std::lock_guard lock(all.mutex);
+  for (Queue* queue : all.queues) queue->stop();
+}
+void register_stop(std::uint64_t num_commands) {
+  if ((num_commands & (num_commands - 1)) == 0) std::atexit(stop_all);
+}
+
 }  // namespace
 
-Queue::Queue(std::unique_ptr<DeviceContext> context) : context_(std::move(context)), thread_([this] { run(); }) {}
+Queue::Queue(std::unique_ptr<DeviceContext> context) : context_(std::move(context)) {
+  const std::lock_guard lock(running().mutex);
+  const auto place = running().queues.insert(this).first;
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (...) {
+    running().queues.erase(place);
+    throw;
+  }
+}
 
 Queue::~Queue() {
   {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
+    const std::lock_guard lock(running().mutex);
+    running().queues.erase(this);
   }
-  wake_.notify_one();
-  thread_.join();
+  stop();
   const auto closed = std::make_exception_ptr(Error("the device was closed before the command ran"));
   for (Entry& entry : entries_)
     if (entry.completion) entry.completion(closed);
 }
 
-void Queue::push(Command command) {
-  fence(std::move(command), nullptr);
-}
-
-void Queue::fence(Command command, Completion completion) {
+void Queue::stop() {
   {
     const std::lock_guard lock(mutex_);
-    entries_.push_back({std::move(command), std::move(completion)});
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Queue::push(Command command, Accesses accesses) {
+  fence(std::move(command), nullptr, std::move(accesses));
+}
+
+void Queue::fence(Command command, Completion completion, Accesses accesses) {
+  {
+    const std::lock_guard lock(mutex_);
+    entries_.push_back({std::move(command), std::move(completion), std::move(accesses)});
   }
   wake_.notify_one();
 }
@@ -48,7 +89,8 @@ void Queue::run() {
   try {
     context_->attach_thread();
   } catch (...) {
-    note(std::current_exception());
+    attach_error_ = std::current_exception();
+    note_loss(attach_error_);
   }
   for (;;) {
     Entry entry;
@@ -64,33 +106,96 @@ void Queue::run() {
 }
 
 void Queue::execute(Entry& entry) {
+  std::exception_ptr error;
   try {
-    const bool is_lost = loss() != nullptr;
-    if (entry.completion && !is_lost) {  // a command may fail on the device long after it was enqueued there
-      context_->synchronize();
-      context_->check_status();
-    }
-    if (entry.command && !error_ && !is_lost) entry.command(*context_);
-  } catch (...) {
-    note(std::current_exception());
+    error = process(entry);
+  } catch (...) {  // no host memory is left to note what has failed
+    lose("what has failed on the device cannot be told any more", std::current_exception());
   }
   if (!entry.completion) return;
-  const std::exception_ptr error = std::exchange(error_, nullptr), lost = loss();
+  const std::exception_ptr lost = loss();
   entry.completion(lost ? lost : error);
 }
 
-void Queue::note(std::exception_ptr error) {
-  if (!error_) error_ = std::move(error);
-  note_loss(error_);
+// Returns the error that a fence tells.
+std::exception_ptr Queue::process(Entry& entry) {
+  register_stop(++num_commands_);
+  if (entry.completion || context_->num_notes() >= DeviceContext::max_notes) settle();
+  Failure failure = run_command(entry);
+  const bool is_unsettled = context_->num_notes() > 0;
+  if (is_unsettled && unsettled_.empty()) before_unsettled_ = failures_;
+  if (failure)
+    failures_.mark(entry.accesses, failure);
+  else
+    failures_.heal(entry.accesses);
+  if (failure && !entry.completion && entry.accesses.empty()) tell_later(failure.error);
+  if (is_unsettled) unsettled_.push_back({num_commands_, std::move(entry.accesses), failure});
+  if (entry.completion && !failure && !untold_.empty()) {
+    failure.error = untold_.front();
+    untold_.pop_front();
+  }
+  return failure.error;
+}
+
+Failure Queue::run_command(Entry& entry) {
+  if (const std::exception_ptr lost = loss()) return {lost, num_commands_};
+  if (attach_error_) return {attach_error_, num_commands_};
+  if (const Failure failure = failures_.of(entry.accesses)) return failure;
+  try {
+    context_->begin_command(num_commands_);
+    if (entry.command) entry.command(*context_);
+    return {};
+  } catch (...) {
+    note_loss(std::current_exception());
+    return {std::current_exception(), num_commands_};
+  }
+}
+
+// Waits for the device. What kernels have noted there is the failure of their commands: all commands since the first of them are gone
+// through again, as if it had been known at once.
+void Queue::settle() {
+  if (loss()) return;
+  std::map<std::uint64_t, std::exception_ptr> late;
+  try {
+    context_->synchronize();
+    for (const DeviceContext::Note& note : context_->take_notes()) late[note.command] = std::make_exception_ptr(Error(note.message));
+  } catch (...) {  // nothing tells whose it was: of all
+    const std::exception_ptr error = std::current_exception();
+    note_loss(error);
+    for (const Unsettled& command : unsettled_) late[command.number] = error;
+    tell_later(error);
+  }
+  if (!late.empty()) {
+    failures_ = before_unsettled_;
+    for (const auto& [number, accesses, known] : unsettled_) {
+      Failure failure = failures_.of(accesses);
+      if (!failure) failure = known;
+      if (const auto found = late.find(number); !failure && found != late.end()) {
+        failure = {found->second, number};
+        if (accesses.empty()) tell_later(failure.error);
+      }
+      if (failure)
+        failures_.mark(accesses, failure);
+      else
+        failures_.heal(accesses);
+    }
+  }
+  unsettled_.clear();
+}
+
+void Queue::tell_later(std::exception_ptr error) {
+  if (untold_.size() < max_untold) untold_.push_back(std::move(error));
 }
 
 void Queue::note_loss(const std::exception_ptr& first) {
-  const std::string loss = context_->loss();
-  if (loss.empty()) return;
+  if (const std::string why = context_->loss(); !why.empty()) lose(why, first);
+}
+
+void Queue::lose(const std::string& why, const std::exception_ptr& first) {
   const std::lock_guard lock(mutex_);
   if (loss_) return;
   loss_ = std::make_exception_ptr(
-      DeviceLost(message_of(loss, ". First error: ", text_of(first),
+      DeviceLost(message_of(why, ". First error: ", text_of(first),
                             ". What was in its memory is gone, and this process cannot use it again; other devices go on. "
                             "Start the process again, from the last checkpoint")));
 }

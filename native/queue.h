@@ -7,9 +7,12 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "device.h"
+#include "failures.h"
 
 namespace mst {
 
@@ -18,7 +21,7 @@ class Queue {
   using Command = std::function<void(DeviceContext&)>;
   using Completion = std::function<void(std::exception_ptr)>;
 
-  // The thread attaches itself to the device first; an error of that shows at the first fence.
+  // The thread attaches itself to the device first; an error of that is every command's.
   explicit Queue(std::unique_ptr<DeviceContext> context);
   // Lets the running command end and drops the others; completions of dropped fences get an error.
   ~Queue();
@@ -40,23 +43,38 @@ class Queue {
     }
   }
 
-  // After a command has failed, the following ones are skipped until a fence has reported the error. On a lost device that is for good.
-  void push(Command command);
+  // A command that fails marks what it writes as failed. One that reads what is marked does not run, and hands the first error on to what
+  // it writes itself; all others run. The error of a command that writes nothing is told by the next fence. On a lost device nothing runs.
+  void push(Command command, Accesses accesses = {});
 
   // Runs `command` (may be empty) after all commands so far have completed on the device, then calls `completion` on this thread with
-  // the first error since the last fence, or null. The error is thereby reported, and the queue takes commands again. Once the device is
-  // lost, every fence gets the same DeviceLost.
-  void fence(Command command, Completion completion);
+  // the error of what the command reads, its own or an untold one of a command that writes nothing; null where there is none. Once the
+  // device is lost, every fence gets the same DeviceLost.
+  void fence(Command command, Completion completion, Accesses accesses = {});
+
+  // Ends the thread as the destructor does; what is pushed from then on never runs.
+  void stop();
 
  private:
   struct Entry {
     Command command;
     Completion completion;  // empty: no fence
+    Accesses accesses;
+  };
+  // A command that ran, but may have noted a failure on the device; and those after it.
+  struct Unsettled {
+    std::uint64_t number;
+    Accesses accesses;
+    Failure failure;  // known when it ran
   };
   void run();
   void execute(Entry& entry);
-  void note(std::exception_ptr error);              // on the command thread
+  std::exception_ptr process(Entry& entry);
+  Failure run_command(Entry& entry);
+  void settle();
+  void tell_later(std::exception_ptr error);
   void note_loss(const std::exception_ptr& first);  // asks the context whether it is lost, and remembers
+  void lose(const std::string& why, const std::exception_ptr& first);
   std::exception_ptr loss();
 
   std::unique_ptr<DeviceContext> context_;
@@ -64,9 +82,17 @@ class Queue {
   std::condition_variable wake_;
   std::deque<Entry> entries_;
   bool stopping_ = false;
-  std::exception_ptr loss_;   // a DeviceLost, under mutex_; null: the device is well
-  std::exception_ptr error_;  // of the command thread alone
-  std::thread thread_;        // last: it uses all of the above
+  std::exception_ptr loss_;  // a DeviceLost, under mutex_; null: the device is well
+
+  // Of the command thread alone.
+  std::exception_ptr attach_error_;
+  std::deque<std::exception_ptr> untold_;  // of commands that write nothing
+  std::uint64_t num_commands_ = 0;
+  Failures failures_;
+  std::vector<Unsettled> unsettled_;
+  Failures before_unsettled_;  // failures_ when the first of them came
+
+  std::thread thread_;  // last: it uses all of the above
 };
 
 }  // namespace mst

@@ -126,7 +126,7 @@ describe('debug arena', () => {
       // A view beyond the tensor, as a wrong kernel would write it.
       const view = Float64Array.from(subject.view);
       view[0]! += begin * 4;
-      view[4] = end - begin;
+      view[3] = view[4] = end - begin;
       kernels.fill({ device, view } as never, 1);
       subject.dispose();
       await assert.rejects(device.synchronize(), /red zone of a other block.*was overwritten/);

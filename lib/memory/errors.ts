@@ -1,5 +1,5 @@
 // Errors of memory. Both leave the device usable.
-import { formatBytes, type MemoryBreakdown } from './statistics.ts';
+import { emptyBreakdown, formatBytes, type MemoryBreakdown } from './statistics.ts';
 
 /** Thrown when an allocation would pass the device's `memoryLimit`, or the device has no memory left. */
 export class OutOfMemoryError extends Error {
@@ -27,4 +27,11 @@ export class OutOfMemoryError extends Error {
     this.limitBytes = limitBytes;
     this.breakdown = breakdown;
   }
+}
+
+/** Where the host has no memory for a copy of elements: no arena bounds that, and nothing is held. */
+export function hostOutOfMemory(what: string, requestedBytes: number, cause: unknown): OutOfMemoryError {
+  const error = new OutOfMemoryError('host', requestedBytes, Infinity, emptyBreakdown(), cause);
+  error.message = `${what}: the host has no memory left for ${formatBytes(requestedBytes)} more`;
+  return error;
 }

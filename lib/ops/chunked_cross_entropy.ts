@@ -38,7 +38,7 @@ export interface ChunkedCrossEntropyOptions extends CrossEntropyOptions {
  * the chunks rounded once; it is rounded again where a factor comes later: a mean without `divisor`, or a backward from other than 1.
  * @param hidden (…,C), read as rows (N,C)
  * @param weight (V,C), hidden's dtype; may be frozen or tied to the embedding
- * @param targets int32 of N elements; outside [0, V) and not ignoreIndex rejects the next read with row, target and V
+ * @param targets int32 of N elements; outside [0, V) and not ignoreIndex makes every read of the results reject with row, target and V
  */
 export function chunkedCrossEntropy(
   hidden: Tensor,

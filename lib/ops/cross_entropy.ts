@@ -127,7 +127,7 @@ export function reduceLosses(
 /**
  * Cross-entropy of logits (N,V) and targets (N,).
  * @param logits (…,V), floating. The backward overwrites them with their gradient where nobody else uses their memory.
- * @param targets int32 of N elements; outside [0, V) and not ignoreIndex rejects the next read with row, target and V
+ * @param targets int32 of N elements; outside [0, V) and not ignoreIndex makes every read of the results reject with row, target and V
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): CrossEntropyResult {
   const op = 'crossEntropy';

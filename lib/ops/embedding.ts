@@ -8,7 +8,7 @@ import { sortWorkspace } from './workspace.ts';
 /**
  * y (N,C) = weight (V,C)[ids (N,)].
  * @param weight (V,C), floating
- * @param ids int32 of any shape, read as (N,); an id outside [0, V) rejects the next read with op, row, id and V
+ * @param ids int32 of any shape, read as (N,); an id outside [0, V) makes every read of the result reject with op, row, id and V
  */
 export function embedding(weight: Tensor, ids: Tensor): Tensor {
   requireOneDevice('embedding', { weight, ids });

@@ -3,6 +3,7 @@
 
 #include <omp.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,6 +31,14 @@ std::size_t meminfo(const std::string& field) {
   return std::numeric_limits<std::size_t>::max();
 }
 
+// What this process may still take of addresses (ulimit -v), of which half is left to everything else in it.
+std::size_t address_space_bytes() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return std::numeric_limits<std::size_t>::max();
+  const std::size_t used = number_in("/proc/self/statm") * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  return used < limit.rlim_cur ? (limit.rlim_cur - used) / 2 : 0;
+}
+
 // What the control group of this process may still take (version 2, then version 1).
 std::size_t control_group_bytes() {
   constexpr const char* files[][2] = {{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
@@ -54,7 +63,7 @@ class CpuContext final : public DeviceContext {
 
   char* reserve(std::size_t bytes) override {
     void* const base = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    MST_CHECK(base != MAP_FAILED, "cpu: reserving ", bytes, " bytes of addresses failed: ", std::strerror(errno));
+    if (base == MAP_FAILED) throw OutOfMemory(message_of("cpu: reserving ", bytes, " bytes of addresses failed: ", std::strerror(errno)));
     reserved_.emplace_back(base, bytes);
     return static_cast<char*>(base);
   }
@@ -70,7 +79,7 @@ class CpuContext final : public DeviceContext {
   }
 
   std::size_t available_bytes() const override {
-    return std::min(control_group_bytes(), meminfo("MemAvailable"));
+    return std::min({control_group_bytes(), meminfo("MemAvailable"), address_space_bytes()});
   }
 
   void attach_thread() override {
@@ -88,8 +97,7 @@ class CpuContext final : public DeviceContext {
   void fill_bytes(void* to, int value, std::size_t bytes) override {
     std::memset(to, value, bytes);
   }
-  void synchronize() override {}   // ops have run when their calls return
-  void check_status() override {}  // ops throw at once
+  void synchronize() override {}  // ops have run when their calls return
 
  private:
   int num_threads_;

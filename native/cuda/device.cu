@@ -1,6 +1,7 @@
 // A CUDA device: its memory by virtual memory management, its stream, copies, and the errors that kernels note.
 #include "../device.h"
 
+#include <array>
 #include <map>
 #include <utility>
 #include <vector>
@@ -14,10 +15,62 @@ namespace mst {
 namespace cuda {
 namespace {
 
-thread_local cudaStream_t thread_stream = nullptr;
-thread_local long long* thread_status = nullptr;
+constexpr std::size_t num_status_words = 4;
 
-constexpr int num_status_words = 4;
+// Status words for each command that asks for them, until they are read.
+class Notes {
+ public:
+  void allocate(cudaStream_t stream) {
+    constexpr std::size_t bytes = DeviceContext::max_notes * num_status_words * sizeof(long long);
+    CUDA_CHECK(cudaMalloc(&words_, bytes));
+    CUDA_CHECK(cudaMemsetAsync(words_, 0, bytes, stream));
+  }
+  void free() {
+    cudaFree(words_);
+  }
+
+  void begin_command(std::uint64_t number) {
+    command_ = number;
+  }
+  std::size_t size() const {
+    return commands_.size();
+  }
+  long long* of_command() {
+    if (commands_.empty() || commands_.back() != command_) {
+      MST_CHECK(commands_.size() < DeviceContext::max_notes, "cuda: no room for what kernels find wrong");
+      commands_.push_back(command_);
+    }
+    return words_ + (commands_.size() - 1) * num_status_words;
+  }
+  // Kernels of a graph note where they did when they were captured.
+  void replay(std::size_t size) {
+    if (commands_.size() < size) commands_.resize(size, command_);
+  }
+
+  std::vector<DeviceContext::Note> take(cudaStream_t stream) {
+    std::vector<DeviceContext::Note> notes;
+    if (commands_.empty()) return notes;
+    std::vector<std::array<long long, num_status_words>> words(commands_.size());
+    const std::size_t bytes = words.size() * sizeof words[0];
+    CUDA_CHECK(cudaMemcpyAsync(words.data(), words_, bytes, cudaMemcpyDeviceToHost, stream));
+    CUDA_CHECK(cudaStreamSynchronize(stream));
+    constexpr const char* ops[] = {"", "embedding_forward", "embedding_backward", "cross_entropy"};
+    for (std::size_t i = 0; i < words.size(); ++i)
+      if (const auto [status, row, id, size] = words[i]; status != status_ok)
+        notes.push_back({commands_[i], message_of(ops[status], ": row ", row, " holds id ", id, ", outside [0, ", size, ")")});
+    if (!notes.empty()) CUDA_CHECK(cudaMemsetAsync(words_, 0, bytes, stream));
+    commands_.clear();
+    return notes;
+  }
+
+ private:
+  long long* words_ = nullptr;           // on the device
+  std::vector<std::uint64_t> commands_;  // whose words are in use, in their order
+  std::uint64_t command_ = 0;
+};
+
+thread_local cudaStream_t thread_stream = nullptr;
+thread_local Notes* thread_notes = nullptr;
 
 template <class Function>
 void find(const char* name, Function& function) {
@@ -50,8 +103,7 @@ class CudaContext final : public DeviceContext {
     check(driver().mem_get_allocation_granularity(&granularity_, &properties_, CU_MEM_ALLOC_GRANULARITY_MINIMUM),
           "cuMemGetAllocationGranularity");
     CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    CUDA_CHECK(cudaMalloc(&status_, num_status_words * sizeof(long long)));
-    CUDA_CHECK(cudaMemsetAsync(status_, 0, num_status_words * sizeof(long long), stream_));
+    notes_.allocate(stream_);
   }
 
   ~CudaContext() override {
@@ -63,7 +115,7 @@ class CudaContext final : public DeviceContext {
       driver().mem_release(piece.handle);
     }
     for (const auto& [base, bytes] : reserved_) driver().mem_address_free(base, bytes);
-    cudaFree(status_);
+    notes_.free();
     cudaStreamDestroy(stream_);
   }
 
@@ -126,7 +178,7 @@ class CudaContext final : public DeviceContext {
     use_own_products(!own_products_reason_.empty());
     use_tuning(index_, tuning_directory_);
     thread_stream = stream_;
-    thread_status = status_;
+    thread_notes = &notes_;
   }
 
   // From pageable memory the copy is staged by the runtime before it returns, so that `from` may be freed.
@@ -148,14 +200,14 @@ class CudaContext final : public DeviceContext {
     CUDA_CHECK(cudaStreamSynchronize(stream_));
   }
 
-  void check_status() override {
-    long long words[num_status_words];
-    CUDA_CHECK(cudaMemcpyAsync(words, status_, sizeof words, cudaMemcpyDeviceToHost, stream_));
-    CUDA_CHECK(cudaStreamSynchronize(stream_));
-    if (words[0] == status_ok) return;
-    CUDA_CHECK(cudaMemsetAsync(status_, 0, sizeof words, stream_));
-    constexpr const char* ops[] = {"", "embedding_forward", "embedding_backward", "cross_entropy"};
-    MST_FAIL(ops[words[0]], ": row ", words[1], " holds id ", words[2], ", outside [0, ", words[3], ")");
+  void begin_command(std::uint64_t number) override {
+    notes_.begin_command(number);
+  }
+  std::size_t num_notes() const override {
+    return notes_.size();
+  }
+  std::vector<Note> take_notes() override {
+    return notes_.take(stream_);
   }
 
   // Relaxed: the arena may map memory from another thread meanwhile.
@@ -169,9 +221,11 @@ class CudaContext final : public DeviceContext {
     const cudaError_t status = cudaGraphInstantiate(&graph_, captured, 0);
     cudaGraphDestroy(captured);
     MST_CHECK(status == cudaSuccess, "cuda: cudaGraphInstantiate: ", cudaGetErrorString(status));
+    num_captured_notes_ = notes_.size();
   }
   void replay() override {
     MST_CHECK(graph_, "cuda: nothing was captured");
+    notes_.replay(num_captured_notes_);
     CUDA_CHECK(cudaGraphLaunch(graph_, stream_));
   }
 
@@ -202,8 +256,9 @@ class CudaContext final : public DeviceContext {
   CUmemAllocationProp properties_{};
   std::size_t granularity_ = 0;
   cudaStream_t stream_ = nullptr;
-  long long* status_ = nullptr;
+  Notes notes_;
   cudaGraphExec_t graph_ = nullptr;  // of the last capture
+  std::size_t num_captured_notes_ = 0;
   std::vector<std::pair<CUdeviceptr, std::size_t>> reserved_;
   std::map<CUdeviceptr, Piece> pieces_;
 };
@@ -214,7 +269,7 @@ cudaStream_t current_stream() {
   return thread_stream;
 }
 long long* status_words() {
-  return thread_status;
+  return thread_notes->of_command();
 }
 
 const Driver& driver() {

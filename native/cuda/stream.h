@@ -12,7 +12,7 @@ namespace mst::cuda {
 cudaStream_t current_stream();
 #endif
 
-// Device memory in which a kernel notes the first id that is out of range; DeviceContext::check_status reads it.
+// Device memory in which the kernels of the running command note the first id that is out of range; DeviceContext::take_notes reads it.
 // [0] what: a Status; [1] row; [2] id; [3] V
 long long* status_words();
 

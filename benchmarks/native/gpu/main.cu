@@ -114,7 +114,8 @@ void run(std::vector<std::string> names) {
   context->attach_thread();
   std::cout.precision(10);
   for (const std::string& name : names) groups.at(name)();
-  context->check_status();
+  context->synchronize();
+  for (const DeviceContext::Note& note : context->take_notes()) MST_FAIL(note.message);
   std::filesystem::remove_all(tuning);
 }
 

@@ -1,0 +1,78 @@
+// What every call from JavaScript goes through. Exceptions become JavaScript errors here and go no further, and where JavaScript may not
+// run any more, as in a worker that is being ended, they come to nothing.
+#pragma once
+
+#ifndef NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
+#define NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS  // where the module itself is being loaded
+#endif
+#include <napi.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <new>
+
+#include "device.h"
+
+namespace mst {
+
+// Becomes a TypeError.
+struct ArgumentError : Error {
+  using Error::Error;
+};
+
+// Codes that TypeScript asks for.
+inline constexpr const char *out_of_memory_code = "OUT_OF_MEMORY", *device_lost_code = "DEVICE_LOST";
+
+using CreateError = napi_status (*)(napi_env, napi_value code, napi_value message, napi_value* error);
+
+// An error, or null where it cannot be made. code may be null.
+inline napi_value make_error(napi_env env, CreateError create, const char* code, const char* message) noexcept {
+  napi_value code_value = nullptr, text = nullptr, error = nullptr;
+  if (code && napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &code_value) != napi_ok) return nullptr;
+  if (napi_create_string_utf8(env, message, NAPI_AUTO_LENGTH, &text) != napi_ok) return nullptr;
+  return create(env, code_value, text, &error) == napi_ok ? error : nullptr;
+}
+
+inline void throw_error(napi_env env, CreateError create, const char* code, const char* message) noexcept {
+  if (const napi_value error = make_error(env, create, code, message)) napi_throw(env, error);
+}
+
+// Calls function(), which returns a Napi::Value or nothing.
+template <class Function>
+Napi::Value guarded(napi_env env, const Function& function) noexcept {
+  try {
+    if constexpr (std::is_void_v<decltype(function())>)
+      function();
+    else
+      return function();
+  } catch (const Napi::Error& error) {  // JavaScript's own, as of a getter
+    try {
+      napi_throw(env, error.Value());
+    } catch (...) {  // JavaScript may not run any more
+    }
+  } catch (const ArgumentError& error) {
+    throw_error(env, napi_create_type_error, nullptr, error.what());
+  } catch (const OutOfMemory& error) {
+    throw_error(env, napi_create_error, out_of_memory_code, error.what());
+  } catch (const std::bad_alloc&) {
+    throw_error(env, napi_create_error, out_of_memory_code, "host: out of memory");
+  } catch (const DeviceLost& error) {
+    throw_error(env, napi_create_error, device_lost_code, error.what());
+  } catch (const std::exception& error) {
+    throw_error(env, napi_create_error, nullptr, error.what());
+  } catch (...) {
+    throw_error(env, napi_create_error, nullptr, "native: unknown error");
+  }
+  return {};
+}
+
+// The largest integer n such that all up to n are numbers of JavaScript: 2^53 - 1.
+inline constexpr std::int64_t max_safe_integer = 9007199254740991;
+
+// Whether a number is an integer in [min, max]; NaN and infinities are none.
+inline bool is_integer(double number, std::int64_t min, std::int64_t max) {
+  return number == std::floor(number) && number >= static_cast<double>(min) && number <= static_cast<double>(max);
+}
+
+}  // namespace mst
