@@ -67,7 +67,15 @@ export { noGrad, Tape, valueAndGrad } from './tape.ts';
 export { empty, Tensor, tensor, zeros } from './tensor.ts';
 export { loadTokenizer, type Tokenizer } from './text/tokenizer.ts';
 export { parseConfig, type RunConfig, type RunConfigInput, readRunConfig } from './train/config.ts';
+export {
+  NonFiniteError,
+  type RunStart,
+  type RunWarning,
+  type TrainOptions,
+  type TrainResult,
+  type WarningCode,
+} from './train/events.ts';
 export type { StepMetrics } from './train/metrics.ts';
-export { NonFiniteError, type RunStart, type TrainOptions, type TrainResult } from './train/run.ts';
+
 export { disposeResult, type StepOptions, type StepResult, stepResult, trainStep } from './train/step.ts';
 export { train } from './train/train.ts';

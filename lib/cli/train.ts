@@ -4,6 +4,8 @@ import { readRunConfig } from '../train/config.ts';
 import { compareLlama3, compareMemory, formatComparison, type MemoryComparison } from '../train/memory_report.ts';
 import { formatMetrics, Progress } from '../train/metrics.ts';
 import { train } from '../train/train.ts';
+import { outliveOutput } from './outlive_output.ts';
+import { listenForStop } from './stop_signals.ts';
 
 export interface TrainArguments {
   config: string;
@@ -13,13 +15,19 @@ export interface TrainArguments {
   json: boolean;
 }
 
-/** Trains; Ctrl-C stops between two micro-batches and saves, a second one ends at once. */
+/**
+ * Trains. SIGINT, SIGTERM and SIGHUP stop between two micro-batches and save, a second Ctrl-C ends at once. Output that cannot be written
+ * does not end a run.
+ */
 export async function runTrain({ config: path, set = [], out, resume, json }: TrainArguments): Promise<void> {
   const config = await readRunConfig(path, out === undefined ? set : [...set, `outDir=${out}`]);
-  const stop = new AbortController();
-  const onInterrupt = () => stop.abort();
-  process.once('SIGINT', onInterrupt);
   const progress = new Progress(process.stdout);
+  const warn = (text: string) => {
+    progress.end();
+    console.error(text);
+  };
+  outliveOutput((error) => warn(`Warning: standard output cannot be written, and the run goes on: ${error.message}`));
+  using stop = listenForStop((name) => warn(`${name}: the run stops and saves; Ctrl-C once more ends it at once`));
   const say = (text: string) => {
     if (!json) console.log(text);
   };
@@ -82,6 +90,7 @@ export async function runTrain({ config: path, set = [], out, resume, json }: Tr
         else progress.note(`step ${sample.step}  ${sample.prompt}${sample.text}`);
       },
       onSkip: (message) => (json ? emit('skip', { message }) : progress.note(`skipped ${message}`)),
+      onWarning: (warning) => (json ? emit('warning', warning) : warn(`Warning: ${warning.message}`)),
     });
     progress.end();
     const llama3 = compareLlama3();
@@ -103,6 +112,5 @@ export async function runTrain({ config: path, set = [], out, resume, json }: Tr
     });
   } finally {
     progress.end();
-    process.off('SIGINT', onInterrupt);
   }
 }

@@ -12,59 +12,12 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import { better, type Checkpoints, type RunState } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
 import { evaluate, toDevice } from './evaluate.ts';
+import { NonFiniteError, type TrainOptions, type TrainResult } from './events.ts';
 import type { EvaluationMetrics, StepMetrics } from './metrics.ts';
 import { batchesOfStep, type RunData } from './run_data.ts';
 import { type Sample, writeSamples } from './samples.ts';
 import { disposeResult, type StepResult, stepResult, trainStep } from './step.ts';
 import { StepFile } from './step_file.ts';
-
-/** What `onStart` is told. */
-export interface RunStart {
-  model: Decoder;
-  policy: StepPolicy;
-  numSteps: number;
-  /** Steps done before, in a run that is continued. */
-  stepsDone: number;
-  numTokens: number;
-  numSequences: number;
-  isPacked: boolean;
-}
-
-export interface TrainOptions {
-  /** Stops between two micro-batches; a checkpoint and the model are saved. */
-  signal?: AbortSignal;
-  /** Goes on from the last checkpoint in the run's folder, if there is one. @default false */
-  resume?: boolean;
-  /** Once, before the first step. */
-  onStart?: (start: RunStart) => void;
-  /** After each step, one step late. */
-  onStep?: (metrics: StepMetrics, numSteps: number) => void;
-  /** After each validation. */
-  onEvaluation?: (metrics: EvaluationMetrics) => void;
-  /** Texts that the model wrote. */
-  onSample?: (sample: Sample) => void;
-  /** A step that was skipped because its loss or gradients were not finite. */
-  onSkip?: (message: string) => void;
-}
-
-export interface TrainResult {
-  /** Of every step, earlier ones of a continued run among them. */
-  metrics: StepMetrics[];
-  /** False where `signal` stopped it. */
-  finished: boolean;
-  outDir: string;
-  policy: StepPolicy;
-  /** Most bytes that the arena reserved in a step. */
-  peakBytes: number;
-}
-
-/**
- * Thrown when a loss or gradient is NaN or infinite. That step has changed no parameter, but the one after it, enqueued before the host
- * could know, may have: the model in memory is gone, and the last checkpoint is what remains.
- */
-export class NonFiniteError extends Error {
-  override readonly name = 'NonFiniteError';
-}
 
 export interface RunParts {
   model: Decoder;

@@ -10,7 +10,8 @@ import { addLora } from '../models/lora.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { Checkpoints } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
-import { Run, type TrainOptions, type TrainResult } from './run.ts';
+import type { TrainOptions, TrainResult } from './events.ts';
+import { Run } from './run.ts';
 import { openRunData } from './run_data.ts';
 
 /**

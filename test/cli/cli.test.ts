@@ -1,9 +1,9 @@
 // The command line, as a process of its own.
 import assert from 'node:assert/strict';
-import type { ChildProcess } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { type ChildProcess, spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { startCommand } from '../support/command.ts';
+import { commandLine, startCommand } from '../support/command.ts';
 import { newFolder, tinyRun } from '../support/runs.ts';
 
 interface Outcome {
@@ -66,17 +66,42 @@ describe('minisequence train', () => {
     assert.ok(existsSync(join(outDir, 'model.safetensors')));
   });
 
-  it('stops and saves on Ctrl-C', async () => {
-    const outDir = newFolder();
-    const args = ['train', '--config', configFile({ maxSteps: 100_000 }), '--out', outDir];
-    let interrupted = false;
-    const { code, out, errors } = await cli(args, (child, out) => {
-      if (!interrupted && /^step +3\//m.test(out)) interrupted = child.kill('SIGINT');
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    it(`stops and saves on ${signal}, though it comes twice at once`, async () => {
+      const outDir = newFolder();
+      const args = ['train', '--config', configFile({ maxSteps: 100_000 }), '--out', outDir];
+      let isSent = false;
+      const { code, out, errors } = await cli(args, (child, out) => {
+        if (isSent || !/^step +3\//m.test(out)) return;
+        isSent = child.kill(signal) && child.kill(signal); // as npm does
+      });
+      assert.equal(code, 0, errors);
+      assert.match(out, new RegExp(`^stopped; saved ${outDir}$`, 'm'));
+      assert.match(errors, new RegExp(`^${signal}: the run stops and saves`, 'm'));
+      assert.ok(existsSync(join(outDir, 'model.safetensors')));
+      const lines = readFileSync(join(outDir, 'metrics.jsonl'), 'utf8').trim().split('\n');
+      const last = `step-${String(lines.length).padStart(6, '0')}`;
+      assert.deepEqual(readdirSync(join(outDir, 'checkpoints')), [last]);
     });
-    assert.equal(code, 0, errors);
-    assert.match(out, new RegExp(`^stopped; saved ${outDir}$`, 'm'));
-    assert.ok(existsSync(join(outDir, 'model.safetensors')));
-  });
+  }
+
+  for (const [what, redirection] of [
+    ['is closed', '| head -1'],
+    ['has no room', '> /dev/full'],
+  ] as const) {
+    it(`goes on where standard output ${what}`, () => {
+      const outDir = newFolder();
+      const args = ['train', '--config', configFile({ maxSteps: 60 }), '--out', outDir];
+      const script = `set -o pipefail; "$0" "$@" ${redirection}`;
+      const { status, stderr } = spawnSync('bash', ['-c', script, process.execPath, ...commandLine(...args)], {
+        encoding: 'utf8',
+      });
+      assert.equal(status, 0, stderr);
+      assert.match(stderr, /^Warning: standard output cannot be written, and the run goes on: /m);
+      assert.equal(readFileSync(join(outDir, 'metrics.jsonl'), 'utf8').trim().split('\n').length, 60);
+      assert.ok(existsSync(join(outDir, 'model.safetensors')));
+    });
+  }
 
   const failures: [string, string[], RegExp][] = [
     ['an unknown option', ['--set', 'sequenceLenght=3'], /did you mean sequenceLength\?/],

@@ -5,6 +5,9 @@ import { env, execPath } from 'node:process';
 
 const command = env.MST_TEST_COMMAND ? [env.MST_TEST_COMMAND] : ['--import=tsx', 'lib/cli/main.ts'];
 
+/** What node is called with for `minisequence ...args`. */
+export const commandLine = (...args: string[]): string[] => [...command, ...args];
+
 /** Starts `minisequence ...args`. */
 export function startCommand(...args: string[]): ChildProcessWithoutNullStreams {
   return spawn(execPath, [...command, ...args], { stdio: 'pipe' });

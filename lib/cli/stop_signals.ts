@@ -1,0 +1,36 @@
+// The signals that ask a long command to save and end.
+
+/** Ctrl-C, what schedulers and service managers send, and what a terminal sends when it is closed. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** npm passes Ctrl-C on to a child that the terminal has told already: the second one within this time is the same. */
+const SAME_SIGNAL_MS = 1000;
+
+export interface StopSignals extends Disposable {
+  /** Aborted by the first signal. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Listens until it is disposed. A second Ctrl-C ends the process at once; other signals that come again change nothing, since whoever sends
+ * them has SIGKILL for that.
+ * @param onStop told of the first signal
+ */
+export function listenForStop(onStop: (signal: NodeJS.Signals) => void): StopSignals {
+  const stop = new AbortController();
+  let stoppedAt = 0;
+  const onSignal = (name: NodeJS.Signals) => {
+    if (!stop.signal.aborted) {
+      stoppedAt = performance.now();
+      stop.abort();
+      onStop(name);
+    } else if (name === 'SIGINT' && performance.now() - stoppedAt > SAME_SIGNAL_MS) {
+      ignoreSignals();
+      process.kill(process.pid, name);
+    }
+  };
+  const ignoreSignals = () => {
+    for (const name of SIGNALS) process.off(name, onSignal);
+  };
+  for (const name of SIGNALS) process.on(name, onSignal);
+  return { signal: stop.signal, [Symbol.dispose]: ignoreSignals };
+}

@@ -1,0 +1,76 @@
+// What a run is told by its caller, what it tells, and what comes of it.
+import type { Decoder, StepPolicy } from '../models/decoder.ts';
+import type { EvaluationMetrics, StepMetrics } from './metrics.ts';
+import type { Sample } from './samples.ts';
+
+/** Something that a run goes on with, and that its user should know. */
+export interface RunWarning {
+  /** For programs: what kind of thing it is. */
+  code: WarningCode;
+  /** For people: names the option or the file, and the numbers. */
+  message: string;
+}
+
+/**
+ * 'warm-up': the learning rate is never reached, or only at the end. 'unused-validation': data.validation is held back for nothing.
+ * 'documents': some are left out, or hold nothing to train on. 'ignored-fields': of records or of config.json.
+ * 'inexact': the run goes on elsewhere than it began. 'leftover': a file that cannot be removed. 'saved': a checkpoint of a run that fails.
+ */
+export type WarningCode =
+  | 'warm-up'
+  | 'unused-validation'
+  | 'documents'
+  | 'ignored-fields'
+  | 'inexact'
+  | 'leftover'
+  | 'saved';
+
+/** What `onStart` is told. */
+export interface RunStart {
+  model: Decoder;
+  policy: StepPolicy;
+  numSteps: number;
+  /** Steps done before, in a run that is continued. */
+  stepsDone: number;
+  numTokens: number;
+  numSequences: number;
+  isPacked: boolean;
+}
+
+export interface TrainOptions {
+  /** Stops between two micro-batches; a checkpoint and the model are saved. */
+  signal?: AbortSignal;
+  /** Goes on from the last checkpoint in the run's folder, if there is one. @default false */
+  resume?: boolean;
+  /** Once, before the first step. */
+  onStart?: (start: RunStart) => void;
+  /** After each step, one step late. */
+  onStep?: (metrics: StepMetrics, numSteps: number) => void;
+  /** After each validation. */
+  onEvaluation?: (metrics: EvaluationMetrics) => void;
+  /** Texts that the model wrote. */
+  onSample?: (sample: Sample) => void;
+  /** A step that was skipped because its loss or gradients were not finite. */
+  onSkip?: (message: string) => void;
+  /** What the run does otherwise than one may think. Nothing is warned of twice. */
+  onWarning?: (warning: RunWarning) => void;
+}
+
+export interface TrainResult {
+  /** Of every step, earlier ones of a continued run among them. */
+  metrics: StepMetrics[];
+  /** False where `signal` stopped it. */
+  finished: boolean;
+  outDir: string;
+  policy: StepPolicy;
+  /** Most bytes that the arena reserved in a step. */
+  peakBytes: number;
+}
+
+/**
+ * Thrown when a loss or gradient is NaN or infinite. That step has changed no parameter, but the one after it, enqueued before the host
+ * could know, may have: the model in memory is gone, and the last checkpoint is what remains.
+ */
+export class NonFiniteError extends Error {
+  override readonly name = 'NonFiniteError';
+}
