@@ -63,6 +63,9 @@ be kind<|im_end|>
   /** A turn ends where another one follows. */
   endsBetween:
     '{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% if not loop.last or add_generation_prompt %}<|end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}',
+  /** An answer ends where the header of the next question begins. */
+  headersOnly:
+    '{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}',
   /** No token ends a turn. */
   endless:
     '{% for m in messages %}{{ m.role | upper }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}',

@@ -90,6 +90,9 @@ describe('targets of a template that keeps what it has written', () => {
       '<|user|>hi<|end|>\n<|assistant|>⟦yo<|end|>⟧\n<|user|>ho<|end|>\n<|assistant|>⟦ya<|end|>⟧',
     ]));
 
+  it('have the header of the next question where nothing else ends an answer, and at last the end of text', () =>
+    expectDocuments('headersOnly', TWO, ['<|user|>hi<|assistant|>⟦yo<|user|>⟧ho<|assistant|>⟦ya</s>⟧']));
+
   it('are a greeting before any prompt, without the header', async () => {
     const greeting = [answer('welcome'), user('hi'), answer('yo')];
     await expectDocuments('chatml', greeting, [

@@ -21,18 +21,16 @@ const ONE: Message[] = [...QUESTION, { role: 'assistant', content: ANSWER }];
 const TWO: Message[] = [...ONE, { role: 'user', content: NEXT }, { role: 'assistant', content: 'Qxend' }];
 
 export async function findTurnEnd(template: ChatTemplate, special: SpecialTokens): Promise<TurnEnd> {
-  let texts: string[];
+  const rendered = async (messages: Message[], isPrompt = false) =>
+    (await template.render(await template.prepare({ messages }), isPrompt)).text;
+  let [prompt, one, two] = ['', '', ''];
   try {
-    const [question, one, two] = [QUESTION, ONE, TWO].map((messages) => template.prepare({ messages }));
-    texts = [
-      (await template.render(await question!, true)).text,
-      (await template.render(await one!)).text,
-      (await template.render(await two!)).text,
-    ];
+    prompt = await rendered(QUESTION, true);
+    one = await rendered(ONE);
+    two = await rendered(TWO);
   } catch {
     return { tail: null, missing: '', closing: '' };
   }
-  const [prompt, one, two] = texts as [string, string, string];
   const behind = (text: string) => text.slice(text.lastIndexOf(ANSWER) + ANSWER.length);
   const last = behind(one);
   const then = behind(two.slice(0, two.lastIndexOf(NEXT)));
@@ -43,8 +41,11 @@ export async function findTurnEnd(template: ChatTemplate, special: SpecialTokens
     if (then.startsWith(ended) && (ended !== '' || prompt.endsWith(rest))) closing = rest;
   }
   const tail = last.slice(0, last.length - closing.length);
-  const token = special.addedEndOf(tail);
-  if (token !== null) return { tail: tail.trimEnd(), missing: '', closing };
+  if (special.addedEndOf(tail) !== null) return { tail: tail.trimEnd(), missing: '', closing };
   const following = special.nextIn(then, tail.length);
-  return { tail: following === '' ? null : tail + following, missing: following, closing };
+  // What stands before the first question too is the header of a question, and ends no conversation.
+  const isHeader = two.slice(0, two.indexOf(USER)).endsWith(then.slice(tail.length).trimStart());
+  return following === '' || isHeader
+    ? { tail: null, missing: '', closing }
+    : { tail: tail + following, missing: following, closing };
 }
