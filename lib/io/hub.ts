@@ -1,6 +1,10 @@
 // Models by name from the HuggingFace Hub, into its cache. `@huggingface/hub` is an optional peer dependency, loaded when it is needed.
+// What the Hub (or a mirror, or a proxy) answers is not trusted: only files that are read are fetched, and ids must be ids, since they
+// become names in the cache.
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { brief } from '../brief.ts';
+import { CARRIED_FILES, INDEX_FILE, readIndex, WEIGHTS_FILE, whatIsThere } from './model_folder.ts';
 
 export interface HubOptions {
   /** Branch, tag or commit of a model on the Hub. @default 'main' */
@@ -13,32 +17,112 @@ export interface HubOptions {
   fetch?: typeof fetch;
 }
 
-/** What a model needs: its config, tokenizer and safetensors, at the top of the repository. */
-const WANTED = /^[^/]+\.(safetensors|json|jinja)$|^(tokenizer\.model|merges\.txt)$/;
-const NAME = /^[\w.-]+\/[\w.-]+$/;
+/** The Hub's rules: letters, digits, '_', '-', '.'; the last two neither doubled nor at an end; at most 96 characters; no '.git'. */
+const NAME = /^(?!.*(--|\.\.))\w([\w.-]{0,94}\w)?\/(?!.*\.git$)\w([\w.-]{0,94}\w)?$/;
+const ID = /^[0-9a-f]{40,64}$/i;
+/** Files at the top of a repository that are looked at. */
+const MAX_FILES = 10_000;
 
 /**
- * The folder of a model: a path as it is, or `org/name`, whose config, tokenizer and safetensors files are downloaded into the cache
- * once. An interrupted download begins that file again. Throws with what to install where the Hub's package is missing.
+ * The folder of a model: a path as it is, or `org/name`, whose config, tokenizer and weights (model.safetensors, or its index and the shards
+ * that it names) are downloaded into the cache once. An interrupted download begins that file again. Throws with what to install where the
+ * Hub's package is missing. No message holds the access token.
  */
 export async function resolveModelFolder(pathOrName: string, options: HubOptions = {}): Promise<string> {
   if (existsSync(pathOrName) || !NAME.test(pathOrName)) return pathOrName;
   const hub = await importHub(pathOrName);
-  const { revision = 'main', cacheDir, accessToken = process.env.HF_TOKEN, fetch } = options;
-  const credentials = accessToken ? { accessToken } : {};
-  // One commit for all files: the cache keeps each commit's in a folder of its own.
-  const { sha } = await hub.modelInfo({ name: pathOrName, revision, fetch, ...credentials, additionalFields: ['sha'] });
-  const common = { repo: pathOrName, revision: sha, fetch, ...credentials };
-  const paths: string[] = [];
-  for await (const file of hub.listFiles(common))
-    if (file.type === 'file' && WANTED.test(file.path)) paths.push(file.path);
-  if (!paths.includes('config.json')) throw new Error(`${pathOrName}: has no config.json on the Hub at ${revision}`);
-  if (!paths.some((path) => path.endsWith('.safetensors'))) {
-    throw new Error(`${pathOrName}: has no safetensors files on the Hub at ${revision}`);
+  const token = cleanToken(pathOrName, options.accessToken ?? process.env.HF_TOKEN);
+  try {
+    return await download(hub, pathOrName, token, options);
+  } catch (error) {
+    throw explained(pathOrName, token, options.revision, error);
   }
-  let folder = '';
-  for (const path of paths) folder = dirname(await hub.downloadFileToCacheDir({ ...common, path, cacheDir }));
-  return folder;
+}
+
+async function download(
+  hub: typeof import('@huggingface/hub'),
+  name: string,
+  token: string | undefined,
+  { revision = 'main', cacheDir, fetch = globalThis.fetch }: HubOptions,
+): Promise<string> {
+  const credentials = { fetch: checkedFetch(name, fetch), ...(token ? { accessToken: token } : {}) };
+  // One commit for all files: the cache keeps each commit's in a folder of its own.
+  const { sha } = await hub.modelInfo({ name, revision, ...credentials, additionalFields: ['sha'] });
+  requireId(name, 'the commit', sha);
+  const common = { repo: name, revision: sha, ...credentials };
+  const there = new Set<string>();
+  for await (const { type, path } of hub.listFiles(common)) {
+    if (there.size === MAX_FILES) throw new Error(`${name}: has more than ${MAX_FILES} files on the Hub`);
+    if (type === 'file') there.add(path);
+  }
+  if (!there.has('config.json')) throw new Error(`${name}: has no config.json on the Hub at ${revision}`);
+  let folder: string | null = null;
+  const get = async (path: string) => {
+    const found = dirname(await hub.downloadFileToCacheDir({ ...common, path, cacheDir }));
+    if (folder !== null && found !== folder) throw new Error(`${name}: files of one commit came to lie in two folders`);
+    folder = found;
+    return found;
+  };
+  for (const path of ['config.json', ...CARRIED_FILES]) if (there.has(path)) await get(path);
+  if (there.has(WEIGHTS_FILE)) return await get(WEIGHTS_FILE);
+  if (!there.has(INDEX_FILE)) {
+    const problem = `has neither ${WEIGHTS_FILE} nor ${INDEX_FILE} on the Hub at ${revision}`;
+    throw new Error(`${name}: ${problem}; ${whatIsThere([...there])}`);
+  }
+  const index = await readIndex(await get(INDEX_FILE));
+  for (const shard of new Set(index!.values())) {
+    if (!there.has(shard)) throw new Error(`${name}: ${INDEX_FILE} names ${brief(shard)}, which is not on the Hub`);
+    await get(shard);
+  }
+  return folder!;
+}
+
+/** Refuses listings whose ids are none before anybody makes a path of them. */
+function checkedFetch(name: string, inner: typeof fetch): typeof fetch {
+  return async (input, init) => {
+    const response = await inner(input, init);
+    const { pathname } = new URL(input instanceof Request ? input.url : input);
+    if (!response.ok || !/\/(paths-info|tree)\//.test(pathname)) return response;
+    const entries: unknown = await response.clone().json();
+    for (const entry of Array.isArray(entries) ? entries : []) {
+      const { path, oid, lfs, xetHash, lastCommit } = entry ?? {};
+      for (const id of [oid, lfs?.oid, xetHash, lastCommit?.id]) {
+        if (id !== undefined && id !== null) requireId(name, `an id of ${brief(path)}`, id);
+      }
+    }
+    return response;
+  };
+}
+
+function requireId(name: string, what: string, id: unknown): void {
+  if (typeof id !== 'string' || !ID.test(id)) {
+    throw new Error(`${name}: the Hub says that ${what} is ${brief(id)}, which is not 40 to 64 hexadecimal digits`);
+  }
+}
+
+/** Without the line end that files and shells leave. Throws where it cannot stand in a header, without telling it. */
+function cleanToken(name: string, token: string | undefined): string | undefined {
+  const clean = token?.trim();
+  if (clean && !/^[\x21-\x7e]+$/.test(clean)) {
+    throw new Error(
+      `${name}: the access token (HF_TOKEN) holds a space, a line end or another character that no token has`,
+    );
+  }
+  return clean || undefined;
+}
+
+/** The error with the model's name, with what helps, and without the token. */
+function explained(name: string, token: string | undefined, revision: string | undefined, error: unknown): Error {
+  const { message, statusCode } = error as Error & { statusCode?: number };
+  const hide = (text: string) => (token ? text.replaceAll(token, '***') : text);
+  let text = hide(message);
+  if (!text.startsWith(name)) text = `${name}: is no folder here, and could not be fetched from the Hub: ${text}`;
+  if (statusCode === 404) text += `; is there such a model${revision ? ` and revision ${revision}` : ''}?`;
+  if (statusCode === 401 || statusCode === 403) {
+    text += '; where it is private or gated, agree to its terms on the Hub and set HF_TOKEN';
+  }
+  const isSafe = !token || !`${(error as Error).stack}${JSON.stringify(error)}`.includes(token);
+  return new Error(text, isSafe ? { cause: error } : undefined);
 }
 
 async function importHub(name: string): Promise<typeof import('@huggingface/hub')> {

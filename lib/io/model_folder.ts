@@ -112,15 +112,14 @@ async function openShard(folder: string, shard: string, isIndexed: boolean): Pro
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     const problem = isIndexed
       ? `is not there, and ${join(folder, INDEX_FILE)} names it: fetch or copy it again`
-      : `is not there; ${await whatIsThere(folder)}`;
+      : `is not there; ${whatIsThere(await readdir(folder).catch(() => []))}`;
     throw new SafetensorsError(`${path}: ${problem}`, { cause: error });
   }
 }
 
-/** Why a folder has neither model.safetensors nor an index, and what helps. */
-async function whatIsThere(folder: string): Promise<string> {
-  const names = (await readdir(folder).catch(() => [])).sort();
-  const matching = (pattern: RegExp) => names.filter((name) => pattern.test(name));
+/** What a folder, which has neither model.safetensors nor an index, holds instead, and what helps. */
+export function whatIsThere(names: readonly string[]): string {
+  const matching = (pattern: RegExp) => names.filter((name) => pattern.test(name)).sort();
   const some = (found: string[]) =>
     found.length > 1 ? `${found[0]} and ${found.length - 1} more are` : `${found[0]} is`;
   const shards = matching(/-of-\d+\.safetensors$/);
@@ -143,7 +142,7 @@ async function whatIsThere(folder: string): Promise<string> {
 }
 
 /** Tensor names and the shards that hold them; null where the folder has no index. */
-async function readIndex(folder: string): Promise<Map<string, string> | null> {
+export async function readIndex(folder: string): Promise<Map<string, string> | null> {
   const path = join(folder, INDEX_FILE);
   const text = await readIfThere(path);
   if (text === null) return null;
@@ -157,7 +156,7 @@ async function readIndex(folder: string): Promise<Map<string, string> | null> {
 }
 
 /** An index's weight_map, with names of files in its folder alone. */
-export function checkedIndex(path: string, map: unknown): Map<string, string> {
+function checkedIndex(path: string, map: unknown): Map<string, string> {
   if (typeof map !== 'object' || map === null || Array.isArray(map)) {
     throw new SafetensorsError(`${path}: has no weight_map`);
   }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { Decoder, decoderConfig, loadModel, openDevice, resolveModelFolder, saveModel } from '../../lib/index.ts';
+import { Decoder, decoderConfig, loadModel, openDevice, saveModel } from '../../lib/index.ts';
 import { fromFile, toFile } from '../../lib/io/elements.ts';
 import { openModelFolder } from '../../lib/io/model_folder.ts';
 import type { SafetensorsDtype, TensorToWrite } from '../../lib/io/safetensors.ts';
@@ -184,84 +184,5 @@ describe('half precision', () => {
       const [near] = roundTrip([value]);
       assert.ok(Math.abs(near! - value) <= 2 ** -11 * Math.abs(value) + 2 ** -25, `${value} became ${near}`);
     }
-  });
-});
-
-describe('a model of the Hub', () => {
-  const sha = '0123456789abcdef0123456789abcdef01234567';
-  const source = 'test/fixtures/parity/llama';
-  const ids: Record<string, string> = {
-    'config.json': 'a1',
-    'model.safetensors': 'b2',
-    'README.md': 'c3',
-    'pytorch_model.bin': 'd4',
-  };
-
-  /** Plays the Hub's API for one repository. `broken`: the answer for a file's bytes, once. */
-  function hub({ broken }: { broken?: string } = {}): { fetch: typeof fetch; requests: string[] } {
-    const requests: string[] = [];
-    let isBroken = false;
-    const answer = async (url: URL, init?: RequestInit): Promise<Response> => {
-      const { pathname } = url;
-      requests.push(`${init?.method ?? 'GET'} ${pathname}`);
-      if (pathname.startsWith('/api/models/org/name/revision/'))
-        return Response.json({ _id: '1', id: 'org/name', sha });
-      if (pathname === `/api/models/org/name/tree/${sha}`) {
-        return Response.json(Object.entries(ids).map(([path, oid]) => ({ type: 'file', path, oid, size: 1 })));
-      }
-      if (pathname === `/api/models/org/name/paths-info/${sha}`) {
-        const { paths } = JSON.parse(String(init?.body)) as { paths: string[] };
-        return Response.json(paths.map((path) => ({ type: 'file', path, oid: ids[path], size: 1 })));
-      }
-      const name = basename(pathname);
-      const bytes = await readFile(join(source, name));
-      const range = /bytes=(\d+)-(\d+)/.exec(new Headers(init?.headers).get('range') ?? '');
-      if (name === broken && range?.[2] !== '0' && !isBroken) {
-        isBroken = true;
-        return new Response(
-          new ReadableStream({
-            start(controller) {
-              controller.enqueue(bytes.subarray(0, 100));
-              controller.error(new Error('connection reset'));
-            },
-          }),
-        );
-      }
-      const part = range ? bytes.subarray(Number(range[1]), Number(range[2]) + 1) : bytes;
-      return new Response(part, {
-        status: range ? 206 : 200,
-        headers: { etag: `"${ids[name]}"`, 'content-range': `bytes 0-0/${bytes.length}` },
-      });
-    };
-    const fake = (input: string | URL | Request, init?: RequestInit) =>
-      answer(new URL(input instanceof Request ? input.url : input), init);
-    return { fetch: fake as typeof fetch, requests };
-  }
-
-  it('is fetched once, config and safetensors alone', async () => {
-    const cacheDir = newFolder();
-    const first = hub();
-    using device = openDevice('cpu');
-    using model = await loadModel('org/name', { device, cacheDir, fetch: first.fetch });
-    assert.equal(model.config.vocabSize, 320);
-    assert.ok(!first.requests.some((request) => /README|pytorch_model/.test(request)), `${first.requests}`);
-    const second = hub();
-    const folder = await resolveModelFolder('org/name', { cacheDir, fetch: second.fetch });
-    assert.deepEqual((await readdir(folder)).sort(), ['config.json', 'model.safetensors']);
-    assert.ok(!second.requests.some((request) => request.includes('/resolve/')), `${second.requests}`);
-  });
-
-  it('is fetched again after an interruption', async () => {
-    const cacheDir = newFolder();
-    const { fetch } = hub({ broken: 'model.safetensors' });
-    await assert.rejects(resolveModelFolder('org/name', { cacheDir, fetch }));
-    using device = openDevice('cpu');
-    using model = await loadModel('org/name', { device, cacheDir, fetch });
-    assert.ok(model.numParameters() > 0);
-  });
-
-  it('is a path where there is one', async () => {
-    assert.equal(await resolveModelFolder(source), source);
-    await assert.rejects(loadModel(join(root, 'missing')), /config\.json: cannot be read/);
   });
 });
