@@ -17,6 +17,7 @@ export interface GenerateArguments {
   tokenizer?: string;
   device: string;
   dtype?: 'float32' | 'bfloat16';
+  ignoreFields?: string[];
   maxTokens?: number;
   temperature?: number;
   topK?: number;
@@ -33,7 +34,8 @@ export interface GenerateArguments {
 export async function runGenerate(options: GenerateArguments): Promise<void> {
   const folder = await resolveModelFolder(options.model);
   const tokenizer = await loadTokenizer(options.tokenizer ?? join(folder, 'tokenizer.json'));
-  using model = await loadModel(folder, { device: options.device as DeviceName, dtype: options.dtype });
+  const { dtype, ignoreFields } = options;
+  using model = await loadModel(folder, { device: options.device as DeviceName, dtype, ignoreFields });
   if (options.adapter) await loadAdapter(model, options.adapter);
   const content = options.prompt === '-' ? await text(process.stdin) : options.prompt;
   const prompt: Prompt = options.chat ? { messages: [{ role: 'user', content }] } : content;

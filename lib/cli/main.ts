@@ -45,6 +45,7 @@ program
   .option('--tokenizer <file>', "tokenizer.json, or 'bytes' (default: the model's)")
   .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
   .option('--dtype <dtype>', 'float32 or bfloat16 (default: as stored)')
+  .option('--ignore-fields <name...>', 'fields of config.json that change no number, though nobody here knows them')
   .option('--max-tokens <n>', 'tokens made at most (default: 256)', numberFrom({ min: 1, isInteger: true }))
   .option('--temperature <t>', `0: always the likeliest token (${ofModel} 1)`, numberFrom({ min: 0 }))
   .option('--top-k <k>', `only the k likeliest; 0: all (${ofModel} 0)`, numberFrom({ min: 0, isInteger: true }))
@@ -66,6 +67,7 @@ program
   .requiredOption('--model <folder>', "a model in HuggingFace's layout, or its name on the Hub")
   .requiredOption('--adapter <folder>', 'adapter_model.safetensors and adapter_config.json')
   .requiredOption('--out <folder>', 'the merged model is written here')
+  .option('--ignore-fields <name...>', 'fields of config.json that change no number, though nobody here knows them')
   .action(runMerge);
 
 program

@@ -12,15 +12,16 @@ export interface MergeArguments {
   model: string;
   adapter: string;
   out: string;
+  ignoreFields?: string[];
 }
 
 /** Adds an adapter to the model that it was trained on, and writes an ordinary model. */
-export async function runMerge({ model: path, adapter, out }: MergeArguments): Promise<void> {
+export async function runMerge({ model: path, adapter, out, ignoreFields }: MergeArguments): Promise<void> {
   const folder = await resolveModelFolder(path);
   if ([folder, adapter].some((input) => isSameFolder(input, out)) || existsSync(join(out, 'adapter_config.json'))) {
     throw new Error(`--out ${out}: holds what is merged, or an adapter; choose another folder`);
   }
-  using model = await loadWide(folder);
+  using model = await loadWide(folder, ignoreFields);
   const { adapters } = await loadAdapter(model, adapter);
   const { size } = adapters;
   mergeLora(model);
@@ -33,9 +34,9 @@ function isSameFolder(a: string, b: string): boolean {
 }
 
 /** In a dtype that holds all stored values, so that the sum is rounded once and what has no adapter comes back as it was. */
-async function loadWide(folder: string): Promise<Decoder> {
-  const model = await loadModel(folder, { device: 'cpu', dtype: 'float32' });
+async function loadWide(folder: string, ignoreFields?: string[]): Promise<Decoder> {
+  const model = await loadModel(folder, { device: 'cpu', dtype: 'float32', ignoreFields });
   if (![...model.origin!.stored.values()].some(({ dtype }) => dtype === 'F64')) return model;
   model.dispose();
-  return await loadModel(folder, { device: 'cpu', dtype: 'float64' });
+  return await loadModel(folder, { device: 'cpu', dtype: 'float64', ignoreFields });
 }

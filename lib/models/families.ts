@@ -13,7 +13,7 @@ function common(
 ): DecoderConfig {
   fields.only('attention_dropout', 0);
   fields.only('mlp_bias', false);
-  fields.only('pretraining_tp', 1);
+  fields.count('pretraining_tp', 1); // how Megatron's products were cut: the same sums in another order, read by old versions alone
   refuseQuantised(fields);
   const hiddenSize = fields.count('hidden_size');
   const numHeads = fields.count('num_attention_heads');
@@ -117,12 +117,14 @@ export function gemma2(fields: Fields, source: HuggingFaceConfig): DecoderConfig
   return config;
 }
 
-/** No layer of a llama has a window, whatever a config says; one that says so is of another model. */
+/** No layer of a llama has a window, and a config that says otherwise is of another model. */
 function onlyFullAttention(fields: Fields): void {
-  const types = fields.get('layer_types');
-  if (types === undefined) return;
+  const types = fields.get('layer_types') ?? [];
   const isFull = Array.isArray(types) && types.every((type) => type === 'full_attention');
   if (!isFull) fields.fail('layer_types', types, 'full_attention for every layer');
+  const isUsed = fields.boolean('use_sliding_window', true);
+  const window = fields.get('sliding_window');
+  if (isUsed && window !== undefined) fields.fail('sliding_window', window, 'absent, or use_sliding_window false');
 }
 
 /** Which fields say that weights are quantised. */
@@ -139,7 +141,7 @@ function refuseQuantised(fields: Fields): void {
       name,
       value,
       `absent: the weights are quantised (${what}), which is not read; take the model that they were made from, or, where they were ` +
-        `dequantised since, ignoreFields: ['${name}'] (--ignore-fields)`,
+        `dequantised since, ignoreFields: ['${name}'] (--ignore-fields ${name})`,
     );
   }
 }

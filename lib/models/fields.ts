@@ -80,7 +80,7 @@ export class Fields {
       if (isEmpty(value) || this.#read.has(name) || isInert(name, value)) continue;
       throw new RangeError(
         `${this.#path}: ${briefName(name)} (${brief(value)}) is not known to this model family; where it is known to change no number, ` +
-          `ignoreFields: ['${briefName(name)}'] (--ignore-fields) passes over it`,
+          `ignoreFields: ['${briefName(name)}'] (--ignore-fields ${briefName(name)}) passes over it`,
       );
     }
   }

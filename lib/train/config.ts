@@ -17,7 +17,13 @@ const runFields = z.strictObject({
   model: z
     .union(
       [
-        z.strictObject({ path: z.string().describe("a folder in HuggingFace's layout, to go on from") }),
+        z.strictObject({
+          path: z.string().describe("a folder in HuggingFace's layout, to go on from"),
+          ignoreFields: z
+            .array(z.string())
+            .optional()
+            .describe('fields of its config.json that change no number, though nobody here knows them'),
+        }),
         z.strictObject({
           config: z.record(z.string(), z.unknown()).describe('fields of config.json, to begin with random weights'),
         }),

@@ -71,7 +71,7 @@ async function makeModel(
           dtype,
           gradientDtype,
         }).initialize(config.seed)
-      : await loadModel(folder!, { device, dtype, gradientDtype });
+      : await loadModel(folder!, { device, dtype, gradientDtype, ignoreFields: config.model.ignoreFields });
   const V = model.config.vocabSize;
   if (tokenizer.vocabSize > V) {
     model.dispose();

@@ -15,12 +15,22 @@ import {
 } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { type Decoder, type Device, loadModel, noGrad, plainPolicy, saveModel, tensor } from '../../lib/index.ts';
+import {
+  type Decoder,
+  type Device,
+  loadModel,
+  noGrad,
+  parseConfig,
+  plainPolicy,
+  saveModel,
+  tensor,
+  train,
+} from '../../lib/index.ts';
 import type { TensorToWrite } from '../../lib/io/safetensors.ts';
 import { removeLeftovers, writeWhole } from '../../lib/io/whole_file.ts';
-import { openTestDevice } from '../support/devices.ts';
+import { openTestDevice, testDevice } from '../support/devices.ts';
 import { configOf, contents, copyOf, parity } from '../support/folders.ts';
-import { newFolder } from '../support/runs.ts';
+import { newFolder, textFile } from '../support/runs.ts';
 
 async function loadAndSave(folder: string): Promise<string> {
   using device = openTestDevice();
@@ -167,6 +177,27 @@ describe('tensors that the model has no place for', () => {
     };
     const folder = await copyOf('llama', (name) => (name === eight.name ? null : {}), [eight]);
     await assert.rejects(loadModel(folder), /q_proj.weight' has dtype F8_E4M3, .*the weights are quantised/);
+  });
+});
+
+describe('ignoreFields', () => {
+  it('lets a folder be loaded and trained, and its config is saved as it was', async () => {
+    const folder = await copyOf('llama');
+    setConfig(folder, { mystery: 3 });
+    await assert.rejects(loadModel(folder), /config\.json: mystery \(3\) is not known .*--ignore-fields mystery/);
+    const run = (ignoreFields?: string[]) => {
+      const model = { path: folder, ignoreFields };
+      const data = { files: [textFile('the quick brown fox '.repeat(9))] };
+      const outDir = newFolder();
+      const options = { model, data, outDir, tokenizer: 'bytes', sequenceLength: 32, maxSteps: 1, threads: 1 } as const;
+      return train(parseConfig({ ...options, device: testDevice }));
+    };
+    await assert.rejects(run(), /mystery/);
+    const { outDir } = await run(['mystery']);
+    assert.equal((await configOf(outDir)).mystery, 3);
+    using device = openTestDevice();
+    using model = await loadModel(outDir, { device, ignoreFields: ['mystery'] });
+    assert.ok(model.numParameters() > 0);
   });
 });
 

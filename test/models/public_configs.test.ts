@@ -1,0 +1,658 @@
+// Configurations as the Hub has them: what loads, as what, and what is refused. Fields that are alike everywhere are left out.
+import assert from 'node:assert/strict';
+import { decoderConfig, type HuggingFaceConfig } from '../../lib/index.ts';
+
+/** [hidden, intermediate, layers, heads, key/value heads, vocabulary] */
+type Sizes = [number, number, number, number, number, number];
+
+const of = (type: string, [C, F, L, H, G, V]: Sizes, fields: HuggingFaceConfig = {}): HuggingFaceConfig => ({
+  architectures: [`${type[0]!.toUpperCase()}${type.slice(1)}ForCausalLM`],
+  attention_dropout: 0.0,
+  bos_token_id: 1,
+  eos_token_id: 2,
+  hidden_act: type === 'gemma2' ? 'gelu_pytorch_tanh' : 'silu',
+  hidden_size: C,
+  initializer_range: 0.02,
+  intermediate_size: F,
+  model_type: type,
+  num_attention_heads: H,
+  num_hidden_layers: L,
+  num_key_value_heads: G,
+  rms_norm_eps: 1e-5,
+  torch_dtype: 'bfloat16',
+  transformers_version: '4.40.1',
+  use_cache: true,
+  vocab_size: V,
+  ...fields,
+});
+
+const llama31 = {
+  factor: 8,
+  low_freq_factor: 1,
+  high_freq_factor: 4,
+  original_max_position_embeddings: 8192,
+  rope_type: 'llama3',
+};
+const noWindow = { use_sliding_window: false, max_window_layers: 28 };
+const layers = (count: number, type = 'full_attention') => new Array<string>(count).fill(type);
+const gemma = {
+  head_dim: 256,
+  hidden_activation: 'gelu_pytorch_tanh',
+  attention_bias: false,
+  attn_logit_softcapping: 50,
+  final_logit_softcapping: 30,
+  sliding_window: 4096,
+  cache_implementation: 'hybrid',
+};
+
+/** What is expected: head size, type of the rotary positions and theta, whether tied, and how many layers have which window. */
+const loads: [
+  name: string,
+  config: HuggingFaceConfig,
+  headSize: number,
+  rope: string,
+  tied: boolean,
+  windows: string,
+][] = [
+  [
+    'Llama-2-7b',
+    of('llama', [4096, 11008, 32, 32, 32, 32000], {
+      pretraining_tp: 1,
+      rope_scaling: null,
+      tie_word_embeddings: false,
+    }),
+    128,
+    'default 10000',
+    false,
+    '',
+  ],
+  [
+    'Llama-2-13b',
+    of('llama', [5120, 13824, 40, 40, 40, 32000], {
+      pretraining_tp: 2,
+      pad_token_id: 0,
+      _name_or_path: 'meta-llama/Llama-2-13b-hf',
+    }),
+    128,
+    'default 10000',
+    false,
+    '',
+  ],
+  [
+    'CodeLlama-7b',
+    of('llama', [4096, 11008, 32, 32, 32, 32016], { rope_theta: 1000000, pretraining_tp: 1 }),
+    128,
+    'default 1000000',
+    false,
+    '',
+  ],
+  [
+    'Llama-3-8B-Instruct-Gradient-1048k',
+    of('llama', [4096, 14336, 32, 32, 8, 128256], { rope_theta: 2804339835, attention_bias: false }),
+    128,
+    'default 2804339835',
+    false,
+    '',
+  ],
+  [
+    'Llama-3.1-8B-Instruct',
+    of('llama', [4096, 14336, 32, 32, 8, 128256], {
+      rope_theta: 5e5,
+      rope_scaling: llama31,
+      eos_token_id: [128001, 128008, 128009],
+      mlp_bias: false,
+    }),
+    128,
+    'llama3 500000',
+    false,
+    '',
+  ],
+  [
+    'Llama-3.2-1B',
+    of('llama', [2048, 8192, 16, 32, 8, 128256], {
+      head_dim: 64,
+      rope_theta: 5e5,
+      rope_scaling: { ...llama31, factor: 32 },
+      tie_word_embeddings: true,
+    }),
+    64,
+    'llama3 500000',
+    true,
+    '',
+  ],
+  [
+    'unsloth/Llama-3.2-3B',
+    of('llama', [3072, 8192, 28, 24, 8, 128256], {
+      head_dim: 128,
+      rope_theta: 5e5,
+      rope_scaling: { ...llama31, factor: 32 },
+      tie_word_embeddings: true,
+      unsloth_fixed: true,
+      unsloth_version: '2024.9',
+    }),
+    128,
+    'llama3 500000',
+    true,
+    '',
+  ],
+  [
+    'TinyLlama-1.1B',
+    of('llama', [2048, 5632, 22, 32, 4, 32000], { attention_bias: false, pretraining_tp: 1 }),
+    64,
+    'default 10000',
+    false,
+    '',
+  ],
+  [
+    'vicuna-13b-v1.5-16k',
+    of('llama', [5120, 13824, 40, 40, 40, 32000], {
+      rope_scaling: { factor: 4, type: 'linear' },
+      max_sequence_length: 16384,
+      tokenizer_class: 'LlamaTokenizer',
+    }),
+    128,
+    'linear 10000',
+    false,
+    '',
+  ],
+  [
+    'deepseek-coder-6.7b',
+    of('llama', [4096, 11008, 32, 32, 32, 32256], { rope_theta: 100000, rope_scaling: { factor: 4, type: 'linear' } }),
+    128,
+    'linear 100000',
+    false,
+    '',
+  ],
+  [
+    'Yi-1.5-9B',
+    of('llama', [4096, 11008, 48, 32, 4, 64000], {
+      rope_theta: 5e6,
+      max_position_embeddings: 4096,
+      attention_bias: false,
+    }),
+    128,
+    'default 5000000',
+    false,
+    '',
+  ],
+  [
+    'Yarn-Llama-2-7b-64k',
+    of('llama', [4096, 11008, 32, 32, 32, 32000], {
+      auto_map: { AutoConfig: 'configuration_llama.LlamaConfig' },
+      max_position_embeddings: 65536,
+      rope_scaling: { factor: 16, finetuned: true, original_max_position_embeddings: 4096, type: 'yarn' },
+    }),
+    128,
+    'yarn 10000',
+    false,
+    '',
+  ],
+  [
+    'SmolLM-135M',
+    of('llama', [576, 1536, 30, 9, 3, 49152], { rope_theta: 10000, tie_word_embeddings: true, attention_bias: false }),
+    64,
+    'default 10000',
+    true,
+    '',
+  ],
+  [
+    'SmolLM2-1.7B-Instruct',
+    of('llama', [2048, 8192, 24, 32, 32, 49152], {
+      is_llama_config: true,
+      rope_interleaved: false,
+      rope_theta: 130000,
+      tie_word_embeddings: true,
+      'transformers.js_config': { dtype: 'q4' },
+    }),
+    64,
+    'default 130000',
+    true,
+    '',
+  ],
+  [
+    "SmolVLM's text model",
+    of('llama', [960, 2560, 32, 15, 5, 49280], {
+      head_dim: 64,
+      is_llama_config: true,
+      neftune_noise_alpha: 0.0,
+      qk_layer_norms: false,
+      rope_interleaved: false,
+      rope_theta: 100000,
+      use_resampler: false,
+    }),
+    64,
+    'default 100000',
+    false,
+    '',
+  ],
+  [
+    'Falcon3-7B',
+    of('llama', [3072, 23040, 28, 12, 4, 131072], {
+      activation: 'swiglu',
+      head_dim: 256,
+      rope_theta: 1000042,
+      attention_bias: false,
+      mlp_bias: false,
+    }),
+    256,
+    'default 1000042',
+    false,
+    '',
+  ],
+  [
+    'open_llama_3b',
+    of('llama', [3200, 8640, 26, 32, 32, 32000], { torch_dtype: 'float16' }),
+    100,
+    'default 10000',
+    false,
+    '',
+  ],
+  [
+    'llama, as transformers 5 writes it',
+    of('llama', [2048, 8192, 16, 32, 8, 128256], {
+      dtype: 'bfloat16',
+      torch_dtype: undefined,
+      rope_parameters: { ...llama31, rope_theta: 5e5 },
+      layer_types: layers(16),
+      pad_token_id: null,
+      use_bidirectional_attention: null,
+    }),
+    64,
+    'llama3 500000',
+    false,
+    '',
+  ],
+  [
+    'Mistral-7B-v0.1',
+    of('mistral', [4096, 14336, 32, 32, 8, 32000], { rope_theta: 10000, sliding_window: 4096 }),
+    128,
+    'default 10000',
+    false,
+    '32x4096',
+  ],
+  [
+    'zephyr-7b-beta',
+    of('mistral', [4096, 14336, 32, 32, 8, 32000], {
+      sliding_window: 4096,
+      pad_token_id: 2,
+      _name_or_path: 'data/dpo',
+    }),
+    128,
+    'default 10000',
+    false,
+    '32x4096',
+  ],
+  [
+    'Mistral-Nemo-Base-2407',
+    of('mistral', [5120, 14336, 40, 32, 8, 131072], { head_dim: 128, rope_theta: 1e6, sliding_window: null }),
+    128,
+    'default 1000000',
+    false,
+    '',
+  ],
+  [
+    'Mistral-Small-24B-2501',
+    of('mistral', [5120, 32768, 40, 32, 8, 131072], {
+      head_dim: 128,
+      rope_theta: 1e8,
+      sliding_window: null,
+      attention_bias: false,
+    }),
+    128,
+    'default 100000000',
+    false,
+    '',
+  ],
+  [
+    'Ministral-8B-Instruct-2410',
+    of('mistral', [4096, 12288, 36, 32, 8, 131072], {
+      head_dim: 128,
+      rope_theta: 1e8,
+      sliding_window: 32768,
+      layer_types: Array.from({ length: 36 }, (_, i) => (i % 4 === 0 ? 'full_attention' : 'sliding_attention')),
+    }),
+    128,
+    'default 100000000',
+    false,
+    '27x32768',
+  ],
+  [
+    'Yarn-Mistral-7b-128k',
+    of('mistral', [4096, 14336, 32, 32, 8, 32000], {
+      sliding_window: 131072,
+      max_sequence_length: 131072,
+      max_position_embeddings: 131072,
+      rope_scaling: { factor: 16, finetuned: true, original_max_position_embeddings: 8192, type: 'yarn' },
+    }),
+    128,
+    'yarn 10000',
+    false,
+    '32x131072',
+  ],
+  [
+    'Qwen2-0.5B',
+    of('qwen2', [896, 4864, 24, 14, 2, 151936], {
+      ...noWindow,
+      rope_theta: 1e6,
+      sliding_window: 131072,
+      tie_word_embeddings: true,
+    }),
+    64,
+    'default 1000000',
+    true,
+    '',
+  ],
+  [
+    'Qwen2.5-7B-Instruct-1M',
+    of('qwen2', [3584, 18944, 28, 28, 4, 152064], {
+      ...noWindow,
+      rope_theta: 1e7,
+      sliding_window: 32768,
+      dual_chunk_attention_config: { chunk_size: 262144, local_size: 8192, original_max_position_embeddings: 262144 },
+    }),
+    128,
+    'default 10000000',
+    false,
+    '',
+  ],
+  [
+    'DeepSeek-R1-Distill-Qwen-1.5B',
+    of('qwen2', [1536, 8960, 28, 12, 2, 151936], {
+      ...noWindow,
+      max_window_layers: 21,
+      sliding_window: 4096,
+      use_mrope: false,
+    }),
+    128,
+    'default 10000',
+    false,
+    '',
+  ],
+  [
+    'a qwen2 that an SFT run has saved',
+    of('qwen2', [1536, 8960, 28, 12, 2, 151936], {
+      ...noWindow,
+      attention_bias: false,
+      mlp_bias: false,
+      neftune_noise_alpha: 5,
+      num_labels: 2,
+      layer_types: layers(28),
+      quantization_config: {},
+      sliding_window: null,
+    }),
+    128,
+    'default 10000',
+    false,
+    '',
+  ],
+  [
+    'Qwen2.5-7B with YaRN',
+    of('qwen2', [3584, 18944, 28, 28, 4, 152064], {
+      ...noWindow,
+      rope_theta: 1e6,
+      sliding_window: 131072,
+      max_position_embeddings: 131072,
+      rope_scaling: { factor: 4, original_max_position_embeddings: 32768, type: 'yarn', rope_type: 'yarn' },
+    }),
+    128,
+    'yarn 1000000',
+    false,
+    '',
+  ],
+  [
+    'Qwen3-0.6B',
+    of('qwen3', [1024, 3072, 28, 16, 8, 151936], {
+      ...noWindow,
+      attention_bias: false,
+      head_dim: 128,
+      rope_theta: 1e6,
+      rope_scaling: null,
+      sliding_window: null,
+      tie_word_embeddings: true,
+    }),
+    128,
+    'default 1000000',
+    true,
+    '',
+  ],
+  [
+    'Qwen3-Embedding-0.6B',
+    of('qwen3', [1024, 3072, 28, 16, 8, 151669], {
+      ...noWindow,
+      architectures: ['Qwen3ForCausalLM'],
+      head_dim: 128,
+      rope_theta: 1e6,
+      tie_word_embeddings: true,
+    }),
+    128,
+    'default 1000000',
+    true,
+    '',
+  ],
+  [
+    'DeepSeek-R1-0528-Qwen3-8B',
+    of('qwen3', [4096, 12288, 36, 32, 8, 151936], {
+      ...noWindow,
+      head_dim: 128,
+      rope_theta: 1e6,
+      max_position_embeddings: 131072,
+      rope_scaling: {
+        rope_type: 'yarn',
+        factor: 4,
+        original_max_position_embeddings: 32768,
+        attn_factor: 0.8782488562869419,
+      },
+    }),
+    128,
+    'yarn 1000000',
+    false,
+    '',
+  ],
+  [
+    'gemma-2-2b-it',
+    of('gemma2', [2304, 9216, 26, 8, 4, 256000], { ...gemma, query_pre_attn_scalar: 256, eos_token_id: [1, 107] }),
+    256,
+    'default 10000',
+    true,
+    '13x4096',
+  ],
+  [
+    'gemma-2-27b',
+    of('gemma2', [4608, 36864, 46, 32, 16, 256000], {
+      ...gemma,
+      head_dim: 128,
+      query_pre_attn_scalar: 144,
+      sliding_window_size: 4096,
+      _attn_implementation: 'eager',
+    }),
+    128,
+    'default 10000',
+    true,
+    '23x4096',
+  ],
+  [
+    'gemma-2, as transformers 5 writes it',
+    of('gemma2', [2304, 9216, 26, 8, 4, 256000], {
+      ...gemma,
+      rope_parameters: { rope_theta: 10000, rope_type: 'default' },
+      mlp_bias: false,
+      use_bidirectional_attention: null,
+      layer_types: Array.from({ length: 26 }, (_, i) => (i % 2 === 0 ? 'sliding_attention' : 'full_attention')),
+    }),
+    256,
+    'default 10000',
+    true,
+    '13x4096',
+  ],
+];
+
+describe('public configurations', () => {
+  for (const [name, source, headSize, rope, tied, windows] of loads) {
+    it(name, () => {
+      const config = decoderConfig(source);
+      const sliding = config.windows.filter((window) => window > 0);
+      assert.deepEqual(
+        [config.headSize, `${config.rope.type} ${config.rope.theta}`, config.tieWordEmbeddings],
+        [headSize, rope, tied],
+      );
+      assert.equal(
+        sliding.length > 0 ? `${sliding.length}x${new Set(sliding).size === 1 ? sliding[0] : sliding}` : '',
+        windows,
+      );
+      assert.equal(config.attentionBias, source.model_type === 'qwen2');
+      assert.equal(config.source, source);
+    });
+  }
+
+  it('say which layers have the window', () => {
+    const ministral = loads.find(([name]) => name.startsWith('Ministral'))![1];
+    assert.deepEqual(decoderConfig(ministral).windows.slice(0, 5), [0, 32768, 32768, 32768, 0]);
+  });
+
+  it('give yarn the factor that transformers computes, whatever attn_factor says', () => {
+    const { rope } = decoderConfig(loads.find(([name]) => name.startsWith('DeepSeek-R1-0528'))![1]);
+    assert.ok(rope.type === 'yarn' && Math.abs(rope.attentionFactor - (0.1 * Math.log(4) + 1)) < 1e-15);
+  });
+});
+
+describe('fields of a config', () => {
+  const tiny = of('llama', [64, 160, 3, 4, 2, 500]);
+
+  it('pass where they are null, false or empty, or 0 for a dropout', () => {
+    const fields = { a: null, b: false, c: '', d: [], e: {}, hidden_dropout: 0, resid_pdrop: 0.0, logits_scaling: 1.0 };
+    for (const model_type of ['llama', 'mistral', 'qwen2', 'qwen3', 'gemma2']) {
+      const source = { ...tiny, model_type, hidden_act: undefined, head_dim: 16 };
+      const { source: _, ...plain } = decoderConfig(source);
+      const { source: __, ...more } = decoderConfig({ ...source, ...fields, attention_bias: false, mlp_bias: false });
+      assert.deepEqual(more, plain);
+    }
+  });
+
+  for (const [field, value] of [
+    ['rope_interleaved', true],
+    ['is_causal', false],
+    ['use_rope', false],
+    ['logits_scaling', 8],
+    ['residual_multiplier', 0.22],
+    ['embedding_multiplier', 12],
+    ['scale_emb', 12],
+    ['hidden_dropout', 0.1],
+    ['num_local_experts', 8],
+    ['qk_layernorm', true],
+    ['rope_condense_ratio', 8],
+    ['text_config', { model_type: 'llama' }],
+    ['no_rope_layers', [1, 1, 0]],
+    ['dflash_config', { block_size: 8 }],
+    ['rotary_pct', 0.25],
+    ['norm_type', 'layernorm'],
+    ['sliding_window', 4096],
+  ] as const) {
+    it(`are refused where they may change numbers, and ignored when asked: ${field}`, () => {
+      const source = { ...tiny, [field]: value };
+      assert.throws(() => decoderConfig(source), new RegExp(`RangeError: config\\.json: ${field}`));
+      const { source: kept, ...config } = decoderConfig(source, { ignoreFields: [field] });
+      const { source: _, ...plain } = decoderConfig(tiny);
+      assert.deepEqual(config, plain);
+      assert.equal(kept, source);
+    });
+  }
+
+  it('are named in the refusal with the option that ignores them, however long they are', () => {
+    assert.throws(
+      () => decoderConfig({ ...tiny, foo: 3 }),
+      /foo \(3\) is not known .* ignoreFields: \['foo'\] \(--ignore-fields foo\)/,
+    );
+    let deep: unknown = 1;
+    for (let i = 0; i < 1e5; i++) deep = [deep];
+    for (const [name, value] of [
+      ['x'.repeat(1e6), 1],
+      ['foo', 'y'.repeat(1e6)],
+      ['foo', deep],
+      ['hidden_act', deep],
+      ['layer_types', deep],
+    ] as const) {
+      assert.throws(
+        () => decoderConfig({ ...tiny, [name]: value }),
+        (error: Error) =>
+          error instanceof RangeError && /^config\.json: /.test(error.message) && error.message.length < 600,
+      );
+    }
+  });
+
+  it('within rope_scaling likewise', () => {
+    const source = { ...tiny, rope_scaling: { type: 'linear', factor: 2, mystery: 1 } };
+    assert.throws(() => decoderConfig(source), /rope_parameters: mystery/);
+    assert.deepEqual(decoderConfig(source, { ignoreFields: ['mystery'] }).rope, {
+      type: 'linear',
+      theta: 10000,
+      factor: 2,
+    });
+  });
+
+  for (const [name, rope, message] of [
+    [
+      'longrope',
+      { rope_scaling: { rope_type: 'longrope', long_factor: [1], short_factor: [1] } },
+      /rope_type must be .* got "longrope"/,
+    ],
+    ['su', { rope_scaling: { type: 'su', long_factor: [1] } }, /rope_type must be .* got "su"/],
+    ['mrope', { rope_scaling: { type: 'mrope', mrope_section: [16, 24, 24] } }, /rope_type must be .* got "mrope"/],
+    [
+      'two thetas',
+      { rope_theta: 1e4, rope_parameters: { rope_theta: 1e6 } },
+      /rope_theta must be that of rope_parameters, 1000000, got 10000/,
+    ],
+    [
+      'two factors',
+      { rope_scaling: { type: 'linear', factor: 2 }, rope_parameters: { type: 'linear', factor: 4 } },
+      /rope_scaling\.factor must be that of rope_parameters, 4, got 2/,
+    ],
+    [
+      'positions by kind of layer',
+      { rope_parameters: { full_attention: { rope_theta: 1 }, sliding_attention: { rope_theta: 2 } } },
+      /rope_parameters: full_attention/,
+    ],
+    [
+      'part of the head',
+      { rope_parameters: { partial_rotary_factor: 0.5 } },
+      /partial_rotary_factor must be 1, got 0\.5/,
+    ],
+    ['no factor', { rope_scaling: { type: 'linear' } }, /factor must be a number, got undefined/],
+    ['a list', { rope_scaling: [1] }, /rope_scaling must be an object, got \[1\]/],
+  ] as [string, HuggingFaceConfig, RegExp][]) {
+    it(`of rotary positions that are not read are refused: ${name}`, () => {
+      assert.throws(() => decoderConfig({ ...tiny, ...rope }), message);
+    });
+  }
+
+  for (const [name, field, value, message] of [
+    [
+      'bitsandbytes, 4 bits',
+      'quantization_config',
+      { quant_method: 'bitsandbytes', load_in_4bit: true, load_in_8bit: false },
+      /quantised \(bitsandbytes, 4 bits\)/,
+    ],
+    [
+      'bitsandbytes, 8 bits',
+      'quantization_config',
+      { quant_method: 'bitsandbytes', load_in_8bit: true },
+      /quantised \(bitsandbytes, 8 bits\)/,
+    ],
+    ['GPTQ', 'quantization_config', { quant_method: 'gptq', bits: 4, group_size: 128 }, /quantised \(gptq, 4 bits\)/],
+    ['fp8', 'quantization_config', { quant_method: 'fp8', weight_block_size: [128, 128] }, /quantised \(fp8\)/],
+    [
+      'compressed-tensors',
+      'compression_config',
+      { quant_method: 'compressed-tensors', config_groups: {} },
+      /quantised \(compressed-tensors\)/,
+    ],
+    ['MLX', 'quantization', { group_size: 64, bits: 4 }, /quantised \(unknown method, 4 bits\)/],
+  ] as const) {
+    it(`of quantised weights are refused, with the method and what to do: ${name}`, () => {
+      const source = { ...tiny, [field]: value };
+      assert.throws(() => decoderConfig(source), message);
+      assert.throws(() => decoderConfig(source), /take the model that they were made from/);
+      assert.equal(decoderConfig(source, { ignoreFields: [field] }).vocabSize, 500);
+    });
+  }
+});
