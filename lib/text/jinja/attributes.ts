@@ -31,22 +31,29 @@ const CHANGING: Record<string, ReadonlySet<string>> = {
   dict: new Set(['clear', 'pop', 'popitem', 'setdefault', 'update']),
 };
 
+/** Attributes of every Python object, which the sandbox does not give away. */
+const INTERNAL =
+  /^__(class|delattr|dir|doc|eq|format|ge|getattribute|getstate|gt|hash|init|init_subclass|le|lt|ne|new|reduce|reduce_ex|repr|setattr|sizeof|str|subclasshook)__$/;
+
 /** object.name: the attribute, or else the item of that name. */
 export function getAttribute(budget: Budget, object: Value, name: string): Value {
-  return attributeOf(budget, object, name) ?? itemOf(object, name) ?? missing(budget, object, name);
+  let found = attributeOf(budget, object, name);
+  if (found === undefined) found = itemOf(object, name);
+  return found === undefined ? missing(budget, object, name) : found;
 }
 
 /** object[key]: the item, or else the attribute of that name. */
 export function getItem(budget: Budget, object: Value, key: Value): Value {
-  const item = itemOf(object, key);
-  if (item !== undefined) return item;
-  return (isString(key) ? attributeOf(budget, object, textIn(key)) : undefined) ?? missing(budget, object, key);
+  let found = itemOf(object, key);
+  if (found === undefined && isString(key)) found = attributeOf(budget, object, textIn(key));
+  return found === undefined ? missing(budget, object, key) : found;
 }
 
 /** The attribute alone; undefined where there is none. */
 export function attributeOf(budget: Budget, object: Value, name: string): Value | undefined {
   if (object instanceof Undefined) return name.startsWith('__') ? undefined : object.attribute();
   const type = typeName(object);
+  if (INTERNAL.test(name) && type !== 'Namespace') return new Undefined(`access to attribute '${name}' is unsafe.`);
   if (Object.hasOwn(CHANGING, type) && CHANGING[type].has(name)) {
     return new Undefined(`access to attribute '${name}' of '${type}' object is unsafe.`);
   }

@@ -89,6 +89,8 @@ class Joiner extends Obj {
   }
 }
 
+const joiner = (separator: Value = ', ') => new Joiner(separator);
+
 function range(_: Budget, args: Arguments): Value {
   if (args.named.size > 0 || args.positional.length < 1 || args.positional.length > 3) {
     throw new TemplateError('range expected 1 to 3 arguments');
@@ -132,7 +134,7 @@ export function globals(now: Date): Map<string, Value> {
     ['dict', new Builtin(dict, 'type')],
     ['namespace', new Builtin((budget, args) => new Namespace(dict(budget, args)), 'type')],
     ['cycler', new Builtin((_, args) => new Cycler(bind('cycler', ['*items'], args)[0] as Value[]), 'type')],
-    ['joiner', new Builtin((_, args) => new Joiner(bind('joiner', ['sep?'], args)[0] ?? ', '), 'type')],
+    ['joiner', new Builtin((_, args) => joiner(bind('joiner', ['sep?'], args)[0]), 'type')],
     ['lipsum', unknown('lipsum')],
     [
       'raise_exception',

@@ -60,7 +60,10 @@ const list: Table = {
 const dict: Table = {
   get: {
     parameters: ['/key', '/default?'],
-    run: (_, self, key, otherwise) => (self as Dict).get(key!) ?? otherwise ?? null,
+    run(_, self, key, otherwise = null) {
+      const value = (self as Dict).get(key!);
+      return value === undefined ? otherwise : value;
+    },
   },
   keys: { parameters: [], run: (_, self) => new DictView(self as Dict, 'keys') },
   values: { parameters: [], run: (_, self) => new DictView(self as Dict, 'values') },

@@ -16,8 +16,6 @@ const CONSTANTS = new Map<string, null | boolean>([
 export interface TupleOptions {
   /** Whether `a if b else c` may stand there. @default true */
   withCondition?: boolean;
-  /** A name that ends the tuple. */
-  end?: string;
   /** Within parentheses, where an empty one is allowed. */
   inParentheses?: boolean;
 }
@@ -28,7 +26,7 @@ export function parseTuple(tokens: Tokens, options: TupleOptions = {}): Expressi
   const { line } = tokens.current;
   const items: Expression[] = [];
   let isTuple = false;
-  while (!isTupleEnd(tokens, options.end)) {
+  while (!isTupleEnd(tokens)) {
     items.push(withCondition ? parseExpression(tokens) : parseOr(tokens));
     if (!tokens.isOperator(',')) break;
     tokens.next();
@@ -39,17 +37,16 @@ export function parseTuple(tokens: Tokens, options: TupleOptions = {}): Expressi
   return { kind: 'tuple', items, line };
 }
 
-function isTupleEnd(tokens: Tokens, end?: string): boolean {
-  const isEnd = tokens.is('variable_end') || tokens.is('block_end') || tokens.isOperator(')');
-  return isEnd || (end !== undefined && tokens.isName(end));
+function isTupleEnd(tokens: Tokens): boolean {
+  return tokens.is('variable_end') || tokens.is('block_end') || tokens.isOperator(')');
 }
 
 /** What may stand left of = or after for: a name, names, or a field of a namespace. */
-export function parseTarget(tokens: Tokens, { end, withFields = false }: { end?: string; withFields?: boolean } = {}) {
+export function parseTarget(tokens: Tokens, withFields = false): Target {
   const { line } = tokens.current;
   const items: Target[] = [];
   let isTuple = false;
-  while (!isTupleEnd(tokens, end)) {
+  while (!isTupleEnd(tokens)) {
     items.push(parseOneTarget(tokens, withFields));
     if (!tokens.isOperator(',')) break;
     tokens.next();
@@ -57,13 +54,13 @@ export function parseTarget(tokens: Tokens, { end, withFields = false }: { end?:
   }
   if (!isTuple && items.length > 0) return items[0];
   if (!isTuple) throw tokens.error(`expected a name, got ${describe(tokens.current)}`);
-  return { kind: 'tuple', items, line } satisfies Target;
+  return { kind: 'tuple', items, line };
 }
 
 function parseOneTarget(tokens: Tokens, withFields: boolean): Target {
   const { line } = tokens.current;
   if (tokens.skip('operator', '(')) {
-    const target = tokens.nested(() => parseTarget(tokens, { withFields }));
+    const target = tokens.nested(() => parseTarget(tokens, withFields));
     tokens.expect('operator', ')');
     return target;
   }

@@ -91,9 +91,9 @@ class Parser {
 
   #for(line: number): Statement {
     const tokens = this.#tokens;
-    const target = parseTarget(tokens, { end: 'in' });
+    const target = parseTarget(tokens);
     tokens.expect('name', 'in');
-    const iterable = parseTuple(tokens, { withCondition: false, end: 'recursive' });
+    const iterable = parseTuple(tokens, { withCondition: false });
     const test = tokens.skip('name', 'if') ? parseExpression(tokens) : null;
     const isRecursive = tokens.skip('name', 'recursive');
     const body = this.#bodyBefore('endfor', 'else');
@@ -115,7 +115,7 @@ class Parser {
 
   #set(line: number): Statement {
     const tokens = this.#tokens;
-    const target = parseTarget(tokens, { withFields: true });
+    const target = parseTarget(tokens, true);
     if (tokens.skip('operator', '=')) return { kind: 'set', target, value: parseTuple(tokens), line };
     let filter: Filter | null = null;
     while (tokens.skip('operator', '|')) filter = parseFilter(tokens, filter);

@@ -1,7 +1,7 @@
 // Where a variable lies while the template runs.
 import type { Frame } from './frame.ts';
 import type { Ref, Symbols } from './symbols.ts';
-import type { Value } from './values.ts';
+import { Obj, type Value } from './values.ts';
 
 /** A function of the template: it has a frame of its own each time that it runs. */
 export class FunctionScope {
@@ -84,10 +84,23 @@ export function enter({ symbols, scope }: Place): (frame: Frame) => void {
   };
 }
 
+/** What jinja2 leaves in the parameters of a scope: a macro that outlives its loop prints it. */
+class Missing extends Obj {
+  readonly typeName = 'MissingType';
+
+  override repr() {
+    return 'missing';
+  }
+}
+
+const MISSING = new Missing();
+
 /** Takes the values of a scope away at its end: closures in it see nothing then. */
 export function leave({ symbols, scope }: Place): (frame: Frame) => void {
-  const writes = symbols.loads.map(([ref]) => scope.write(ref));
+  const writes = symbols.loads.map(
+    ([ref, { from }]) => [scope.write(ref), from === 'parameter' ? MISSING : undefined] as const,
+  );
   return (frame) => {
-    for (const write of writes) write(frame, undefined);
+    for (const [write, value] of writes) write(frame, value);
   };
 }

@@ -1,8 +1,8 @@
 // The tests of jinja2: value is name(…).
 import type { Budget } from './budget.ts';
 import { Dict } from './dict.ts';
-import { TemplateError } from './errors.ts';
 import { type Filter, filter } from './filters/define.ts';
+import { FILTERS } from './filters.ts';
 import { compare, contains, equals, isSame, operate } from './operators.ts';
 import type { Parameters } from './signature.ts';
 import { isLower, isUpper } from './str_methods.ts';
@@ -18,6 +18,7 @@ import {
   Once,
   Range,
   Tuple,
+  textIn,
   tryIterate,
   Undefined,
   type Value,
@@ -66,10 +67,6 @@ export const TESTS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ...test('>= ge', ['/other'], (budget, value, other) => compare(budget, '>=', value, other) >= 0),
   ...test('< lt lessthan', ['/other'], (budget, value, other) => compare(budget, '<', value, other) < 0),
   ...test('<= le', ['/other'], (budget, value, other) => compare(budget, '<=', value, other) <= 0),
-  ...['filter', 'test'].map((name): [string, Filter] => [
-    name,
-    () => {
-      throw new TemplateError(`the test '${name}' is not known here`);
-    },
-  ]),
+  ...test('filter', [], (_, value) => isString(value) && FILTERS.has(textIn(value))),
+  ...test('test', [], (_, value) => isString(value) && TESTS.has(textIn(value))),
 ]);

@@ -195,12 +195,9 @@ function last(budget: Budget, value: Value): Value {
     isString(value) ||
     [Tuple, Range, Dict, DictView, Undefined].some((kind) => value instanceof kind);
   if (!canReverse) throw new TemplateError(`'${typeName(value)}' object is not reversible`);
-  if (value instanceof Undefined) throw new TemplateError(value.message);
-  return listOf(budget, value).at(-1) ?? lastOf(listOf(budget, value));
+  const items = listOf(budget, value);
+  return items.length > 0 ? items[items.length - 1] : new Undefined('No last item, sequence was empty.');
 }
-
-const lastOf = (items: readonly Value[]): Value =>
-  items.length > 0 ? null : new Undefined('No last item, sequence was empty.');
 
 /** What select and its like take: [attribute], the name of a test, its arguments. */
 function* selected(

@@ -1,4 +1,6 @@
 // Filters of numbers and of any value.
+
+import { compareCodePoints } from '../../json.ts';
 import { attributeOf, getAttribute } from '../attributes.ts';
 import type { Budget } from '../budget.ts';
 import { strip } from '../characters.ts';
@@ -16,6 +18,7 @@ import {
   isString,
   isTrue,
   listOf,
+  Tuple,
   textIn,
   typeName,
   Undefined,
@@ -109,17 +112,17 @@ function textOrFail(value: Value): string {
 const PPRINT_WIDTH = 80;
 
 function pretty(budget: Budget, value: Value): Value {
-  const text = repr(budget, value);
-  if (text.length > PPRINT_WIDTH || hasUnsorted(value)) throw new TemplateError('pprint of a large value');
+  const text = repr(budget, withSortedKeys(value));
+  if (text.length > PPRINT_WIDTH) throw new TemplateError('pprint of a value that takes several lines');
   return text;
 }
 
-/** Whether a dict's keys are in another order than pprint's. */
-function hasUnsorted(value: Value): boolean {
-  if (Array.isArray(value)) return value.some(hasUnsorted);
-  if (!(value instanceof Dict)) return false;
-  const keys = [...value.entries()].map(([key]) => String(key));
-  return keys.some((key, i) => i > 0 && key < keys[i - 1]) || [...value.entries()].some(([, one]) => hasUnsorted(one));
+function withSortedKeys(value: Value): Value {
+  if (Array.isArray(value)) return value.map(withSortedKeys);
+  if (value instanceof Tuple) return new Tuple(value.items.map(withSortedKeys));
+  if (!(value instanceof Dict)) return value;
+  const entries = [...value.entries()].map(([key, one]) => [textOrFail(key), withSortedKeys(one)] as const);
+  return new Dict(entries.sort(([a], [b]) => compareCodePoints(a, b)));
 }
 
 const orDefault = (_: Budget, value: Value, otherwise: Value = '', boolean: Value = false): Value =>
