@@ -8,6 +8,7 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import { KeyValueCache } from './cache.ts';
 import { type GenerationDefaults, readGenerationConfig } from './generation_config.ts';
 import { type SamplingOptions, sampleToken } from './sample.ts';
+import { stopIdsOf } from './stop_ids.ts';
 import { TextStream } from './text_stream.ts';
 
 export interface GenerateOptions extends SamplingOptions {
@@ -18,8 +19,8 @@ export interface GenerateOptions extends SamplingOptions {
   /** Text that ends it, itself left out. @default that of generation_config.json */
   stop?: string | readonly string[];
   /**
-   * Tokens that end it. @default the tokenizer's end of text and those of the model's generation_config.json or, where that has none, of
-   * its config.json
+   * Tokens that end it. @default those of the model's generation_config.json or, where that has none, of its config.json; the tokenizer's
+   * end of text; and for an answer the one with which the chat template ends the assistant's turns
    */
   stopIds?: readonly number[];
   /** Tokens of the prompt that go through the model at a time, which bounds memory. @default 512 */
@@ -55,11 +56,12 @@ export async function* generate(
   checkOptions(options);
   const defaults = await readGenerationConfig(model.origin?.folder ?? null);
   const sampling = samplingOf(options, defaults);
-  const stopIds = new Set(options.stopIds ?? stopIdsOf(model, tokenizer, defaults));
+  const isAnswer = typeof prompt === 'object' && 'messages' in prompt;
   const ids = await promptIds(model, tokenizer, prompt);
+  const stopIds = new Set(options.stopIds ?? (await stopIdsOf(model.config, tokenizer, defaults, isAnswer)));
   using cache = new KeyValueCache(model, ids.length + maxTokens);
   // A text goes on where the prompt ends; an answer is a text of its own.
-  const context = typeof prompt === 'object' && 'messages' in prompt ? [] : ids;
+  const context = isAnswer ? [] : ids;
   const text = new TextStream(tokenizer, { stops: [options.stop ?? defaults.stop].flat(), context });
   const random = uniforms(seed, 0);
   const seen = new Set(ids);
@@ -90,10 +92,6 @@ function samplingOf(options: GenerateOptions, { sampling }: GenerationDefaults):
     minP: options.minP ?? sampling.minP,
     repetitionPenalty: options.repetitionPenalty ?? sampling.repetitionPenalty,
   };
-}
-
-function stopIdsOf({ config }: Decoder, { endOfText }: Tokenizer, { stopIds }: GenerationDefaults): number[] {
-  return [...(stopIds ?? config.eosTokenIds), ...(endOfText === null ? [] : [endOfText])];
 }
 
 function requireFiniteLogits(logits: Float32Array, count: number): void {

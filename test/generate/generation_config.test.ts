@@ -12,6 +12,7 @@ import {
   saveModel,
   type Tokenizer,
 } from '../../lib/index.ts';
+import { ChatTemplate } from '../../lib/text/chat_template.ts';
 import { runCommand } from '../support/command.ts';
 import { openTestDevice, testDevice } from '../support/devices.ts';
 import { newFolder } from '../support/runs.ts';
@@ -168,5 +169,40 @@ describe('generation_config.json', () => {
     await write(folder, { do_sample: false, stop_strings: [stop] });
     assert.equal(await generateText(model, ascii, PROMPT, { maxTokens: 12 }), whole.slice(0, whole.indexOf(stop)));
     assert.equal(await generateText(model, ascii, PROMPT, { maxTokens: 12, stop: [] }), whole);
+  });
+
+  it('need not name the token that ends an answer: the chat template has it', async () => {
+    using device = openTestDevice();
+    const folder = await folderWith({ eos_token_id: 319 }, { eos_token_id: 318 });
+    using model = await loadModel(folder, { device });
+    const answer = async (template: string, options: GenerateOptions = {}, end = 0) => {
+      const added = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+      const tokenizer: Tokenizer = {
+        ...bytes,
+        addedTokens: [{ ...added, id: end, content: '<|end|>' }],
+        chatTemplate: new ChatTemplate(template),
+      };
+      const ids: number[] = [];
+      const prompt = {
+        messages: [{ role: 'user', content: 'hi' }],
+        tools: [{ type: 'function', function: { name: 'look' } }],
+        variables: { mood: 'good' },
+      };
+      for await (const { id } of generate(model, tokenizer, prompt, { maxTokens: 12, seed: 5, ...options }))
+        ids.push(id);
+      return ids;
+    };
+    const chatml =
+      '{{ mood }}{{ tools[0].function.name if tools }}{% for message in messages %}<{{ message.role }}>{{ message.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}';
+    const plain = chatml.replace('<|end|>', '');
+    const free = await answer(chatml, { stopIds: [] });
+    const end = free.find((id, i) => i > 2 && free.indexOf(id) === i)!;
+    assert.deepEqual(await answer(chatml, {}, end), free.slice(0, free.indexOf(end)));
+    assert.deepEqual(await answer(chatml, { stopIds: [] }, end), free);
+    assert.deepEqual(await answer(plain, {}, end), await answer(plain, { stopIds: [] }, end), 'no such token');
+    const ids: number[] = [];
+    const rendered = 'goodlook<user>hi<|end|>\n<assistant>';
+    for await (const { id } of generate(model, bytes, rendered, { maxTokens: 12, seed: 5, stopIds: [] })) ids.push(id);
+    assert.deepEqual(ids, free, 'the template is given tools and variables');
   });
 });

@@ -1,0 +1,32 @@
+// At which tokens a text ends: those of transformers' generate, and for an answer the one that ends the assistant's turns.
+import type { DecoderConfig } from '../models/config.ts';
+import { SpecialTokens } from '../text/targets/special.ts';
+import { findTurnEnd } from '../text/targets/turn_end.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import type { GenerationDefaults } from './generation_config.ts';
+
+/**
+ * The ids of generation_config.json, else of config.json, and the tokenizer's end of text.
+ * @param isAnswer whether the template's end of a turn is one too: some models' configurations do not name it
+ */
+export async function stopIdsOf(
+  config: DecoderConfig,
+  tokenizer: Tokenizer,
+  { stopIds }: GenerationDefaults,
+  isAnswer: boolean,
+): Promise<Set<number>> {
+  const ids = new Set(stopIds ?? config.eosTokenIds);
+  if (tokenizer.endOfText !== null) ids.add(tokenizer.endOfText);
+  const turnEnd = isAnswer ? await turnEndOf(tokenizer) : null;
+  if (turnEnd !== null) ids.add(turnEnd);
+  return ids;
+}
+
+/** The token that the chat template writes behind an answer; null: none. */
+async function turnEndOf({ chatTemplate, addedTokens, endOfText }: Tokenizer): Promise<number | null> {
+  if (!chatTemplate) return null;
+  const special = new SpecialTokens(addedTokens, endOfText);
+  const { tail } = await findTurnEnd(chatTemplate, special);
+  const content = tail === null ? null : special.addedEndOf(tail);
+  return addedTokens.find((token) => token.content === content)?.id ?? null;
+}
