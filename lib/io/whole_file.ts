@@ -14,7 +14,7 @@ export interface StagedFile {
 }
 
 /** Tells this machine's leftovers from those of another one that shares the folder. */
-const MACHINE = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
+export const MACHINE = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
 /** .NAME.MACHINE-PID-RANDOM.tmp */
 const TEMPORARY = /^\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{16}\.tmp$/;
 /** Neither a file that is there nor one behind a link. */
@@ -89,7 +89,8 @@ export async function removeLeftovers(folder: string, { all = false } = {}): Pro
   }
 }
 
-function isRunning(pid: number): boolean {
+/** Whether there is a process of this number on this machine. */
+export function isRunning(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {

@@ -1,6 +1,6 @@
-// Files to stored tokens: forms, masks, compression, errors with their place, reuse.
+// Files to stored tokens: forms, masks, compression, errors with their place.
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -131,24 +131,6 @@ describe('TokenStore', () => {
       0,
     );
   }).timeout(60_000);
-
-  it('is reused while files, tokenizer and options are the same', async () => {
-    const path = await fileOf('reused.txt', 'abc');
-    const cacheDir = join(folder, 'reused');
-    const open = async (options: object = {}) => {
-      const store = await TokenStore.open([path], bytes, { cacheDir, V: 258, ...options });
-      await store.close();
-      return (await readdir(cacheDir)).length;
-    };
-    assert.equal(await open(), 1);
-    const [name] = await readdir(cacheDir);
-    await writeFile(join(cacheDir, name!, 'tokens.bin'), new Uint8Array(Int32Array.of(7, 7, 7, 7, 7).buffer));
-    assert.equal(await open(), 1);
-    assert.equal((await readFile(join(cacheDir, name!, 'tokens.bin')))[0], 7, 'not built again');
-    assert.equal(await open({ trainOnPrompts: true }), 2);
-    await writeFile(path, 'abcd');
-    assert.equal(await open(), 3);
-  });
 
   const failures: [string, string | Uint8Array | null, RegExp][] = [
     ['empty.txt', '', /: is empty$/],

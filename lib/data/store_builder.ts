@@ -1,0 +1,134 @@
+// Records of files to the folder of a token store.
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { type EncodeOptions, idOf, type MarkedIds, RecordEncoder } from '../text/encode.ts';
+import { readRecords } from '../text/records/read_records.ts';
+import type { DataRecord } from '../text/records/record.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import { type Note, Notes } from './notes.ts';
+import { HashedFile, INFO, OFFSETS, type StoreInfo, TOKENS } from './store_files.ts';
+
+/** Milliseconds of work after which other events get their turn. */
+const TURN = 10;
+
+export interface BuildOptions extends EncodeOptions {
+  /** Ids are below. */
+  V: number;
+}
+
+/** Tokenises files into an empty folder, and writes all of it to the disk. Throws for an id outside [0, V). */
+export async function buildStore(
+  folder: string,
+  files: readonly string[],
+  tokenizer: Tokenizer,
+  options: BuildOptions,
+): Promise<void> {
+  const encoder = new RecordEncoder(tokenizer, options);
+  const notes = new Notes();
+  const writer = await StoreWriter.create(folder);
+  try {
+    let isBegin = true;
+    let rest = ''; // of a text that comes in parts, what may belong to a token with the next part
+    let turn = performance.now();
+    for await (const { record, isEnd, place } of readRecords(files)) {
+      let part = record;
+      if ('text' in record) {
+        const text = rest + record.text;
+        const end = isEnd ? text.length : await tokenizer.cutBefore(text);
+        rest = text.slice(end);
+        part = { text: text.slice(0, end) };
+        if (!isEnd && end === 0) continue;
+      }
+      for (const ids of await encoded(part, place, { isBegin, isEnd })) {
+        await writer.append(ids);
+        if (isEnd) await writer.endDocument();
+      }
+      isBegin = isEnd;
+      if (performance.now() - turn > TURN) {
+        await setImmediate();
+        turn = performance.now();
+      }
+    }
+    if (writer.numDocuments === 0) throw new Error(`${files.join(', ')}: no documents`);
+    await writer.finish(notes.list());
+  } finally {
+    await writer.close();
+  }
+
+  async function encoded(record: DataRecord, place: string, ends: { isBegin: boolean; isEnd: boolean }) {
+    try {
+      const documents = await encoder.encode(record, (what) => notes.add(what, place), ends);
+      for (const ids of documents) checkIds(ids, options.V);
+      return documents;
+    } catch (error) {
+      throw new Error(`${place}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+}
+
+function checkIds(ids: MarkedIds, V: number): void {
+  const wrong = ids.findIndex((marked) => idOf(marked) >= V);
+  if (wrong >= 0) throw new RangeError(`token ${wrong} has id ${idOf(ids[wrong]!)}, outside [0, ${V})`);
+}
+
+class StoreWriter {
+  readonly #folder: string;
+  readonly #tokens: HashedFile;
+  readonly #offsets: HashedFile;
+  #numTokens = 0;
+  #numDocuments = 0;
+
+  private constructor(folder: string, tokens: HashedFile, offsets: HashedFile) {
+    this.#folder = folder;
+    this.#tokens = tokens;
+    this.#offsets = offsets;
+  }
+
+  static async create(folder: string): Promise<StoreWriter> {
+    const tokens = await HashedFile.create(join(folder, TOKENS));
+    try {
+      const offsets = await HashedFile.create(join(folder, OFFSETS));
+      await offsets.append(Float64Array.of(0));
+      return new StoreWriter(folder, tokens, offsets);
+    } catch (error) {
+      await tokens.close();
+      throw error;
+    }
+  }
+
+  get numDocuments(): number {
+    return this.#numDocuments;
+  }
+
+  async append(ids: MarkedIds): Promise<void> {
+    this.#numTokens += ids.length;
+    await this.#tokens.append(ids);
+  }
+
+  async endDocument(): Promise<void> {
+    this.#numDocuments += 1;
+    await this.#offsets.append(Float64Array.of(this.#numTokens));
+  }
+
+  async finish(notes: Note[]): Promise<void> {
+    const info: StoreInfo = {
+      numTokens: this.#numTokens,
+      numDocuments: this.#numDocuments,
+      tokens: await this.#tokens.finish(),
+      offsets: await this.#offsets.finish(),
+      notes,
+    };
+    const file = await HashedFile.create(join(this.#folder, INFO));
+    try {
+      await file.append(Buffer.from(JSON.stringify(info)));
+      await file.finish();
+    } finally {
+      await file.close();
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#tokens.close();
+    await this.#offsets.close();
+  }
+}
