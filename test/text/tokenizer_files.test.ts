@@ -199,7 +199,7 @@ describe('files that are hostile', () => {
     it(`a regular expression that hangs is an error, and the next text is encoded: ${regex}`, async () => {
       const worker = new EncodeWorker(JSON.stringify(split(regex)), 'a/tokenizer.json', 300);
       const hanging = assert.rejects(worker.encode(`${'a'.repeat(60)}!`), {
-        message: /^a\/tokenizer.json: a regular expression of it takes longer than 0.3 s/,
+        message: /^a\/tokenizer.json: a text of 61 characters takes longer than 0.3 s/,
       });
       await Promise.all([hanging, assert.rejects(worker.encode('a'))]); // the one that waits goes with it
       assert.deepEqual([...(await worker.encode('ab')).ids], [4, 5]);
@@ -233,5 +233,20 @@ describe('files that are hostile', () => {
     await assert.rejects(loadTokenizer(nested), (error: Error) =>
       error.message.startsWith(`${nested}: cannot be used`),
     );
+  });
+
+  it('what grows without end', async () => {
+    const doubling = { type: 'Replace', pattern: { String: 'a' }, content: 'aaaaaaaa' };
+    const grown = await load({}, { ...plain, normalizer: { type: 'Sequence', normalizers: Array(60).fill(doubling) } });
+    await assert.rejects(grown.encode('aaaa'), { message: /makes more than 4352 characters of 4/ });
+    const decoders = Array(60).fill({ ...doubling, content: 'aaaa' });
+    const decoder = await load({}, { ...plain, decoder: { type: 'Sequence', decoders } });
+    assert.throws(() => decoder.decode(new Int32Array(1000).fill(4)), { message: /makes more than/ });
+    const many = { type: 'Sequence', normalizers: Array(64).fill({ type: 'NFC' }) };
+    await assert.rejects(load({}, { ...plain, normalizer: many }), { message: /more than 64 such parts/ });
+    const long = { ...special(7, 'x'.repeat(5000)) };
+    await assert.rejects(load({}, { ...plain, added_tokens: [long] }), {
+      message: /added_tokens\[0\]: has 5000 characters/,
+    });
   });
 });

@@ -8,7 +8,7 @@ type Json = Record<string, unknown>;
 
 const normalized = (json: Json | Json[], text: string): Piece => {
   const all = Array.isArray(json) ? { type: 'Sequence', normalizers: json } : json;
-  return readNormalizer(all, 'normalizer', { beat: () => {}, hasRegex: false })(new Piece(text));
+  return readNormalizer(all, 'normalizer', { hasRegex: false, numParts: 0 })(new Piece(text));
 };
 /** The text, and for each of its units the end in the original. */
 function withEnds(json: Json | Json[], text: string): [string, number[]] {

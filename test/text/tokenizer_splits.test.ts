@@ -10,7 +10,7 @@ type Json = Record<string, unknown>;
 /** Pieces, each with the place in the text where it ends. */
 function split(json: Json, text: string): [piece: string, end: number][] {
   const pieces: [string, number][] = [];
-  const preTokenize = readPreTokenizer(json, 'pre_tokenizer', { beat: () => {}, hasRegex: false });
+  const preTokenize = readPreTokenizer(json, 'pre_tokenizer', { hasRegex: false, numParts: 0 });
   preTokenize(new Piece(text), (piece) => pieces.push([piece.text, piece.endAt(piece.text.length - 1)]));
   return pieces;
 }

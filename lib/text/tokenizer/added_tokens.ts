@@ -1,4 +1,5 @@
 // Tokens that are found in a text before anything else is done with it.
+import { MAX_ADDED_TOKEN } from './budget.ts';
 import { booleanOf, fieldsOf, refuseOthers, stringOf } from './fields.ts';
 import type { Normalizer } from './normalizers.ts';
 import { Piece } from './piece.ts';
@@ -34,6 +35,7 @@ export function readAddedTokens(value: unknown, vocabulary: ReadonlyMap<string, 
     refuseOthers(fields, where, ['id', 'content', ...FLAGS]);
     const content = stringOf(fields, 'content', where);
     const id = checkId(fields.id, content, where);
+    if (content.length > MAX_ADDED_TOKEN) throw new Error(`${where}: has ${content.length} characters`);
     const flags = Object.fromEntries(
       FLAGS.map((name) => [name, booleanOf(fields, name, where, name === 'normalized' ? !fields.special : false)]),
     ) as Record<(typeof FLAGS)[number], boolean>;

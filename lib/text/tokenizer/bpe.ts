@@ -29,6 +29,7 @@ const utf8 = new TextEncoder();
 
 export class BytePairModel implements Model {
   readonly vocabulary: ReadonlyMap<string, number>;
+  readonly isQuick = true;
   readonly #prefix: string;
   readonly #suffix: string;
   readonly #unknown: number;

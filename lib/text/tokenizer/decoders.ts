@@ -1,14 +1,30 @@
 // Ids to text: the decoders of tokenizer.json, with the semantics of HuggingFace's crate `tokenizers`.
+import { checkGrowth } from './budget.ts';
 import { BYTE_CHARACTERS } from './byte_level.ts';
 import { booleanOf, type Fields, fieldsOf, listOf, refuseOthers, stringOf } from './fields.ts';
+import { countPart } from './pattern.ts';
 
 /** Tokens to the parts of a text. */
 export type Decoder = (tokens: string[]) => string[];
 
-const READERS: Record<string, (fields: Fields, where: string) => Decoder> = {
-  Sequence(fields, where) {
-    const all = listOf(fields, 'decoders', where).map((one, i) => readDecoder(one, `${where}.decoders[${i}]`));
-    return (tokens) => all.reduce((now, decode) => decode(now), tokens);
+/** Characters that a decoder may put in place of others. */
+const MAX_CONTENT = 64;
+
+const lengthOf = (tokens: readonly string[]) => tokens.reduce((sum, { length }) => sum + length, 0);
+
+interface Context {
+  numParts: number;
+}
+
+const READERS: Record<string, (fields: Fields, where: string, context: Context) => Decoder> = {
+  Sequence(fields, where, context) {
+    const all = listOf(fields, 'decoders', where).map((one, i) => readDecoder(one, `${where}.decoders[${i}]`, context));
+    return (tokens) =>
+      all.reduce((now, decode) => {
+        const next = decode(now);
+        checkGrowth(lengthOf(tokens), lengthOf(next), where);
+        return next;
+      }, tokens);
   },
   ByteLevel: () => byteLevel,
   ByteFallback: () => byteFallback,
@@ -17,6 +33,7 @@ const READERS: Record<string, (fields: Fields, where: string) => Decoder> = {
     const { String: literal } = fieldsOf(fields.pattern, `${where}.pattern`);
     if (typeof literal !== 'string') throw new Error(`${where}.pattern: only { String } is supported in a decoder`);
     const content = stringOf(fields, 'content', where);
+    if (content.length > MAX_CONTENT) throw new Error(`${where}: content has ${content.length} characters`);
     return (tokens) => tokens.map((token) => token.replaceAll(literal, () => content));
   },
   Strip(fields, where) {
@@ -50,12 +67,13 @@ const READERS: Record<string, (fields: Fields, where: string) => Decoder> = {
   },
 };
 
-export function readDecoder(value: unknown, where: string): Decoder {
+export function readDecoder(value: unknown, where: string, context: Context = { numParts: 0 }): Decoder {
+  countPart(context, where);
   const fields = fieldsOf(value, where);
   const read = Object.hasOwn(READERS, String(fields.type)) ? READERS[String(fields.type)] : undefined;
   if (!read) throw new Error(`${where}: type ${JSON.stringify(fields.type)} is not supported`);
   refuseOthers(fields, where, KNOWN);
-  return read(fields, where);
+  return read(fields, where, context);
 }
 
 const KNOWN = [

@@ -2,12 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { Encoder } from './encoder.ts';
 
-/** @param beats counts what is done, for whoever watches */
-const { json, beats } = workerData as { json: string; beats: Int32Array };
-const beat = () => {
-  beats[0] = (beats[0]! + 1) | 0;
-};
-const encoder = new Encoder(JSON.parse(json), beat);
+const encoder = new Encoder(JSON.parse((workerData as { json: string }).json));
 
 parentPort!.on('message', ({ key, text }: { key: number; text: string }) => {
   try {
@@ -16,7 +11,5 @@ parentPort!.on('message', ({ key, text }: { key: number; text: string }) => {
   } catch (error) {
     parentPort!.postMessage({ key, error });
   }
-  beat();
 });
-beat();
 parentPort!.postMessage('ready');

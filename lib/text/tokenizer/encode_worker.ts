@@ -5,66 +5,70 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { Encoded } from './encoder.ts';
 
-/** A regular expression may search so long from one place of a text, and a thread take so long to start. */
-const HANGS_MS = 6000;
+/** A text may take so long, and each of its characters besides: a hundred times what they take on a quiet machine. */
+const TEXT_MS = 6000;
+const CHARACTER_MS = 0.04;
+/** A thread may take so long to start. */
 const START_MS = 120_000;
 /** A thread that nobody has used for so long gives its memory back. */
 const IDLE_MS = 30_000;
 const LOOK_MS = 250;
 
 interface Waiting {
+  numCharacters: number;
   resolve: (encoded: Encoded) => void;
   reject: (error: Error) => void;
 }
 
+type Answer = { key: number; error: Error } | ({ key: number; error?: undefined } & Encoded);
+
 export class EncodeWorker {
   readonly #json: string;
   readonly #path: string;
-  readonly #hangsMs: number;
+  readonly #textMs: number;
+  /** In the order in which they are encoded. */
   readonly #waiting = new Map<number, Waiting>();
-  readonly #beats = new Int32Array(new SharedArrayBuffer(4));
   #worker: Worker | null = null;
   #isReady = false;
   #key = 0;
+  /** What the first that waits has taken so far. */
+  #spentMs = 0;
   #watch: NodeJS.Timeout | null = null;
   #idle: NodeJS.Timeout | null = null;
 
-  /** @param json the text of tokenizer.json, from `path`, which messages name */
-  constructor(json: string, path: string, hangsMs = HANGS_MS) {
+  /**
+   * @param json the text of tokenizer.json, from `path`, which messages name
+   * @param textMs how long a text of no length may take
+   */
+  constructor(json: string, path: string, textMs = TEXT_MS) {
     this.#json = json;
     this.#path = path;
-    this.#hangsMs = hangsMs;
+    this.#textMs = textMs;
   }
 
-  /** One text after another, in order. Rejects where a regular expression takes too long. */
+  /** One text after another, in order. Rejects where one takes too long, and then with it all that wait. */
   encode(text: string): Promise<Encoded> {
     const worker = this.#worker ?? this.#start();
-    if (this.#idle) clearTimeout(this.#idle);
-    worker.ref();
-    this.#watch ??= this.#watching();
+    clearTimeout(this.#idle ?? undefined);
+    if (this.#waiting.size === 0) {
+      worker.ref();
+      this.#spentMs = 0;
+      this.#watch = this.#watching();
+    }
     return new Promise((resolve, reject) => {
-      this.#waiting.set(++this.#key, { resolve, reject });
+      this.#waiting.set(++this.#key, { numCharacters: text.length, resolve, reject });
       worker.postMessage({ key: this.#key, text });
     });
   }
 
   #start(): Worker {
-    const worker = new Worker(threadUrl(), {
-      workerData: { json: this.#json, beats: this.#beats },
-    });
+    const worker = new Worker(threadUrl(), { workerData: { json: this.#json } });
     this.#worker = worker;
     this.#isReady = false;
-    worker.on('message', (message: 'ready' | ({ key: number; error?: Error } & Encoded)) => {
-      if (message === 'ready') {
-        this.#isReady = true;
-        return;
-      }
-      const { key, error, ids, ends } = message;
-      const waiting = this.#waiting.get(key);
-      this.#waiting.delete(key);
-      if (this.#waiting.size === 0) this.#rest(worker);
-      if (error) waiting?.reject(error);
-      else waiting?.resolve({ ids, ends });
+    worker.on('message', (message: 'ready' | Answer) => {
+      this.#spentMs = 0;
+      if (message === 'ready') this.#isReady = true;
+      else this.#answer(worker, message);
     });
     worker.once('error', (error) => this.#end(worker, error));
     worker.once('exit', (code) =>
@@ -73,18 +77,30 @@ export class EncodeWorker {
     return worker;
   }
 
-  /** Ends the thread when it does nothing for too long. */
+  #answer(worker: Worker, { key, error, ...encoded }: Answer): void {
+    const waiting = this.#waiting.get(key);
+    this.#waiting.delete(key);
+    if (this.#waiting.size === 0) this.#rest(worker);
+    if (error) waiting?.reject(error);
+    else waiting?.resolve(encoded as Encoded);
+  }
+
+  /** Ends the thread when the text at hand takes too long. Time in which this process stood still does not count. */
   #watching(): NodeJS.Timeout {
-    let [beat, since] = [this.#beats[0]!, performance.now()];
+    let last = performance.now();
     return setInterval(() => {
       const now = performance.now();
-      if (this.#beats[0] !== beat) [beat, since] = [this.#beats[0]!, now];
-      if (now - since < (this.#isReady ? this.#hangsMs : START_MS)) return;
+      this.#spentMs += Math.min(now - last, 2 * LOOK_MS);
+      last = now;
+      const [first] = this.#waiting.values();
+      const limitMs = this.#isReady ? this.#textMs + CHARACTER_MS * first!.numCharacters : START_MS;
+      if (this.#spentMs < limitMs) return;
       const worker = this.#worker!;
+      const what = this.#isReady ? `a text of ${first!.numCharacters} characters` : 'the encoding thread to start';
       this.#end(
         worker,
         new Error(
-          `${this.#path}: a regular expression of it takes longer than ${this.#hangsMs / 1000} s at one place of the text`,
+          `${this.#path}: ${what} takes longer than ${(limitMs / 1000).toFixed(1)} s; a regular expression of it may hang`,
         ),
       );
       void worker.terminate();
@@ -92,8 +108,7 @@ export class EncodeWorker {
   }
 
   #rest(worker: Worker): void {
-    clearInterval(this.#watch!);
-    this.#watch = null;
+    clearInterval(this.#watch ?? undefined);
     worker.unref();
     this.#idle = setTimeout(() => {
       this.#worker = null;
@@ -106,7 +121,7 @@ export class EncodeWorker {
     if (this.#worker !== worker) return;
     this.#worker = null;
     clearInterval(this.#watch ?? undefined);
-    this.#watch = null;
+    clearTimeout(this.#idle ?? undefined);
     const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
     for (const { reject } of waiting) reject(error);

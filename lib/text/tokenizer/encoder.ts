@@ -3,7 +3,7 @@ import { type AddedToken, readAddedTokens, TokenFinder } from './added_tokens.ts
 import { type Fields, fieldsOf, refuseOthers } from './fields.ts';
 import { type Model, readModel } from './model.ts';
 import { type Normalizer, readNormalizer } from './normalizers.ts';
-import type { PatternContext } from './pattern.ts';
+import type { PartContext } from './pattern.ts';
 import { Piece } from './piece.ts';
 import { type PreTokenizer, readPreTokenizer } from './pre_tokenizers.ts';
 import { whole } from './splitting.ts';
@@ -29,27 +29,24 @@ const FIELDS = [
 export class Encoder {
   readonly model: Model;
   readonly addedTokens: readonly AddedToken[];
-  /** Whether the file brings regular expressions, which may take any time. */
-  readonly hasRegex: boolean;
+  /** Whether short texts take little time, whatever they are: no regular expression of the file's own, no very long tokens. */
+  readonly isQuick: boolean;
   readonly #normalize: Normalizer | null;
   readonly #preTokenize: PreTokenizer;
   readonly #asTheyAre: TokenFinder;
   readonly #normalized: TokenFinder;
 
-  /**
-   * @param json a parsed tokenizer.json; what it has and this does not know is refused by name
-   * @param beat called before each search of a regular expression
-   */
-  constructor(json: unknown, beat: () => void = () => {}) {
+  /** @param json a parsed tokenizer.json; what it has and this does not know is refused by name */
+  constructor(json: unknown) {
     const fields: Fields = fieldsOf(json, 'tokenizer');
     refuseOthers(fields, 'tokenizer', FIELDS);
-    const context: PatternContext = { beat, hasRegex: false };
+    const context: PartContext = { hasRegex: false, numParts: 0 };
     const { normalizer, pre_tokenizer: preTokenizer } = fields;
     this.model = readModel(fields.model, 'model');
     this.addedTokens = readAddedTokens(fields.added_tokens, this.model.vocabulary);
     this.#normalize = normalizer ? readNormalizer(normalizer, 'normalizer', context) : null;
     this.#preTokenize = preTokenizer ? readPreTokenizer(preTokenizer, 'pre_tokenizer', context) : whole;
-    this.hasRegex = context.hasRegex;
+    this.isQuick = !context.hasRegex && this.model.isQuick;
     this.#asTheyAre = new TokenFinder(this.addedTokens.filter(({ normalized }) => !normalized));
     this.#normalized = new TokenFinder(
       this.addedTokens.filter(({ normalized }) => normalized),

@@ -1,13 +1,14 @@
 // Normalizers of tokenizer.json, with the semantics of HuggingFace's crate `tokenizers`.
+import { checkGrowth } from './budget.ts';
 import { toByteCharacters } from './byte_level.ts';
 import { booleanOf, type Fields, fieldsOf, listOf, refuseOthers, stringOf } from './fields.ts';
-import { type PatternContext, readPattern } from './pattern.ts';
+import { countPart, type PartContext, readPattern } from './pattern.ts';
 import { type Piece, Rewriter } from './piece.ts';
 import { precompiled } from './precompiled.ts';
 
 export type Normalizer = (piece: Piece) => Piece;
 
-type Reader = (fields: Fields, where: string, context: PatternContext) => Normalizer;
+type Reader = (fields: Fields, where: string, context: PartContext) => Normalizer;
 
 const READERS: Record<string, Reader> = {
   Sequence(fields, where, context) {
@@ -15,7 +16,12 @@ const READERS: Record<string, Reader> = {
     const all = listOf(fields, 'normalizers', where).map((one, i) =>
       readNormalizer(one, `${where}.normalizers[${i}]`, context),
     );
-    return (piece) => all.reduce((now, normalize) => normalize(now), piece);
+    return (piece) =>
+      all.reduce((now, normalize) => {
+        const next = normalize(now);
+        checkGrowth(piece.text.length, next.text.length, where);
+        return next;
+      }, piece);
   },
   NFC: simple(unicodeForm('NFC')),
   NFD: simple(unicodeForm('NFD')),
@@ -76,7 +82,8 @@ const READERS: Record<string, Reader> = {
   },
 };
 
-export function readNormalizer(value: unknown, where: string, context: PatternContext): Normalizer {
+export function readNormalizer(value: unknown, where: string, context: PartContext): Normalizer {
+  countPart(context, where);
   const fields = fieldsOf(value, where);
   const read = Object.hasOwn(READERS, String(fields.type)) ? READERS[String(fields.type)] : undefined;
   if (!read) throw new Error(`${where}: type ${JSON.stringify(fields.type)} is not supported`);

@@ -1,24 +1,30 @@
 // Patterns of tokenizer.json: literal text, or a regular expression of Oniguruma, which is rewritten for JavaScript.
 import * as library from '@huggingface/tokenizers';
+import { MAX_PARTS } from './budget.ts';
 import { fieldsOf } from './fields.ts';
 import { unitsAt } from './piece.ts';
 
 /** Calls `visit` for each match from left to right, none overlapping. */
 export type Pattern = (text: string, visit: (begin: number, end: number) => void) => void;
 
-/** What the patterns of a file share. */
-export interface PatternContext {
-  /** Called before each search, so that another thread can see whether one of them hangs. */
-  beat: () => void;
+/** What is known of a file while its parts are read. */
+export interface PartContext {
   /** Whether the file brings a regular expression of its own, which may take any time. */
   hasRegex: boolean;
+  /** Normalizers and pre-tokenizers so far. */
+  numParts: number;
+}
+
+export function countPart(context: { numParts: number }, where: string): void {
+  context.numParts += 1;
+  if (context.numParts > MAX_PARTS) throw new Error(`${where}: there are more than ${MAX_PARTS} such parts`);
 }
 
 /** Characters of a regular expression: the longest in public tokenizers has 2,000. */
 const MAX_REGEX = 16_384;
 
 /** `{ String }` or `{ Regex }`. */
-export function readPattern(value: unknown, where: string, context: PatternContext): Pattern {
+export function readPattern(value: unknown, where: string, context: PartContext): Pattern {
   const { String: literal, Regex: source } = fieldsOf(value, where) as { String?: unknown; Regex?: unknown };
   if (typeof literal === 'string' && literal !== '') return literalPattern(literal);
   if (typeof source !== 'string' || source === '') {
@@ -27,7 +33,7 @@ export function readPattern(value: unknown, where: string, context: PatternConte
   if (source.length > MAX_REGEX) throw new Error(`${where}: a regular expression of ${source.length} characters`);
   context.hasRegex = true;
   try {
-    return regexPattern(toJavaScript(source), context.beat);
+    return regexPattern(toJavaScript(source));
   } catch (error) {
     throw new Error(`${where}: ${(error as Error).message}`, { cause: error });
   }
@@ -42,12 +48,11 @@ export function literalPattern(literal: string): Pattern {
 }
 
 /** @param regex with the flags g and u */
-export function regexPattern(regex: RegExp, beat: () => void = () => {}): Pattern {
+export function regexPattern(regex: RegExp): Pattern {
   return (text, visit) => {
     let lastEnd = -1;
     let from = 0;
     while (from <= text.length) {
-      beat();
       regex.lastIndex = from;
       const match = regex.exec(text);
       if (match === null) return;

@@ -1,5 +1,7 @@
 // Text on its way through normalizers and pre-tokenizers, with the place in the original text of each of its characters.
 
+import { checkGrowth } from './budget.ts';
+
 const isHighSurrogate = (unit: number) => unit >= 0xd800 && unit < 0xdc00;
 
 /** UTF-16 units of the character at `i`, which is a whole one. */
@@ -102,6 +104,7 @@ export class Rewriter {
 
   #reserve(more: number): void {
     if (this.#length + more <= this.#ends.length) return;
+    checkGrowth(this.#piece.text.length, this.#length + more, 'the normalizer');
     const larger = new Int32Array(2 * (this.#length + more));
     larger.set(this.#ends.subarray(0, this.#length));
     this.#ends = larger;

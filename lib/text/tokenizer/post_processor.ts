@@ -1,5 +1,6 @@
 // What a tokenizer.json puts before and after a text.
 
+import { MAX_SURROUND } from './budget.ts';
 import { fieldsOf, listOf } from './fields.ts';
 import { checkId } from './vocabulary.ts';
 
@@ -8,7 +9,15 @@ export interface Surround {
   end: number[];
 }
 
-export function readPostProcessor(value: unknown, where = 'post_processor'): Surround {
+export function readPostProcessor(value: unknown): Surround {
+  const { begin, end } = read(value, 'post_processor');
+  if (Math.max(begin.length, end.length) > MAX_SURROUND) {
+    throw new Error(`post_processor puts ${begin.length} tokens before a text and ${end.length} after it`);
+  }
+  return { begin, end };
+}
+
+function read(value: unknown, where: string): Surround {
   if (value === undefined || value === null) return { begin: [], end: [] };
   const fields = fieldsOf(value, where);
   switch (fields.type) {
@@ -25,9 +34,7 @@ export function readPostProcessor(value: unknown, where = 'post_processor'): Sur
       );
     case 'Sequence': {
       // Each puts its own around what the ones before it have made.
-      const all = listOf(fields, 'processors', where).map((one, i) =>
-        readPostProcessor(one, `${where}.processors[${i}]`),
-      );
+      const all = listOf(fields, 'processors', where).map((one, i) => read(one, `${where}.processors[${i}]`));
       return { begin: all.toReversed().flatMap(({ begin }) => begin), end: all.flatMap(({ end }) => end) };
     }
     default:

@@ -1,7 +1,7 @@
 // Pre-tokenizers of tokenizer.json, with the semantics of HuggingFace's crate `tokenizers`.
 import { toByteCharacters } from './byte_level.ts';
 import { booleanOf, type Fields, fieldsOf, listOf, refuseOthers, stringOf } from './fields.ts';
-import { literalPattern, type PatternContext, readPattern } from './pattern.ts';
+import { countPart, literalPattern, type PartContext, readPattern } from './pattern.ts';
 import { type Piece, unitsAt } from './piece.ts';
 import {
   BEHAVIORS,
@@ -18,7 +18,7 @@ import {
 /** Hands on the pieces that a piece is cut into; none of them is empty. */
 export type PreTokenizer = (piece: Piece, emit: (piece: Piece) => void) => void;
 
-type Reader = (fields: Fields, where: string, context: PatternContext) => PreTokenizer;
+type Reader = (fields: Fields, where: string, context: PartContext) => PreTokenizer;
 
 const READERS: Record<string, Reader> = {
   Sequence(fields, where, context) {
@@ -98,7 +98,8 @@ const READERS: Record<string, Reader> = {
   },
 };
 
-export function readPreTokenizer(value: unknown, where: string, context: PatternContext): PreTokenizer {
+export function readPreTokenizer(value: unknown, where: string, context: PartContext): PreTokenizer {
+  countPart(context, where);
   const fields = fieldsOf(value, where);
   const read = Object.hasOwn(READERS, String(fields.type)) ? READERS[String(fields.type)] : undefined;
   if (!read) throw new Error(`${where}: type ${JSON.stringify(fields.type)} is not supported`);

@@ -1,9 +1,10 @@
 // SentencePiece's unigram model: of all ways to cut a word into tokens, the one whose scores have the greatest sum.
+import { QUICK_TOKEN } from './budget.ts';
 import { booleanOf, type Fields, listOf, refuseOthers } from './fields.ts';
 import type { Model } from './model.ts';
 import { PairTable } from './pair_table.ts';
 import { unitsAt } from './piece.ts';
-import { byteTokens } from './vocabulary.ts';
+import { byteTokens, longestToken } from './vocabulary.ts';
 
 /** How much worse than the worst token an unknown character is. */
 const UNKNOWN_PENALTY = 10;
@@ -12,6 +13,7 @@ const utf8 = new TextEncoder();
 
 export class UnigramModel implements Model {
   readonly vocabulary: ReadonlyMap<string, number>;
+  readonly isQuick: boolean;
   readonly #scores: Float64Array;
   /** Trie of UTF-16 units: node and unit → node; node → id of the token that ends there, or -1. */
   readonly #trie: PairTable;
@@ -45,6 +47,7 @@ export class UnigramModel implements Model {
       if (node > 0) this.#tokenAt[node] = id;
     });
     this.vocabulary = vocabulary;
+    this.isQuick = longestToken(vocabulary) <= QUICK_TOKEN;
     const { unk_id: unknown } = fields;
     this.#unknown = typeof unknown === 'number' ? unknown : -1;
     if (

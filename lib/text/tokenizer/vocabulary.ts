@@ -29,6 +29,11 @@ export function readVocabulary(fields: Fields, where: string): Map<string, numbe
   return vocabulary;
 }
 
+/** UTF-16 units of the longest token. */
+export function longestToken(vocabulary: ReadonlyMap<string, number>): number {
+  return [...vocabulary.keys()].reduce((longest, { length }) => Math.max(longest, length), 0);
+}
+
 /** The ids of the 256 tokens `<0x00>` to `<0xFF>`; -1 for one that is not there. */
 export function byteTokens(vocabulary: ReadonlyMap<string, number>): Int32Array {
   return Int32Array.from({ length: 256 }, (_, byte) => {

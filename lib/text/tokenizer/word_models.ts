@@ -1,11 +1,13 @@
 // Models that look words up: whole (WordLevel), or from the left the longest part that there is (WordPiece).
+import { QUICK_TOKEN, QUICK_WORD } from './budget.ts';
 import { type Fields, refuseOthers, stringOf } from './fields.ts';
 import type { Model } from './model.ts';
 import { unitsAt } from './piece.ts';
-import { readVocabulary } from './vocabulary.ts';
+import { longestToken, readVocabulary } from './vocabulary.ts';
 
 export class WordLevelModel implements Model {
   readonly vocabulary: ReadonlyMap<string, number>;
+  readonly isQuick = true;
   readonly #unknown: string;
 
   constructor(fields: Fields, where: string) {
@@ -21,6 +23,7 @@ export class WordLevelModel implements Model {
 
 export class WordPieceModel implements Model {
   readonly vocabulary: ReadonlyMap<string, number>;
+  readonly isQuick: boolean;
   readonly #unknown: string;
   readonly #prefix: string;
   readonly #maxCharacters: number;
@@ -42,7 +45,8 @@ export class WordPieceModel implements Model {
     if (!Number.isInteger(max))
       throw new Error(`${where}: max_input_chars_per_word must be an integer, got ${JSON.stringify(max)}`);
     this.#maxCharacters = max as number;
-    this.#longest = [...this.vocabulary.keys()].reduce((longest, { length }) => Math.max(longest, length), 0);
+    this.#longest = longestToken(this.vocabulary);
+    this.isQuick = this.#longest <= QUICK_TOKEN && this.#maxCharacters <= QUICK_WORD;
   }
 
   tokenize(word: string, emit: (id: number, end: number) => void): void {
