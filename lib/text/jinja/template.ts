@@ -50,6 +50,7 @@ export class JinjaTemplate {
   /**
    * The text that the template makes of variables: of null, booleans, numbers, bigints, Float, strings, arrays, plain objects and maps.
    * @param now what strftime_now tells
+   * @param now what strftime_now() tells
    * @throws TemplateError that names file and line: what jinja2 throws at, and what takes more than the budget
    */
   async render(variables: Record<string, unknown>, now = new Date()): Promise<Rendered> {
