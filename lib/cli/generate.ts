@@ -1,12 +1,15 @@
 // minisequence generate
 
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { DeviceName } from '../device.ts';
 import { type GenerateOptions, generate, type Prompt } from '../generate/generate.ts';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
+import { CHAT_TEMPLATE_FILE } from '../io/model_folder.ts';
 import { loadModel } from '../io/weights.ts';
+import { parseJson } from '../text/json.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
 import { Output } from './output.ts';
 
@@ -27,18 +30,39 @@ export interface GenerateArguments {
   seed?: number;
   stop?: string[];
   chat: boolean;
+  chatTemplate?: string;
+  templateVariables?: string;
+  tools?: string;
   json: boolean;
+}
+
+/** The template that an adapter was trained with, where it is not the model's. */
+function templateOf(adapter: string | undefined): string | undefined {
+  const path = adapter === undefined ? '' : join(adapter, CHAT_TEMPLATE_FILE);
+  return existsSync(path) ? path : undefined;
+}
+
+function parsed<T>(option: string, text: string | undefined): T | undefined {
+  try {
+    return text === undefined ? undefined : (parseJson(text) as T);
+  } catch (error) {
+    throw new Error(`${option}: is not JSON: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 /** Writes the text as it comes; Ctrl-C ends it, and so does whoever reads it by closing the pipe. */
 export async function runGenerate(options: GenerateArguments): Promise<void> {
   const folder = await resolveModelFolder(options.model);
-  const tokenizer = await loadTokenizer(options.tokenizer ?? join(folder, 'tokenizer.json'));
+  const tokenizer = await loadTokenizer(options.tokenizer ?? join(folder, 'tokenizer.json'), {
+    chatTemplate: options.chatTemplate ?? templateOf(options.adapter),
+    templateVariables: parsed('--template-variables', options.templateVariables),
+  });
   const { dtype, ignoreFields } = options;
   using model = await loadModel(folder, { device: options.device as DeviceName, dtype, ignoreFields });
   if (options.adapter) await loadAdapter(model, options.adapter);
   const content = options.prompt === '-' ? await text(process.stdin) : options.prompt;
-  const prompt: Prompt = options.chat ? { messages: [{ role: 'user', content }] } : content;
+  const tools = parsed<unknown[]>('--tools', options.tools);
+  const prompt: Prompt = options.chat ? { messages: [{ role: 'user', content }], tools } : content;
   const stopped = new AbortController();
   const onInterrupt = () => stopped.abort();
   process.once('SIGINT', onInterrupt);

@@ -3,6 +3,8 @@ import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
+import { CHAT_TEMPLATE_FILE, writeChatTemplate } from '../io/model_folder.ts';
+import { readIfThere } from '../io/read.ts';
 import { saveModel } from '../io/save_model.ts';
 import { loadModel } from '../io/weights.ts';
 import type { Decoder } from '../models/decoder.ts';
@@ -26,6 +28,8 @@ export async function runMerge({ model: path, adapter, out, ignoreFields }: Merg
   const { size } = adapters;
   mergeLora(model);
   await saveModel(model, out);
+  const template = await readIfThere(join(adapter, CHAT_TEMPLATE_FILE));
+  if (template !== null) await writeChatTemplate(out, template);
   console.log(`merged ${size} adapters; saved ${out}`);
 }
 

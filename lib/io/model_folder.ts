@@ -10,6 +10,9 @@ import { writeFully, writeWhole } from './whole_file.ts';
 export const WEIGHTS_FILE = 'model.safetensors';
 export const INDEX_FILE = 'model.safetensors.index.json';
 
+/** Where a model's folder has the template of its conversations. */
+export const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
+
 /** What a fine-tuned model takes over from the one it came from. */
 export const CARRIED_FILES = [
   'tokenizer.json',
@@ -19,11 +22,17 @@ export const CARRIED_FILES = [
   'tokenizer.model',
   'vocab.json',
   'merges.txt',
-  'chat_template.jinja',
+  CHAT_TEMPLATE_FILE,
   'chat_template.json',
   'generation_config.json',
 ];
 const PIECE_BYTES = 2 ** 22;
+
+/** Writes the template that a model was trained with in place of the one that it came with. */
+export async function writeChatTemplate(folder: string, template: string): Promise<void> {
+  const bytes = new TextEncoder().encode(template);
+  await writeWhole(join(folder, CHAT_TEMPLATE_FILE), (file) => writeFully(file, bytes));
+}
 
 /**
  * Copies the tokenizer's and the generation's files that `from` has; each appears whole or not at all. A link that leads out of the folder

@@ -32,6 +32,8 @@ export interface TemplateSettings {
 const TOKENS = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'] as const;
 
 export class ChatTemplate {
+  /** The template itself. */
+  readonly source: string;
   readonly #template: JinjaTemplate;
   /** For conversations with tools, where the model has a template of its own for them. */
   readonly #toolTemplate: JinjaTemplate | null;
@@ -50,6 +52,7 @@ export class ChatTemplate {
       toolTemplate = null,
     }: TemplateSettings & { name?: string; toolTemplate?: string | null } = {},
   ) {
+    this.source = template;
     this.#template = new JinjaTemplate(template, name);
     this.#toolTemplate = toolTemplate === null ? null : new JinjaTemplate(toolTemplate, `${name} (tool_use)`);
     const tokens: Record<string, unknown> = {};

@@ -3,6 +3,7 @@ import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'nod
 import { join } from 'node:path';
 import { readAdapter, saveAdapter } from '../io/adapters.ts';
 import { fileDtypes, toFile } from '../io/elements.ts';
+import { writeChatTemplate } from '../io/model_folder.ts';
 import { SafetensorsFile, writeSafetensors } from '../io/safetensors.ts';
 import { saveModel } from '../io/save_model.ts';
 import { readWeights } from '../io/weights.ts';
@@ -32,6 +33,14 @@ export interface RunState {
   config: RunConfig;
 }
 
+/** What is saved beside weights. */
+export interface Beside {
+  /** Folder of the tokenizer's files. */
+  tokenizerFrom: string | null;
+  /** The run's own template, in place of the tokenizer's. */
+  chatTemplate: string | null;
+}
+
 /** A run's checkpoints: those of the last steps, and of the best validation loss. */
 export class Checkpoints {
   readonly #folder: string;
@@ -57,12 +66,18 @@ export class Checkpoints {
     return found.sort((a, b) => a - b);
   }
 
-  async save(model: Decoder, optimizer: AdamW, state: RunState, tokenizerFrom: string | null): Promise<void> {
+  async save(
+    model: Decoder,
+    optimizer: AdamW,
+    state: RunState,
+    { tokenizerFrom, chatTemplate }: Beside,
+  ): Promise<void> {
     const temporary = join(this.#folder, `.${nameOf(state.step)}`);
     await rm(temporary, { recursive: true, force: true });
     await mkdir(temporary, { recursive: true });
     if (model.lora) await saveAdapter(model, temporary);
     else await saveModel(model, temporary, { dtype: model.dtype, tokenizerFrom });
+    if (chatTemplate !== null) await writeChatTemplate(temporary, chatTemplate);
     await writeSafetensors(
       join(temporary, OPTIMIZER),
       [...optimizer.state()].map(([name, tensor]) => ({

@@ -3,13 +3,14 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { stringify as toYaml } from 'yaml';
 import { saveAdapter } from '../io/adapters.ts';
+import { writeChatTemplate } from '../io/model_folder.ts';
 import { saveModel } from '../io/save_model.ts';
 import type { Decoder, StepPolicy } from '../models/decoder.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { learningRateAt } from '../optim/schedule.ts';
 import { planStep } from '../planning/plan.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { better, type Checkpoints, type RunState } from './checkpoint.ts';
+import { type Beside, better, type Checkpoints, type RunState } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
 import { evaluate, toDevice } from './evaluate.ts';
 import { NonFiniteError, type TrainOptions, type TrainResult } from './events.ts';
@@ -45,7 +46,7 @@ export class Run {
   readonly #parts: RunParts;
   readonly #policy: StepPolicy;
   readonly #numSteps: number;
-  readonly #tokenizerFrom: string | null;
+  readonly #beside: Beside;
   #best: RunState['best'];
   #metrics!: StepMetrics[];
   #file!: StepFile<StepMetrics | EvaluationMetrics>;
@@ -59,7 +60,10 @@ export class Run {
     const { model, data, state, tokenizer } = parts;
     this.#policy = state?.policy ?? choosePolicy(config, model, data.training.isPacked);
     this.#best = state?.best ?? null;
-    this.#tokenizerFrom = tokenizer.path ? dirname(tokenizer.path) : null;
+    this.#beside = {
+      tokenizerFrom: tokenizer.path ? dirname(tokenizer.path) : null,
+      chatTemplate: (config.data.chatTemplate && tokenizer.chatTemplate?.source) || null,
+    };
     const stepsPerEpoch = Math.ceil(data.training.length / (config.batchSize * config.accumulationSteps));
     const ofEpochs = Math.ceil((config.epochs ?? (config.maxSteps ? Infinity : 1)) * stepsPerEpoch);
     this.#numSteps = Math.min(config.maxSteps ?? Infinity, ofEpochs);
@@ -101,7 +105,8 @@ export class Run {
       for (const result of results) disposeResult(result);
     }
     if (model.lora) await saveAdapter(model, outDir);
-    else await saveModel(model, outDir, { tokenizerFrom: this.#tokenizerFrom });
+    else await saveModel(model, outDir, { tokenizerFrom: this.#beside.tokenizerFrom });
+    if (this.#beside.chatTemplate !== null) await writeChatTemplate(outDir, this.#beside.chatTemplate);
     return {
       metrics: this.#metrics,
       finished: this.#metrics.length === this.#numSteps,
@@ -244,7 +249,7 @@ export class Run {
     const { model, checkpoints } = this.#parts;
     const { target } = model.device;
     const state = { step, isTold, policy: this.#policy, target, best: this.#best, config: this.#config };
-    await checkpoints.save(model, optimizer, state, this.#tokenizerFrom);
+    await checkpoints.save(model, optimizer, state, this.#beside);
   }
 }
 

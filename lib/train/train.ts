@@ -1,5 +1,6 @@
 // Training by a configuration: data, model and run are put together here.
 import { join } from 'node:path';
+import { formatNote } from '../data/notes.ts';
 import { type DeviceName, openDevice } from '../device.ts';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
@@ -45,6 +46,7 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
   await giveAdapters(model, config);
   const data = await openRunData(config, tokenizer, model.config.vocabSize);
   try {
+    for (const note of data.notes) options.onWarning?.({ code: 'documents', message: formatNote(note) });
     const run = new Run(config, options, { model, tokenizer, data, checkpoints, state });
     return await run.run();
   } finally {
