@@ -7,6 +7,7 @@ import type { SafetensorsDtype } from '../io/safetensors.ts';
 import { kernels } from '../native.ts';
 import { attention } from '../ops/attention.ts';
 import { cachedAttention } from '../ops/cached_attention.ts';
+import { requireInteger } from '../ops/check.ts';
 import { chunkedCrossEntropy } from '../ops/chunked_cross_entropy.ts';
 import { chunkedMlp } from '../ops/chunked_mlp.ts';
 import type { CrossEntropyOptions, CrossEntropyResult } from '../ops/cross_entropy.ts';
@@ -234,6 +235,7 @@ export class Decoder extends Module {
 
   /** Random weights (normal, `initializerRange`), norms 1, biases 0. The same seed gives the same weights on every device. */
   initialize(seed: number): this {
+    requireInteger('initialize', 'seed', seed);
     [...this.#named].forEach(([name, parameter], i) => {
       if (name.endsWith('.bias')) kernels.fill(parameter, 0);
       else if (parameter.shape.length === 1) kernels.fill(parameter, 1 - this.config.normOffset);

@@ -1,6 +1,6 @@
 // LoRA: the model stays as it is, and each chosen projection gets a trained product of two thin matrices (arXiv 2106.09685).
 import { kernels } from '../native.ts';
-import { requireCount, requireFinite } from '../ops/check.ts';
+import { requireCount, requireFinite, requireInteger } from '../ops/check.ts';
 import type { LowRankAdapter } from '../ops/low_rank.ts';
 import { empty } from '../tensor.ts';
 import type { Decoder } from './decoder.ts';
@@ -127,8 +127,9 @@ function layoutOf(model: Decoder, options: LoraOptions): LoraLayout {
   return { adapters, dropout, seed, useRslora };
 }
 
-function checkLayout({ adapters, dropout }: LoraLayout): void {
+function checkLayout({ adapters, dropout, seed }: LoraLayout): void {
   requireFinite('addLora', 'dropout', dropout, { min: 0, max: 1 - 2 ** -32 });
+  requireInteger('addLora', 'seed', seed);
   for (const { rank, alpha } of adapters) {
     requireCount('addLora', 'rank', rank);
     requireFinite('addLora', 'alpha', alpha);

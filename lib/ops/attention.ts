@@ -9,6 +9,7 @@ import {
   requireDtype,
   requireFinite,
   requireFloat,
+  requireInteger,
   requireOneDevice,
   requireShape,
   rowsAndCols,
@@ -53,7 +54,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   requireCount(op, 'T', T);
   requireCount(op, 'headSize', D);
   requireFinite(op, 'scale', scale);
-  requireFinite(op, 'window', window, { min: 0 });
+  requireInteger(op, 'window', window, { min: 0 });
   requireFinite(op, 'softcap', softcap, { min: 0 });
   const [N, queryWidth] = rowsAndCols(q);
   const [keyRows, keyWidth] = rowsAndCols(k);

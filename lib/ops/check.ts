@@ -50,6 +50,18 @@ export function requireCount(op: string, argument: string, value: number): void 
   }
 }
 
+/** An integer that a number of JavaScript holds exactly. */
+export function requireInteger(
+  op: string,
+  argument: string,
+  value: number,
+  { min = Number.MIN_SAFE_INTEGER, max = Number.MAX_SAFE_INTEGER } = {},
+): void {
+  if (!Number.isSafeInteger(value) || value < min || value > max) {
+    throw new RangeError(`${op}: ${argument} must be an integer in [${min}, ${max}], got ${value}`);
+  }
+}
+
 export function requireFinite(
   op: string,
   argument: string,

@@ -4,7 +4,15 @@ import { kernels } from '../native.ts';
 import { tidy } from '../scope.ts';
 import { operation } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
-import { requireDtype, requireFinite, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';
+import {
+  requireDtype,
+  requireFinite,
+  requireFloat,
+  requireInteger,
+  requireOneDevice,
+  requireShape,
+  rowsAndCols,
+} from './check.ts';
 
 /** Values of single tokens that come with the loss; none has a gradient. */
 export const perTokenOutputs = ['losses', 'lse', 'logProbability', 'entropy', 'correct'] as const;
@@ -63,7 +71,7 @@ export function checkOptions(
   requireDtype(op, 'targets', targets, 'int32');
   if (targets.size !== rows)
     throw new RangeError(`${op}: targets (${targets.shape}) are ${targets.size}, rows ${rows}`);
-  if (!Number.isInteger(ignoreIndex)) throw new RangeError(`${op}: ignoreIndex must be an integer, got ${ignoreIndex}`);
+  requireInteger(op, 'ignoreIndex', ignoreIndex, { min: -(2 ** 31), max: 2 ** 31 - 1 });
   requireFinite(op, 'labelSmoothing', labelSmoothing, { min: 0, max: 1 });
   requireFinite(op, 'zLoss', zLoss, { min: 0 });
   requireFinite(op, 'softcap', softcap, { min: 0 });

@@ -2,7 +2,7 @@
 import { kernels } from '../native.ts';
 import { operation } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
-import { requireFinite, requireFloat, rowsAndCols } from './check.ts';
+import { requireFinite, requireFloat, requireInteger, rowsAndCols } from './check.ts';
 
 /** Which elements are dropped: a function of these numbers and the element's place alone. */
 export interface DropoutMask {
@@ -13,13 +13,23 @@ export interface DropoutMask {
   step: number;
 }
 
+/** A larger step or op would repeat the masks of a smaller one: they are words of the generator's counter. */
+const MAX_WORD = 2 ** 32 - 1;
+
+export function requireMask(op: string, { probability, seed, step }: DropoutMask): void {
+  requireFinite(op, 'dropout probability', probability, { min: 0, max: 1 - 2 ** -32 });
+  requireInteger(op, 'dropout seed', seed);
+  requireInteger(op, 'dropout step', step, { min: 0, max: MAX_WORD });
+}
+
 /**
  * y = x * keep / (1 - probability), of x's shape.
  * @param op a number of its own for each place where dropout is applied
  */
 export function dropout(x: Tensor, { probability, seed, step }: DropoutMask, op: number): Tensor {
   requireFloat('dropout', 'x', x);
-  requireFinite('dropout', 'probability', probability, { min: 0, max: 1 - 2 ** -32 });
+  requireMask('dropout', { probability, seed, step });
+  requireInteger('dropout', 'op', op, { min: 0, max: MAX_WORD });
   const { shape, dtype, device } = x;
   const [rows, cols] = rowsAndCols(x);
   const apply = (from: Tensor, to: Tensor) => {

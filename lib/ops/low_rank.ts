@@ -3,7 +3,7 @@ import type { Gradients } from '../gradients.ts';
 import { kernels, type LowRank } from '../native.ts';
 import { empty, type Tensor } from '../tensor.ts';
 import { requireDtype, requireShape } from './check.ts';
-import { type DropoutMask, dropout } from './dropout.ts';
+import { type DropoutMask, dropout, requireMask } from './dropout.ts';
 import { add, scale } from './elementwise.ts';
 import { linear } from './linear.ts';
 
@@ -20,6 +20,7 @@ export interface LowRankAdapter {
 
 /** scale · dropout(x)·aᵀ, (N,r): what b is applied to. mask null: no dropout. */
 export function lowRankInput(x: Tensor, adapter: LowRankAdapter, mask: DropoutMask | null): Tensor {
+  if (mask) requireMask('adapters', mask);
   const kept = mask && mask.probability > 0 ? dropout(x, mask, adapter.op) : x;
   const product = linear(kept, adapter.a);
   const low = scale(product, adapter.scale);
@@ -51,6 +52,7 @@ export class OpAdapters {
 
   constructor(adapters: readonly (LowRankAdapter | null | undefined)[], mask: DropoutMask | null | undefined) {
     this.#adapters = adapters.map((adapter) => adapter ?? null);
+    if (mask) requireMask('adapters', mask);
     this.#mask = mask && mask.probability > 0 ? mask : null;
   }
 

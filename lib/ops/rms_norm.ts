@@ -19,6 +19,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: { eps: number; weigh
   requireOneDevice('rmsNorm', { x, weight });
   requireFloat('rmsNorm', 'x', x);
   requireFinite('rmsNorm', 'eps', eps, { min: 0 });
+  requireFinite('rmsNorm', 'weightOffset', weightOffset);
   const [N, C] = rowsAndCols(x);
   requireRank('rmsNorm', 'weight', weight, 1);
   const D = weight.size;

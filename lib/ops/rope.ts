@@ -2,7 +2,15 @@
 import { kernels } from '../native.ts';
 import { operation } from '../tape.ts';
 import { empty, type Tensor } from '../tensor.ts';
-import { requireCount, requireDtype, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';
+import {
+  requireCount,
+  requireDtype,
+  requireFinite,
+  requireFloat,
+  requireOneDevice,
+  requireShape,
+  rowsAndCols,
+} from './check.ts';
 
 /** How positions turn queries and keys. */
 export interface Rope {
@@ -27,6 +35,7 @@ export function rope(
   requireFloat('rope', 'x', x);
   requireDtype('rope', 'inverseFrequencies', inverseFrequencies, 'float64');
   requireCount('rope', 'T', T);
+  requireFinite('rope', 'scale', scale);
   const D = 2 * inverseFrequencies.size;
   const [N, width] = rowsAndCols(x);
   if (width % D !== 0) throw new RangeError(`rope: x has ${width} columns, not a multiple of the head size ${D}`);

@@ -1,7 +1,7 @@
 // AdamW over named parameters; its state belongs to it.
 import { computeDtype } from '../dtype.ts';
 import { kernels } from '../native.ts';
-import { requireFinite } from '../ops/check.ts';
+import { requireFinite, requireInteger } from '../ops/check.ts';
 import { tidy } from '../scope.ts';
 import { empty, type StoredValues, type Tensor, zeros } from '../tensor.ts';
 
@@ -60,6 +60,7 @@ export class AdamW {
     requireBeta('beta2', beta2);
     requireFinite('AdamW', 'eps', eps, { min: 0 });
     requireFinite('AdamW', 'weightDecay', weightDecay, { min: 0 });
+    requireInteger('AdamW', 'seed', seed);
     const [first] = parameters;
     if (!first) throw new RangeError('AdamW: there are no parameters');
     this.#options = { beta1, beta2, eps, weightDecay, masterWeights, seed };
