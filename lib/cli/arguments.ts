@@ -7,7 +7,7 @@ interface Range {
   isInteger?: boolean;
 }
 
-/** Reads an option's number; what is no number, or not within the bounds, ends the program with a message that names the option. */
+/** Reads a number within bounds; another ends the program with a message that names the option. */
 export function numberFrom({ min = -Infinity, max = Infinity, isInteger = false }: Range): (text: string) => number {
   return (text) => {
     const value = text.trim() === '' ? Number.NaN : Number(text);

@@ -59,7 +59,7 @@ export async function runGenerate(options: GenerateArguments): Promise<void> {
   });
   const { dtype, ignoreFields } = options;
   using model = await loadModel(folder, { device: options.device as DeviceName, dtype, ignoreFields });
-  if (options.adapter) await loadAdapter(model, options.adapter);
+  if (options.adapter) await loadAdapter(model, options.adapter, { ignoreFields });
   const content = options.prompt === '-' ? await text(process.stdin) : options.prompt;
   const tools = parsed<unknown[]>('--tools', options.tools);
   const prompt: Prompt = options.chat ? { messages: [{ role: 'user', content }], tools } : content;

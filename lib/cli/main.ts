@@ -10,6 +10,8 @@ import { runPreview } from './preview.ts';
 import { runTrain } from './train.ts';
 import { description, version } from './version.ts';
 
+const ignoredFields =
+  'fields of config.json or adapter_config.json that change no number, though nobody here knows them';
 /** Where a default of `generate` comes from. */
 const ofModel = "default: the model's generation_config.json, else";
 
@@ -48,7 +50,7 @@ program
   .option('--tokenizer <file>', "tokenizer.json, or 'bytes' (default: the model's)")
   .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
   .option('--dtype <dtype>', 'float32 or bfloat16 (default: as stored)')
-  .option('--ignore-fields <name...>', 'fields of config.json that change no number, though nobody here knows them')
+  .option('--ignore-fields <name...>', ignoredFields)
   .option('--max-tokens <n>', 'tokens made at most (default: 256)', numberFrom({ min: 1, isInteger: true }))
   .option('--temperature <t>', `0: always the likeliest token (${ofModel} 1)`, numberFrom({ min: 0 }))
   .option('--top-k <k>', `only the k likeliest; 0: all (${ofModel} 0)`, numberFrom({ min: 0, isInteger: true }))
@@ -70,7 +72,7 @@ program
   .requiredOption('--model <folder>', "a model in HuggingFace's layout, or its name on the Hub")
   .requiredOption('--adapter <folder>', 'adapter_model.safetensors and adapter_config.json')
   .requiredOption('--out <folder>', 'the merged model is written here')
-  .option('--ignore-fields <name...>', 'fields of config.json that change no number, though nobody here knows them')
+  .option('--ignore-fields <name...>', ignoredFields)
   .action(runMerge);
 
 program

@@ -24,7 +24,7 @@ export async function runMerge({ model: path, adapter, out, ignoreFields }: Merg
     throw new Error(`--out ${out}: holds what is merged, or an adapter; choose another folder`);
   }
   using model = await loadWide(folder, ignoreFields);
-  const { adapters } = await loadAdapter(model, adapter);
+  const { adapters } = await loadAdapter(model, adapter, { ignoreFields });
   const { size } = adapters;
   mergeLora(model);
   await saveModel(model, out);

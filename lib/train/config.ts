@@ -22,7 +22,9 @@ const runFields = z.strictObject({
           ignoreFields: z
             .array(z.string())
             .optional()
-            .describe('fields of its config.json that change no number, though nobody here knows them'),
+            .describe(
+              "fields of its config.json, or of lora.from's adapter_config.json, that change no number, though nobody here knows them",
+            ),
         }),
         z.strictObject({
           config: z.record(z.string(), z.unknown()).describe('fields of config.json, to begin with random weights'),

@@ -54,8 +54,9 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
   }
 }
 
-async function giveAdapters(model: Decoder, { lora, seed }: RunConfig): Promise<void> {
-  if (lora?.from !== undefined) await loadAdapter(model, lora.from);
+async function giveAdapters(model: Decoder, { lora, seed, model: from }: RunConfig): Promise<void> {
+  const ignoreFields = 'path' in from ? from.ignoreFields : [];
+  if (lora?.from !== undefined) await loadAdapter(model, lora.from, { ignoreFields });
   else if (lora) addLora(model, { ...lora, rank: lora.rank!, seed });
 }
 
