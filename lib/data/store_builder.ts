@@ -41,7 +41,7 @@ export async function buildStore(
       }
       for (const ids of await encoded(part, place, { isBegin, isEnd })) {
         await writer.append(ids);
-        if (isEnd) await writer.endDocument();
+        if (isEnd) await writer.endDocument(place);
       }
       isBegin = isEnd;
       if (performance.now() - turn > TURN) {
@@ -77,6 +77,10 @@ class StoreWriter {
   readonly #offsets: HashedFile;
   #numTokens = 0;
   #numDocuments = 0;
+  /** Of the document at hand. */
+  #begin = 0;
+  #hasTarget = false;
+  readonly #untrained = { documents: 0, tokens: 0, first: '' };
 
   private constructor(folder: string, tokens: HashedFile, offsets: HashedFile) {
     this.#folder = folder;
@@ -101,11 +105,20 @@ class StoreWriter {
   }
 
   async append(ids: MarkedIds): Promise<void> {
+    // Nothing is before a document's first token.
+    this.#hasTarget ||= ids.some((marked, i) => marked >= 0 && this.#numTokens + i > this.#begin);
     this.#numTokens += ids.length;
     await this.#tokens.append(ids);
   }
 
-  async endDocument(): Promise<void> {
+  async endDocument(place: string): Promise<void> {
+    if (!this.#hasTarget) {
+      if (this.#untrained.documents === 0) this.#untrained.first = place;
+      this.#untrained.documents += 1;
+      this.#untrained.tokens += this.#numTokens - this.#begin;
+    }
+    this.#begin = this.#numTokens;
+    this.#hasTarget = false;
     this.#numDocuments += 1;
     await this.#offsets.append(Float64Array.of(this.#numTokens));
   }
@@ -116,7 +129,7 @@ class StoreWriter {
       numDocuments: this.#numDocuments,
       tokens: await this.#tokens.finish(),
       offsets: await this.#offsets.finish(),
-      notes,
+      notes: [...this.#ownNotes(), ...notes],
     };
     const file = await HashedFile.create(join(this.#folder, INFO));
     try {
@@ -125,6 +138,12 @@ class StoreWriter {
     } finally {
       await file.close();
     }
+  }
+
+  #ownNotes(): Note[] {
+    const { documents: count, tokens, first } = this.#untrained;
+    const what = `a document with nothing to train on, which is left out (in all ${tokens} of ${this.#numTokens} tokens)`;
+    return count > 0 ? [{ what, count, first }] : [];
   }
 
   async close(): Promise<void> {

@@ -26,7 +26,6 @@ export async function stopIdsOf(
 async function turnEndOf({ chatTemplate, addedTokens, endOfText }: Tokenizer): Promise<number | null> {
   if (!chatTemplate) return null;
   const special = new SpecialTokens(addedTokens, endOfText);
-  const { tail } = await findTurnEnd(chatTemplate, special);
-  const content = tail === null ? null : special.addedEndOf(tail);
-  return addedTokens.find((token) => token.content === content)?.id ?? null;
+  const { token } = await findTurnEnd(chatTemplate, special);
+  return addedTokens.find(({ content }) => content === token)?.id ?? null;
 }

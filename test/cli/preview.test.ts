@@ -55,6 +55,10 @@ describe('minisequence preview', () => {
       conversation('user', 'narrator') + conversation('user', 'assistant') + conversation('narrator', 'user');
     const { code, out, errors } = await preview(await configOf('some', data));
     assert.equal(code, 0, errors);
+    assert.match(
+      errors,
+      /nothing to train on, which is left out \(in all 30 of 38 tokens\): 2 times, first at .*some\.jsonl:1\n/,
+    );
     assert.match(out, /\n<\|user\|>hi<\|end\|><\|assistant\|>\[yo<\|end\|>\]\n/);
     assert.match(
       errors,

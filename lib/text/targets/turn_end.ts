@@ -4,6 +4,8 @@ import type { Message } from '../records/record.ts';
 import type { SpecialTokens } from './special.ts';
 
 export interface TurnEnd {
+  /** The token with which an answer ends; null: none does. */
+  token: string | null;
   /** What follows an answer up to and with the token that ends it; null: the template writes no such token. */
   tail: string | null;
   /** The end of `tail` that the template writes only where another message follows; ''. */
@@ -29,7 +31,7 @@ export async function findTurnEnd(template: ChatTemplate, special: SpecialTokens
     one = await rendered(ONE);
     two = await rendered(TWO);
   } catch {
-    return { tail: null, missing: '', closing: '' };
+    return { token: null, tail: null, missing: '', closing: '' };
   }
   const behind = (text: string) => text.slice(text.lastIndexOf(ANSWER) + ANSWER.length);
   const last = behind(one);
@@ -41,11 +43,12 @@ export async function findTurnEnd(template: ChatTemplate, special: SpecialTokens
     if (then.startsWith(ended) && (ended !== '' || prompt.endsWith(rest))) closing = rest;
   }
   const tail = last.slice(0, last.length - closing.length);
-  if (special.addedEndOf(tail) !== null) return { tail: tail.trimEnd(), missing: '', closing };
+  const token = special.addedEndOf(tail);
+  if (token !== null) return { token, tail: tail.trimEnd(), missing: '', closing };
   const following = special.nextIn(then, tail.length);
   // What stands before the first question too is the header of a question, and ends no conversation.
   const isHeader = two.slice(0, two.indexOf(USER)).endsWith(then.slice(tail.length).trimStart());
-  return following === '' || isHeader
-    ? { tail: null, missing: '', closing }
-    : { tail: tail + following, missing: following, closing };
+  const next = following === '' ? null : following.trim();
+  if (next === null || isHeader) return { token: next, tail: null, missing: '', closing };
+  return { token: next, tail: tail + following, missing: following, closing };
 }
