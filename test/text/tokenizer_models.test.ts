@@ -268,6 +268,16 @@ describe('added tokens', () => {
     assert.equal(marked('a\t-b\u2000c', added({ content: '-b', lstrip: true, rstrip: true })), 'a<\t-b\u2000>c');
   });
 
+  it('of which normalization leaves nothing, or the same, are refused', () => {
+    assert.throws(() => marked('a', added({ content: 'Aa' }, { content: 'aA' })), {
+      message: /"Aa" and "aA" are both "aa" when normalized/,
+    });
+    const strip = { normalizer: { type: 'Strip', strip_left: true, strip_right: true } };
+    assert.throws(() => marked('a', { ...added({ content: '  ' }), ...strip }), {
+      message: /" {2}" is nothing when normalized/,
+    });
+  });
+
   it('ids are those that their place in the list gives', () => {
     const of =
       (...tokens: Json[]) =>

@@ -88,6 +88,13 @@ describe('Split', () => {
     it(`${behavior} of each delimiter`, () => assert.deepEqual(texts(literal('-', behavior), final), pieces));
   }
 
+  it('places between characters are not within them', () => {
+    const at = (Regex: string) =>
+      texts({ type: 'Split', pattern: { Regex }, behavior: 'MergedWithNext', invert: false }, '😀a\n😀');
+    assert.deepEqual(at('^'), ['😀a\n', '😀']);
+    assert.deepEqual(at('$'), ['😀a', '\n😀']);
+  });
+
   it('inverted: what does not match is the delimiter', () => {
     assert.deepEqual(texts(literal('Hello', 'Removed', true), 'Hello Hello Hello'), ['Hello', 'Hello', 'Hello']);
   });

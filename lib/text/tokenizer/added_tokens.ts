@@ -76,7 +76,14 @@ export class TokenFinder {
         node.next.set(content.charCodeAt(i), next);
         node = next;
       }
-      if (node !== this.#root) node.token = token;
+      if (node === this.#root) {
+        throw new Error(`added_tokens: ${JSON.stringify(token.content)} is nothing when normalized`);
+      }
+      if (node.token && node.token.id !== token.id) {
+        const names = `${JSON.stringify(node.token.content)} and ${JSON.stringify(token.content)}`;
+        throw new Error(`added_tokens: ${names} are both ${JSON.stringify(content)} when normalized`);
+      }
+      node.token = token;
     }
     const firsts = [...this.#root.next.keys()].map((code) => `\\u${code.toString(16).padStart(4, '0')}`);
     this.#firsts = firsts.length > 0 ? new RegExp(`[${firsts.join('')}]`, 'g') : null;

@@ -57,6 +57,11 @@ export function regexPattern(regex: RegExp): Pattern {
       const match = regex.exec(text);
       if (match === null) return;
       const end = match.index + match[0].length;
+      // V8 finds (?<![\s\S]) and the like between the halves of a surrogate pair too.
+      if (isInPair(text, match.index)) {
+        from = match.index + 1;
+        continue;
+      }
       // As Oniguruma's iterator: an empty match right behind another one does not count.
       if (match[0] === '' && end === lastEnd) {
         from += from < text.length ? unitsAt(text, from) : 1;
@@ -68,6 +73,9 @@ export function regexPattern(regex: RegExp): Pattern {
     }
   };
 }
+
+const isInPair = (text: string, at: number) =>
+  (text.charCodeAt(at) & 0xfc00) === 0xdc00 && (text.charCodeAt(at - 1) & 0xfc00) === 0xd800;
 
 /** A regular expression of Oniguruma in Ruby's syntax. Throws where JavaScript has no equal. */
 export function toJavaScript(source: string): RegExp {
