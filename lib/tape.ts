@@ -62,7 +62,8 @@ export class Node {
 
   backward(gradients: Gradients): void {
     const dy = gradients.take(this.outputId);
-    if (dy) {
+    try {
+      if (!dy) return;
       tidy(() => {
         gradients.enter(this.#destinations);
         const results = this.operation.backward(dy, [...this.saved, ...this.more], gradients);
@@ -71,9 +72,10 @@ export class Node {
           if (result && destination) gradients.add(destination, result);
         });
       });
-      dy.dispose();
+    } finally {
+      dy?.dispose();
+      this.dispose();
     }
-    this.dispose();
   }
 
   dispose(): void {

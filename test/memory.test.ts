@@ -1,5 +1,7 @@
 // The arena: best fit, statistics, limits, and what steps leave behind.
 import assert from 'node:assert/strict';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import {
   decoderConfig,
@@ -97,6 +99,29 @@ describe('arena', () => {
     assert.equal(subject.allocate(2048, 'workspace').offset, 6144);
     subject.release(held);
   });
+
+  for (const [category, helps, doesNot] of [
+    ['optimizer', /LoRA, masterWeights: false or a larger memoryLimit would help/, /chunk|recompute|sequence/],
+    ['gradient', /LoRA, gradientDtype: 'bfloat16' or a larger memoryLimit would help/, /chunk|recompute|sequence/],
+    ['parameter', /dtype: 'bfloat16', a smaller model or a larger memoryLimit would help/, /chunk|recompute|sequence/],
+    ['activation', /recompute: 'layer', a shorter sequence, a smaller batch or a larger/, /LoRA|master|chunk/],
+    [
+      'workspace',
+      /smaller chunks \(chunkSize, chunkSizes\) or a larger memoryLimit would help/,
+      /LoRA|master|recompute/,
+    ],
+  ] as const) {
+    it(`advises what makes the largest category smaller: ${category}`, () => {
+      const subject = arena(100 * 4096);
+      subject.allocate(4 * 4096, category === 'parameter' ? 'other' : 'parameter');
+      subject.allocate(60 * 4096, category);
+      assert.throws(
+        () => subject.allocate(60 * 4096, category),
+        ({ message }: Error) =>
+          helps.test(message) && !doesNot.test(message) && message.includes(`Wanted: ${category}`),
+      );
+    });
+  }
 
   it('records a timeline', () => {
     const subject = arena();
@@ -240,6 +265,71 @@ describe('simulated steps', () => {
     const whole = { ...policy, mlpChunkSize: T, lossChunkSize: T };
     const inOneChunk = simulateStep({ ...step, policy: whole, gradientDtype: 'bfloat16' });
     assert.equal(inOneChunk.peak.workspace, workspace(T));
+  });
+
+  it('that fit under no policy lose no tensor', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const lost: string[] = [];
+    const onWarning = ({ message }: Error) => lost.push(message);
+    process.on('warning', onWarning);
+    const odd = { model_type: 'llama', hidden_size: 72, intermediate_size: 7, num_hidden_layers: 2, vocab_size: 9 };
+    const config = decoderConfig({ ...odd, num_attention_heads: 2 });
+    for (const memoryLimit of [2 ** 16, 2 ** 18, 2 ** 20]) {
+      assert.throws(() => planStep(config, { B: 1, T: 65536, memoryLimit }), OutOfMemoryError);
+    }
+    for (let i = 0; i < 5; i++) {
+      collect();
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    process.off('warning', onWarning);
+    assert.deepEqual(
+      lost.filter((message) => /\b72\b/.test(message)), // others are of other tests
+      [],
+    );
+  });
+
+  it('that fit under no policy say what they take and what helps', () => {
+    const small = decoderConfig({
+      model_type: 'llama',
+      hidden_size: 64,
+      intermediate_size: 160,
+      num_hidden_layers: 2,
+      num_attention_heads: 4,
+      vocab_size: 256,
+    });
+    const plan = (options: object) => {
+      try {
+        planStep(small, { B: 1, T: 512, dtype: 'bfloat16', memoryLimit: 2 ** 20, ...options });
+        return 'fits';
+      } catch (error) {
+        assert.ok(error instanceof OutOfMemoryError, String(error));
+        return error.message;
+      }
+    };
+    const state = /weights, gradients and optimizer state alone take \S+ MiB\. /;
+    const all = plan({});
+    assert.match(all, state);
+    assert.match(all, /LoRA, masterWeights: false, gradientDtype: 'bfloat16' or a larger memoryLimit would help/);
+    assert.doesNotMatch(all, /chunks|recompute:|shorter/);
+    assert.match(plan({ dtype: 'float32' }), /LoRA, dtype: 'bfloat16' or a larger/);
+    const least = { masterWeights: false, gradientDtype: 'bfloat16' };
+    assert.match(plan(least), /\. LoRA or a larger memoryLimit would help/);
+    const long = plan({ T: 65536, B: 2, lora: { rank: 1 }, memoryLimit: 2 ** 24 });
+    assert.match(
+      long,
+      /a step takes at least \S+ \w+, \S+ \w+ of them without activations\. a shorter sequence, a smaller batch or a/,
+    );
+    assert.match(
+      plan({ T: 65536, memoryLimit: 2 ** 24, fixed: { recompute: 'none' } }),
+      /leaving recompute to the planner/,
+    );
+    // What it says that a step takes is what it takes.
+    const needed = Number(/at least (\S+) MiB/.exec(long)![1]) * 2 ** 20;
+    const fits = plan({ T: 65536, B: 2, lora: { rank: 1 }, memoryLimit: needed * 1.001 });
+    assert.equal(fits, 'fits');
+    const tooSmall = plan({ T: 65536, B: 2, lora: { rank: 1 }, memoryLimit: needed * 0.99 });
+    assert.match(tooSmall, /at least/);
   });
 
   it('refuse bf16 gradients of f32 parameters and of several micro-batches', () => {

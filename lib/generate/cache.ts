@@ -15,13 +15,13 @@ export class KeyValueCache {
   constructor(model: Decoder, capacity: number) {
     const { numLayers, numKeyValueHeads, headSize } = model.config;
     this.capacity = capacity;
-    const make = () =>
-      empty([capacity, numKeyValueHeads * headSize], {
-        dtype: model.dtype,
-        device: model.device,
-        category: 'activation',
-      }).keep();
-    this.#layers = Array.from({ length: numLayers }, () => ({ k: make(), v: make() }));
+    const { dtype, device } = model;
+    const make = () => empty([capacity, numKeyValueHeads * headSize], { dtype, device, category: 'activation' });
+    this.#layers = tidy(() => {
+      const layers = Array.from({ length: numLayers }, () => ({ k: make(), v: make() }));
+      for (const { k, v } of layers) for (const tensor of [k, v]) tensor.keep();
+      return layers;
+    });
   }
 
   /** Puts rows behind those that are there; `length` counts them once the whole model has run. */

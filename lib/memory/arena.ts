@@ -1,6 +1,6 @@
 // All memory of one device: one range of addresses that grows at its end, handed out by best fit. On `meta` the same
 // bookkeeping runs with nothing behind it, so that a step's peak there is the step's peak on the device that it imitates.
-import { OutOfMemoryError } from './errors.ts';
+import { arenaOutOfMemory } from './errors.ts';
 import { FreeList } from './free_list.ts';
 import { type Category, emptyBreakdown, type MemoryStatistics, type TimelineEvent } from './statistics.ts';
 
@@ -59,7 +59,7 @@ export class Arena {
     const zone = this.#options.debug ? RED_ZONE : 0;
     const whole = size + 2 * zone;
     const start = this.#free.find(whole);
-    this.#grow(start + whole, bytes);
+    this.#grow(start + whole, bytes, category);
     this.#free.take(start, whole);
     const block: Block = { offset: start + zone, size, category };
     if (zone) {
@@ -113,17 +113,19 @@ export class Arena {
     return events;
   }
 
-  #grow(end: number, requested: number): void {
+  #grow(end: number, requestedBytes: number, category: Category): void {
     const { memoryLimit } = this.#options;
     const { granularity, name } = this.#memory;
-    if (end > memoryLimit) throw new OutOfMemoryError(name, requested, memoryLimit, { ...this.#live });
+    const outOfMemory = (limitBytes: number, cause?: unknown) =>
+      arenaOutOfMemory(name, category, { requestedBytes, limitBytes, breakdown: { ...this.#live } }, cause);
+    if (end > memoryLimit) throw outOfMemory(memoryLimit);
     if (end > this.#mapped) {
       const target = roundUp(end, granularity);
       try {
         this.#memory.map(this.#mapped, target - this.#mapped);
       } catch (error) {
         if ((error as { code?: string }).code !== 'OUT_OF_MEMORY') throw error;
-        throw new OutOfMemoryError(name, requested, this.#mapped, { ...this.#live }, error);
+        throw outOfMemory(this.#mapped, error);
       }
       this.#mapped = target;
     }

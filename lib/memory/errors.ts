@@ -1,37 +1,88 @@
-// Errors of memory. Both leave the device usable.
-import { emptyBreakdown, formatBytes, type MemoryBreakdown } from './statistics.ts';
+// Errors of memory. They leave the device usable.
+import { type Category, emptyBreakdown, formatBytes, type MemoryBreakdown } from './statistics.ts';
+
+export interface OutOfMemoryDetails {
+  /** Bytes that were asked for. */
+  requestedBytes: number;
+  /** Upper bound of the arena in bytes. */
+  limitBytes: number;
+  /** Live bytes by category when the allocation failed. */
+  breakdown: MemoryBreakdown;
+}
 
 /** Thrown when an allocation would pass the device's `memoryLimit`, or the device has no memory left. */
-export class OutOfMemoryError extends Error {
+export class OutOfMemoryError extends Error implements OutOfMemoryDetails {
   override readonly name = 'OutOfMemoryError';
   readonly code = 'OUT_OF_MEMORY';
-  /** Bytes that were asked for. */
   readonly requestedBytes: number;
-  /** Upper bound of the arena in bytes. */
   readonly limitBytes: number;
-  /** Live bytes by category when the allocation failed. */
   readonly breakdown: MemoryBreakdown;
 
-  constructor(device: string, requestedBytes: number, limitBytes: number, breakdown: MemoryBreakdown, cause?: unknown) {
-    const held = Object.entries(breakdown)
-      .filter(([, bytes]) => bytes > 0)
-      .sort(([, a], [, b]) => b - a)
-      .map(([category, bytes]) => `${category} ${formatBytes(bytes)}`);
-    super(
-      `${device}: out of memory: ${formatBytes(requestedBytes)} more do not fit into ${formatBytes(limitBytes)}. ` +
-        `Held: ${held.join(', ') || 'nothing'}. Smaller chunks (chunkSize), recompute: 'layer', a shorter sequence or a ` +
-        'larger memoryLimit would help.',
-      { cause },
-    );
-    this.requestedBytes = requestedBytes;
-    this.limitBytes = limitBytes;
-    this.breakdown = breakdown;
+  constructor(message: string, details: OutOfMemoryDetails, cause?: unknown) {
+    super(message, { cause });
+    this.requestedBytes = details.requestedBytes;
+    this.limitBytes = details.limitBytes;
+    this.breakdown = details.breakdown;
   }
+}
+
+/** An allocation for which a device's arena has no room. */
+export function arenaOutOfMemory(
+  device: string,
+  category: Category,
+  details: OutOfMemoryDetails,
+  cause?: unknown,
+): OutOfMemoryError {
+  const { requestedBytes, limitBytes, breakdown } = details;
+  const held = sorted(breakdown).map(([name, bytes]) => `${name} ${formatBytes(bytes)}`);
+  const wanted = { ...breakdown, [category]: breakdown[category] + requestedBytes };
+  return new OutOfMemoryError(
+    `${device}: out of memory: ${formatBytes(requestedBytes)} more do not fit into ${formatBytes(limitBytes)}. ` +
+      `Wanted: ${category}. Held: ${held.join(', ') || 'nothing'}. ${advice(wanted)}`,
+    details,
+    cause,
+  );
 }
 
 /** Where the host has no memory for a copy of elements: no arena bounds that, and nothing is held. */
 export function hostOutOfMemory(what: string, requestedBytes: number, cause: unknown): OutOfMemoryError {
-  const error = new OutOfMemoryError('host', requestedBytes, Infinity, emptyBreakdown(), cause);
-  error.message = `${what}: the host has no memory left for ${formatBytes(requestedBytes)} more`;
-  return error;
+  const details = { requestedBytes, limitBytes: Infinity, breakdown: emptyBreakdown() };
+  return new OutOfMemoryError(
+    `${what}: the host has no memory left for ${formatBytes(requestedBytes)} more`,
+    details,
+    cause,
+  );
+}
+
+/** What takes less of each category. */
+const REMEDIES: Record<Category, readonly string[]> = {
+  parameter: ["dtype: 'bfloat16'", 'a smaller model'],
+  gradient: ['LoRA', "gradientDtype: 'bfloat16'"],
+  optimizer: ['LoRA', 'masterWeights: false'],
+  activation: ["recompute: 'layer'", 'a shorter sequence', 'a smaller batch'],
+  checkpoint: ['a shorter sequence', 'a smaller batch'],
+  workspace: ['smaller chunks (chunkSize, chunkSizes)'],
+  other: [],
+};
+/** Categories with less of the whole are not worth advice. */
+const WORTH_SAVING = 0.2;
+
+/** What would help, for the categories that hold most. */
+function advice(wanted: MemoryBreakdown): string {
+  const total = Object.values(wanted).reduce((sum, bytes) => sum + bytes, 0);
+  const large = sorted(wanted).filter(([, bytes]) => bytes >= WORTH_SAVING * total);
+  const remedies = new Set(large.flatMap(([category]) => REMEDIES[category]));
+  return `${either([...remedies, 'a larger memoryLimit'])} would help, where not in use yet.`;
+}
+
+/** 'a, b or c' */
+export function either(remedies: readonly string[]): string {
+  const last = remedies.at(-1)!;
+  return remedies.length > 1 ? `${remedies.slice(0, -1).join(', ')} or ${last}` : last;
+}
+
+/** What is held, most first. */
+function sorted(breakdown: MemoryBreakdown): [Category, number][] {
+  const entries = Object.entries(breakdown) as [Category, number][];
+  return entries.filter(([, bytes]) => bytes > 0).sort(([, a], [, b]) => b - a);
 }

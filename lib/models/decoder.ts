@@ -24,6 +24,7 @@ import { tidy } from '../scope.ts';
 import { noGrad } from '../tape.ts';
 import { emptyGroup, type Tensor, tensor } from '../tensor.ts';
 import type { DecoderConfig } from './config.ts';
+import { type Layer, type Layers, makeLayers, type Projection } from './layers.ts';
 import type { Adapter, Lora } from './lora.ts';
 import { Module } from './module.ts';
 import { RopeTables } from './rope_tables.ts';
@@ -63,35 +64,6 @@ interface Tokens extends Omit<Batch, 'targets'> {
   length?: number;
 }
 
-/** A projection's name without '.weight', its weight and bias. */
-interface Projection {
-  path: string;
-  weight: Tensor;
-  bias: Tensor | null;
-}
-
-interface Layer {
-  index: number;
-  path: string;
-  inputNorm: Tensor;
-  q: Projection;
-  k: Projection;
-  v: Projection;
-  o: Projection;
-  /** Of each head of the queries and the keys. */
-  qNorm: Tensor | null;
-  kNorm: Tensor | null;
-  /** Of attention's output. */
-  attentionPostNorm: Tensor | null;
-  mlpNorm: Tensor;
-  gate: Tensor;
-  up: Tensor;
-  down: Tensor;
-  /** Of the MLP's output. */
-  mlpPostNorm: Tensor | null;
-  window: number;
-}
-
 /** Where a model's weights came from, and what they were stored as. */
 export interface ModelOrigin {
   folder: string;
@@ -113,9 +85,7 @@ export class Decoder extends Module {
   /** What gradients are kept in; 'bfloat16' is for one micro-batch a step. */
   readonly gradientDtype: GradientDtype;
   readonly #named = new Map<string, Tensor>();
-  readonly #embed: Tensor;
-  readonly #layers: Layer[] = [];
-  readonly #norm: Tensor;
+  readonly #layers: Layers;
   #head: Tensor;
   #config: DecoderConfig;
   readonly #ropeTables: RopeTables;
@@ -134,57 +104,14 @@ export class Decoder extends Module {
     this.dtype = options.dtype ?? 'float32';
     this.gradientDtype = options.gradientDtype ?? 'float32';
     gradientDtypeFor('Decoder', this.dtype, this.gradientDtype);
-    const { vocabSize: V, hiddenSize: C, intermediateSize: F, numHeads: H, numKeyValueHeads: G, headSize: D } = config;
-    this.#ropeTables = new RopeTables(config.rope, D, this.device);
-    const one = (name: string, ...shape: number[]) => this.#group([name], [shape])[0]!;
-    this.#embed = one('model.embed_tokens.weight', V, C);
-    for (let l = 0; l < config.numLayers; l++) {
-      const path = `model.layers.${l}`;
-      const norm = (name: string, size = C) => one(`${path}.${name}.weight`, size);
-      const inputNorm = norm('input_layernorm');
-      const [q, k, v] = this.#group(
-        ['q', 'k', 'v'].map((name) => `${path}.self_attn.${name}_proj.weight`),
-        [
-          [H * D, C],
-          [G * D, C],
-          [G * D, C],
-        ],
-      ) as [Tensor, Tensor, Tensor];
-      const o = one(`${path}.self_attn.o_proj.weight`, C, H * D);
-      const projection = (name: string, weight: Tensor, hasBias: boolean) => ({
-        path: `${path}.self_attn.${name}_proj`,
-        weight,
-        bias: hasBias ? one(`${path}.self_attn.${name}_proj.bias`, weight.shape[0]!) : null,
-      });
-      const attention = {
-        q: projection('q', q, config.attentionBias),
-        k: projection('k', k, config.attentionBias),
-        v: projection('v', v, config.attentionBias),
-        o: projection('o', o, config.outputBias),
-        qNorm: config.qkNorm ? norm('self_attn.q_norm', D) : null,
-        kNorm: config.qkNorm ? norm('self_attn.k_norm', D) : null,
-        window: config.windows[l]!,
-      };
-      const postAttentionNorm = norm('post_attention_layernorm');
-      const norms = config.postNorms
-        ? {
-            attentionPostNorm: postAttentionNorm,
-            mlpNorm: norm('pre_feedforward_layernorm'),
-            mlpPostNorm: norm('post_feedforward_layernorm'),
-          }
-        : { attentionPostNorm: null, mlpNorm: postAttentionNorm, mlpPostNorm: null };
-      const [gate, up] = this.#group(
-        ['gate', 'up'].map((name) => `${path}.mlp.${name}_proj.weight`),
-        [
-          [F, C],
-          [F, C],
-        ],
-      );
-      const down = one(`${path}.mlp.down_proj.weight`, C, F);
-      this.#layers.push({ index: l, path, inputNorm, ...attention, ...norms, gate: gate!, up: up!, down });
+    this.#ropeTables = new RopeTables(config.rope, config.headSize, this.device);
+    try {
+      this.#layers = makeLayers(config, (names, shapes) => this.#group(names, shapes));
+    } catch (error) {
+      this.dispose();
+      throw error;
     }
-    this.#norm = one('model.norm.weight', C);
-    this.#head = config.tieWordEmbeddings ? this.#embed : one('lm_head.weight', V, C);
+    this.#head = this.#layers.head ?? this.#layers.embed;
   }
 
   /** The model's own; adapters are in `lora`. */
@@ -208,7 +135,7 @@ export class Decoder extends Module {
 
   /** Makes a head that is the embedding a parameter of its own, 'lm_head.weight', with the same values. */
   untieHead(): void {
-    const embed = this.#embed;
+    const { embed } = this.#layers;
     if (this.#head !== embed) return;
     const [head] = this.#group(['lm_head.weight'], [[...embed.shape]]);
     kernels.cast(embed, head!);
@@ -226,7 +153,7 @@ export class Decoder extends Module {
 
   /** Every linear layer by its name without '.weight', the head last. */
   *projections(): Generator<[path: string, weight: Tensor]> {
-    for (const { path, q, k, v, o, gate, up, down } of this.#layers) {
+    for (const { path, q, k, v, o, gate, up, down } of this.#layers.layers) {
       for (const projection of [q, k, v, o]) yield [projection.path, projection.weight];
       for (const [name, weight] of Object.entries({ gate, up, down })) yield [`${path}.mlp.${name}_proj`, weight];
     }
@@ -266,13 +193,13 @@ export class Decoder extends Module {
     const keep = policy.recompute === 'attention' ? ['attention', ...(postNorms ? ['chunkedMlp'] : [])] : [];
     return tidy(() => {
       let x = this.#embedded(batch.inputs);
-      for (const layer of this.#layers) {
+      for (const layer of this.#layers.layers) {
         const before = x;
         const run = (x: Tensor) => this.#layer(layer, x, batch, policy);
         x = policy.recompute === 'none' ? run(x) : recompute(run, [x], { keep });
         before.dispose(); // what the backward needs of it, the tape holds
       }
-      return this.#normalize(x, this.#norm);
+      return this.#normalize(x, this.#layers.norm);
     });
   }
 
@@ -310,12 +237,12 @@ export class Decoder extends Module {
         const tokens = { inputs, T: N, documentStart: tensor(starts, { device }), cache, length };
         const policy = { mlpChunkSize: N, lossChunkSize: N, mlpSave: 'input', recompute: 'none' } as const;
         let x = this.#embedded(tokens.inputs);
-        for (const layer of this.#layers) {
+        for (const layer of this.#layers.layers) {
           const before = x;
           x = this.#layer(layer, x, tokens, policy);
           before.dispose();
         }
-        return this.#logits(this.#normalize(x.rows(N - 1, N), this.#norm));
+        return this.#logits(this.#normalize(x.rows(N - 1, N), this.#layers.norm));
       }),
     );
     cache.length += N;
@@ -332,7 +259,7 @@ export class Decoder extends Module {
 
   #embedded(ids: Tensor): Tensor {
     const { embeddingScale } = this.config;
-    const x = embedding(this.#embed, ids);
+    const x = embedding(this.#layers.embed, ids);
     if (embeddingScale === 1) return x;
     const scaled = scale(x, this.dtype === 'bfloat16' ? toFloat32(toBfloat16([embeddingScale]))[0]! : embeddingScale);
     x.dispose();

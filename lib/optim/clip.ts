@@ -18,8 +18,16 @@ export interface ClippedNorm {
 /** Memory for the norms of these parameters' gradients; the caller disposes it. */
 export function clippedNorm(parameters: readonly Tensor[]): ClippedNorm {
   const { device, dtype } = parameters[0]!;
-  const make = (length: number) => empty([length], { dtype: computeDtype(dtype), device, category: 'other' }).keep();
-  return { norm: make(1), factor: make(1), squares: make(parameters.length) };
+  const options = { dtype: computeDtype(dtype), device, category: 'other' } as const;
+  return tidy(() => {
+    const made = {
+      norm: empty([1], options),
+      factor: empty([1], options),
+      squares: empty([parameters.length], options),
+    };
+    for (const tensor of Object.values(made)) tensor.keep();
+    return made;
+  });
 }
 
 /**
@@ -31,18 +39,23 @@ export function clipGradNorm(parameters: readonly Tensor[], maxNorm: number, int
   requireFinite('clipGradNorm', 'maxNorm', maxNorm, { min: 0 });
   if (parameters.length === 0) throw new Error('clipGradNorm: there are no parameters');
   const result = into ?? clippedNorm(parameters);
-  tidy(() => {
-    const partials = empty([numPartials(result.norm.device)], {
-      dtype: 'float64',
-      device: result.norm.device,
-      category: 'workspace',
+  try {
+    tidy(() => {
+      const partials = empty([numPartials(result.norm.device)], {
+        dtype: 'float64',
+        device: result.norm.device,
+        category: 'workspace',
+      });
+      parameters.forEach(({ grad }, i) => {
+        const square = result.squares.rows(i, i + 1);
+        if (grad) kernels.sum_of_squares(grad, square, partials);
+        else kernels.fill(square, 0);
+      });
+      kernels.clip_factor(result.squares, result.norm, result.factor, maxNorm);
     });
-    parameters.forEach(({ grad }, i) => {
-      const square = result.squares.rows(i, i + 1);
-      if (grad) kernels.sum_of_squares(grad, square, partials);
-      else kernels.fill(square, 0);
-    });
-    kernels.clip_factor(result.squares, result.norm, result.factor, maxNorm);
-  });
+  } catch (error) {
+    if (!into) for (const tensor of Object.values(result)) tensor.dispose();
+    throw error;
+  }
   return result;
 }

@@ -1,8 +1,8 @@
 // Chooses chunk sizes and what to recompute: the fastest policy whose step, run on `meta`, fits.
 import type { Target } from '../device.ts';
 import type { Dtype, GradientDtype } from '../dtype.ts';
-import { OutOfMemoryError } from '../memory/errors.ts';
-import type { MemoryStatistics } from '../memory/statistics.ts';
+import { either, OutOfMemoryError } from '../memory/errors.ts';
+import { formatBytes, type MemoryStatistics } from '../memory/statistics.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import type { StepPolicy } from '../models/decoder.ts';
 import type { LoraLayout, LoraOptions } from '../models/lora.ts';
@@ -44,21 +44,56 @@ export function unchunked(policy: StepPolicy, N: number): StepPolicy {
 /**
  * Tries policies from the fastest to the smallest and returns the first whose step fits. Products run at full speed with chunks of
  * C rows and 1024, so chunks shrink below that only where nothing else fits.
- * @throws OutOfMemoryError of the smallest policy where none fits
+ * @throws OutOfMemoryError that says what a step takes at least, and what would help, where none fits
  */
 export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
   const { B, T, memoryLimit, fixed = {}, ...rest } = options;
-  let failure: unknown;
+  let last: { policy: StepPolicy; error: OutOfMemoryError } | null = null;
   for (const candidate of candidates(B * T, config.hiddenSize)) {
     const policy = { ...candidate, ...fixed };
     try {
       return { policy, memory: simulateStep({ config, B, T, policy, memoryLimit, ...rest }) };
     } catch (error) {
       if (!(error instanceof OutOfMemoryError)) throw error;
-      failure = error;
+      last = { policy, error };
     }
   }
-  throw failure;
+  throw nothingFits(config, options, last!.policy, last!.error);
+}
+
+/** The error of the smallest policy, with what helps: what a step of one token takes is there before any activation. */
+function nothingFits(
+  config: DecoderConfig,
+  { B, T, memoryLimit, fixed = {}, ...rest }: PlanOptions,
+  policy: StepPolicy,
+  error: OutOfMemoryError,
+): OutOfMemoryError {
+  const needed = simulateStep({ config, B, T, policy, ...rest }).reservedBytes;
+  const state = simulateStep({ config, B: 1, T: 1, policy, ...rest }).reservedBytes;
+  const { dtype = 'float32', gradientDtype, masterWeights = true, lora, accumulationSteps = 1 } = rest;
+  const ofState: string[] = [];
+  if (!lora) ofState.push('LoRA');
+  if (dtype === 'float32') ofState.push("dtype: 'bfloat16'");
+  if (!lora && dtype === 'bfloat16') {
+    if (masterWeights) ofState.push('masterWeights: false');
+    if (gradientDtype !== 'bfloat16' && accumulationSteps === 1) ofState.push("gradientDtype: 'bfloat16'");
+  }
+  const ofActivations = ['a shorter sequence'];
+  if (B > 1) ofActivations.push('a smaller batch');
+  if (Object.keys(fixed).length > 0) ofActivations.unshift(`leaving ${Object.keys(fixed).join(', ')} to the planner`);
+  const [what, remedies] =
+    state > memoryLimit
+      ? [`weights, gradients and optimizer state alone take ${formatBytes(state)}`, ofState]
+      : [
+          `a step takes at least ${formatBytes(needed)}, ${formatBytes(state)} of them without activations`,
+          [...ofActivations, ...ofState],
+        ];
+  return new OutOfMemoryError(
+    `planStep: no chunk size and no recomputation fits into ${formatBytes(memoryLimit)}: ${what}. ` +
+      `${either([...remedies, 'a larger memoryLimit'])} would help.`,
+    error,
+    error,
+  );
 }
 
 /** Policies, the fewest operations first; among equals larger chunks first. */

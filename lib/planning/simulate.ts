@@ -7,7 +7,7 @@ import { type Batch, Decoder, type StepPolicy } from '../models/decoder.ts';
 import { addLora, type LoraLayout, type LoraOptions } from '../models/lora.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { empty } from '../tensor.ts';
-import { disposeResult, stepParts, stepResult } from '../train/step.ts';
+import { disposeResult, type StepResult, stepParts, stepResult } from '../train/step.ts';
 
 /** A step to run without arithmetic. */
 export interface SimulatedStep {
@@ -49,10 +49,10 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
     like,
     memoryLimit,
   } = step;
-  const device = openDevice('meta', { like, memoryLimit });
-  const model = new Decoder(config, { device, dtype, gradientDtype });
+  using device = openDevice('meta', { like, memoryLimit });
+  using model = new Decoder(config, { device, dtype, gradientDtype });
   if (lora) addLora(model, lora);
-  const optimizer = new AdamW(model.trainableParameters(), { masterWeights });
+  using optimizer = new AdamW(model.trainableParameters(), { masterWeights });
   const N = B * T;
   const makeBatch = (): Batch => ({
     inputs: empty([N], { dtype: 'int32', device }),
@@ -60,8 +60,9 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
     T,
     documentStart: isPacked ? empty([N], { dtype: 'int32', device }) : null,
   });
-  const results = [stepResult(model), stepResult(model)]; // as in a run
+  const results: StepResult[] = [];
   try {
+    for (let i = 0; i < 2; i++) results.push(stepResult(model)); // as in a run
     device.arena.resetPeak();
     const microBatches = Array.from({ length: accumulationSteps }, () => makeBatch);
     const options = { policy, learningRate: 0, maxGradNorm: 1, numTargets: N };
@@ -70,7 +71,5 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
     return device.memory();
   } finally {
     for (const result of results) disposeResult(result);
-    optimizer.dispose();
-    model.dispose();
   }
 }

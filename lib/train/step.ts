@@ -29,8 +29,11 @@ export interface StepResult extends ClippedNorm {
 /** Memory for the results of steps; a run alternates between two, so that one can be read while the other is written. */
 export function stepResult(model: Decoder): StepResult {
   const { device } = model;
-  const loss = empty([], { dtype: model.dtype === 'float64' ? 'float64' : 'float32', device }).keep();
-  return { loss, ...clippedNorm(model.trainableParameters()) };
+  return tidy(() => {
+    const loss = empty([], { dtype: model.dtype === 'float64' ? 'float64' : 'float32', device });
+    const norm = clippedNorm(model.trainableParameters());
+    return { loss: loss.keep(), ...norm };
+  });
 }
 
 export function disposeResult(result: StepResult): void {
