@@ -57,6 +57,7 @@ export { miniSequence } from './ops/mini_sequence.ts';
 export { rmsNorm } from './ops/rms_norm.ts';
 export { type Rope, rope } from './ops/rope.ts';
 export { softcap } from './ops/softcap.ts';
+export { reshape, rows } from './ops/views.ts';
 export { AdamW, type AdamWOptions } from './optim/adamw.ts';
 export { type ClippedNorm, clipGradNorm, clippedNorm } from './optim/clip.ts';
 export { type Plan, type PlanOptions, plainPolicy, planStep, unchunked } from './planning/plan.ts';

@@ -147,7 +147,7 @@ function requireUncut(op: string, input: Tensor): void {
   if (!input.cutsGradients || input.requiresGrad) return;
   throw new Error(
     `${op}: ${input} is a view, by rows() or reshape(), of a tensor that gradients flow to, and none flows through a view. ` +
-      'Give the op the whole tensor; or, where it is meant to be a constant, a view of its alias()',
+      'The ops reshape(x, shape) and rows(x, begin, end) make views that gradients flow through; a view of x.alias() is a constant',
   );
 }
 

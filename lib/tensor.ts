@@ -215,7 +215,7 @@ export class Tensor {
     return this.#derive(this.#byteOffset, this.#shape);
   }
 
-  /** Rows [begin, end) of the first dimension, on the same memory. No gradient flows through it: an op on a tape refuses it. */
+  /** Rows [begin, end) of the first dimension, on the same memory. No gradient flows through it; see the op `rows`. */
   rows(begin: number, end: number): Tensor {
     const [count = 0, ...rest] = this.#shape;
     if (!(Number.isSafeInteger(begin) && Number.isSafeInteger(end) && begin >= 0 && begin <= end && end <= count)) {
@@ -227,7 +227,7 @@ export class Tensor {
     return view;
   }
 
-  /** The same elements in another shape, on the same memory. No gradient flows through it: an op on a tape refuses it. */
+  /** The same elements in another shape, on the same memory. No gradient flows through it; see the op `reshape`. */
   reshape(shape: readonly number[]): Tensor {
     const checked = checkShape('reshape', shape);
     if (sizeOf(checked) !== this.#size) {

@@ -11,8 +11,10 @@ import {
   linear,
   miniSequence,
   recompute,
+  reshape,
   rmsNorm,
   rope,
+  rows,
   scale,
   softcap,
   swiglu,
@@ -34,6 +36,27 @@ describe('outputs and gradients', () => {
     ));
   it('embedding, with repeated ids', () => checkGradients((w) => embedding(w, ids(2, 0, 2, 4)), [[5, 3]]));
   it('linear with bias', () => checkGradients((x, w, b) => linear(x, w, b), [[5, 3], [4, 3], [4]]));
+  it('views: reshape and rows, of values and of parameters, of the same tensor twice', () =>
+    checkGradients(
+      (x, w) => linear(add(scale(rows(x, 0, 2), 3), rows(x, 1, 3)), reshape(rows(w, 1, 3), [4, 3])),
+      [
+        [3, 3],
+        [4, 6],
+      ],
+    ));
+  it('views inside regions', () =>
+    checkGradients(
+      (x, w) =>
+        miniSequence(
+          (x) => recompute((x) => linear(reshape(scale(x, 2), [x.shape[0]!, 6]), reshape(w, [4, 6])), [x]),
+          reshape(x, [5, 6]),
+          { chunkSize: 2 },
+        ),
+      [
+        [5, 3, 2],
+        [2, 12],
+      ],
+    ));
   it('softcap', () => checkGradients((x) => softcap(x, 0.7), [[3, 5]]));
   it('rmsNorm of heads', () => checkGradients((x, w) => rmsNorm(x, w, { eps: 1e-5 }), [[5, 6], [3]]));
   it('rmsNorm', () => checkGradients((x, w) => rmsNorm(x, w, { eps: 1e-5 }), [[5, 7], [7]]));
