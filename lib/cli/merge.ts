@@ -1,13 +1,13 @@
 // minisequence merge
 import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
+import { computeDtype } from '../dtype.ts';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
 import { CHAT_TEMPLATE_FILE, writeChatTemplate } from '../io/model_folder.ts';
 import { readIfThere } from '../io/read.ts';
 import { saveModel } from '../io/save_model.ts';
 import { loadModel } from '../io/weights.ts';
-import type { Decoder } from '../models/decoder.ts';
 import { mergeLora } from '../models/merge_lora.ts';
 
 export interface MergeArguments {
@@ -23,8 +23,9 @@ export async function runMerge({ model: path, adapter, out, ignoreFields }: Merg
   if ([folder, adapter].some((input) => isSameFolder(input, out)) || existsSync(join(out, 'adapter_config.json'))) {
     throw new Error(`--out ${out}: holds what is merged, or an adapter; choose another folder`);
   }
-  using model = await loadWide(folder, ignoreFields);
-  const { adapters } = await loadAdapter(model, adapter, { ignoreFields });
+  using model = await loadModel(folder, { device: 'cpu', ignoreFields });
+  const dtype = computeDtype(model.dtype);
+  const { adapters } = await loadAdapter(model, adapter, { dtype, ignoreFields });
   const { size } = adapters;
   mergeLora(model);
   await saveModel(model, out);
@@ -35,12 +36,4 @@ export async function runMerge({ model: path, adapter, out, ignoreFields }: Merg
 
 function isSameFolder(a: string, b: string): boolean {
   return existsSync(a) && existsSync(b) && realpathSync(a) === realpathSync(b);
-}
-
-/** In a dtype that holds all stored values, so that the sum is rounded once and what has no adapter comes back as it was. */
-async function loadWide(folder: string, ignoreFields?: string[]): Promise<Decoder> {
-  const model = await loadModel(folder, { device: 'cpu', dtype: 'float32', ignoreFields });
-  if (![...model.origin!.stored.values()].some(({ dtype }) => dtype === 'F64')) return model;
-  model.dispose();
-  return await loadModel(folder, { device: 'cpu', dtype: 'float64', ignoreFields });
 }

@@ -46,6 +46,7 @@ export async function saveAdapter(model: Decoder, folder: string, options: { dty
 /**
  * Gives a model the adapters of a folder as PEFT, or a tool that uses it, has written them. A weight of the model that was saved beside
  * them must be the model's own.
+ * @param options.dtype of the adapters: f32 for merging alone, which then rounds the sum and nothing before it. @default the model's
  * @param options.ignoreFields fields of adapter_config.json that are passed over, though nobody knows whether they change the numbers
  * @throws RangeError that names a field of adapter_config.json which is not supported
  * @throws SafetensorsError that names a tensor which the model has no place for, or a missing one
@@ -53,14 +54,14 @@ export async function saveAdapter(model: Decoder, folder: string, options: { dty
 export async function loadAdapter(
   model: Decoder,
   folder: string,
-  options: { ignoreFields?: readonly string[] } = {},
+  options: { ignoreFields?: readonly string[]; dtype?: Dtype } = {},
 ): Promise<Lora> {
   if (model.lora) throw new Error('loadAdapter: the model has adapters already');
   const config = await readAdapterConfig(folder, options.ignoreFields);
   const file = await openWeights(folder);
   try {
     const found = await findAdapters(model, file);
-    const lora = addLora(model, layoutOf(model, found, config, file));
+    const lora = addLora(model, layoutOf(model, found, config, file), options.dtype);
     try {
       await fill(lora, found, file);
     } catch (error) {

@@ -1,4 +1,5 @@
 // LoRA: the model stays as it is, and each chosen projection gets a trained product of two thin matrices (arXiv 2106.09685).
+import type { Dtype } from '../dtype.ts';
 import { kernels } from '../native.ts';
 import { requireCount, requireFinite, requireInteger } from '../ops/check.ts';
 import type { LowRankAdapter } from '../ops/low_rank.ts';
@@ -64,10 +65,11 @@ const FIRST_DROPOUT = 2 ** 24;
 
 /**
  * Freezes the model and gives the chosen projections adapters: A (r,I) normal with the deviation that PEFT begins with, 1/sqrt(3·I), and
- * B (O,r) zero, so that the model computes what it did. Both have the model's dtype; with bf16 the optimizer's f32 copy takes the updates.
+ * B (O,r) zero, so that the model computes what it did. With bf16 the optimizer's f32 copy takes the updates.
  * Where memory runs out the model is as it was.
+ * @param dtype of A and B; in another one than the model's they can be merged, and nothing else. @default the model's
  */
-export function addLora(model: Decoder, options: LoraOptions | LoraLayout): Lora {
+export function addLora(model: Decoder, options: LoraOptions | LoraLayout, dtype: Dtype = model.dtype): Lora {
   if (model.lora) throw new Error('addLora: the model has adapters already');
   const layout = 'adapters' in options ? options : layoutOf(model, options);
   checkLayout(layout);
@@ -81,9 +83,10 @@ export function addLora(model: Decoder, options: LoraOptions | LoraLayout): Lora
       if (!weight) throw new RangeError(`addLora: the model has no projection '${path}'`);
       const [O, I] = weight.shape as [number, number];
       const make = (shape: number[], name: string) => {
-        const tensor = empty(shape, { dtype: model.dtype, device: model.device, category: 'parameter' });
+        const tensor = empty(shape, { dtype, device: model.device, category: 'parameter' });
         made.push(tensor);
-        return tensor.asParameter(`${path}.${name}.weight`, { gradientDtype: model.gradientDtype });
+        const gradientDtype = dtype === model.dtype ? model.gradientDtype : undefined;
+        return tensor.asParameter(`${path}.${name}.weight`, { gradientDtype });
       };
       const op = FIRST_DROPOUT + adapters.size;
       const scale = alpha / (useRslora ? Math.sqrt(rank) : rank);
