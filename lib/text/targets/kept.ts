@@ -3,6 +3,8 @@ import { thoughtFieldOf, withoutThoughts } from '../messages.ts';
 import type { Conversation, Message } from '../records/record.ts';
 import type { Turns } from './answer.ts';
 import { joined } from './joined.ts';
+import { hasThoughts } from './left_out.ts';
+import type { Document } from './marked_text.ts';
 
 /** What templates treat in a way of its own. */
 export interface Kind {
@@ -28,8 +30,15 @@ export function kindOf({ messages, tools, variables = {} }: Conversation): Kind 
   };
 }
 
-/** Whether all answers of a conversation of this kind stand in one document; false also where the template refuses that. */
-export async function isKept(turns: Turns, kind: Kind): Promise<boolean> {
+/** What a template does with conversations of a kind. */
+export interface Kept {
+  /** Whether their answers stand in one document, each with all that it says; false also where the template refuses them. */
+  isKept: boolean;
+  /** Whether answers have their thoughts. */
+  hasThoughts: boolean;
+}
+
+export async function findKept(turns: Turns, kind: Kind): Promise<Kept> {
   const messages: Message[] = [];
   if (kind.hasSystem) messages.push({ role: 'system', content: 'Qxrule' });
   for (const [i, word] of ['Qxa', 'Qxb', 'Qxc'].entries()) {
@@ -48,9 +57,12 @@ export async function isKept(turns: Turns, kind: Kind): Promise<boolean> {
     const { text: whole } = await template.render(prepared);
     const targets = prepared.messages.flatMap(({ role }, i) => (role === 'assistant' ? [i] : []));
     const documents = await joined({ ...turns, conversation: prepared, whole }, targets);
-    return documents.length === 1;
+    const [{ text, turns: answers }] = documents as [Document];
+    const shown = answers.map(({ message, begin, end }) => hasThoughts(text.slice(begin, end), messages[message]!));
+    const isSame = shown.every((one) => one === shown[0]);
+    return { isKept: documents.length === 1 && isSame, hasThoughts: shown[0]! };
   } catch {
-    return false;
+    return { isKept: false, hasThoughts: false };
   }
 }
 

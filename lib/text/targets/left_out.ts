@@ -6,18 +6,19 @@ import type { Document } from './marked_text.ts';
 /** Characters of a tag and white space after it. */
 const LONGEST_TAG = 40;
 
-/** Whether a text has the words of an answer, its thoughts included. */
-export function hasAll(text: string, message: Message): boolean {
-  return hasThoughts(text, message) && hasRest(text, message);
-}
-
-function hasThoughts(text: string, message: Message): boolean {
+export function hasThoughts(text: string, message: Message): boolean {
   const field = thoughtFieldOf(message);
   if (field !== null && !text.includes((message[field] as string).trim())) return false;
   return text.includes(withoutThoughts(message.content).thoughts.trim());
 }
 
-const hasRest = (text: string, message: Message) => text.includes(withoutThoughts(message.content).rest.trim());
+export const hasRest = (text: string, message: Message) => text.includes(withoutThoughts(message.content).rest.trim());
+
+/** Names of the functions that an answer calls. */
+function callsOf({ tool_calls: calls }: Message): string[] {
+  if (!Array.isArray(calls)) return [];
+  return calls.map((call) => String(call?.function?.name ?? call?.name ?? ''));
+}
 
 /** Tells of answers whose words the chat template leaves out. */
 export function tellLeftOut(
@@ -30,6 +31,9 @@ export function tellLeftOut(
       const answer = text.slice(begin, end);
       if (!hasRest(answer, messages[message]!) && !answer.includes(textOf(messages[message]!.content).trim())) {
         tell('an answer whose text the chat template changes or leaves out');
+      }
+      if (callsOf(messages[message]!).some((name) => !answer.includes(name))) {
+        tell('an answer whose tool calls the chat template leaves out');
       }
       if (!hasThoughts(answer, messages[message]!)) {
         tell('an answer whose thoughts the chat template leaves out');

@@ -2,7 +2,7 @@
 import { textOf } from '../messages.ts';
 import type { Message } from '../records/record.ts';
 import { answerAt, attempt, isQuestion, type Turns } from './answer.ts';
-import { hasAll } from './left_out.ts';
+import { hasRest, hasThoughts } from './left_out.ts';
 import type { Document, Turn } from './marked_text.ts';
 import { type Marks, marked, unmarked } from './marks.ts';
 
@@ -13,15 +13,22 @@ const RATIO = 4;
  * The document of a conversation. What stands between a message and the answer to it, and after an answer, is rendered for the first of
  * each kind and must stand at all others. null: it does not, or the template has left out or rewritten something; a few renderings are
  * lost.
+ * @param thoughts whether the template writes an answer's thoughts
  */
-export async function answersInOne(turns: Turns, targets: readonly number[]): Promise<Document | null> {
-  const { whole } = turns;
+export async function answersInOne(
+  turns: Turns,
+  targets: readonly number[],
+  thoughts: boolean,
+): Promise<Document | null> {
+  const { whole, conversation } = turns;
   const one = await OneRendering.of(turns);
   if (!one) return null;
   const found: Turn[] = [];
   for (const message of targets.slice(0, -1)) {
     const turn = await one.turnOf(message);
-    if (!turn || turn.begin < (found.at(-1)?.end ?? 0)) return null;
+    if (!turn || turn.end <= turn.begin || turn.begin < (found.at(-1)?.end ?? 0)) return null;
+    const [text, given] = [whole.slice(turn.begin, turn.end), conversation.messages[message]!];
+    if (!hasRest(text, given) || (thoughts && !hasThoughts(text, given))) return null;
     found.push(turn);
   }
   for (let k = Math.floor(found.length / RATIO); ; k = Math.floor(k / RATIO)) {
@@ -39,20 +46,18 @@ export async function answersInOne(turns: Turns, targets: readonly number[]): Pr
 /** A rendering, of which it is known where it has the messages' last words. */
 class OneRendering {
   readonly #turns: Turns;
-  readonly #messages: Message[];
   readonly #marks: Marks;
-  /** What stands between a message and the answer to it, by the kind of message. */
+  /** What stands between a message's last word and the answer, by the kinds of messages from there on. */
   readonly #between = new Map<string, string>();
   /** What stands after an answer's last word, up to the end of the turn. */
   readonly #after = new Map<string, { tail: string; isEnded: boolean }>();
 
-  private constructor(turns: Turns, messages: Message[], marks: Marks) {
+  private constructor(turns: Turns, marks: Marks) {
     this.#turns = turns;
-    this.#messages = messages;
     this.#marks = marks;
   }
 
-  /** null: a message is not written as it is, or not once, or out of order. */
+  /** null: a message is not written as it is, or is written several times or out of order. */
   static async of(turns: Turns): Promise<OneRendering | null> {
     const { conversation, template, whole } = turns;
     const all = conversation.messages.map(marked);
@@ -60,32 +65,30 @@ class OneRendering {
     const marks = unmarked((await template.render({ ...conversation, messages })).text);
     let last = -1;
     for (const [i, { count }] of all.entries()) {
-      if (count === 0) continue;
-      const at = marks.last.get(i) ?? -1;
+      const at = marks.last.get(i);
+      if (at === undefined) continue; // without a word, or not written
       if (marks.count.get(i) !== count || at < last) return null;
       last = at;
     }
-    return marks.text === whole ? new OneRendering(turns, messages, marks) : null;
+    return marks.text === whole ? new OneRendering(turns, marks) : null;
   }
 
   async turnOf(message: number): Promise<Turn | null> {
     const { whole, conversation } = this.#turns;
     const given = conversation.messages[message]!;
-    const after = this.#after.get(kindOf(given));
     const begin = this.#beginOf(message);
-    const last = this.#marks.last.get(message);
-    let turn: Turn;
-    if (!after || begin === null || last === undefined) {
+    const after = this.#after.get(this.#kindOf(message));
+    if (begin === null || !after) {
       const { text, ...answer } = await answerAt(this.#turns, message);
       if (!whole.startsWith(text.slice(0, answer.end))) return null;
-      turn = { message, ...answer };
+      const turn = { message, ...answer };
       this.#remember(turn);
-    } else {
-      const end = this.#endAfter(last, after.tail, hasCalls(given));
-      if (end === null || end > (this.#marks.last.get(message + 1) ?? end)) return null;
-      turn = { message, begin, end, isEnded: after.isEnded };
+      return turn;
     }
-    return turn.end > turn.begin && hasAll(whole.slice(turn.begin, turn.end), given) ? turn : null;
+    const last = this.#marks.last.get(message) ?? begin;
+    const end = this.#endAfter(last, after.tail, hasCalls(given));
+    if (end === null || end > (this.#marks.last.get(message + 1) ?? end)) return null;
+    return { message, begin, end, isEnded: after.isEnded };
   }
 
   /** Whether what stands before an answer is its prompt, by rendering that. */
@@ -96,11 +99,22 @@ class OneRendering {
   }
 
   #beginOf(message: number): number | null {
-    if (message === 0) return null;
-    const between = this.#between.get(kindOf(this.#messages[message - 1]!));
-    const at = this.#marks.last.get(message - 1);
-    if (between === undefined || at === undefined) return null;
-    return this.#turns.whole.startsWith(between, at) ? at + between.length : null;
+    const anchor = this.#anchorOf(message);
+    if (!anchor) return null;
+    const between = this.#between.get(anchor.kinds);
+    if (between === undefined || !this.#turns.whole.startsWith(between, anchor.at)) return null;
+    return anchor.at + between.length;
+  }
+
+  /** The last word before an answer, and the kinds of the messages from there on; null: there is none. */
+  #anchorOf(message: number): { at: number; kinds: string } | null {
+    let kinds = '';
+    for (let i = message - 1; i >= 0; i--) {
+      kinds += this.#kindOf(i);
+      const at = this.#marks.last.get(i);
+      if (at !== undefined) return { at, kinds };
+    }
+    return null;
   }
 
   #endAfter(last: number, tail: string, isCall: boolean): number | null {
@@ -114,19 +128,19 @@ class OneRendering {
 
   #remember({ message, begin, end, isEnded }: Turn): void {
     const { whole } = this.#turns;
-    const before = this.#marks.last.get(message - 1);
-    const last = this.#marks.last.get(message);
-    if (before !== undefined) this.#between.set(kindOf(this.#messages[message - 1]!), whole.slice(before, begin));
-    if (last !== undefined)
-      this.#after.set(kindOf(this.#messages[message]!), { tail: whole.slice(last, end), isEnded });
+    const anchor = this.#anchorOf(message);
+    if (anchor) this.#between.set(anchor.kinds, whole.slice(anchor.at, begin));
+    const last = this.#marks.last.get(message) ?? begin;
+    this.#after.set(this.#kindOf(message), { tail: whole.slice(last, end), isEnded });
+  }
+
+  /** Messages after which a template writes the same: white space at a content's end stays or is trimmed. */
+  #kindOf(message: number): string {
+    const given = this.#turns.conversation.messages[message]!;
+    const calls = hasCalls(given);
+    const space = calls ? '' : /\s*$/.exec(textOf(given.content))![0];
+    return JSON.stringify([given.role, calls, this.#marks.last.has(message), space]);
   }
 }
 
 const hasCalls = ({ tool_calls: calls }: Message) => Array.isArray(calls) && calls.length > 0;
-
-/** Messages after which a template writes the same: white space at a content's end stays or is trimmed. */
-function kindOf(message: Message): string {
-  const calls = hasCalls(message);
-  const space = calls ? '' : /\s*$/.exec(textOf(message.content))![0];
-  return JSON.stringify([message.role, calls, space]);
-}

@@ -1,12 +1,13 @@
 // What of a conversation is trained on: for each of the assistant's turns, what generation would write where the template's prompt ends.
 import type { ChatTemplate } from '../chat_template.ts';
+import { formatJson } from '../json.ts';
 import type { Conversation } from '../records/record.ts';
 import type { Turns } from './answer.ts';
 import { generatedSpans } from './generated.ts';
 import { joined } from './joined.ts';
-import { isKept, kindOf } from './kept.ts';
+import { findKept, type Kept, kindOf } from './kept.ts';
 import { tellLeftOut } from './left_out.ts';
-import type { MarkedText } from './marked_text.ts';
+import type { Document, MarkedText } from './marked_text.ts';
 import { answersInOne } from './one_rendering.ts';
 import type { SpecialTokens } from './special.ts';
 import { findTurnEnd, type TurnEnd } from './turn_end.ts';
@@ -23,14 +24,16 @@ export type Tell = (what: string) => void;
 
 /** So many answers are found each by its own prompt, which costs no more than looking for them in one rendering. */
 const FEW = 3;
+/** Kinds of conversations that are remembered; variables of records make up new ones. */
+const MAX_KINDS = 256;
 
 export class Targets {
   readonly #template: ChatTemplate;
   readonly #special: SpecialTokens;
   readonly #options: TargetOptions;
   #turnEnd: Promise<TurnEnd> | null = null;
-  /** By kind of conversation: whether the template keeps what it has written. */
-  readonly #kept = new Map<string, Promise<boolean>>();
+  /** By kind of conversation. */
+  readonly #kept = new Map<string, Promise<Kept>>();
 
   constructor(template: ChatTemplate, special: SpecialTokens, options: TargetOptions = {}) {
     this.#template = template;
@@ -62,8 +65,7 @@ export class Targets {
     this.#turnEnd ??= findTurnEnd(this.#template, this.#special);
     const turnEnd = await this.#turnEnd;
     const turns: Turns = { conversation, template: this.#template, special: this.#special, turnEnd, whole };
-    const inOne = targets.length > FEW && (await this.#isKept(turns)) ? await answersInOne(turns, targets) : null;
-    const documents = inOne ? [inOne] : await joined(turns, targets);
+    const documents = await this.#find(turns, targets);
     if (!this.#special.isEmpty && documents.some((document) => document.turns.some(({ isEnded }) => !isEnded))) {
       tell('an answer after which the chat template writes no token that ends it');
     }
@@ -77,12 +79,18 @@ export class Targets {
     }));
   }
 
-  #isKept(turns: Turns): Promise<boolean> {
-    const kind = kindOf(turns.conversation);
-    const name = JSON.stringify(kind);
-    const known = this.#kept.get(name) ?? isKept(turns, kind);
-    this.#kept.set(name, known);
-    return known;
+  async #find(turns: Turns, targets: number[]): Promise<Document[]> {
+    if (targets.length > FEW) {
+      const kind = kindOf(turns.conversation);
+      const name = formatJson(kind);
+      const found = this.#kept.get(name) ?? findKept(turns, kind);
+      if (this.#kept.size >= MAX_KINDS) this.#kept.clear();
+      this.#kept.set(name, found);
+      const { isKept, hasThoughts } = await found;
+      const document = isKept ? await answersInOne(turns, targets, hasThoughts) : null;
+      if (document) return [document];
+    }
+    return await joined(turns, targets);
   }
 }
 
