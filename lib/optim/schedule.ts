@@ -4,7 +4,7 @@ export interface ScheduleOptions {
   type: 'cosine' | 'linear' | 'constant';
   /** Rate at the end of the warm-up. */
   learningRate: number;
-  /** Rate at the last step (cosine, linear). */
+  /** What the decay approaches (cosine, linear); the step after the last would have it. */
   minLearningRate: number;
   /** Steps of the warm-up; step s of it has the rate (s + 1) / warmupSteps. */
   warmupSteps: number;
@@ -12,11 +12,11 @@ export interface ScheduleOptions {
   numSteps: number;
 }
 
-/** The rate of step `step`, counted from 0. */
+/** The rate of step `step`, counted from 0. Of N steps with W of warm-up, a step's progress in the decay is (step − W) / (N − W). */
 export function learningRateAt(step: number, options: ScheduleOptions): number {
   const { type, learningRate, minLearningRate, warmupSteps, numSteps } = options;
   if (step < warmupSteps) return (learningRate * (step + 1)) / warmupSteps;
-  const progress = Math.min(1, (step - warmupSteps) / Math.max(1, numSteps - 1 - warmupSteps));
+  const progress = Math.min(1, (step - warmupSteps) / Math.max(1, numSteps - warmupSteps));
   switch (type) {
     case 'constant':
       return learningRate;
@@ -25,4 +25,17 @@ export function learningRateAt(step: number, options: ScheduleOptions): number {
     case 'cosine':
       return minLearningRate + (learningRate - minLearningRate) * 0.5 * (1 + Math.cos(Math.PI * progress));
   }
+}
+
+/** What is wrong with a warm-up that leaves at most one step for the decay; null: nothing. */
+export function warmupProblem({ type, warmupSteps, numSteps, learningRate }: ScheduleOptions): string | null {
+  if (warmupSteps === 0) return null;
+  if (warmupSteps > numSteps) {
+    return (
+      `schedule.warmupSteps ${warmupSteps} is more than the run's ${numSteps} steps: ` +
+      `the learning rate ends at ${(learningRate * numSteps) / warmupSteps} and never reaches ${learningRate}`
+    );
+  }
+  if (type === 'constant' || warmupSteps < numSteps - 1) return null;
+  return `schedule.warmupSteps ${warmupSteps} of ${numSteps} steps leaves no step for the decay, which is ${type}`;
 }

@@ -116,7 +116,11 @@ const runFields = z.strictObject({
     .strictObject({
       type: z.enum(['cosine', 'linear', 'constant']).default('cosine').describe('of the learning rate'),
       warmupSteps: z.int().nonnegative().default(0).describe('steps of a linear rise'),
-      minLearningRate: z.number().nonnegative().default(0).describe('at the last step'),
+      minLearningRate: z
+        .number()
+        .nonnegative()
+        .default(0)
+        .describe('what the decay approaches: the last step is one step above it'),
     })
     .prefault({}),
   maxGradNorm: z

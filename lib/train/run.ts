@@ -7,7 +7,7 @@ import { writeChatTemplate } from '../io/model_folder.ts';
 import { saveModel } from '../io/save_model.ts';
 import type { Decoder, StepPolicy } from '../models/decoder.ts';
 import { AdamW } from '../optim/adamw.ts';
-import { learningRateAt } from '../optim/schedule.ts';
+import { learningRateAt, type ScheduleOptions, warmupProblem } from '../optim/schedule.ts';
 import { planStep } from '../planning/plan.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { type Beside, better, type Checkpoints, type RunState } from './checkpoint.ts';
@@ -46,6 +46,7 @@ export class Run {
   readonly #parts: RunParts;
   readonly #policy: StepPolicy;
   readonly #numSteps: number;
+  readonly #schedule: ScheduleOptions;
   readonly #beside: Beside;
   #best: RunState['best'];
   #metrics!: StepMetrics[];
@@ -67,6 +68,8 @@ export class Run {
     const stepsPerEpoch = Math.ceil(data.training.length / (config.batchSize * config.accumulationSteps));
     const ofEpochs = Math.ceil((config.epochs ?? (config.maxSteps ? Infinity : 1)) * stepsPerEpoch);
     this.#numSteps = Math.min(config.maxSteps ?? Infinity, ofEpochs);
+    const { learningRate } = config.optimizer;
+    this.#schedule = { ...config.schedule, learningRate, numSteps: this.#numSteps };
   }
 
   async run(): Promise<TrainResult> {
@@ -95,6 +98,8 @@ export class Run {
       numSequences: training.length,
       isPacked: training.isPacked,
     });
+    const problem = warmupProblem(this.#schedule);
+    if (problem) this.#options.onWarning?.({ code: 'warm-up', message: problem });
     this.#started = performance.now() - (this.#metrics.at(-1)?.seconds ?? 0) * 1000;
     this.#lastDone = performance.now();
     const results = [stepResult(model), stepResult(model)];
@@ -171,15 +176,11 @@ export class Run {
 
   /** null where `signal` stopped it before the update. */
   async #enqueue(step: number, optimizer: AdamW, result: StepResult): Promise<PendingStep | null> {
-    const { schedule, optimizer: settings, maxGradNorm } = this.#config;
+    const { maxGradNorm } = this.#config;
     const { model, data } = this.#parts;
     const batches = await batchesOfStep(data.training, step - 1, this.#config);
     const numTargets = batches.reduce((sum, batch) => sum + batch.numTargets, 0);
-    const learningRate = learningRateAt(step - 1, {
-      ...schedule,
-      learningRate: settings.learningRate,
-      numSteps: this.#numSteps,
-    });
+    const learningRate = learningRateAt(step - 1, this.#schedule);
     model.device.arena.resetPeak();
     const microBatches = batches.map((batch) => () => toDevice(batch, model.device));
     const { seed } = this.#config;

@@ -1,7 +1,7 @@
 // Learning rates: warm-up, decay, both ends.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { learningRateAt, type ScheduleOptions } from '../../lib/optim/schedule.ts';
+import { learningRateAt, type ScheduleOptions, warmupProblem } from '../../lib/optim/schedule.ts';
 
 const options = (over: Partial<ScheduleOptions> = {}): ScheduleOptions => ({
   type: 'cosine',
@@ -54,21 +54,57 @@ describe('learning rate', () => {
     });
   }
 
-  it('linear goes in equal steps to the lowest rate at the last step, and stays', () => {
+  it('linear goes in equal steps towards the lowest rate, which the step after the last one would have', () => {
     for (let step = 4; step < 25; step++) {
-      near(learningRateAt(step, options({ type: 'linear' })), 1 - (0.9 * (step - 4)) / 20);
+      near(learningRateAt(step, options({ type: 'linear' })), 1 - (0.9 * (step - 4)) / 21);
     }
-    near(learningRateAt(24, options({ type: 'linear' })), 0.1);
+    near(learningRateAt(25, options({ type: 'linear' })), 0.1);
     near(learningRateAt(1000, options({ type: 'linear' })), 0.1);
   });
 
-  it('cosine: half way is the mean, the last step the lowest rate', () => {
-    near(learningRateAt(14, options()), 0.55);
-    near(learningRateAt(24, options()), 0.1);
+  it('cosine: half way is the mean, the last step one above the lowest rate', () => {
+    near(learningRateAt(14, options({ numSteps: 24 })), 0.55);
+    near(learningRateAt(24, options()), 0.1 + 0.45 * (1 + Math.cos((Math.PI * 20) / 21)));
+    near(learningRateAt(25, options()), 0.1);
     near(learningRateAt(1000, options()), 0.1);
-    for (let step = 4; step < 25; step++) {
-      near(learningRateAt(step, options()) + learningRateAt(28 - step, options()), 1.1);
+    for (let step = 4; step <= 25; step++) {
+      near(learningRateAt(step, options()) + learningRateAt(29 - step, options()), 1.1);
     }
+  });
+
+  // As transformers' get_cosine_schedule_with_warmup and get_linear_schedule_with_warmup.
+  it('of two steps neither is wasted', () => {
+    for (const type of ['cosine', 'linear'] as const) {
+      const rates = [0, 1].map((step) =>
+        learningRateAt(step, { type, learningRate: 0.01, minLearningRate: 0, warmupSteps: 0, numSteps: 2 }),
+      );
+      near(rates[0]!, 0.01);
+      near(rates[1]!, 0.005);
+    }
+  });
+
+  it('no step of a run has rate 0', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...types),
+        fc.nat(20),
+        fc.integer({ min: 1, max: 60 }),
+        (type, warmupSteps, numSteps) => {
+          for (let step = 0; step < numSteps; step++) {
+            assert.ok(learningRateAt(step, options({ type, warmupSteps, numSteps, minLearningRate: 0 })) > 0);
+          }
+        },
+      ),
+    );
+  });
+
+  it('says where a warm-up leaves nothing to decay', () => {
+    const problem = (warmupSteps: number, numSteps: number, type: 'cosine' | 'constant' = 'cosine') =>
+      warmupProblem(options({ type, warmupSteps, numSteps }));
+    for (const warmupSteps of [3, 4]) assert.match(problem(warmupSteps, 4)!, /^schedule\.warmupSteps \d of 4 steps/);
+    assert.match(problem(8, 4)!, /^schedule\.warmupSteps 8 is more than the run's 4 steps: .* ends at 0\.5 and never/);
+    assert.match(problem(8, 4, 'constant')!, /never reaches 1$/);
+    for (const none of [problem(2, 4), problem(0, 1), problem(4, 4, 'constant')]) assert.equal(none, null);
   });
 
   it('constant stays', () => {

@@ -11,6 +11,7 @@ import {
   NonFiniteError,
   parseConfig,
   type RunConfigInput,
+  type RunWarning,
   readRunConfig,
   type StepMetrics,
   saveModel,
@@ -137,8 +138,19 @@ describe('train', () => {
     const schedule = { type: 'linear', warmupSteps: 2, minLearningRate: 0 } as const;
     const { metrics } = await run({ maxSteps: 5, schedule, optimizer: { learningRate: 1e-3 } });
     const rates = metrics.map(({ learningRate }) => learningRate);
-    for (const [i, expected] of [5e-4, 1e-3, 1e-3, 5e-4, 0].entries())
-      assert.ok(Math.abs(rates[i]! - expected) < 1e-12);
+    for (const [i, expected] of [1 / 2, 1, 1, 2 / 3, 1 / 3].entries())
+      assert.ok(Math.abs(rates[i]! - expected * 1e-3) < 1e-12);
+  });
+
+  it('warns of a warm-up that ends with the run', async () => {
+    const warnings: RunWarning[] = [];
+    const schedule = { type: 'cosine', warmupSteps: 8 } as const;
+    await run({ maxSteps: 2, schedule }, { onWarning: (warning) => warnings.push(warning) });
+    assert.deepEqual(
+      warnings.map(({ code }) => code),
+      ['warm-up'],
+    );
+    assert.match(warnings[0]!.message, /^schedule\.warmupSteps 8 is more than the run's 2 steps/);
   });
 
   it('trains in bf16', async () => {
