@@ -24,6 +24,7 @@ program
   .option('--set <key=value...>', "override an option, e.g. --set sequenceLength=4096 data.files='[my.txt]'")
   .option('--out <dir>', "folder of the run: config.yaml, metrics.jsonl, the model (overrides 'outDir')")
   .option('--resume', "go on from the last checkpoint in the run's folder, if there is one", false)
+  .option('--allow-other-machine', 'with --resume: also where results will differ in their last bits', false)
   .option('--json', 'print one JSON object a line', false)
   .addHelpText('after', () => `\nOptions of the configuration file and of --set:\n${formatOptions()}`)
   .action(runTrain);

@@ -12,6 +12,7 @@ export interface TrainArguments {
   set?: string[];
   out?: string;
   resume: boolean;
+  allowOtherMachine: boolean;
   json: boolean;
 }
 
@@ -19,7 +20,7 @@ export interface TrainArguments {
  * Trains. SIGINT, SIGTERM and SIGHUP stop between two micro-batches and save, a second Ctrl-C ends at once. Output that cannot be written
  * does not end a run.
  */
-export async function runTrain({ config: path, set = [], out, resume, json }: TrainArguments): Promise<void> {
+export async function runTrain({ config: path, set = [], out, resume, json, ...rest }: TrainArguments): Promise<void> {
   const config = await readRunConfig(path, out === undefined ? set : [...set, `outDir=${out}`]);
   const progress = new Progress(process.stdout);
   const warn = (text: string) => {
@@ -39,12 +40,13 @@ export async function runTrain({ config: path, set = [], out, resume, json }: Tr
     const result = await train(config, {
       signal: stop.signal,
       resume,
-      onStart({ model, policy, numSteps, stepsDone, numTokens, numSequences, isPacked }) {
-        const { sequenceLength: T, batchSize: B, accumulationSteps } = config;
+      allowOtherMachine: rest.allowOtherMachine,
+      onStart({ model, policy, numSteps, stepsDone, numTokens, numSequences, longestSequence, isPacked }) {
+        const { batchSize: B, accumulationSteps } = config;
         comparison = compareMemory({
           config: model.config,
           B,
-          T,
+          T: longestSequence,
           dtype: config.dtype,
           gradientDtype: config.gradientDtype,
           accumulationSteps,
@@ -56,7 +58,7 @@ export async function runTrain({ config: path, set = [], out, resume, json }: Tr
         });
         say(
           `${model.numParameters().toLocaleString('en')} parameters in ${config.dtype} on ${model.device}; ` +
-            `${numTokens.toLocaleString('en')} tokens in ${numSequences} sequences of ${T}; ${numSteps} steps`,
+            `${numTokens.toLocaleString('en')} tokens in ${numSequences} sequences of ${longestSequence}; ${numSteps} steps`,
         );
         const { mlpChunkSize, lossChunkSize, mlpSave, recompute } = policy;
         say(
@@ -99,7 +101,7 @@ export async function runTrain({ config: path, set = [], out, resume, json }: Tr
       formatComparison(
         `\nMemory of a step of this run, predicted, and measured (${formatBytes(result.peakBytes)}):`,
         comparison!,
-        result.peakBytes,
+        result.peakBytes || undefined, // no step was left to do
       ),
     );
     say(formatComparison('\nLlama-3-8B at T = 65536, bf16, on one GPU, predicted:', llama3));

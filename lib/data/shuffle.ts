@@ -1,14 +1,34 @@
 // Random numbers and orders by seed: the same everywhere and always.
+import { setImmediate } from 'node:timers/promises';
+
+/** Swaps after which other events get their turn: a millisecond or two. */
+const SWAPS = 2 ** 16;
 
 /** Numbers 0 to length - 1 in the order of an epoch (Fisher-Yates). */
 export function shuffled(length: number, seed: number, epoch: number): Int32Array {
   const order = Int32Array.from({ length }, (_, i) => i);
+  swap(order, uniforms(seed, epoch), length - 1, 0);
+  return order;
+}
+
+/** The same order, made without holding other events up: of 10 million it takes a second. */
+export async function shuffledInTurns(length: number, seed: number, epoch: number): Promise<Int32Array> {
+  const order = new Int32Array(length);
+  for (let i = 0; i < length; i++) order[i] = i;
   const random = uniforms(seed, epoch);
-  for (let i = order.length - 1; i > 0; i--) {
+  for (let last = length - 1; last > 0; last -= SWAPS) {
+    swap(order, random, last, Math.max(0, last - SWAPS));
+    await setImmediate();
+  }
+  return order;
+}
+
+/** Settles the places from `last` down to `end`, that one left out. */
+function swap(order: Int32Array, random: () => number, last: number, end: number): void {
+  for (let i = last; i > end; i--) {
     const j = Math.floor(random() * (i + 1));
     [order[i], order[j]] = [order[j]!, order[i]!];
   }
-  return order;
 }
 
 /** Numbers in [0, 1) by seed and stream (splitmix32). */

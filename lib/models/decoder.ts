@@ -55,13 +55,13 @@ export interface Batch {
   T: number;
   /** (N,) int32: the row where each row's document begins; absent: each sequence is one document. */
   documentStart?: Tensor | null;
+  /** Tokens of the longest sequence without its padding, which dynamic rope depends on. @default T */
+  length?: number;
 }
 
 /** What a layer runs on: a batch, or the next tokens of a sequence whose keys and values are kept. */
 interface Tokens extends Omit<Batch, 'targets'> {
   cache?: KeyValueCache;
-  /** Tokens of the whole sequence, which dynamic rope depends on. @default T */
-  length?: number;
 }
 
 /** Where a model's weights came from, and what they were stored as. */

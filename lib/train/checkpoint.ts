@@ -1,5 +1,6 @@
-// Checkpoints of a run: folders that appear whole or not at all, from which it goes on bit for bit.
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+// Checkpoints of a run: folders that appear and go whole or not at all, from which it goes on bit for bit.
+import { randomBytes } from 'node:crypto';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readAdapter, saveAdapter } from '../io/adapters.ts';
 import { fileDtypes, toFile } from '../io/elements.ts';
@@ -7,31 +8,16 @@ import { writeChatTemplate } from '../io/model_folder.ts';
 import { SafetensorsFile, writeSafetensors } from '../io/safetensors.ts';
 import { saveModel } from '../io/save_model.ts';
 import { readWeights } from '../io/weights.ts';
-import type { Decoder, StepPolicy } from '../models/decoder.ts';
+import { syncFolder } from '../io/whole_file.ts';
+import type { Decoder } from '../models/decoder.ts';
 import type { AdamW } from '../optim/adamw.ts';
-import type { RunConfig } from './config.ts';
 import type { Evaluation } from './evaluate.ts';
+import type { RunWarning } from './events.ts';
+import { CheckpointError, type RunState, readState, writeState } from './run_state.ts';
 
 const FOLDER = 'checkpoints';
-const STATE = 'state.json';
 const OPTIMIZER = 'optimizer.safetensors';
 const NAME = /^step-(\d+)$/;
-/** May differ between a run and its continuation: they say how long it runs and what it tells, not what it computes. */
-const FREE_OPTIONS = new Set(['maxSteps', 'epochs', 'outDir', 'checkpoint', 'evaluation', 'samples', 'memoryLimit']);
-
-/** Everything beside tensors that a run needs to go on. Random state and data position follow from seed and step. */
-export interface RunState {
-  /** Steps done. */
-  step: number;
-  /** Whether the validation and samples of that step are done too. */
-  isTold: boolean;
-  /** Chosen at the run's start; sums are in another order under another one. */
-  policy: StepPolicy;
-  /** What sums depend on. */
-  target: unknown;
-  best: { step: number; validationLoss: number } | null;
-  config: RunConfig;
-}
 
 /** What is saved beside weights. */
 export interface Beside {
@@ -45,70 +31,81 @@ export interface Beside {
 export class Checkpoints {
   readonly #folder: string;
   readonly #keepLast: number;
+  readonly #warn: (warning: RunWarning) => void;
+  /** Names that could not be removed, and were told. */
+  readonly #stuck = new Set<string>();
 
-  constructor(outDir: string, keepLast: number) {
+  constructor(outDir: string, keepLast: number, warn: (warning: RunWarning) => void = () => {}) {
     this.#folder = join(outDir, FOLDER);
     this.#keepLast = keepLast;
+    this.#warn = warn;
   }
 
-  /** Steps that there are checkpoints of, in order; what a kill has left half done is removed. */
+  /** Steps that there are checkpoints of, in order. */
   async steps(): Promise<number[]> {
-    const names = await readdir(this.#folder).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return [];
-      throw error;
-    });
-    const found: number[] = [];
-    for (const name of names) {
-      const step = NAME.exec(name)?.[1];
-      if (step) found.push(Number(step));
-      else if (name.startsWith('.')) await rm(join(this.#folder, name), { recursive: true, force: true });
-    }
-    return found.sort((a, b) => a - b);
+    const steps = (await this.#names()).flatMap((name) => NAME.exec(name)?.[1] ?? []);
+    return steps.map(Number).sort((a, b) => a - b);
   }
 
-  async save(
-    model: Decoder,
-    optimizer: AdamW,
-    state: RunState,
-    { tokenizerFrom, chatTemplate }: Beside,
-  ): Promise<void> {
-    const temporary = join(this.#folder, `.${nameOf(state.step)}`);
+  /** Removes what a killed process has left half written or half removed. For who has locked the run's folder. */
+  async clean(): Promise<void> {
+    for (const name of await this.#names()) if (name.startsWith('.')) await this.#remove(name);
+  }
+
+  async save(model: Decoder, optimizer: AdamW, state: RunState, beside: Beside): Promise<void> {
+    const { tokenizerFrom, chatTemplate } = beside;
+    const name = nameOf(state.step);
+    const temporary = join(this.#folder, `.${name}`);
+    if (await mkdir(this.#folder, { recursive: true })) await syncFolder(join(this.#folder, '..'));
     await rm(temporary, { recursive: true, force: true });
-    await mkdir(temporary, { recursive: true });
-    if (model.lora) await saveAdapter(model, temporary);
-    else await saveModel(model, temporary, { dtype: model.dtype, tokenizerFrom });
-    if (chatTemplate !== null) await writeChatTemplate(temporary, chatTemplate);
-    await writeSafetensors(
-      join(temporary, OPTIMIZER),
-      [...optimizer.state()].map(([name, tensor]) => ({
-        name,
-        dtype: fileDtypes[tensor.dtype]!,
-        shape: tensor.shape,
-        data: async () => toFile(await tensor.data(), tensor.dtype, fileDtypes[tensor.dtype]!),
-      })),
-    );
-    await writeSynced(join(temporary, STATE), JSON.stringify(state, null, 2));
-    await syncFolder(temporary);
-    const final = join(this.#folder, nameOf(state.step));
-    await rm(final, { recursive: true, force: true }); // of the same step, from before the run was continued
-    await rename(temporary, final);
+    await mkdir(temporary);
+    try {
+      if (model.lora) await saveAdapter(model, temporary);
+      else await saveModel(model, temporary, { dtype: model.dtype, tokenizerFrom });
+      if (chatTemplate !== null) await writeChatTemplate(temporary, chatTemplate);
+      await writeSafetensors(
+        join(temporary, OPTIMIZER),
+        [...optimizer.state()].map(([name, tensor]) => ({
+          name,
+          dtype: fileDtypes[tensor.dtype]!,
+          shape: tensor.shape,
+          data: async () => toFile(await tensor.data(), tensor.dtype, fileDtypes[tensor.dtype]!),
+        })),
+      );
+      await writeState(temporary, state);
+      await this.#hide(name); // of the same step, from before the run was continued
+      await rename(temporary, join(this.#folder, name));
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true }).catch(() => {});
+      throw error;
+    }
     await syncFolder(this.#folder);
     await this.#removeOld(state.best?.step);
+    await this.clean();
   }
 
-  /** The last checkpoint's state; null where there is none. Throws where it belongs to another configuration. */
-  async readState(config: RunConfig): Promise<RunState | null> {
-    const step = (await this.steps()).at(-1);
-    if (step === undefined) return null;
-    const path = join(this.#folder, nameOf(step), STATE);
-    const state = JSON.parse(await readFile(path, 'utf8')) as RunState;
-    const different = differences(state.config, config).filter((key) => !FREE_OPTIONS.has(key.split('.')[0]!));
-    if (different.length > 0) {
-      throw new Error(
-        `${path}: belongs to a run with another ${different.join(', ')}; give the same, or another outDir`,
-      );
+  /**
+   * The last checkpoint's state; null where there is none.
+   * @throws CheckpointError where one of its files is damaged; the message says which earlier one is whole
+   */
+  async lastState(): Promise<RunState | null> {
+    const steps = await this.steps();
+    const last = steps.pop();
+    if (last === undefined) return null;
+    const read = (step: number) => readState(join(this.#folder, nameOf(step)), step);
+    try {
+      return await read(last);
+    } catch (error) {
+      if (!(error instanceof CheckpointError)) throw error;
+      for (const step of steps.reverse()) {
+        if (!(await read(step).catch(() => null))) continue;
+        const [bad, good] = [last, step].map((step) => join(this.#folder, nameOf(step)));
+        throw new CheckpointError(
+          `${error.message}; ${good} is whole, and the run goes on from it once ${bad} is removed`,
+        );
+      }
+      throw new CheckpointError(`${error.message}; no earlier checkpoint is whole`);
     }
-    return state;
   }
 
   /** Overwrites parameters and optimizer state with those of a step. */
@@ -126,53 +123,44 @@ export class Checkpoints {
     }
   }
 
+  async #names(): Promise<string[]> {
+    return await readdir(this.#folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw error;
+    });
+  }
+
   async #removeOld(best: number | undefined): Promise<void> {
-    const steps = await this.steps();
-    for (const step of steps.slice(0, -this.#keepLast)) {
-      if (step !== best) await rm(join(this.#folder, nameOf(step)), { recursive: true, force: true });
+    for (const step of (await this.steps()).slice(0, -this.#keepLast)) {
+      if (step !== best) await this.#hide(nameOf(step)).catch((error: Error) => this.#tell(nameOf(step), error));
     }
+  }
+
+  /** Takes a checkpoint's name away, so that none is there with some of its files gone; `clean` removes them. */
+  async #hide(name: string): Promise<void> {
+    const hidden = join(this.#folder, `.${name}.${randomBytes(8).toString('hex')}.removed`);
+    await rename(join(this.#folder, name), hidden).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+    });
+  }
+
+  async #remove(name: string): Promise<void> {
+    await rm(join(this.#folder, name), { recursive: true, force: true }).catch((error: Error) =>
+      this.#tell(name, error),
+    );
+  }
+
+  #tell(name: string, error: Error): void {
+    if (!this.#stuck.has(name))
+      this.#warn({ code: 'leftover', message: `${join(this.#folder, name)}: cannot be removed: ${error.message}` });
+    this.#stuck.add(name);
   }
 }
 
-/** The better of two validations. */
+/** The better of two validations; one that is not a number is none. */
 export function better(best: RunState['best'], step: number, { validationLoss }: Evaluation): RunState['best'] {
+  if (Number.isNaN(validationLoss)) return best;
   return best && best.validationLoss <= validationLoss ? best : { step, validationLoss };
 }
 
 const nameOf = (step: number) => `step-${String(step).padStart(6, '0')}`;
-
-/** Options in which two configurations differ, with dots between levels. */
-function differences(a: unknown, b: unknown, path = ''): string[] {
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) {
-    return JSON.stringify(a) === JSON.stringify(b) ? [] : [path];
-  }
-  const keys = new Set([...Object.keys(a), ...Object.keys(b)]);
-  return [...keys].flatMap((key) =>
-    differences(
-      (a as Record<string, unknown>)[key],
-      (b as Record<string, unknown>)[key],
-      path ? `${path}.${key}` : key,
-    ),
-  );
-}
-
-async function writeSynced(path: string, text: string): Promise<void> {
-  const handle = await open(path, 'w');
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-/** So that names survive a loss of power, as the files behind them do. */
-async function syncFolder(path: string): Promise<void> {
-  let handle: FileHandle | undefined;
-  try {
-    handle = await open(path, 'r');
-    await handle.sync();
-  } finally {
-    await handle?.close();
-  }
-}

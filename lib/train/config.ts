@@ -206,6 +206,14 @@ export const runSchema = runFields
   .refine(({ accumulationSteps, gradientDtype }) => gradientDtype === 'float32' || accumulationSteps === 1, {
     path: ['gradientDtype'],
     error: "'bfloat16' is for one micro-batch a step: accumulationSteps must be 1",
+  })
+  .refine(({ data, evaluation }) => evaluation.everySteps === undefined || data.validation !== undefined, {
+    path: ['evaluation.everySteps'],
+    error: 'needs data.validation, which says what to validate on',
+  })
+  .refine(({ samples }) => samples.everySteps === undefined || samples.prompts.length > 0, {
+    path: ['samples.everySteps'],
+    error: 'needs samples.prompts, which it continues',
   });
 
 /** A checked configuration with all defaults. */

@@ -34,11 +34,12 @@ export async function evaluate(
 }
 
 /** A batch on the model's device. */
-export function toDevice({ inputs, targets, documentStart, T }: TokenBatch, device: Decoder['device']): Batch {
+export function toDevice({ inputs, targets, documentStart, T, length }: TokenBatch, device: Decoder['device']): Batch {
   return {
     inputs: tensor(inputs, { device }),
     targets: tensor(targets, { device }),
     T,
+    length,
     documentStart: documentStart && tensor(documentStart, { device }),
   };
 }

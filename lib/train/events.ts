@@ -34,6 +34,8 @@ export interface RunStart {
   stepsDone: number;
   numTokens: number;
   numSequences: number;
+  /** Rows of the longest one, padding included. */
+  longestSequence: number;
   isPacked: boolean;
 }
 
@@ -42,6 +44,11 @@ export interface TrainOptions {
   signal?: AbortSignal;
   /** Goes on from the last checkpoint in the run's folder, if there is one. @default false */
   resume?: boolean;
+  /**
+   * Goes on also on another kind of machine or with another number of threads; the losses are then not those of an uninterrupted run to the
+   * last bit. @default false
+   */
+  allowOtherMachine?: boolean;
   /** Once, before the first step. */
   onStart?: (start: RunStart) => void;
   /** After each step, one step late. */

@@ -1,23 +1,27 @@
 // The steps of a run: enqueued one ahead of what is read, with what is kept and told between them.
-import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { stringify as toYaml } from 'yaml';
 import { saveAdapter } from '../io/adapters.ts';
 import { writeChatTemplate } from '../io/model_folder.ts';
 import { saveModel } from '../io/save_model.ts';
+import { writeWhole } from '../io/whole_file.ts';
 import type { Decoder, StepPolicy } from '../models/decoder.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { learningRateAt, type ScheduleOptions, warmupProblem } from '../optim/schedule.ts';
-import { planStep } from '../planning/plan.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { type Beside, better, type Checkpoints, type RunState } from './checkpoint.ts';
+import { type Beside, better, type Checkpoints } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
 import { evaluate, toDevice } from './evaluate.ts';
 import { NonFiniteError, type TrainOptions, type TrainResult } from './events.ts';
 import type { EvaluationMetrics, StepMetrics } from './metrics.ts';
-import { batchesOfStep, type RunData } from './run_data.ts';
+import { NonFiniteSteps } from './non_finite.ts';
+import { choosePolicy } from './policy.ts';
+import type { RunData } from './run_data.ts';
+import type { Machine, RunSources, RunState } from './run_state.ts';
 import { type Sample, writeSamples } from './samples.ts';
+import { requireSpace } from './start_checks.ts';
 import { disposeResult, type StepResult, stepResult, trainStep } from './step.ts';
+import { StepBatches } from './step_batches.ts';
 import { StepFile } from './step_file.ts';
 
 export interface RunParts {
@@ -25,8 +29,15 @@ export interface RunParts {
   tokenizer: Tokenizer;
   data: RunData;
   checkpoints: Checkpoints;
+  /** Where it goes on; null: it begins. */
   state: RunState | null;
+  /** That of the run which it continues; null: it is chosen. */
+  policy: StepPolicy | null;
+  machine: Machine;
+  sources: RunSources;
 }
+
+type Line = StepMetrics | EvaluationMetrics;
 
 /** A step that has been enqueued, and whose numbers are read while the next one runs. */
 interface PendingStep {
@@ -48,9 +59,20 @@ export class Run {
   readonly #numSteps: number;
   readonly #schedule: ScheduleOptions;
   readonly #beside: Beside;
+  readonly #batches: StepBatches;
+  readonly #nonFinite: NonFiniteSteps;
   #best: RunState['best'];
   #metrics!: StepMetrics[];
-  #file!: StepFile<StepMetrics | EvaluationMetrics>;
+  #file!: StepFile<Line>;
+  /** Lines that the file could not take. */
+  #unwritten: Line[] = [];
+  /** Steps whose update has been enqueued, whose numbers have been told, and that the last checkpoint has. */
+  #enqueued: number;
+  #done: number;
+  #saved: number;
+  /** The last step whose validation and samples are done, if any were due. */
+  #told: number;
+  #pending: PendingStep | null = null;
   #started = 0;
   #lastDone = 0;
 
@@ -58,101 +80,131 @@ export class Run {
     this.#config = config;
     this.#options = options;
     this.#parts = parts;
-    const { model, data, state, tokenizer } = parts;
-    this.#policy = state?.policy ?? choosePolicy(config, model, data.training.isPacked);
+    const { model, data, state, policy, tokenizer } = parts;
+    this.#policy = policy ?? choosePolicy(config, model, data);
     this.#best = state?.best ?? null;
     this.#beside = {
       tokenizerFrom: tokenizer.path ? dirname(tokenizer.path) : null,
       chatTemplate: (config.data.chatTemplate && tokenizer.chatTemplate?.source) || null,
     };
-    const stepsPerEpoch = Math.ceil(data.training.length / (config.batchSize * config.accumulationSteps));
-    const ofEpochs = Math.ceil((config.epochs ?? (config.maxSteps ? Infinity : 1)) * stepsPerEpoch);
+    this.#batches = new StepBatches(data.training, config);
+    this.#nonFinite = new NonFiniteSteps(config.nonFinite, options.onSkip);
+    const ofEpochs = Math.ceil((config.epochs ?? (config.maxSteps ? Infinity : 1)) * this.#batches.stepsPerEpoch);
     this.#numSteps = Math.min(config.maxSteps ?? Infinity, ofEpochs);
     const { learningRate } = config.optimizer;
     this.#schedule = { ...config.schedule, learningRate, numSteps: this.#numSteps };
+    const step = state?.step ?? 0;
+    this.#enqueued = step;
+    this.#done = step;
+    this.#saved = step;
+    this.#told = state && !state.isTold ? step - 1 : step;
   }
 
   async run(): Promise<TrainResult> {
     const { outDir, optimizer: settings, seed, masterWeights } = this.#config;
-    const { model, data, state, checkpoints } = this.#parts;
+    const { model, state, checkpoints } = this.#parts;
     using optimizer = new AdamW(model.trainableParameters(), {
       ...settings,
       seed,
       masterWeights,
       readStored: false,
     });
-    const stepsDone = state?.step ?? 0;
-    if (state) await checkpoints.restore(model, optimizer, stepsDone);
+    if (state) await checkpoints.restore(model, optimizer, state.step);
     else await optimizer.readStored();
-    await mkdir(outDir, { recursive: true });
-    await writeFile(join(outDir, 'config.yaml'), toYaml(this.#config));
-    this.#file = await StepFile.open(join(outDir, 'metrics.jsonl'), stepsDone);
-    this.#metrics = this.#file.earlier.filter((line): line is StepMetrics => 'loss' in line);
-    const { training, numTokens } = data;
-    this.#options.onStart?.({
-      model,
-      policy: this.#policy,
-      numSteps: this.#numSteps,
-      stepsDone,
-      numTokens,
-      numSequences: training.length,
-      isPacked: training.isPacked,
-    });
-    const problem = warmupProblem(this.#schedule);
-    if (problem) this.#options.onWarning?.({ code: 'warm-up', message: problem });
-    this.#started = performance.now() - (this.#metrics.at(-1)?.seconds ?? 0) * 1000;
-    this.#lastDone = performance.now();
+    await this.#requireSpace(optimizer);
+    await writeWhole(join(outDir, 'config.yaml'), (handle) => handle.writeFile(toYaml(this.#config)));
+    await this.#openMetrics();
     const results = [stepResult(model), stepResult(model)];
     try {
-      await this.#steps(stepsDone, optimizer, results);
+      this.#tellStart();
+      await this.#steps(optimizer, results);
+      if (model.lora) await saveAdapter(model, outDir);
+      else await saveModel(model, outDir, { tokenizerFrom: this.#beside.tokenizerFrom });
+      if (this.#beside.chatTemplate !== null) await writeChatTemplate(outDir, this.#beside.chatTemplate);
+      await this.#file.sync();
+    } catch (error) {
+      await this.#rescue(optimizer, error);
+      throw error;
     } finally {
       await this.#file.close();
       for (const result of results) disposeResult(result);
     }
-    if (model.lora) await saveAdapter(model, outDir);
-    else await saveModel(model, outDir, { tokenizerFrom: this.#beside.tokenizerFrom });
-    if (this.#beside.chatTemplate !== null) await writeChatTemplate(outDir, this.#beside.chatTemplate);
     return {
       metrics: this.#metrics,
-      finished: this.#metrics.length === this.#numSteps,
+      finished: this.#done >= this.#numSteps,
       outDir,
       policy: this.#policy,
       peakBytes: this.#metrics.reduce((peak, { peakBytes }) => Math.max(peak, peakBytes), 0),
     };
   }
 
-  async #steps(stepsDone: number, optimizer: AdamW, results: readonly StepResult[]): Promise<void> {
+  async #requireSpace(optimizer: AdamW): Promise<void> {
+    const { model, checkpoints } = this.#parts;
+    const { everySteps } = this.#config.checkpoint;
+    const present = (await checkpoints.steps()).length;
+    const more = everySteps === undefined ? 0 : Math.ceil((this.#numSteps - this.#done) / everySteps);
+    await requireSpace(this.#config, model, optimizer.state(), { present, more });
+  }
+
+  async #openMetrics(): Promise<void> {
+    const path = join(this.#config.outDir, 'metrics.jsonl');
+    const keyOf = (line: Line) => `${line.step} ${'loss' in line}`;
+    const { state } = this.#parts;
+    this.#file = await StepFile.open<Line>(path, this.#done, keyOf);
+    for (const line of state?.unwritten ?? []) await this.#file.append(line);
+    const lines = [...this.#file.earlier, ...(state?.unwritten ?? [])];
+    this.#metrics = lines.filter((line): line is StepMetrics => 'loss' in line);
+    this.#started = performance.now() - (state?.seconds ?? 0) * 1000;
+    this.#lastDone = performance.now();
+  }
+
+  #tellStart(): void {
+    const { model, data } = this.#parts;
+    const { training, numTokens } = data;
+    const { onStart, onWarning } = this.#options;
+    onStart?.({
+      model,
+      policy: this.#policy,
+      numSteps: this.#numSteps,
+      stepsDone: this.#done,
+      numTokens,
+      numSequences: training.length,
+      longestSequence: training.T,
+      isPacked: training.isPacked,
+    });
+    const problem = warmupProblem(this.#schedule);
+    if (problem) onWarning?.({ code: 'warm-up', message: problem });
+  }
+
+  async #steps(optimizer: AdamW, results: readonly StepResult[]): Promise<void> {
     const { checkpoint } = this.#config;
     const { signal } = this.#options;
-    const { state } = this.#parts;
-    let pending: PendingStep | null = null;
-    let saved = stepsDone;
-    let told = state && !state.isTold && !(await this.#tell(stepsDone)).isTold ? stepsDone - 1 : stepsDone;
-    for (let step = stepsDone + 1; step <= this.#numSteps && !signal?.aborted; step++) {
+    if (this.#told < this.#done && (await this.#tell(this.#done)).isTold) this.#told = this.#done;
+    for (let step = this.#done + 1; step <= this.#numSteps && !signal?.aborted; step++) {
       const enqueued = await this.#enqueue(step, optimizer, results[step % 2]!);
-      if (pending) await this.#log(pending);
-      pending = enqueued;
+      await this.#logPending();
+      if (!enqueued) break;
+      this.#pending = enqueued;
       const saves = this.#isDue(step, checkpoint.everySteps);
-      if (!pending || !(saves || this.#tells(step))) continue;
-      await this.#log(pending);
-      pending = null;
+      if (!saves && !this.#tells(step)) continue;
+      await this.#logPending();
       const { isTold, isBest } = await this.#tell(step);
       if (!isTold) break;
-      told = step;
-      if (saves || (isBest && checkpoint.keepBest)) {
-        await this.#save(optimizer, step, true);
-        saved = step;
-      }
+      this.#told = step;
+      if (saves || (isBest && checkpoint.keepBest)) await this.#save(optimizer, step);
       this.#lastDone = performance.now();
     }
-    if (pending) await this.#log(pending);
-    const done = this.#metrics.length;
-    const isTold = told === done || !this.#tells(done);
-    if (done > saved && (done < this.#numSteps || !isTold)) await this.#save(optimizer, done, isTold);
+    await this.#logPending();
+    const isWhole = this.#done >= this.#numSteps && this.#isTold(this.#done);
+    if (this.#done > this.#saved && !isWhole) await this.#save(optimizer, this.#done);
   }
 
   #isDue(step: number, every?: number): boolean {
     return every !== undefined && (step % every === 0 || step === this.#numSteps);
+  }
+
+  #isTold(step: number): boolean {
+    return this.#told === step || !this.#tells(step);
   }
 
   /** Whether validation or samples follow a step. */
@@ -177,8 +229,8 @@ export class Run {
   /** null where `signal` stopped it before the update. */
   async #enqueue(step: number, optimizer: AdamW, result: StepResult): Promise<PendingStep | null> {
     const { maxGradNorm } = this.#config;
-    const { model, data } = this.#parts;
-    const batches = await batchesOfStep(data.training, step - 1, this.#config);
+    const { model } = this.#parts;
+    const batches = await this.#batches.of(step - 1);
     const numTargets = batches.reduce((sum, batch) => sum + batch.numTargets, 0);
     const learningRate = learningRateAt(step - 1, this.#schedule);
     model.device.arena.resetPeak();
@@ -187,19 +239,21 @@ export class Run {
     const options = { policy: this.#policy, learningRate, maxGradNorm, numTargets, step, seed };
     const isDone = await trainStep(model, optimizer, microBatches, options, result, this.#options.signal);
     if (!isDone) return null;
+    this.#enqueued = step;
     // Enqueued now, read when the next step has been enqueued too: the device never waits for the host.
     const values = Promise.all([result.loss.item(), result.norm.item()]);
     values.catch(() => {}); // told by #log
     return { step, values, result, learningRate, numTargets, peakBytes: model.device.memory().reservedBytes };
   }
 
-  async #log({ step, values, result, learningRate, numTargets, peakBytes }: PendingStep): Promise<void> {
+  /** Waits for the step that is under way, if there is one, and tells of it. */
+  async #logPending(): Promise<void> {
+    const pending = this.#pending;
+    this.#pending = null;
+    if (!pending) return;
+    const { step, values, result, learningRate, numTargets, peakBytes } = pending;
     const [loss, gradNorm] = await values;
-    if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
-      const problem = await describeNonFinite(step, result, loss, this.#parts.model);
-      if (this.#config.nonFinite === 'stop') throw new NonFiniteError(problem);
-      this.#options.onSkip?.(problem);
-    }
+    await this.#nonFinite.check(step, loss, gradNorm, result, this.#parts.model);
     const now = performance.now();
     const line: StepMetrics = {
       step,
@@ -212,23 +266,32 @@ export class Run {
       seconds: (now - this.#started) / 1000,
     };
     this.#lastDone = now;
+    this.#done = step;
     this.#metrics.push(line);
-    await this.#file.append(line);
+    await this.#write(line);
     this.#options.onStep?.(line, this.#numSteps);
+  }
+
+  async #write(line: Line): Promise<void> {
+    try {
+      await this.#file.append(line);
+    } catch (error) {
+      this.#unwritten.push(line);
+      throw error;
+    }
   }
 
   /** Whether this is the best so far; null where `signal` came between. */
   async #evaluate(step: number): Promise<boolean | null> {
     const { model, data } = this.#parts;
     const { signal, onEvaluation } = this.#options;
-    if (!data.validation) throw new Error('evaluation.everySteps: needs data.validation');
     const options = { policy: this.#policy, batchSize: this.#config.batchSize, signal };
-    const evaluation = await evaluate(model, data.validation, options);
+    const evaluation = await evaluate(model, data.validation!, options);
     if (!evaluation) return null;
-    await this.#file.append({ step, ...evaluation });
+    await this.#write({ step, ...evaluation });
     onEvaluation?.({ step, ...evaluation });
     this.#best = better(this.#best, step, evaluation);
-    return this.#best!.step === step;
+    return this.#best?.step === step;
   }
 
   async #sample(step: number): Promise<void> {
@@ -241,48 +304,47 @@ export class Run {
         await file.append(sample);
         onSample?.(sample);
       }
+      await file.sync();
     } finally {
       await file.close();
     }
   }
 
-  async #save(optimizer: AdamW, step: number, isTold: boolean): Promise<void> {
-    const { model, checkpoints } = this.#parts;
-    const { target } = model.device;
-    const state = { step, isTold, policy: this.#policy, target, best: this.#best, config: this.#config };
+  async #save(optimizer: AdamW, step: number): Promise<void> {
+    const { model, checkpoints, machine, sources } = this.#parts;
+    if (this.#unwritten.length === 0) await this.#file.sync();
+    const state = {
+      step,
+      isTold: this.#isTold(step),
+      seconds: (performance.now() - this.#started) / 1000,
+      policy: this.#policy,
+      best: this.#best,
+      machine,
+      sources,
+      unwritten: this.#unwritten,
+      config: this.#config,
+    };
     await checkpoints.save(model, optimizer, state, this.#beside);
+    this.#saved = step;
   }
-}
 
-/** What the configuration fixes, and for the rest the fastest that fits the device. */
-function choosePolicy(config: RunConfig, model: Decoder, isPacked: boolean): StepPolicy {
-  const { chunkSizes, mlpSave, recompute } = config;
-  const fixed: Partial<StepPolicy> = {};
-  if (chunkSizes.mlp !== 'auto') fixed.mlpChunkSize = chunkSizes.mlp;
-  if (chunkSizes.loss !== 'auto') fixed.lossChunkSize = chunkSizes.loss;
-  if (mlpSave !== 'auto') fixed.mlpSave = mlpSave;
-  if (recompute !== 'auto') fixed.recompute = recompute;
-  const { device, dtype, gradientDtype } = model;
-  return planStep(model.config, {
-    B: config.batchSize,
-    T: config.sequenceLength,
-    dtype,
-    gradientDtype,
-    accumulationSteps: config.accumulationSteps,
-    isPacked,
-    lora: model.lora?.layout,
-    masterWeights: config.masterWeights,
-    like: device.target,
-    memoryLimit: device.memoryLimit,
-    fixed,
-  }).policy;
-}
-
-/** Names the step and the first tensor whose gradient is not finite. */
-async function describeNonFinite(step: number, result: StepResult, loss: number, model: Decoder): Promise<string> {
-  if (!Number.isFinite(loss)) return `step ${step}: the loss is ${loss}; no parameter was changed by it`;
-  const squares = await result.squares.toFloat32();
-  const index = squares.findIndex((value) => !Number.isFinite(value));
-  const name = model.trainableParameters()[index]?.name ?? 'all parameters together';
-  return `step ${step}: the gradient of ${name} is not finite; no parameter was changed by it`;
+  /**
+   * Where a file could not be read or written, the model in memory is sound: a checkpoint is tried. After any other error it need not be;
+   * the last checkpoint is what remains.
+   */
+  async #rescue(optimizer: AdamW, error: unknown): Promise<void> {
+    const isSkipped = error instanceof NonFiniteError && this.#config.nonFinite === 'skip';
+    if (!isSkipped && !/^E[A-Z0-9]+$/.test(String((error as NodeJS.ErrnoException | null)?.code))) return;
+    try {
+      await this.#logPending().catch((second: unknown) => {
+        if (this.#done < this.#enqueued) throw second; // it is not known whether the step was right
+      });
+      if (this.#done <= this.#saved) return;
+      await this.#save(optimizer, this.#done);
+      const message = `a checkpoint of step ${this.#done} was saved before the run ends with an error; --resume goes on from it`;
+      this.#options.onWarning?.({ code: 'saved', message });
+    } catch {
+      // what the run ends with is the first error
+    }
+  }
 }

@@ -2,7 +2,6 @@
 import { join } from 'node:path';
 import { type Dataset, makeDataset, type StoredDataset, splitDocuments, type TokenBatch } from '../data/dataset.ts';
 import type { Note } from '../data/notes.ts';
-import { shuffled } from '../data/shuffle.ts';
 import { TokenStore } from '../data/token_store.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { RunConfig } from './config.ts';
@@ -12,6 +11,10 @@ export interface RunData {
   validation: Dataset | null;
   /** Of the files trained on. */
   numTokens: number;
+  /** Of all that is trained on, by content; see `TokenStore`. */
+  fingerprint: string;
+  /** Of files to validate on; null: there are none of their own. */
+  validationFingerprint: string | null;
   /** What a user should know of the files. */
   notes: readonly Note[];
   close(): Promise<void>;
@@ -32,8 +35,8 @@ export async function openRunData(config: RunConfig, tokenizer: Tokenizer, V: nu
     stores.push(store);
     const isPacked = data.packing === 'auto' ? store.numDocuments > 1 : data.packing;
     const shape = { T, seed, isPacked };
-    const { numTokens, notes } = store;
-    const facts = { numTokens, notes, close };
+    const { numTokens, notes, fingerprint } = store;
+    const facts = { numTokens, notes, fingerprint, validationFingerprint: null, close };
     if (!data.validation) return { training: await makeDataset(store, shape), validation: null, ...facts };
     if ('files' in data.validation) {
       const held = await TokenStore.open(data.validation.files, tokenizer, options);
@@ -42,6 +45,7 @@ export async function openRunData(config: RunConfig, tokenizer: Tokenizer, V: nu
         training: await makeDataset(store, shape),
         validation: await makeDataset(held, shape),
         ...facts,
+        validationFingerprint: held.fingerprint,
         notes: [...notes, ...held.notes],
       };
     }
@@ -77,7 +81,7 @@ class Subset implements Dataset {
     return this.#indices.length;
   }
   get T(): number {
-    return this.#whole.T;
+    return this.#whole.longest(this.#indices);
   }
   get isPacked(): boolean {
     return this.#whole.isPacked;
@@ -85,26 +89,4 @@ class Subset implements Dataset {
   batch(indices: readonly number[]): Promise<TokenBatch> {
     return this.#whole.batch(indices.map((index) => this.#indices[index]!));
   }
-}
-
-/** The micro-batches of a step, counted from 0: by the step alone, so that a run can begin anywhere. */
-export async function batchesOfStep(
-  dataset: Dataset,
-  step: number,
-  { batchSize, accumulationSteps, seed }: Pick<RunConfig, 'batchSize' | 'accumulationSteps' | 'seed'>,
-): Promise<TokenBatch[]> {
-  const perStep = batchSize * accumulationSteps;
-  const stepsPerEpoch = Math.ceil(dataset.length / perStep);
-  const order = shuffled(dataset.length, seed, Math.floor(step / stepsPerEpoch));
-  const begin = (step % stepsPerEpoch) * perStep;
-  return await batchesOf(dataset, order.subarray(begin, begin + perStep), batchSize);
-}
-
-/** Sequences in batches of at most batchSize; an epoch's last may have fewer. */
-export async function batchesOf(dataset: Dataset, indices: Int32Array, batchSize: number): Promise<TokenBatch[]> {
-  const batches: TokenBatch[] = [];
-  for (let begin = 0; begin < indices.length; begin += batchSize) {
-    batches.push(await dataset.batch([...indices.subarray(begin, begin + batchSize)]));
-  }
-  return batches;
 }

@@ -1,84 +1,148 @@
 // Training by a configuration: data, model and run are put together here.
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatNote } from '../data/notes.ts';
-import { type DeviceName, openDevice } from '../device.ts';
+import { type Device, type DeviceName, openDevice } from '../device.ts';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
-import { loadModel } from '../io/weights.ts';
-import { decoderConfig } from '../models/config.ts';
+import { loadModel, readConfig } from '../io/weights.ts';
+import { removeLeftovers } from '../io/whole_file.ts';
+import { type DecoderConfig, decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
 import { addLora } from '../models/lora.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { Checkpoints } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
+import {
+  hashOf,
+  machineOf,
+  requireSameConfig,
+  requireSameMachine,
+  requireSameSources,
+  tokenizerHashes,
+  weightsHash,
+} from './continuation.ts';
 import type { TrainOptions, TrainResult } from './events.ts';
 import { Run } from './run.ts';
 import { openRunData } from './run_data.ts';
+import { RunLock } from './run_lock.ts';
+import type { RunSources, RunState } from './run_state.ts';
+import { requireOwnFolder, requirePlaces, requirePrompts, requireRope } from './start_checks.ts';
 
 /**
  * Trains as the configuration says. The run's folder gets config.yaml, metrics.jsonl, tokenised data, checkpoints and, at the end, the model
  * in HuggingFace's layout. A run that was stopped anywhere and is continued has the losses of an uninterrupted one, bit for bit on the
- * CPU.
+ * CPU. One run at a time has a folder.
  */
 export async function train(config: RunConfig, options: TrainOptions = {}): Promise<TrainResult> {
   const { outDir } = config;
-  using device = openDevice(config.device as DeviceName, {
-    threads: config.threads,
-    memoryLimit: config.memoryLimit,
-    attention: config.attention,
-    products: config.products,
-    tuneProducts: config.tuneProducts,
-    deterministic: config.deterministic,
-  });
-  const checkpoints = new Checkpoints(outDir, config.checkpoint.keepLast);
-  const state = options.resume ? await checkpoints.readState(config) : null;
-  if (!options.resume && (await checkpoints.steps()).length > 0) {
+  await requireOwnFolder(config);
+  await mkdir(outDir, { recursive: true });
+  const lock = await RunLock.take(outDir);
+  try {
+    return await trainLocked(config, options);
+  } finally {
+    await lock.release();
+  }
+}
+
+async function trainLocked(config: RunConfig, options: TrainOptions): Promise<TrainResult> {
+  const { outDir } = config;
+  const { resume = false, allowOtherMachine = false, onWarning = () => {} } = options;
+  await requirePlaces(outDir);
+  await removeLeftovers(outDir, { all: true });
+  const checkpoints = new Checkpoints(outDir, config.checkpoint.keepLast, onWarning);
+  await checkpoints.clean();
+  if (!resume && (await checkpoints.steps()).length > 0) {
     throw new Error(`${outDir}: holds checkpoints of an earlier run; continue it (--resume), or choose another outDir`);
   }
-  if (state && JSON.stringify(state.target) !== JSON.stringify(device.target)) {
-    const [then, now] = [state.target, device.target].map((target) => JSON.stringify(target));
-    throw new Error(`${outDir}: the run was computed on ${then} and cannot be continued exactly on ${now}`);
-  }
+  const state = resume ? await checkpoints.lastState() : null;
+  if (state) requireSameConfig(state, config, { outDir, allowOtherMachine });
+  using device = openRunDevice(config, allowOtherMachine ? null : state);
+  const machine = machineOf(device);
+  const change = state && requireSameMachine(state, machine, { outDir, allowOtherMachine });
+  if (change) onWarning(change);
+
   const folder = 'path' in config.model ? await resolveModelFolder(config.model.path) : null;
   const source = config.tokenizer ?? (folder ? join(folder, 'tokenizer.json') : 'bytes');
   const tokenizer = await loadTokenizer(source, config.data);
-  using model = await makeModel(config, device, tokenizer, folder);
-  await giveAdapters(model, config);
-  const data = await openRunData(config, tokenizer, model.config.vocabSize);
+  const modelConfig = await readModelConfig(config, tokenizer, folder);
+  await requirePrompts(config, tokenizer, modelConfig.vocabSize);
+  const requireSame = (now: Partial<RunSources>) => {
+    const name = folder ? `the model ${folder}` : 'the model';
+    const { files, validation } = config.data;
+    const held = validation && 'files' in validation ? validation.files : files;
+    const places = {
+      modelConfig: `${name} (config.json)`,
+      weights: `${name} (its weights)`,
+      tokenizer: `the tokenizer ${source}`,
+      data: `the data ${files.join(', ')}`,
+      validation: `the validation data ${held.join(', ')}`,
+    };
+    if (state) requireSameSources(state.sources, now, outDir, places);
+    return now;
+  };
+  const known = { modelConfig: hashOf(modelConfig.source), tokenizer: await tokenizerHashes(tokenizer) };
+  requireSame(known);
+  const data = await openRunData(config, tokenizer, modelConfig.vocabSize);
   try {
-    for (const note of data.notes) options.onWarning?.({ code: 'documents', message: formatNote(note) });
-    const run = new Run(config, options, { model, tokenizer, data, checkpoints, state });
+    const texts = { data: data.fingerprint, validation: data.validationFingerprint };
+    requireSame(texts);
+    requireRope(modelConfig, data);
+    for (const note of data.notes) onWarning({ code: 'documents', message: formatNote(note) });
+    if (data.validation && config.evaluation.everySteps === undefined) {
+      onWarning({
+        code: 'unused-validation',
+        message: 'data.validation is held back and never used: set evaluation.everySteps',
+      });
+    }
+    using model = await makeModel(config, device, modelConfig, folder);
+    const weights = folder ? await weightsHash(model) : null;
+    requireSame({ weights });
+    await giveAdapters(model, config);
+    const sources = { ...known, ...texts, weights };
+    const policy = change ? null : (state?.policy ?? null); // another machine has another memory
+    const run = new Run(config, options, { model, tokenizer, data, checkpoints, state, policy, machine, sources });
     return await run.run();
   } finally {
     await data.close();
   }
 }
 
+/** A run that goes on computes with as many threads as before, unless the configuration says otherwise. */
+function openRunDevice(config: RunConfig, state: RunState | null): Device {
+  const { device, memoryLimit, attention, products, tuneProducts, deterministic } = config;
+  const target = state?.machine.target;
+  const threads = config.threads ?? (target?.kind === 'cpu' ? target.threads : undefined);
+  const settings = { threads, memoryLimit, attention, products, tuneProducts, deterministic };
+  return openDevice(device as DeviceName, settings);
+}
+
+/** What config.json says, before any weights are read. */
+async function readModelConfig(config: RunConfig, tokenizer: Tokenizer, folder: string | null): Promise<DecoderConfig> {
+  const modelConfig =
+    'config' in config.model
+      ? decoderConfig({ vocab_size: tokenizer.vocabSize, ...config.model.config })
+      : decoderConfig(await readConfig(folder!), { ignoreFields: config.model.ignoreFields });
+  const V = modelConfig.vocabSize;
+  if (tokenizer.vocabSize > V) {
+    throw new RangeError(`train: the tokenizer has ${tokenizer.vocabSize} ids, the model's vocabulary ${V}`);
+  }
+  return modelConfig;
+}
+
+async function makeModel(
+  { model, dtype, gradientDtype, seed }: RunConfig,
+  device: Device,
+  modelConfig: DecoderConfig,
+  folder: string | null,
+): Promise<Decoder> {
+  if ('config' in model) return new Decoder(modelConfig, { device, dtype, gradientDtype }).initialize(seed);
+  return await loadModel(folder!, { device, dtype, gradientDtype, ignoreFields: model.ignoreFields });
+}
+
 async function giveAdapters(model: Decoder, { lora, seed, model: from }: RunConfig): Promise<void> {
   const ignoreFields = 'path' in from ? from.ignoreFields : [];
   if (lora?.from !== undefined) await loadAdapter(model, lora.from, { ignoreFields });
   else if (lora) addLora(model, { ...lora, rank: lora.rank!, seed });
-}
-
-async function makeModel(
-  config: RunConfig,
-  device: ReturnType<typeof openDevice>,
-  tokenizer: Tokenizer,
-  folder: string | null,
-): Promise<Decoder> {
-  const { dtype, gradientDtype } = config;
-  const model =
-    'config' in config.model
-      ? new Decoder(decoderConfig({ vocab_size: tokenizer.vocabSize, ...config.model.config }), {
-          device,
-          dtype,
-          gradientDtype,
-        }).initialize(config.seed)
-      : await loadModel(folder!, { device, dtype, gradientDtype, ignoreFields: config.model.ignoreFields });
-  const V = model.config.vocabSize;
-  if (tokenizer.vocabSize > V) {
-    model.dispose();
-    throw new RangeError(`train: the tokenizer has ${tokenizer.vocabSize} ids, the model's vocabulary ${V}`);
-  }
-  return model;
 }

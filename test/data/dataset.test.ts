@@ -1,8 +1,16 @@
 // From stored tokens to batches: every token is a target once, documents keep apart, orders are permutations.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { IGNORED, makeDataset, pack, StoredDataset, splitDocuments, windowsOf } from '../../lib/data/dataset.ts';
-import { shuffled } from '../../lib/data/shuffle.ts';
+import {
+  IGNORED,
+  makeDataset,
+  pack,
+  paddedLength,
+  StoredDataset,
+  splitDocuments,
+  windowsOf,
+} from '../../lib/data/dataset.ts';
+import { shuffled, shuffledInTurns } from '../../lib/data/shuffle.ts';
 import type { TokenStore } from '../../lib/data/token_store.ts';
 
 /** A store in memory whose token at position p has id p; `masked` says which are not trained on. */
@@ -16,6 +24,7 @@ function storeOf(lengths: number[], masked: (position: number) => boolean = () =
     read,
     numDocuments: lengths.length,
     numTokens: offsets.at(-1),
+    notes: [],
   } as unknown as TokenStore;
 }
 
@@ -30,15 +39,17 @@ describe('datasets', () => {
           fc.pre(lengths.some((length) => length > 1));
           const store = storeOf(lengths);
           const dataset = await makeDataset(store, { T, seed, isPacked });
-          const { inputs, targets, documentStart, numTargets, B } = await dataset.batch(all(dataset));
-          assert.equal(inputs.length, B * T);
+          const { inputs, targets, documentStart, numTargets, B, ...batch } = await dataset.batch(all(dataset));
+          assert.equal(inputs.length, B * batch.T);
+          assert.equal(batch.T, paddedLength(batch.length, T));
+          assert.equal(dataset.T, batch.T);
           const seen: number[] = [];
           targets.forEach((target, n) => {
             if (target === IGNORED) return;
             assert.equal(inputs[n], target - 1);
             seen.push(target);
-            const start = documentStart ? documentStart[n]! : n - (n % T);
-            assert.ok(start <= n && start >= n - (n % T));
+            const start = documentStart ? documentStart[n]! : n - (n % batch.T);
+            assert.ok(start <= n && start >= n - (n % batch.T));
             for (let row = start; row <= n; row++) assert.equal(inputs[row], inputs[n]! - (n - row), 'one document');
           });
           const firsts = new Set([...store.offsets]);
@@ -69,8 +80,45 @@ describe('datasets', () => {
       documentStart: Int32Array.of(0, 0, 0, 3, 3, 5, 5, 5),
       B: 1,
       T: 8,
+      length: 5,
       numTargets: 5,
     });
+  });
+
+  it('are as long as the longest sequence of the batch, not as T', async () => {
+    for (const isPacked of [false, true]) {
+      const dataset = await makeDataset(storeOf([40, 101, 3001]), { T: 4096, seed: 0, isPacked });
+      if (isPacked) {
+        assert.deepEqual([dataset.length, dataset.T, (await dataset.batch([0])).T], [1, 3200, 3200]);
+        continue;
+      }
+      const lengths = [];
+      for (const batch of [[0], [1], [2], [0, 1]]) {
+        const { T, length } = await dataset.batch(batch);
+        lengths.push([T, length]);
+      }
+      assert.deepEqual(lengths, [
+        [64, 39],
+        [128, 100],
+        [3072, 3000],
+        [128, 100],
+      ]);
+      assert.equal(dataset.T, 3072);
+    }
+  });
+
+  it('have few lengths, all of them long enough, and little padding', () => {
+    for (const T of [50, 1000, 4096, 65536]) {
+      const lengths = new Set<number>();
+      for (let length = 1; length <= T; length += T > 5000 ? 7 : 1) {
+        const padded = paddedLength(length, T);
+        assert.ok(padded >= length && padded <= T, `${padded} for ${length} of ${T}`);
+        assert.ok(padded - length < Math.max(64, length <= 512 ? 64 : 128, length / 15.9), `${padded} for ${length}`);
+        if (padded > 512 && padded < T) assert.equal(padded % 128, 0, 'what cuDNN wants');
+        lengths.add(padded);
+      }
+      assert.ok(lengths.size <= 110, `${lengths.size} lengths up to ${T}`);
+    }
   });
 
   it('count documentStart over all rows of a batch', async () => {
@@ -116,6 +164,12 @@ describe('orders', () => {
         assert.deepEqual(shuffled(length, seed, epoch), order);
       }),
     );
+  });
+
+  it('are the same where other events have their turn meanwhile', async () => {
+    for (const length of [0, 1, 2, 1000, 65536, 65537, 200_000]) {
+      assert.deepEqual(await shuffledInTurns(length, 7, 3), shuffled(length, 7, 3));
+    }
   });
 
   it('differ between seeds and epochs', () => {

@@ -1,0 +1,138 @@
+// Whether a run may go on from a checkpoint: the same computation, on the same machine, from the same files.
+import { createHash, webcrypto } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { basename } from 'node:path';
+import type { Device } from '../device.ts';
+import { bytesOf } from '../io/elements.ts';
+import { PIECE_BYTES, slice } from '../io/weights.ts';
+import type { Decoder } from '../models/decoder.ts';
+import { addon } from '../native.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import type { RunConfig } from './config.ts';
+import type { RunWarning } from './events.ts';
+import type { Machine, RunSources, RunState } from './run_state.ts';
+
+/** May differ between a run and its continuation: how long it runs, what it tells, and where it finds what is compared by content. */
+const FREE_OPTIONS = [
+  'maxSteps',
+  'epochs',
+  'outDir',
+  'checkpoint',
+  'evaluation',
+  'samples',
+  'memoryLimit',
+  'model.path',
+  'tokenizer',
+  'data.files',
+  'data.validation.files',
+  'data.chatTemplate',
+  'device',
+  'threads',
+];
+/** How products and attention are computed: free where the machine is. */
+const MACHINE_OPTIONS = ['attention', 'products', 'tuneProducts', 'deterministic'];
+
+export interface ContinuationOptions {
+  outDir: string;
+  /** Goes on although results will differ in their last bits. */
+  allowOtherMachine: boolean;
+}
+
+export function requireSameConfig(state: RunState, config: RunConfig, options: ContinuationOptions): void {
+  const free = options.allowOtherMachine ? [...FREE_OPTIONS, ...MACHINE_OPTIONS] : FREE_OPTIONS;
+  const isFree = (key: string) => free.some((option) => key === option || key.startsWith(`${option}.`));
+  const different = differences(state.config, config).filter((key) => !isFree(key));
+  if (different.length > 0) {
+    const names = different.join(', ');
+    throw new Error(`${options.outDir}: belongs to a run with another ${names}; give the same, or another outDir`);
+  }
+}
+
+/** What a device's results depend on, to the bit. */
+export function machineOf({ target, name }: Device): Machine {
+  if (target.kind === 'cpu') return { target, name: cpus()[0]?.model ?? 'unknown' };
+  const index = Number(name.split(':')[1] ?? 0);
+  const gpu = addon()
+    .describe_cuda()
+    .devices.find((device) => device.index === index);
+  return { target, name: gpu?.name ?? 'unknown' };
+}
+
+/** What to tell where a run goes on elsewhere; null: it is the same machine. */
+export function requireSameMachine(state: RunState, machine: Machine, options: ContinuationOptions): RunWarning | null {
+  const [then, now] = [state.machine, machine].map(({ target, name }) => `${JSON.stringify(target)} (${name})`);
+  if (then === now) return null;
+  if (options.allowOtherMachine) {
+    const message = `the run was computed on ${then} and goes on on ${now}: its losses are not those of an uninterrupted run to the last bit`;
+    return { code: 'inexact', message };
+  }
+  throw new Error(
+    `${options.outDir}: the run was computed on ${then} and cannot be continued exactly on ${now}; ` +
+      '--allow-other-machine (allowOtherMachine) goes on all the same',
+  );
+}
+
+/** Compares what is known so far; `files` names, for each part, where it comes from. */
+export function requireSameSources(
+  then: RunSources,
+  now: Partial<RunSources>,
+  outDir: string,
+  files: Record<keyof RunSources, string>,
+): void {
+  for (const part of Object.keys(now) as (keyof RunSources)[]) {
+    const different = differences(then[part], now[part]);
+    if (different.length === 0) continue;
+    const names = different.filter((name) => name !== '');
+    const which = names.length > 0 ? ` (${names.join(', ')})` : '';
+    throw new Error(
+      `${outDir}: the run cannot go on: ${files[part]}${which} is not what it began with; give the same, or another outDir`,
+    );
+  }
+}
+
+export function hashOf(value: unknown): string {
+  return createHash('sha256').update(JSON.stringify(value)).digest('hex');
+}
+
+export async function tokenizerHashes({ files }: Tokenizer): Promise<Record<string, string>> {
+  const hashes: Record<string, string> = {};
+  for (const path of files)
+    hashes[basename(path)] = createHash('sha256')
+      .update(await readFile(path))
+      .digest('hex');
+  return hashes;
+}
+
+/**
+ * Hash of a model's parameters as they lie on its device, whatever file they came from. On other threads: a second for some GB, that of the
+ * copy to the host.
+ */
+export async function weightsHash(model: Decoder): Promise<string> {
+  const whole = createHash('sha256');
+  for (const [name, parameter] of model.namedParameters()) {
+    whole.update(`${name} ${parameter.dtype} ${parameter.shape}\n`);
+    const count = Math.ceil(PIECE_BYTES / 2);
+    for (let begin = 0; begin < parameter.size; begin += count) {
+      const end = Math.min(begin + count, parameter.size);
+      const data = await slice(parameter, begin, end, (piece) => piece.data());
+      whole.update(new Uint8Array(await webcrypto.subtle.digest('SHA-256', bytesOf(data))));
+    }
+  }
+  return whole.digest('hex');
+}
+
+/** Options in which two values differ, with dots between levels. */
+function differences(a: unknown, b: unknown, path = ''): string[] {
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) {
+    return JSON.stringify(a) === JSON.stringify(b) ? [] : [path];
+  }
+  const keys = new Set([...Object.keys(a), ...Object.keys(b)]);
+  return [...keys].flatMap((key) =>
+    differences(
+      (a as Record<string, unknown>)[key],
+      (b as Record<string, unknown>)[key],
+      path ? `${path}.${key}` : key,
+    ),
+  );
+}

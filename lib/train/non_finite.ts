@@ -1,0 +1,46 @@
+// Steps whose loss or gradients are NaN or infinite.
+import type { Decoder } from '../models/decoder.ts';
+import type { RunConfig } from './config.ts';
+import { NonFiniteError } from './events.ts';
+import type { StepResult } from './step.ts';
+
+/** Skipped one after another: the run is lost, not a step. */
+const MAX_SKIPPED = 10;
+
+/** Stops a run at such a step, or at the tenth in a row where they are skipped. */
+export class NonFiniteSteps {
+  readonly #choice: RunConfig['nonFinite'];
+  readonly #onSkip: (message: string) => void;
+  #inARow = 0;
+
+  constructor(choice: RunConfig['nonFinite'], onSkip: (message: string) => void = () => {}) {
+    this.#choice = choice;
+    this.#onSkip = onSkip;
+  }
+
+  /** @throws NonFiniteError */
+  async check(step: number, loss: number, gradNorm: number, result: StepResult, model: Decoder): Promise<void> {
+    if (Number.isFinite(loss) && Number.isFinite(gradNorm)) {
+      this.#inARow = 0;
+      return;
+    }
+    const problem = await describe(step, loss, result, model);
+    if (this.#choice === 'stop') throw new NonFiniteError(problem);
+    this.#inARow += 1;
+    this.#onSkip(problem);
+    if (this.#inARow === MAX_SKIPPED) {
+      throw new NonFiniteError(
+        `${problem}; it is the ${MAX_SKIPPED}th step in a row, and nonFinite 'skip' ends with it`,
+      );
+    }
+  }
+}
+
+/** Names the step and the first tensor whose gradient is not finite. */
+async function describe(step: number, loss: number, result: StepResult, model: Decoder): Promise<string> {
+  if (!Number.isFinite(loss)) return `step ${step}: the loss is ${loss}; no parameter was changed by it`;
+  const squares = await result.squares.toFloat32();
+  const index = squares.findIndex((value) => !Number.isFinite(value));
+  const name = model.trainableParameters()[index]?.name ?? 'all parameters together';
+  return `step ${step}: the gradient of ${name} is not finite; no parameter was changed by it`;
+}

@@ -1,0 +1,163 @@
+// One run at a time in a folder: a lock file that says who holds it.
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, open, readdir, readFile, readlink, rename, unlink } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const NAME = '.lock';
+/** How often the holder shows that it lives, and how long one that cannot be asked is watched for it, in milliseconds. */
+const BEAT_MS = 3000;
+const WATCH_MS = 5 * BEAT_MS;
+/** Digits of the counter, so that a beat overwrites the one before. */
+const BEAT_DIGITS = 12;
+
+/** Who holds a lock. A process id is one process only together with its start time, its namespace and the machine's boot. */
+interface Holder {
+  pid: number;
+  start: string;
+  namespace: string;
+  boot: string;
+  host: string;
+  nonce: string;
+}
+
+/** A folder that nobody else runs in until it is released. */
+export class RunLock {
+  readonly #folder: string;
+  readonly #handle: FileHandle;
+  readonly #timer: NodeJS.Timeout;
+
+  private constructor(folder: string, handle: FileHandle, holder: Holder) {
+    this.#folder = folder;
+    this.#handle = handle;
+    let beat = 0;
+    this.#timer = setInterval(() => {
+      beat += 1;
+      this.#handle.write(contentOf(holder, beat), 0).catch(() => {}); // a disk that fails is told by what writes to it next
+    }, BEAT_MS).unref();
+  }
+
+  /**
+   * @param options.watchMs how long the holder on another machine, or in another container, is watched for a sign of life
+   * @throws Error where another run is in the folder, in this process or another
+   */
+  static async take(folder: string, { watchMs = WATCH_MS } = {}): Promise<RunLock> {
+    const path = join(folder, NAME);
+    const me = await holderOf(process.pid);
+    for (;;) {
+      const handle = await create(path);
+      if (handle) {
+        try {
+          await handle.write(contentOf(me, 0), 0);
+          await removeStale(folder);
+          return new RunLock(folder, handle, me);
+        } catch (error) {
+          await handle.close();
+          await unlink(path);
+          throw new Error(`${path}: cannot be written: ${(error as Error).message}`, { cause: error });
+        }
+      }
+      const content = await readLock(path);
+      if (content === null) continue; // released meanwhile
+      if (await isHeld(path, content, me, watchMs)) {
+        const { pid, host } = parse(content) ?? { pid: 'unknown', host: 'unknown' };
+        throw new Error(
+          `${folder}: outDir is in use by process ${pid} on ${host}; wait for its end, or choose another outDir`,
+        );
+      }
+      await takeAway(folder, path, content);
+    }
+  }
+
+  async release(): Promise<void> {
+    clearInterval(this.#timer);
+    await unlink(join(this.#folder, NAME)).catch(() => {});
+    await this.#handle.close();
+  }
+}
+
+/** null where the file is there. */
+async function create(path: string): Promise<FileHandle | null> {
+  try {
+    return await open(path, 'wx');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return null;
+    throw error;
+  }
+}
+
+async function readLock(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+const contentOf = (holder: Holder, beat: number) =>
+  `${JSON.stringify({ ...holder, beat: String(beat).padStart(BEAT_DIGITS, '0') })}\n`;
+
+/** null: half written, or no lock. */
+function parse(content: string): Holder | null {
+  try {
+    return JSON.parse(content) as Holder;
+  } catch {
+    return null;
+  }
+}
+
+/** Asks the system where it can tell; otherwise waits for a beat. */
+async function isHeld(path: string, content: string, me: Holder, watchMs: number): Promise<boolean> {
+  const holder = parse(content);
+  if (holder && holder.boot === me.boot && holder.namespace === me.namespace) {
+    return (await startOf(holder.pid)) === holder.start;
+  }
+  for (let waited = 0; waited < watchMs; waited += watchMs / 10) {
+    await sleep(watchMs / 10);
+    const now = await readLock(path);
+    if (now !== content) return now !== null && parse(now) !== null;
+  }
+  return false;
+}
+
+/** Removes a lock whose holder is gone. Somebody else may have done so and taken it: theirs is put back. */
+async function takeAway(folder: string, path: string, content: string): Promise<void> {
+  const aside = join(folder, `${NAME}.${randomBytes(8).toString('hex')}`);
+  try {
+    await rename(path, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
+  }
+  if ((await readLock(aside)) === content) await unlink(aside).catch(() => {});
+  else await rename(aside, path).catch(() => {});
+}
+
+/** What a kill has left while a lock was taken away. */
+async function removeStale(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (/^\.lock\.[0-9a-f]{16}$/.test(name)) await unlink(join(folder, name)).catch(() => {});
+  }
+}
+
+async function holderOf(pid: number): Promise<Holder> {
+  const text = async (path: string) => (await readFile(path, 'utf8').catch(() => '')).trim();
+  return {
+    pid,
+    start: (await startOf(pid)) ?? '',
+    namespace: await readlink('/proc/self/ns/pid').catch(() => ''),
+    boot: await text('/proc/sys/kernel/random/boot_id'),
+    host: hostname(),
+    nonce: randomBytes(8).toString('hex'),
+  };
+}
+
+/** Clock ticks from the boot to a process's start; null where there is no such process, or it has ended and nobody has asked for its end. */
+async function startOf(pid: number): Promise<string | null> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+  if (stat === null) return null;
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // from field 3 on; the name before may hold anything
+  return fields[0] === 'Z' || fields[0] === 'X' ? null : fields[19]!;
+}

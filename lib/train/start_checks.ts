@@ -1,0 +1,119 @@
+// What a run refuses before its first step because it would fail, or destroy something, later.
+import { realpath, stat, statfs } from 'node:fs/promises';
+import { dirname, join, sep } from 'node:path';
+import { elementBytes, fileDtypes } from '../io/elements.ts';
+import { dtypeBytes } from '../io/safetensors.ts';
+import { formatBytes } from '../memory/statistics.ts';
+import type { DecoderConfig } from '../models/config.ts';
+import type { Decoder } from '../models/decoder.ts';
+import type { Tensor } from '../tensor.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import type { RunConfig } from './config.ts';
+import type { RunData } from './run_data.ts';
+
+/** Files and folders that a run writes in its own. */
+const FILES = [
+  'config.yaml',
+  'metrics.jsonl',
+  'samples.jsonl',
+  'config.json',
+  'model.safetensors',
+  'model.safetensors.index.json',
+  'adapter_config.json',
+  'adapter_model.safetensors',
+];
+const FOLDERS = ['checkpoints', 'data'];
+
+/** A run overwrites nothing that it reads: neither the model that it begins with, nor its tokenizer, nor its data. */
+export async function requireOwnFolder(config: RunConfig): Promise<void> {
+  const { model, tokenizer, lora, data, outDir } = config;
+  const own = await realpath(outDir).catch(() => null);
+  if (own === null) return; // it is new
+  const read: [option: string, path: string | undefined][] = [
+    ['model.path', 'path' in model ? model.path : undefined],
+    ['lora.from', lora?.from],
+    ['tokenizer', tokenizer === 'bytes' || !tokenizer ? undefined : dirname(tokenizer)],
+  ];
+  for (const [option, path] of read) {
+    const real = path === undefined ? null : await realpath(path).catch(() => null);
+    const place = real === own ? 'lies there' : real?.startsWith(join(own, 'checkpoints') + sep) ? 'lies in it' : null;
+    if (place)
+      throw new Error(`outDir: ${outDir} would be written over: ${option} (${path}) ${place}; choose another outDir`);
+  }
+  const files = [...data.files, ...(data.validation && 'files' in data.validation ? data.validation.files : [])];
+  for (const path of files) {
+    const real = await realpath(path).catch(() => null);
+    const name = FILES.find((name) => real === join(own, name));
+    if (name)
+      throw new Error(`outDir: ${outDir} would be written over: the run writes ${name}, which data.files names`);
+  }
+}
+
+/** Each thing that a run writes can have its place. */
+export async function requirePlaces(outDir: string): Promise<void> {
+  for (const name of [...FILES, ...FOLDERS]) {
+    const found = await stat(join(outDir, name)).catch(() => null);
+    const expectsFolder = FOLDERS.includes(name);
+    if (found && found.isDirectory() !== expectsFolder) {
+      throw new Error(
+        `${join(outDir, name)}: the run writes a ${expectsFolder ? 'folder' : 'file'} of this name, and there is none`,
+      );
+    }
+  }
+}
+
+/** Samples can be written: each prompt has tokens, and the model rows for them. */
+export async function requirePrompts({ samples }: RunConfig, tokenizer: Tokenizer, V: number): Promise<void> {
+  if (samples.everySteps === undefined) return;
+  for (const [i, prompt] of samples.prompts.entries()) {
+    const ids = tokenizer.wrap(await tokenizer.encode(prompt), { begin: true });
+    if (ids.length === 0) throw new Error(`samples.prompts[${i}]: ${JSON.stringify(prompt)} has no tokens`);
+    const wrong = ids.find((id) => id >= V);
+    if (wrong !== undefined) throw new RangeError(`samples.prompts[${i}]: has id ${wrong}, outside [0, ${V})`);
+  }
+}
+
+/** With dynamic rope the frequencies are those of one length, so that documents of several cannot share a sequence beyond it. */
+export function requireRope({ rope }: DecoderConfig, { training, validation }: RunData): void {
+  if (rope.type !== 'dynamic') return;
+  for (const [option, dataset] of Object.entries({ 'data.files': training, 'data.validation': validation })) {
+    if (dataset?.isPacked && dataset.T > rope.maxPositions) {
+      throw new RangeError(
+        `${option}: packed sequences have ${dataset.T} rows, and dynamic rope beyond max_position_embeddings ` +
+          `${rope.maxPositions} needs one document a sequence: set data.packing false, or a shorter sequenceLength`,
+      );
+    }
+  }
+}
+
+/** The disk has room for the model, and for the checkpoints that stand beside each other. */
+export async function requireSpace(
+  config: RunConfig,
+  model: Decoder,
+  optimizerState: Iterable<[string, Tensor]>,
+  numCheckpoints: { present: number; more: number },
+): Promise<void> {
+  const { outDir, checkpoint, evaluation } = config;
+  const disk = await statfs(outDir).catch(() => null);
+  if (!disk || disk.blocks === 0) return; // a file system that does not tell
+  const parameters = model.lora ? model.trainableParameters() : model.parameters();
+  const inMemory = (tensors: Iterable<Tensor>) =>
+    [...tensors].reduce((sum, { size, dtype }) => sum + size * elementBytes(dtype), 0);
+  const ofModel = parameters.reduce((sum, { name, size, dtype }) => {
+    const stored = model.lora ? undefined : model.origin?.stored.get(name!)?.dtype;
+    return sum + size * dtypeBytes[stored ?? fileDtypes[dtype]];
+  }, 0);
+  const ofCheckpoint = inMemory(parameters) + inMemory([...optimizerState].map(([, tensor]) => tensor));
+  const best = checkpoint.keepBest && evaluation.everySteps !== undefined ? 1 : 0;
+  const left = Math.max(0, checkpoint.keepLast + best - numCheckpoints.present);
+  const atOnce = checkpoint.everySteps === undefined ? 0 : Math.min(numCheckpoints.more, left);
+  const free = disk.bavail * disk.bsize;
+  const needed = ofModel + atOnce * ofCheckpoint;
+  if (needed > free) {
+    throw new Error(
+      `${outDir}: the disk has ${formatBytes(free)} free, and the run writes ${formatBytes(needed)}: ` +
+        `the ${model.lora ? 'adapter' : 'model'} of ${formatBytes(ofModel)}` +
+        (atOnce > 0 ? `, and ${atOnce} checkpoints of ${formatBytes(ofCheckpoint)} each` : ''),
+    );
+  }
+}
