@@ -112,6 +112,39 @@ describe('BPE', () => {
     it(`refuses by ${message.source}`, () => assert.throws(() => new Encoder({ model: json }), { message }));
   }
 
+  it('gives what merging step by step gives, for short words and long ones', () => {
+    const letters = ['a', 'b', 'c', '▁', '😀'];
+    /** The definition: the pair of the lowest rank, of these the leftmost, until there is none. */
+    const stepByStep = (word: string, merges: readonly [string, string][]) => {
+      const symbols = [...word];
+      for (;;) {
+        let best = { rank: Infinity, at: -1 };
+        for (let i = 0; i + 1 < symbols.length; i++) {
+          const rank = merges.findIndex(([left, right]) => left === symbols[i] && right === symbols[i + 1]);
+          if (rank >= 0 && rank < best.rank) best = { rank, at: i };
+        }
+        if (best.at < 0) return symbols;
+        symbols.splice(best.at, 2, symbols[best.at]! + symbols[best.at + 1]!);
+      }
+    };
+    const picks = fc.array(fc.tuple(fc.nat(), fc.nat()), { maxLength: 12 });
+    const word = fc.array(fc.constantFrom(...letters), { maxLength: 400, size: 'max' }).map((all) => all.join(''));
+    fc.assert(
+      fc.property(picks, word, (pairs, text) => {
+        const known = [...letters];
+        const merges: [string, string][] = [];
+        for (const [i, j] of pairs) {
+          const pair: [string, string] = [known[i % known.length]!, known[j % known.length]!];
+          if (merges.some(([left, right]) => left === pair[0] && right === pair[1])) continue;
+          merges.push(pair);
+          if (!known.includes(pair.join(''))) known.push(pair.join(''));
+        }
+        assert.deepEqual(names(bpe(vocabulary(...known), merges), text), stepByStep(text, merges));
+      }),
+      { numRuns: 60 },
+    );
+  });
+
   it('a word of 300,000 characters takes work that grows little faster than its length', () => {
     const merges = ['a a', 'aa aa', 'aaaa aaaa', 'b a'];
     const model = bpe(vocabulary('a', 'b', 'aa', 'aaaa', 'aaaaaaaa', 'ba'), merges);

@@ -22,6 +22,8 @@ const FIELDS = [
 /** Units of words that are remembered, and words. */
 const REMEMBERED_UNITS = 64;
 const REMEMBERED_WORDS = 65_536;
+/** Units from which on a word is cut where no token goes across. */
+const LONG_WORD = 256;
 /** Units of a word; with the rank they make one double, which orders merges. */
 const MAX_WORD = 2 ** 26;
 
@@ -42,6 +44,7 @@ export class BytePairModel implements Model {
   /** Ids of single characters by their code; -1: none, -2: not looked up. */
   readonly #characters = new Int32Array(65_536).fill(-2);
   readonly #remembered = new Map<string, Int32Array>();
+  #neighbours: PairTable | null = null;
   /** Of the word at hand: its symbols, the units up to their ends, their neighbours. */
   #ids = new Int32Array(64);
   #ends = new Int32Array(64);
@@ -96,6 +99,45 @@ export class BytePairModel implements Model {
       emit(whole, word.length);
       return;
     }
+    if (word.length < LONG_WORD || this.#prefix !== '' || this.#suffix !== '') {
+      this.#merge(word, emit);
+      return;
+    }
+    this.#neighbours ??= this.#neighboursInTokens();
+    let begin = 0;
+    const next = (end: number) => {
+      const from = begin;
+      this.#merge(word.slice(from, end), (id, at) => emit(id, from + at));
+      begin = end;
+    };
+    let before = -2; // code of the character before, which has a token
+    for (let i = 0; i < word.length; ) {
+      const end = i + unitsAt(word, i);
+      const code = this.#characterAt(word, i, end) >= 0 ? word.codePointAt(i)! : -1;
+      if (before >= 0 && code >= 0 && this.#neighbours.get(before, code) < 0) next(i);
+      before = code;
+      i = end;
+    }
+    next(word.length);
+  }
+
+  /** Pairs of characters within tokens. Between two others a word can be cut: no merge goes across. */
+  #neighboursInTokens(): PairTable {
+    const merged = new Set(this.#merged);
+    const pairs = new PairTable();
+    for (const [token, id] of this.vocabulary) {
+      if (!merged.has(id)) continue;
+      let before = -1;
+      for (const character of token) {
+        const code = character.codePointAt(0)!;
+        if (before >= 0) pairs.set(before, code, 1);
+        before = code;
+      }
+    }
+    return pairs;
+  }
+
+  #merge(word: string, emit: (id: number, end: number) => void): void {
     const known = this.#remembered.get(word);
     if (known) {
       for (let i = 0; i < known.length; i += 2) emit(known[i]!, known[i + 1]!);
@@ -161,7 +203,10 @@ export class BytePairModel implements Model {
 
   #add(id: number, end: number): void {
     if (this.#length === this.#ids.length) {
-      for (const name of ['ids', 'ends', 'previous', 'next'] as const) this.#double(name);
+      this.#ids = doubled(this.#ids);
+      this.#ends = doubled(this.#ends);
+      this.#previous = doubled(this.#previous);
+      this.#next = doubled(this.#next);
     }
     const i = this.#length++;
     this.#ids[i] = id;
@@ -169,18 +214,6 @@ export class BytePairModel implements Model {
     this.#previous[i] = i - 1;
     this.#next[i] = -1;
     if (i > 0) this.#next[i - 1] = i;
-  }
-
-  #double(name: 'ids' | 'ends' | 'previous' | 'next'): void {
-    const twice = (array: Int32Array) => {
-      const larger = new Int32Array(2 * array.length);
-      larger.set(array);
-      return larger;
-    };
-    if (name === 'ids') this.#ids = twice(this.#ids);
-    else if (name === 'ends') this.#ends = twice(this.#ends);
-    else if (name === 'previous') this.#previous = twice(this.#previous);
-    else this.#next = twice(this.#next);
   }
 
   #mergeAll(): void {
@@ -211,6 +244,12 @@ export class BytePairModel implements Model {
       if (previous[left]! >= 0) offer(previous[left]!, left);
     }
   }
+}
+
+function doubled(array: Int32Array): Int32Array<ArrayBuffer> {
+  const larger = new Int32Array(2 * array.length);
+  larger.set(array);
+  return larger;
 }
 
 function textOf(fields: Fields, name: string, where: string): string {
