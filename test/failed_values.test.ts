@@ -14,7 +14,6 @@ import {
   geglu,
   getDevice,
   linear,
-  openDevice,
   rmsNorm,
   rope,
   scale,
@@ -26,13 +25,16 @@ import {
   tidy,
   zeros,
 } from '../lib/index.ts';
+import { openTestDevice, testDevice } from './support/devices.ts';
 
-const ids = (...values: number[]) => tensor(Int32Array.from(values));
+/** The device that others share. */
+const shared = { device: testDevice };
+const ids = (...values: number[]) => tensor(Int32Array.from(values), shared);
 
 /** A tensor of this shape whose op has failed. */
 function failed(shape: readonly number[], id = 99): Tensor {
   const size = shape.reduce((product, length) => product * length, 1);
-  return embedding(zeros([4, size]), ids(id)).reshape(shape);
+  return embedding(zeros([4, size], shared), ids(id)).reshape(shape);
 }
 const error = /embedding_forward: row 0 holds id 99, outside \[0, 4\)/;
 
@@ -43,13 +45,13 @@ describe('an op that fails', () => {
   it(
     'is told by its result and by what is computed from it, each time, and by nothing else',
     inScope(async () => {
-      const [weight, wrong] = [zeros([4, 4]), ids(99)];
+      const [weight, wrong] = [zeros([4, 4], shared), ids(99)];
       const result = embedding(weight, wrong);
       const dependent = scale(result, 2);
-      const other = zeros([2]);
+      const other = zeros([2], shared);
       other.write(Float32Array.of(7, 8));
       const product = scale(other, 10);
-      await getDevice('cpu').synchronize();
+      await getDevice(testDevice).synchronize();
       for (let time = 0; time < 2; time++) {
         assert.deepEqual([...(await other.data())], [7, 8]);
         assert.deepEqual([...(await product.data())], [70, 80]);
@@ -57,7 +59,7 @@ describe('an op that fails', () => {
         await assert.rejects(result.rows(0, 1).toFloat32(), error);
         await assert.rejects(dependent.data(), error);
       }
-      assert.deepEqual([...(await tensor([5, 6]).data())], [5, 6]);
+      assert.deepEqual([...(await tensor([5, 6], shared).data())], [5, 6]);
       assert.deepEqual([...(await weight.data()), ...(await wrong.data())], [...new Array(16).fill(0), 99]);
     }),
   );
@@ -74,7 +76,7 @@ describe('an op that fails', () => {
   it(
     'leaves no trace in memory that another tensor gets',
     inScope(async () => {
-      const device = openDevice('cpu');
+      const device = openTestDevice();
       const on = { device };
       const result = embedding(zeros([4, 4], on), tensor(Int32Array.of(99), on));
       const { view } = result;
@@ -103,7 +105,7 @@ describe('an op that fails', () => {
   it(
     'blames no red zone',
     inScope(async () => {
-      const device = openDevice('cpu', { debug: true });
+      const device = openTestDevice({ debug: true });
       const on = { device };
       const broken = embedding(zeros([4, 4], on), tensor(Int32Array.of(99), on));
       const between = zeros([2], on);
@@ -130,7 +132,11 @@ const ops: [string, Inputs, (inputs: Record<string, Tensor>) => Tensor][] = [
   ['geglu', { gate: [2, 4], up: [2, 4] }, ({ gate, up }) => geglu(gate!, up!)],
   ['linear', { x: [2, 4], weight: [3, 4], bias: [3] }, ({ x, weight, bias }) => linear(x!, weight!, bias!)],
   ['rmsNorm', { x: [2, 4], weight: [4] }, ({ x, weight }) => rmsNorm(x!, weight!, { eps: 1e-5 })],
-  ['rope', { x: [2, 4] }, ({ x }) => rope(x!, { inverseFrequencies: tensor(Float64Array.of(1, 0.1)), scale: 1 }, 2)],
+  [
+    'rope',
+    { x: [2, 4] },
+    ({ x }) => rope(x!, { inverseFrequencies: tensor(Float64Array.of(1, 0.1), shared), scale: 1 }, 2),
+  ],
   ['attention', { q: [2, 4], k: [2, 4], v: [2, 4] }, ({ q, k, v }) => attention(q!, k!, v!, { T: 2, headSize: 4 })],
   [
     'chunkedMlp',
@@ -154,12 +160,12 @@ describe('what an op reads and has failed', () => {
           const inputs = Object.fromEntries(
             Object.entries(shapes).map(([input, shape]) => [
               input,
-              (input === wrong ? failed(shape).alias() : zeros(shape)).asParameter(input),
+              (input === wrong ? failed(shape).alias() : zeros(shape, shared)).asParameter(input),
             ]),
           );
           const tape = new Tape();
           const y = tape.run(() => run(inputs));
-          tape.backward(y, empty(y.shape, { dtype: y.dtype }).size === 1 ? null : zeros(y.shape, { dtype: y.dtype }));
+          tape.backward(y, y.size === 1 ? null : zeros(y.shape, { ...shared, dtype: y.dtype }));
           const read = (tensor: Tensor) => (wrong === null ? tensor.data() : assert.rejects(tensor.data(), error));
           await read(y);
           for (const [input, tensor] of Object.entries(inputs)) {
@@ -177,11 +183,11 @@ describe('what an op reads and has failed', () => {
   it(
     'fails what is updated from it: parameters and the state of the optimizer, until they are written again',
     inScope(async () => {
-      const w = tensor([1, 2, 3, 4], { shape: [4, 1] }).asParameter('w');
+      const w = tensor([1, 2, 3, 4], { ...shared, shape: [4, 1] }).asParameter('w');
       const optimizer = new AdamW([w], { weightDecay: 0 });
       const step = (...tokens: number[]) => {
         const tape = new Tape();
-        const loss = tape.run(() => linear(embedding(w, ids(...tokens)), tensor([1], { shape: [1, 1] })));
+        const loss = tape.run(() => linear(embedding(w, ids(...tokens)), tensor([1], { ...shared, shape: [1, 1] })));
         tape.backward(loss);
         optimizer.step(0.5);
         w.zeroGrad();
