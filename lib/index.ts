@@ -66,7 +66,8 @@ export { recompute } from './region.ts';
 export { tidy } from './scope.ts';
 export { noGrad, Tape, valueAndGrad } from './tape.ts';
 export { empty, Tensor, tensor, zeros } from './tensor.ts';
-export { loadTokenizer, type Tokenizer } from './text/tokenizer.ts';
+export type { Conversation, Message } from './text/records/record.ts';
+export { loadTokenizer, type Tokenizer, type TokenizerOptions } from './text/tokenizer.ts';
 export { parseConfig, type RunConfig, type RunConfigInput, readRunConfig } from './train/config.ts';
 export {
   NonFiniteError,

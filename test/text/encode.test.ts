@@ -110,8 +110,10 @@ describe('encoding of records', () => {
     assert.deepEqual(await shown({ prompt: '<s>is', completion: ' yes</s>' }), ['<s>|▁|i|s|[▁yes][</s>]']);
   });
 
-  it('tells of completions without text', async () => {
+  it('tells of ends within, and of completions without text', async () => {
     const told: string[] = [];
+    await new RecordEncoder(tokenizer).encode({ text: 'is</s>it</s>' }, (what) => told.push(what));
+    assert.deepEqual(told.splice(0), ['a text that has the end of text within']);
     await new RecordEncoder(tokenizer).encode({ prompt: 'a', completion: '' }, (what) => told.push(what));
     assert.deepEqual(told, ['a completion that is empty']);
   });

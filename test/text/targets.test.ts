@@ -1,7 +1,7 @@
 // What of a conversation is trained on: with each style of template, what generation would write after its prompt, and nothing else.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import type { ChatTemplate } from '../../lib/text/chat_template.ts';
+import { ChatTemplate } from '../../lib/text/chat_template.ts';
 import type { Conversation, Message } from '../../lib/text/records/record.ts';
 import type { MarkedText } from '../../lib/text/targets/marked_text.ts';
 import { type TargetOptions, Targets } from '../../lib/text/targets/targets.ts';
@@ -177,6 +177,21 @@ describe('targets', () => {
     await expectDocuments('tags', messages, [
       '<|user|>hi<|end|><|assistant|>yo<|end|><|user|>ho<|end|><|assistant|>⟦ya<|end|>⟧',
     ]);
+  });
+
+  it('that the template marks without their ends are told of', async () => {
+    const template = new ChatTemplate(
+      '{% for m in messages %}{% if m.role == "user" %}<|user|>{{ m.content }}{% else %}<|assistant|>{% generation %}{{ m.content }}{% endgeneration %}<|end|>{% endif %}{% endfor %}',
+    );
+    const { documents, told } = await shown(template, TWO.slice(0, 2));
+    assert.deepEqual(documents, ['<|user|>hi<|assistant|>⟦yo⟧<|end|>']);
+    assert.deepEqual(told, ['an answer whose end the chat template does not mark as generated']);
+  });
+
+  it('of calls that the template leaves out are told of', async () => {
+    const call = { type: 'function', function: { name: 'clock', arguments: {} } };
+    const { told } = await shown('phi3', [user('hi'), answer('wait', { tool_calls: [call] })]);
+    assert.deepEqual(told, ['an answer whose tool calls the chat template leaves out']);
   });
 
   it('are not in answers that are not to be trained on, nor before the first that is', async () => {

@@ -7,7 +7,7 @@ import { generatedSpans } from './generated.ts';
 import { joined } from './joined.ts';
 import { findKept, type Kept, kindOf } from './kept.ts';
 import { tellLeftOut } from './left_out.ts';
-import type { Document, MarkedText } from './marked_text.ts';
+import type { Document, MarkedText, Span } from './marked_text.ts';
 import { answersInOne } from './one_rendering.ts';
 import type { SpecialTokens } from './special.ts';
 import { findTurnEnd, type TurnEnd } from './turn_end.ts';
@@ -60,6 +60,9 @@ export class Targets {
     if (generated !== null) {
       const spans = await generatedSpans(this.#template, conversation, { generated, targets });
       if (spans.length === 0) tell('a conversation in which the chat template marks nothing as generated');
+      const isOpen = ([begin, end]: Span) =>
+        !this.#special.endOf(whole.slice(begin, end)) && this.#special.nextIn(whole, end);
+      if (spans.some(isOpen)) tell('an answer whose end the chat template does not mark as generated');
       return [{ text: whole, targets: spans }];
     }
     this.#turnEnd ??= findTurnEnd(this.#template, this.#special);
