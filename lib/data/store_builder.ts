@@ -30,7 +30,9 @@ export async function buildStore(
     let isBegin = true;
     let rest = ''; // of a text that comes in parts, what may belong to a token with the next part
     let turn = performance.now();
-    for await (const { record, isEnd, place } of readRecords(files)) {
+    const hasChatTemplate = tokenizer.chatTemplate !== null;
+    for await (const { record, isEnd, place, notices } of readRecords(files, { hasChatTemplate })) {
+      for (const what of notices ?? []) notes.add(what, place);
       let part = record;
       if ('text' in record) {
         const text = rest + record.text;

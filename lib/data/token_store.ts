@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { findFiles } from '../text/records/find_files.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { Note } from './notes.ts';
 import { type BuildOptions, buildStore } from './store_builder.ts';
@@ -34,14 +35,16 @@ export class TokenStore {
   }
 
   /**
-   * The tokens of these files, from `cacheDir` where they have been stored before: same files by path, size and times, same tokenizer,
-   * same options. What is stored is checked by its hashes; if it is damaged, it is made again. Throws for an id outside [0, V).
+   * The tokens of these files, folders and patterns, from `cacheDir` where they have been stored before: same files by path, size and
+   * times, same tokenizer, same options. What is stored is checked by its hashes; if it is damaged, it is made again. Throws for an id
+   * outside [0, V).
    */
   static async open(
-    files: readonly string[],
+    named: readonly string[],
     tokenizer: Tokenizer,
     { cacheDir, ...options }: BuildOptions & { cacheDir: string },
   ): Promise<TokenStore> {
+    const files = await findFiles(named);
     const key = await keyOf([...files, ...tokenizer.files], options);
     const folder = join(cacheDir, key);
     let stored = await readStore(folder);
@@ -49,7 +52,7 @@ export class TokenStore {
       const build = async (temporary: string) => {
         await buildStore(temporary, files, tokenizer, options);
         const keyNow = await keyOf([...files, ...tokenizer.files], options);
-        if (keyNow !== key) throw new Error(`${files.join(', ')}: changed while they were read`);
+        if (keyNow !== key) throw new Error(`${named.join(', ')}: changed while they were read`);
       };
       await makeFolder(folder, build, async () => (await readStore(folder)) !== null);
       stored = await readStore(folder);

@@ -42,7 +42,7 @@ const runFields = z.strictObject({
       .array(z.string())
       .min(1)
       .describe(
-        '.jsonl, .json and .parquet of { text }, { prompt, completion } or { messages }; else text, one document a file',
+        'files, folders and patterns: records in .jsonl, .json, .csv, .tsv or .parquet; else text, one document a file',
       ),
     validation: z
       .union([

@@ -32,4 +32,12 @@ export interface DocumentPart {
   isEnd: boolean;
   /** The file and the line or row, for messages. */
   place: string;
+  /** What a user should know of the record: a field that is not used. */
+  notices?: readonly string[];
+}
+
+/** An object of a file, before its form is known. */
+export interface Row {
+  value: unknown;
+  place: string;
 }

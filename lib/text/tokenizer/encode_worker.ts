@@ -1,8 +1,6 @@
 // Encoding on another thread, which keeps the event loop free, and which is ended when it hangs.
-import { createRequire } from 'node:module';
-import { extname } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { threadUrl } from '../../io/thread_url.ts';
 import type { Encoded } from './encoder.ts';
 
 /** A text may take so long, and each of its characters besides: a hundred times what they take on a quiet machine. */
@@ -62,7 +60,7 @@ export class EncodeWorker {
   }
 
   #start(): Worker {
-    const worker = new Worker(threadUrl(), { workerData: { json: this.#json } });
+    const worker = new Worker(threadUrl('encode_thread', import.meta.url), { workerData: { json: this.#json } });
     this.#worker = worker;
     this.#isReady = false;
     worker.on('message', (message: 'ready' | Answer) => {
@@ -126,19 +124,4 @@ export class EncodeWorker {
     this.#waiting.clear();
     for (const { reject } of waiting) reject(error);
   }
-}
-
-/** The thread's module lies beside this one, whether it is source, built, or part of a bundle. */
-function threadUrl(): URL {
-  const extension = extname(fileURLToPath(import.meta.url));
-  const url = new URL(`./encode_thread${extension}`, import.meta.url);
-  if (extension !== '.ts') return url;
-  // Source runs under tsx, which does not reach into threads on its own.
-  const tsx = pathToFileURL(
-    createRequire(import.meta.url)
-      .resolve('tsx/esm/api')
-      .replace(/cjs$/, 'mjs'),
-  );
-  const code = `import { register } from '${tsx}'; register(); await import('${url}');`;
-  return new URL(`data:text/javascript,${encodeURIComponent(code)}`);
 }

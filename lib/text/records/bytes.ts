@@ -1,0 +1,72 @@
+// A file's bytes, unpacked, and its lines.
+import { createReadStream } from 'node:fs';
+import { createGunzip } from 'node:zlib';
+
+/** Bytes of a line, or of an element of a list: it is parsed at once, and held several times meanwhile. */
+export const MAX_LINE = 2 ** 28;
+/** Bytes of a file read at once. */
+const PIECE = 2 ** 18;
+
+export interface Source {
+  path: string;
+  isGzip: boolean;
+}
+
+/** A file's bytes in pieces. */
+export async function* bytesOf({ path, isGzip }: Source): AsyncGenerator<Buffer> {
+  const file = createReadStream(path, { highWaterMark: PIECE });
+  const unpacked = isGzip ? file.pipe(createGunzip({ chunkSize: PIECE })) : file;
+  if (unpacked !== file) file.on('error', (error) => unpacked.destroy(error));
+  try {
+    yield* unpacked as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw new Error(`${path}: ${(error as Error).message}`, { cause: error });
+  } finally {
+    file.destroy();
+    unpacked.destroy();
+  }
+}
+
+/** Lines without their '\n', counted from 1. Throws where one is longer than MAX_LINE or is not UTF-8. */
+export async function* linesOf(source: Source): AsyncGenerator<{ line: string; number: number }> {
+  const { path } = source;
+  let number = 1;
+  let parts: Buffer[] = []; // of a line that has not ended yet
+  let length = 0;
+  const take = (part: Buffer) => {
+    parts.push(part);
+    length += part.length;
+    if (length > MAX_LINE) throw new Error(`${path}:${number}: a line of more than ${MAX_LINE} bytes`);
+  };
+  const taken = () => {
+    const line = textOf(parts.length === 1 ? parts[0]! : Buffer.concat(parts), `${path}:${number}`, number === 1);
+    parts = [];
+    length = 0;
+    return { line, number: number++ };
+  };
+  for await (const piece of bytesOf(source)) {
+    let begin = 0;
+    for (let end = piece.indexOf(10); end >= 0; end = piece.indexOf(10, begin)) {
+      take(piece.subarray(begin, end));
+      yield taken();
+      begin = end + 1;
+    }
+    if (begin < piece.length) take(piece.subarray(begin));
+  }
+  if (length > 0) yield taken();
+}
+
+/** UTF-8 to text. @param isBegin whether a byte order mark is taken away */
+export function textOf(bytes: Uint8Array, place: string, isBegin: boolean): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: !isBegin }).decode(bytes);
+  } catch (error) {
+    throw notUtf8(bytes, place, error);
+  }
+}
+
+export function notUtf8(bytes: Uint8Array, place: string, cause?: unknown): Error {
+  const mark = (bytes[0]! << 8) | bytes[1]!;
+  const found = mark === 0xfffe || mark === 0xfeff ? 'is UTF-16, not UTF-8 text' : 'is not UTF-8 text';
+  return new Error(`${place}: ${found}`, { cause });
+}

@@ -1,0 +1,45 @@
+// What a file holds whose name does not say it.
+import { bytesOf, type Source } from './bytes.ts';
+import type { Kind } from './formats.ts';
+import { KNOWN_FIELDS } from './forms.ts';
+
+/** Bytes at a file's beginning that are looked at. */
+const HEAD = 2 ** 16;
+
+/** JSON lines or a list of JSON objects, where the file begins like that; else text. */
+export async function sniff(source: Source, kind: 'text' | 'other'): Promise<Kind> {
+  const { path } = source;
+  const pieces: Buffer[] = [];
+  let length = 0;
+  for await (const piece of bytesOf(source)) {
+    pieces.push(piece);
+    length += piece.length;
+    if (length >= HEAD) break;
+  }
+  const head = Buffer.concat(pieces)
+    .subarray(0, HEAD)
+    .toString('utf8')
+    .replace(/^\ufeff/, '')
+    .trimStart();
+  if (head.includes('\0') && kind === 'other') throw new Error(`${path}: holds binary data, no text`);
+  const [line = ''] = head.split('\n', 1);
+  if (/^\{\s*"/.test(line)) {
+    const names = fieldsOf(line);
+    if (names?.some((name) => KNOWN_FIELDS.has(name))) return 'lines';
+    if (names && kind === 'other') {
+      throw new Error(`${path}: begins like JSON lines of { ${names.slice(0, 8).join(', ')} }; name it .jsonl or .txt`);
+    }
+  }
+  if (kind === 'other' && /^\[\s*\{\s*"/.test(head)) return 'json';
+  return 'text';
+}
+
+/** The fields of the object that a line is; of one that is longer than the head, what seem to be fields. null: it is none. */
+function fieldsOf(line: string): string[] | null {
+  try {
+    return Object.keys(JSON.parse(line) as object);
+  } catch {
+    if (line.length < HEAD / 2) return null;
+    return Array.from(line.matchAll(/[{,]\s*"([^"\\]*)"\s*:/g), ([, name]) => name!);
+  }
+}
