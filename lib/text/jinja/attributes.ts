@@ -1,6 +1,6 @@
 // x.y and x[y], as jinja2's sandbox gives them: nothing of JavaScript's objects can be reached.
 import type { Budget } from './budget.ts';
-import { lengthOf, pointAt, pointsOf } from './characters.ts';
+import { lengthOf, pointAt, pointsOf, sliceOf } from './characters.ts';
 import { Dict } from './dict.ts';
 import { TemplateError } from './errors.ts';
 import { format } from './format.ts';
@@ -38,13 +38,13 @@ const INTERNAL =
 /** object.name: the attribute, or else the item of that name. */
 export function getAttribute(budget: Budget, object: Value, name: string): Value {
   let found = attributeOf(budget, object, name);
-  if (found === undefined) found = itemOf(object, name);
+  if (found === undefined) found = itemOf(budget, object, name);
   return found === undefined ? missing(budget, object, name) : found;
 }
 
 /** object[key]: the item, or else the attribute of that name. */
 export function getItem(budget: Budget, object: Value, key: Value): Value {
-  let found = itemOf(object, key);
+  let found = itemOf(budget, object, key);
   if (found === undefined && isString(key)) found = attributeOf(budget, object, textIn(key));
   return found === undefined ? missing(budget, object, key) : found;
 }
@@ -87,7 +87,7 @@ function numberAttribute(value: Value, name: string): Value | undefined {
   return name === 'denominator' && isInt(value) ? 1 : undefined;
 }
 
-function itemOf(object: Value, key: Value): Value | undefined {
+function itemOf(budget: Budget, object: Value, key: Value): Value | undefined {
   if (object instanceof Dict || object instanceof Undefined) return object.item(key);
   if (typeof key !== 'number' && typeof key !== 'boolean') return object instanceof Obj ? object.item(key) : undefined;
   const index = Number(key);
@@ -95,6 +95,7 @@ function itemOf(object: Value, key: Value): Value | undefined {
   if (Array.isArray(object)) return object.at(index);
   if (object instanceof Tuple) return object.items.at(index);
   if (isString(object)) {
+    budget.text(textIn(object).length);
     const point = pointAt(textIn(object), index);
     return point === undefined ? undefined : like(object, point);
   }
@@ -131,8 +132,7 @@ export function slice(budget: Budget, object: Value, bounds: readonly Value[]): 
   const from = clamp(begin, step > 0 ? 0 : length - 1);
   const to = clamp(end, step > 0 ? length : -1);
   if (object instanceof Range) return new Range(object.at(from), object.at(to), object.step * step);
-  if (isString(object) && step === 1 && length === text.length)
-    return like(object, text.slice(from, Math.max(from, to)));
+  if (isString(object) && step === 1) return like(object, sliceOf(text, from, Math.max(from, to)));
   const all = isString(object) ? pointsOf(text) : object instanceof Tuple ? object.items : object;
   const count = Math.max(0, Math.ceil((to - from) / step));
   budget.container(count);

@@ -9,7 +9,7 @@ const UNITS = 2 ** 27;
 const UNITS_PER_UNIT = 16;
 /** Calls of macros and loops within each other. Python's recursion limit stops jinja2 before. */
 const DEPTH = 200;
-const TIME_MS = 8000;
+const TIME_MS = 5000;
 /** Steps between two looks at the clock. */
 const STRIDE = 1 << 14;
 

@@ -12,20 +12,37 @@ export function pointsOf(text: string): string[] {
 
 export function lengthOf(text: string): number {
   if (!SURROGATE.test(text)) return text.length;
-  let length = 0;
-  for (const _ of text) length += 1;
-  return length;
+  let pairs = 0;
+  for (let i = 0; i < text.length; i++) if (isPair(text, i)) pairs += 1;
+  return text.length - pairs;
+}
+
+/** Whether two units stand for one character. */
+function isPair(text: string, at: number): boolean {
+  const high = text.charCodeAt(at);
+  if (high < 0xd800 || high >= 0xdc00) return false;
+  const low = text.charCodeAt(at + 1);
+  return low >= 0xdc00 && low < 0xe000;
+}
+
+/** The index in UTF-16 units of an index in code points. */
+function toUnits(text: string, points: number): number {
+  let at = 0;
+  for (let i = 0; i < points && at < text.length; i++) at += isPair(text, at) ? 2 : 1;
+  return at;
 }
 
 /** The code points [begin, end) of a text. */
 export function sliceOf(text: string, begin: number, end: number): string {
-  return SURROGATE.test(text) ? [...text].slice(begin, end).join('') : text.slice(begin, end);
+  if (!SURROGATE.test(text)) return text.slice(begin, end);
+  return text.slice(toUnits(text, begin), toUnits(text, end));
 }
 
 /** The code point at an index, which may count from the end; undefined outside. */
 export function pointAt(text: string, index: number): string | undefined {
-  if (SURROGATE.test(text)) return [...text].at(index);
-  return text.at(index);
+  if (!SURROGATE.test(text)) return text.at(index);
+  const at = index < 0 ? index + lengthOf(text) : index;
+  return at < 0 ? undefined : sliceOf(text, at, at + 1) || undefined;
 }
 
 /** The index in code points of an index in UTF-16 units. */
@@ -52,8 +69,7 @@ export function strip(text: string, characters: string | null, { left = true, ri
     begin += one.length;
   }
   while (right && end > begin) {
-    const isPair = end - begin > 1 && /^[\ud800-\udbff][\udc00-\udfff]$/.test(text.slice(end - 2, end));
-    const one = text.slice(isPair ? end - 2 : end - 1, end);
+    const one = text.slice(end - begin > 1 && isPair(text, end - 2) ? end - 2 : end - 1, end);
     if (!isAway(one)) break;
     end -= one.length;
   }

@@ -15,10 +15,22 @@ export function hash(key: Value): unknown {
     return Number.isInteger(value) && !Number.isSafeInteger(value) ? BigInt(value) : value;
   }
   if (key instanceof Markup) return key.text;
-  if (key instanceof Tuple) return `\0(${key.items.map((item) => hashText(hash(item))).join()})`;
+  if (key instanceof Tuple) return hashOfTuple(key);
   if (key instanceof Undefined) return UNDEFINED;
   if (Array.isArray(key) || key instanceof Dict) throw new TemplateError(`unhashable type: '${typeName(key)}'`);
   return key;
+}
+
+/** Characters of a tuple's hash: tuples of the same tuples double it. */
+const MAX_HASH = 2 ** 16;
+
+function hashOfTuple({ items }: Tuple): string {
+  let text = '\0(';
+  for (const item of items) {
+    text += `${hashText(hash(item))},`;
+    if (text.length > MAX_HASH) throw new TemplateError('a tuple is too large for a key');
+  }
+  return `${text})`;
 }
 
 /** A part of a tuple's hash. */

@@ -158,14 +158,16 @@ function formatNumeric(value: Numeric, spec: Spec): string {
   const prefix = spec.isAlternate && isWhole && 'boxX'.includes(spec.type || ' ') ? `0${spec.type}` : '';
   const grouped = (digits: string) => (spec.separator ? group(digits, spec.separator, size) : digits);
   if (spec.align !== '=') return aligned(sign + prefix + grouped(body), { ...spec, align: spec.align || '>' });
-  let digits = body;
+  const whole = /^\w*/.exec(body)![0].length;
   // Zeros are grouped with the digits.
   const columns = spec.width - sign.length - prefix.length;
   if (spec.fill === '0' && spec.separator) {
-    while (grouped(digits).length < columns) digits = `0${digits}`;
-    return sign + prefix + grouped(digits);
+    const lengthWith = (count: number) => count + Math.floor((count - 1) / size) + body.length - whole;
+    let count = Math.max(whole, columns - Math.ceil(columns / (size + 1)) - (body.length - whole));
+    while (lengthWith(count) < columns) count += 1;
+    return sign + prefix + grouped('0'.repeat(count - whole) + body);
   }
-  return sign + prefix + spec.fill.repeat(Math.max(0, columns - grouped(digits).length)) + grouped(digits);
+  return sign + prefix + spec.fill.repeat(Math.max(0, columns - grouped(body).length)) + grouped(body);
 }
 
 function wholeDigits(value: Numeric, { type, precision }: Spec): string {

@@ -104,6 +104,7 @@ function exponential(value: number, digits: number, isAlternate: boolean): strin
 export function roundFloat(value: number, digits: number): number {
   if (!Number.isFinite(value) || digits > 350) return value;
   const size = Math.abs(value);
+  if (digits < -350) return value < 0 || Object.is(value, -0) ? -0 : 0;
   const rounded = digits >= 0 ? Number(fixed(size, digits)) : Number(`${scaledDigits(size || 0, digits)}e${-digits}`);
   return value < 0 || Object.is(value, -0) ? -rounded : rounded;
 }

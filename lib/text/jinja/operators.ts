@@ -6,6 +6,7 @@ import { TemplateError } from './errors.ts';
 import { toMarkup } from './html.ts';
 import { calculate, compareNumbers, type Numeric, negate, toIndex } from './numbers.ts';
 import { percentFormat } from './percent_format.ts';
+import { indexOf } from './search.ts';
 import {
   isNumber,
   isString,
@@ -44,9 +45,9 @@ function add(budget: Budget, a: Value, b: Value): Value | undefined {
   if (typeof a === 'string' && typeof b === 'string') {
     // Ropes: nothing is copied before the text is looked at.
     budget.text((a.length + b.length) >>> 4);
-    return checkedText(a + b);
+    return joined(a, b);
   }
-  if (isString(a) && isString(b)) return new Markup(checkedText(toMarkup(a).text + toMarkup(b).text));
+  if (isString(a) && isString(b)) return new Markup(joined(toMarkup(a).text, toMarkup(b).text));
   if (Array.isArray(a) && Array.isArray(b)) {
     budget.container(a.length + b.length);
     return [...a, ...b];
@@ -61,9 +62,9 @@ function add(budget: Budget, a: Value, b: Value): Value | undefined {
 /** UTF-16 units of the longest text. */
 const MAX_UNITS = 2 ** 28;
 
-export function checkedText(text: string): string {
-  if (text.length > MAX_UNITS) throw new TemplateError('makes too long a text');
-  return text;
+function joined(a: string, b: string): string {
+  if (a.length + b.length > MAX_UNITS) throw new TemplateError('makes too long a text');
+  return a + b;
 }
 
 function repeat(budget: Budget, value: Value, times: Value): Value | undefined {
@@ -146,8 +147,8 @@ export function contains(budget: Budget, value: Value, needle: Value): boolean {
   if (isString(value)) {
     if (!isString(needle))
       throw new TemplateError(`'in <string>' requires string as left operand, not ${typeName(needle)}`);
-    budget.text(textIn(value).length >>> 2);
-    return textIn(value).includes(textIn(needle));
+    budget.text(textIn(value).length);
+    return indexOf(textIn(value), textIn(needle)) >= 0;
   }
   if (value instanceof Dict) return value.has(needle);
   const iterator = tryIterate(budget, value);

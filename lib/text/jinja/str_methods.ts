@@ -17,6 +17,7 @@ import { Dict } from './dict.ts';
 import { TemplateError } from './errors.ts';
 import { like, textFor } from './html.ts';
 import { toIndex } from './numbers.ts';
+import { count, indexOf, lastIndexOf, split } from './search.ts';
 import type { Builtins, Methods, Parameters } from './signature.ts';
 import {
   isInt,
@@ -120,20 +121,22 @@ mapping('replace', ['/old', '/new', '/count?'], (text, [old, by, count], self, b
 );
 
 export function replace(budget: Budget, text: string, old: string, by: string, limit: number): string {
-  const parts = old === '' ? ['', ...pointsOf(text), ''] : text.split(old);
-  const count = Math.min(parts.length - 1, limit);
-  budget.text(text.length + count * by.length);
-  if (count === parts.length - 1) return parts.join(by);
-  return [...parts.slice(0, count), parts.slice(count).join(old)].join(by);
+  if (old !== '') {
+    const parts = split(text, old, limit);
+    budget.text((parts.length - 1) * by.length);
+    return parts.join(by);
+  }
+  const points = pointsOf(text);
+  const places = Math.min(points.length + 1, limit);
+  budget.text(places * by.length);
+  return points.map((one, i) => (i < places ? by + one : one)).join('') + (places > points.length ? by : '');
 }
 
 method('split', ['sep?', 'maxsplit?'], (budget, text, [separator, maxsplit], self) => {
   const limit = limitOf(maxsplit);
   if (isAbsent(separator)) return textList(budget, self, words(text, limit));
   const by = separatorOf(self, separator, 'split');
-  const parts = text.split(by);
-  if (parts.length - 1 > limit) parts.splice(limit, parts.length, parts.slice(limit).join(by));
-  return textList(budget, self, parts);
+  return textList(budget, self, split(text, by, limit));
 });
 method('rsplit', ['sep?', 'maxsplit?'], (budget, text, [separator, maxsplit], self) => {
   const limit = limitOf(maxsplit);
@@ -142,15 +145,9 @@ method('rsplit', ['sep?', 'maxsplit?'], (budget, text, [separator, maxsplit], se
     return textList(budget, self, words(backwards(text), limit).map(backwards).reverse());
   }
   const by = separatorOf(self, separator, 'rsplit');
-  const parts: string[] = [];
-  let end = text.length;
-  while (parts.length < limit) {
-    const at = end < by.length ? -1 : text.lastIndexOf(by, end - by.length);
-    if (at < 0) break;
-    parts.push(text.slice(at + by.length, end));
-    end = at;
-  }
-  return textList(budget, self, [...parts, text.slice(0, end)].reverse());
+  const backwards = (one: string) => one.split('').reverse().join('');
+  const parts = split(backwards(text), backwards(by), limit).map(backwards);
+  return textList(budget, self, parts.reverse());
 });
 method('splitlines', ['keepends?'], (budget, text, [keepEnds], self) =>
   textList(budget, self, linesOf(text, isTrue(keepEnds ?? false))),
@@ -158,7 +155,7 @@ method('splitlines', ['keepends?'], (budget, text, [keepEnds], self) =>
 for (const name of ['partition', 'rpartition'] as const) {
   method(name, ['/sep'], (_, text, [separator], self) => {
     const by = separatorOf(self, separator, name);
-    const at = name === 'partition' ? text.indexOf(by) : text.lastIndexOf(by);
+    const at = name === 'partition' ? indexOf(text, by) : lastIndexOf(text, by);
     const none = name === 'partition' ? [text, '', ''] : ['', '', text];
     const parts = at < 0 ? none : [text.slice(0, at), by, text.slice(at + by.length)];
     return new Tuple(parts.map((part) => like(self, part)));
@@ -194,7 +191,7 @@ function search(name: string, isLast: boolean, isStrict: boolean): void {
   method(name, ['/sub', '/start?', '/end?'], (_, text, [sub, start, end], self) => {
     const wanted = textArgument(self, sub, name);
     const [begin, part] = partOf(text, start, end);
-    const at = part === null ? -1 : isLast ? part.lastIndexOf(wanted) : part.indexOf(wanted);
+    const at = part === null ? -1 : isLast ? lastIndexOf(part, wanted) : indexOf(part, wanted);
     if (at < 0 && isStrict) throw new TemplateError('substring not found');
     return at < 0 ? -1 : begin + toPoints(part!, at);
   });
@@ -221,7 +218,7 @@ method('count', ['/sub', '/start?', '/end?'], (_, text, [sub, start, end], self)
   const wanted = textArgument(self, sub, 'count');
   const [, part] = partOf(text, start, end);
   if (part === null) return 0;
-  return wanted === '' ? lengthOf(part) + 1 : part.split(wanted).length - 1;
+  return wanted === '' ? lengthOf(part) + 1 : count(part, wanted);
 });
 for (const name of ['startswith', 'endswith'] as const) {
   method(name, ['/prefix', '/start?', '/end?'], (_, text, [wanted, start, end], self) => {
@@ -340,7 +337,7 @@ method('maketrans', ['/x', '/y?', '/z?'], (_, __, [x, y, z]) => {
 /** len() of a text in code points, or of anything else that has one. */
 export function length(budget: Budget, value: Value): number {
   if (isString(value)) {
-    budget.text(textIn(value).length >>> 3);
+    budget.text(textIn(value).length >>> 1);
     return lengthOf(textIn(value));
   }
   const counted = lengthOrNull(value);

@@ -146,6 +146,10 @@ class Self extends Obj {
     this.#frame = frame;
   }
 
+  override repr() {
+    return '<TemplateReference None>';
+  }
+
   override item(key: Value): Value | undefined {
     const block = typeof key === 'string' ? this.#blocks.get(key) : undefined;
     if (!block) return undefined;

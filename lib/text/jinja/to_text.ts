@@ -74,9 +74,13 @@ function plainOf(budget: Budget, value: Value): unknown {
     return value;
   }
   if (value instanceof Markup) return value.text;
-  if (Array.isArray(value)) return value.map((item) => plainOf(budget, item));
-  if (value instanceof Tuple) return value.items.map((item) => plainOf(budget, item));
+  const items = value instanceof Tuple ? value.items : value;
+  if (Array.isArray(items)) {
+    budget.container(items.length);
+    return items.map((item) => plainOf(budget, item));
+  }
   if (value instanceof Dict) {
+    budget.container(value.length * 4);
     const fields = [...value.entries()].map(([key, field]): [string, unknown] => [
       keyText(key),
       plainOf(budget, field),

@@ -89,7 +89,8 @@ function extreme(sign: 1 | -1): (budget: Budget, value: Value, isSensitive?: Val
 }
 
 /** A filter that gives its results one by one, as they are asked for. */
-function lazy(run: () => Generator<Value>): Once {
+function lazy(budget: Budget, run: () => Generator<Value>): Once {
+  budget.container(16);
   return new Once(run());
 }
 
@@ -233,7 +234,7 @@ interface SelectOptions {
 export function selectFilters(tests: SelectOptions['tests']): [string, Filter][] {
   const made = (name: string, hasAttribute: boolean, isWanted: boolean): [string, Filter] => [
     name,
-    (budget, value, args) => lazy(() => selected(budget, value, args, { hasAttribute, isWanted, tests })),
+    (budget, value, args) => lazy(budget, () => selected(budget, value, args, { hasAttribute, isWanted, tests })),
   ];
   return [
     made('select', false, true),
@@ -264,7 +265,7 @@ export function mapFilter(filters: (name: Value) => Filter): [string, Filter] {
       yield of(next.value);
     }
   }
-  return ['map', (budget, value, args) => lazy(() => mapped(budget, value, args))];
+  return ['map', (budget, value, args) => lazy(budget, () => mapped(budget, value, args))];
 }
 
 export const LIST_FILTERS: [string, Filter][] = [
@@ -288,23 +289,23 @@ export const LIST_FILTERS: [string, Filter][] = [
     },
   ),
   filter('unique', ['case_sensitive?', 'attribute?'], (budget, value, isSensitive, attribute = null) =>
-    lazy(() => unique(budget, value, getter(budget, attribute, caseOf(budget, isSensitive)))),
+    lazy(budget, () => unique(budget, value, getter(budget, attribute, caseOf(budget, isSensitive)))),
   ),
   filter('min', ['case_sensitive?', 'attribute?'], extreme(-1)),
   filter('max', ['case_sensitive?', 'attribute?'], extreme(1)),
   filter('sum', ['attribute?', 'start?'], total),
   filter('batch', ['linecount', 'fill_with?'], (budget, value, count, fill = null) =>
-    lazy(() => batches(budget, value, count!, fill)),
+    lazy(budget, () => batches(budget, value, count!, fill)),
   ),
   filter('slice', ['slices', 'fill_with?'], (budget, value, count, fill = null) =>
-    lazy(() => slices(budget, value, toIndex(count!, 'a number of slices'), fill)),
+    lazy(budget, () => slices(budget, value, toIndex(count!, 'a number of slices'), fill)),
   ),
   filter('groupby', ['attribute', 'default?', 'case_sensitive?'], (budget, value, attribute, otherwise, isSensitive) =>
     grouped(budget, value, attribute!, otherwise, isSensitive),
   ),
   filter('dictsort', ['case_sensitive?', 'by?', 'reverse?'], dictSorted),
   filter('items', [], (budget, value) =>
-    lazy(function* () {
+    lazy(budget, function* () {
       if (value instanceof Undefined) return;
       if (!(value instanceof Dict)) throw new TemplateError('Can only get item pairs from a mapping.');
       for (const entry of value.entries()) {

@@ -171,9 +171,22 @@ function xmlAttributes(budget: Budget, value: Value, autospace: Value = true): V
 function stripTags(budget: Budget, value: Value): Value {
   const text = str(budget, value);
   budget.text(text.length * 2);
-  const bare = text.replace(/<!--[\s\S]*?-->/g, '').replace(/<[\s\S]*?>/g, '');
+  const bare = without(without(text, '<!--', '-->'), '<', '>');
   if (bare.includes('&')) throw new TemplateError('striptags of a text with entities');
   return words(bare).join(' ');
+}
+
+/** A text without what stands between `open` and `close`, and without these. */
+function without(text: string, open: string, close: string): string {
+  let kept = '';
+  let at = 0;
+  for (;;) {
+    const begin = text.indexOf(open, at);
+    const end = begin < 0 ? -1 : text.indexOf(close, begin + open.length);
+    if (end < 0) return kept + text.slice(at);
+    kept += text.slice(at, begin);
+    at = end + close.length;
+  }
 }
 
 export const TEXT_FILTERS: [string, Filter][] = [
