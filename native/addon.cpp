@@ -50,7 +50,7 @@ Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
   ROW(sum_of_squares, "rws");
   ROW(clip_factor, "rww");
   ROW(adamw_count, "ur");
-  ROW(adamw, "uuruurr");
+  ROW(adamw, "uuruuuurr");
   ROW(random_normal, "w");
 #undef ROW
   mst::add_device_calls(env, exports);

@@ -5,6 +5,7 @@
 //   OptionalTensor   the same or null
 //   Workspace        the same
 //   OptionalLowRank  [a, b, da or null, db or null, scale, op], or null
+//   a struct with fields   an object with a property for each of them; its tensors have their letters in the order of the fields
 //   double, int64_t, enum, bool   a number or a boolean
 // It checks all of this on the JavaScript thread, also that tensors lie in the device's memory, then enqueues the op and returns.
 #pragma once
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "environment.h"
+#include "fields.h"
 #include "kernel.h"
 #include "ops/glu.h"
 #include "ops/low_rank.h"
@@ -29,7 +31,7 @@ inline constexpr std::int64_t num_values = 0;
 template <>
 inline constexpr std::int64_t num_values<Activation> = 2;
 template <>
-inline constexpr std::int64_t num_values<Dtype> = 4;
+inline constexpr std::int64_t num_values<Dtype> = 5;
 
 // What an op does with its tensors, a letter for each that is given, in the order of its parameters without workspaces and adapters:
 //   r  reads   w  assigns   u  reads and overwrites, or adds to   s  workspace
@@ -45,9 +47,10 @@ struct ArgumentContext {
   const char* op;
   std::int64_t device_id;
   const OpenDevice& open;
+  const char* field = nullptr;  // of the argument, where it has names
 
   [[noreturn]] void fail(std::size_t index, const std::string& required) const {
-    throw ArgumentError(message_of(op, ": argument ", index + 1, " must be ", required));
+    throw ArgumentError(message_of(op, ": argument ", index + 1, field ? "." : "", field ? field : "", " must be ", required));
   }
 };
 
@@ -109,7 +112,7 @@ inline Owned to_tensor(const ArgumentContext& context, std::size_t index, const 
 // Converts the arguments of one call, and notes what they are of device memory.
 class Arguments {
  public:
-  Arguments(const ArgumentContext& context, const Napi::CallbackInfo& info) : context_(context), info_(info) {
+  Arguments(ArgumentContext context, const Napi::CallbackInfo& info) : context_(context), info_(info) {
     tensors_.reserve(info.Length());
   }
 
@@ -158,6 +161,17 @@ class Arguments {
                      adapter_tensor(index, fields.Get(3u), Access::update),
                      convert<double>(index, fields.Get(4u)),
                      convert<std::int64_t>(index, fields.Get(5u))};
+    } else if constexpr (HasFields<T>) {
+      if (!value.IsObject()) context_.fail(index, "an object");
+      const auto object = value.As<Napi::Object>();
+      T result{};
+      const auto read = [&]<class Value>(const Field<T, Value>& field) {
+        context_.field = field.name;
+        result.*field.member = convert<Value>(index, object.Get(field.name));
+        context_.field = nullptr;
+      };
+      std::apply([&](const auto&... fields) { (read(fields), ...); }, T::fields);
+      return result;
     } else if constexpr (std::is_same_v<T, bool>) {
       if (!value.IsBoolean()) context_.fail(index, "a boolean");
       return value.As<Napi::Boolean>().Value();
@@ -185,7 +199,7 @@ class Arguments {
     return owned.tensor;
   }
 
-  const ArgumentContext& context_;
+  ArgumentContext context_;
   const Napi::CallbackInfo& info_;
   std::size_t num_tensors_ = 0;                         // absent ones included
   std::vector<std::pair<std::size_t, Owned>> tensors_;  // with their places among all
@@ -198,6 +212,7 @@ void describe(std::ostream& out, const First& first, const Rest&... rest) {
   if constexpr (std::is_same_v<First, Tensor>) out << ' ' << first;
   if constexpr (std::is_same_v<First, OptionalTensor>)
     if (first) out << ' ' << *first;
+  if constexpr (HasFields<First>) std::apply([&](const auto&... fields) { (describe(out, first.*fields.member), ...); }, First::fields);
   describe(out, rest...);
 }
 

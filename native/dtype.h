@@ -10,7 +10,7 @@
 
 namespace mst {
 
-enum class Dtype : std::uint8_t { f32, bf16, f64, i32 };
+enum class Dtype : std::uint8_t { f32, bf16, f64, i32, u8 };
 
 constexpr std::size_t size_of(Dtype dtype) {
   switch (dtype) {
@@ -18,6 +18,8 @@ constexpr std::size_t size_of(Dtype dtype) {
       return 2;
     case Dtype::f64:
       return 8;
+    case Dtype::u8:
+      return 1;
     default:
       return 4;
   }
@@ -33,6 +35,8 @@ constexpr const char* name_of(Dtype dtype) {
       return "float64";
     case Dtype::i32:
       return "int32";
+    case Dtype::u8:
+      return "uint8";
   }
   return "?";
 }

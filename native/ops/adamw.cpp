@@ -8,6 +8,7 @@
 
 #include "../cpu/parallel.h"
 #include "../cpu/vectorize.h"
+#include "../dynamic_map.h"
 
 namespace mst::cpu {
 namespace {
@@ -32,25 +33,90 @@ MST_CLONES void update(P* parameter, T* rounded, const G* gradient, S* m, S* v, 
   }
 }
 
-// As update() for a bf16 parameter without master; `begin` is the first element's place in the whole.
+// What random bits depend on; `begin` is the first element's place in the whole.
 struct Rounding {
   std::int64_t begin, seed, op, step;
+
+  std::uint32_t of_parameter(std::int64_t i) const {
+    return rounding_words((begin + i) / 4, seed, op, step).words[(begin + i) % 4];
+  }
+  std::uint32_t of_states(std::int64_t i) const {
+    return state_words((begin + i) / 4, seed, op, step).words[(begin + i) % 4];
+  }
 };
+
+bf16 rounded_at_random(float value, std::uint32_t random) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bf16 rounded;
+  rounded.bits = static_cast<std::uint16_t>(round_at_random(bits, random));
+  return rounded;
+}
+
+// As update() for a bf16 parameter without master.
 template <class G>
 void update_at_random(bf16* parameter, const G* gradient, float* m, float* v, const Update<float>& u, std::int64_t n,
                       const Rounding& rounding) {
-  float wide[256];
-  for (std::int64_t first = 0; first < n; first += 256) {
-    const std::int64_t count = std::min<std::int64_t>(256, n - first);
+  float wide[adamw_block];
+  for (std::int64_t first = 0; first < n; first += adamw_block) {
+    const std::int64_t count = std::min(adamw_block, n - first);
     for (std::int64_t i = 0; i < count; ++i) wide[i] = static_cast<float>(parameter[first + i]);
     update(wide, static_cast<float*>(nullptr), gradient + first, m + first, v + first, u, count);
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::uint32_t bits;
-      std::memcpy(&bits, &wide[i], sizeof bits);
-      const auto rounded = static_cast<std::uint16_t>(
-          round_at_random(bits, rounding_word(rounding.begin + first + i, rounding.seed, rounding.op, rounding.step)));
-      std::memcpy(&parameter[first + i], &rounded, sizeof rounded);
-    }
+    for (std::int64_t i = 0; i < count; ++i) parameter[first + i] = rounded_at_random(wide[i], rounding.of_parameter(first + i));
+  }
+}
+
+// m or v of a block as f32 and back.
+void widen(const bf16* states, float, float* values, std::int64_t n, bool) {
+  for (std::int64_t i = 0; i < n; ++i) values[i] = static_cast<float>(states[i]);
+}
+void widen(const std::uint8_t* states, float scale, float* values, std::int64_t n, bool is_signed) {
+  for (std::int64_t i = 0; i < n; ++i)
+    values[i] = scale * (is_signed ? signed_value(signed_map.magnitudes, states[i]) : unsigned_map.magnitudes[states[i]]);
+}
+void narrow(const float* values, bf16* states, float&, std::int64_t n, bool is_signed, const Rounding& rounding) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::uint32_t word = rounding.of_states(i);
+    states[i] = rounded_at_random(values[i], is_signed ? word : word >> 16);
+  }
+}
+void narrow(const float* values, std::uint8_t* states, float& scale, std::int64_t n, bool is_signed, const Rounding& rounding) {
+  scale = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float magnitude = std::abs(values[i]);
+    if (!(magnitude <= scale)) scale = magnitude;  // also where it is NaN, which stays
+    if (scale != scale) break;
+  }
+  if (is_signed) scale /= signed_map.largest();
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::uint32_t word = rounding.of_states(i);
+    const float magnitude = scaled_magnitude(std::abs(values[i]), scale);
+    states[i] = is_signed ? signed_code(magnitude_at_random<true>(signed_map.magnitudes, magnitude, word), values[i] < 0)
+                          : positive_code(magnitude_at_random<false>(unsigned_map.magnitudes, magnitude, word >> 16), values[i]);
+  }
+}
+
+// A part of the whole with states M in bf16 or u8, which begins where a block does.
+template <class T, class G, class M>
+void update_narrow(T* parameter, float* master, const G* gradient, const AdamwStates& states, const Update<float>& u, std::int64_t begin,
+                   std::int64_t end, Rounding rounding) {
+  float m[adamw_block], v[adamw_block], unscaled = 1;
+  for (std::int64_t first = begin; first < end; first += adamw_block) {
+    const std::int64_t n = std::min(adamw_block, end - first), block = first / adamw_block;
+    M *const m_part = states.m.as<M>() + first, *const v_part = states.v.as<M>() + first;
+    float& m_scale = states.m_scales ? states.m_scales->as<float>()[block] : unscaled;
+    float& v_scale = states.v_scales ? states.v_scales->as<float>()[block] : unscaled;
+    rounding.begin = first;
+    widen(m_part, m_scale, m, n, true);
+    widen(v_part, v_scale, v, n, false);
+    if (master)
+      update(master + first, parameter + first, gradient + first, m, v, u, n);
+    else if constexpr (std::is_same_v<T, bf16>)
+      update_at_random(parameter + first, gradient + first, m, v, u, n, rounding);
+    else
+      update(parameter + first, static_cast<T*>(nullptr), gradient + first, m, v, u, n);
+    narrow(m, m_part, m_scale, n, true, rounding);
+    narrow(v, v_part, v_scale, n, false, rounding);
   }
 }
 
@@ -65,18 +131,16 @@ void adamw_count(const Tensor& num_steps, const OptionalTensor& gradient_factor)
   if (is_finite(gradient_factor)) num_steps.as<std::int32_t>()[0] += 1;
 }
 
-void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const Tensor& m, const Tensor& v,
-           const OptionalTensor& gradient_factor, const Tensor& num_steps, double learning_rate, double beta1, double beta2, double eps,
-           double weight_decay, std::int64_t seed, std::int64_t op) {
-  for (const Tensor* tensor : {&gradient, &m, &v})
-    MST_CHECK(tensor->size() == parameter.size(), "adamw: ", *tensor, " does not have the size of ", parameter);
+void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
+           const OptionalTensor& gradient_factor, const Tensor& num_steps, const AdamwSettings& settings) {
+  check_adamw(parameter, master, gradient, states);
+  if (!is_finite(gradient_factor)) return;
+  const std::int32_t step = num_steps.as<std::int32_t>()[0];
+  MST_CHECK(step >= 1, "adamw: num_steps must be at least 1, is ", step);
   with_float("adamw", parameter.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;
-    if (!is_finite(gradient_factor)) return;
-    const S factor = gradient_factor ? gradient_factor->as<S>()[0] : S(1);
-    const std::int32_t step = num_steps.as<std::int32_t>()[0];
-    MST_CHECK(step >= 1, "adamw: num_steps must be at least 1, is ", step);
+    const auto& [learning_rate, beta1, beta2, eps, weight_decay, seed, op] = settings;
     const Update<S> u{S(learning_rate),
                       S(beta1),
                       S(beta2),
@@ -84,23 +148,56 @@ void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& 
                       S(1 - learning_rate * weight_decay),
                       S(1 / (1 - std::pow(beta1, static_cast<double>(step)))),
                       S(1 / (1 - std::pow(beta2, static_cast<double>(step)))),
-                      factor};
+                      gradient_factor ? gradient_factor->as<S>()[0] : S(1)};
+    const Rounding rounding{0, seed, op, step};
+    S* const copy = master ? master->as<S>() : nullptr;
     with_gradient<S>("adamw", gradient.dtype, [&](auto gradient_tag) {
       using G = typename decltype(gradient_tag)::type;
+      const G* const g = gradient.as<G>();
+      T* const p = parameter.as<T>();
+      if constexpr (!std::is_same_v<S, double>) {
+        if (states.m.dtype != Dtype::f32) {
+          return parallel_for(blocks_of(parameter), 64, [&](std::int64_t first, std::int64_t last) {
+            const std::int64_t begin = first * adamw_block, end = std::min(last * adamw_block, parameter.size());
+            if (states.m.dtype == Dtype::bf16)
+              update_narrow<T, G, bf16>(p, copy, g, states, u, begin, end, rounding);
+            else
+              update_narrow<T, G, std::uint8_t>(p, copy, g, states, u, begin, end, rounding);
+          });
+        }
+      }
       parallel_for(parameter.size(), 16384, [&](std::int64_t begin, std::int64_t end) {
         const std::int64_t n = end - begin;
-        const G* const g = gradient.as<G>() + begin;
-        S *const m_part = m.as<S>() + begin, *const v_part = v.as<S>() + begin;
-        T* const part = parameter.as<T>() + begin;
-        if (master)
-          update(master->as<S>() + begin, part, g, m_part, v_part, u, n);
+        S *const m = states.m.as<S>() + begin, *const v = states.v.as<S>() + begin;
+        if (copy)
+          update(copy + begin, p + begin, g + begin, m, v, u, n);
         else if constexpr (std::is_same_v<T, bf16>)
-          update_at_random(part, g, m_part, v_part, u, n, {begin, seed, op, step});
+          update_at_random(p + begin, g + begin, m, v, u, n, {begin, seed, op, step});
         else
-          update(part, static_cast<T*>(nullptr), g, m_part, v_part, u, n);
+          update(p + begin, static_cast<T*>(nullptr), g + begin, m, v, u, n);
       });
     });
   });
 }
 
 }  // namespace mst::cpu
+
+namespace mst {
+
+void check_adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states) {
+  const auto& [m, v, m_scales, v_scales] = states;
+  for (const Tensor* tensor : {&gradient, &m, &v})
+    MST_CHECK(tensor->size() == parameter.size(), "adamw: ", *tensor, " does not have the size of ", parameter);
+  MST_CHECK(!master || master->size() == parameter.size(), "adamw: master ", *master, " does not have the size of ", parameter);
+  const Dtype wide = compute_dtype(parameter.dtype);
+  const bool is_known = m.dtype == wide || (wide == Dtype::f32 && (m.dtype == Dtype::bf16 || m.dtype == Dtype::u8));
+  MST_CHECK(is_known && v.dtype == m.dtype, "adamw: m ", m, " and v ", v, " cannot be states of ", parameter);
+  const bool is_scaled = m.dtype == Dtype::u8;
+  MST_CHECK(m_scales.has_value() == is_scaled && v_scales.has_value() == is_scaled, "adamw: states in ", name_of(m.dtype),
+            is_scaled ? " need scales" : " take no scales");
+  for (const OptionalTensor* scales : {&m_scales, &v_scales})
+    MST_CHECK(!*scales || (*scales)->size() == blocks_of(parameter), "adamw: scales ", **scales, " should be (", blocks_of(parameter),
+              ") for ", parameter);
+}
+
+}  // namespace mst

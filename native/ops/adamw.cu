@@ -1,7 +1,11 @@
 // AdamW; see adamw.h.
 #include "adamw.h"
 
+#include <algorithm>
+
+#include "../cuda/reduce.h"
 #include "../cuda/vector_load.h"
+#include "../dynamic_map.h"
 
 namespace mst::cuda {
 namespace {
@@ -10,27 +14,40 @@ struct Update {
   float learning_rate, beta1, beta2, eps, decay;
   double exact_beta1, exact_beta2;  // for the corrections
   std::int64_t seed, op;
+
+  __device__ void correct(std::int32_t t, float (&corrections)[2]) const {
+    corrections[0] = static_cast<float>(1 / (1 - pow(exact_beta1, double(t))));
+    corrections[1] = static_cast<float>(1 / (1 - pow(exact_beta2, double(t))));
+  }
+  __device__ void apply(float g, float& mean, float& square, float& updated, const float (&corrections)[2]) const {
+    mean = beta1 * mean + (1.0f - beta1) * g;
+    square = beta2 * square + (1.0f - beta2) * g * g;
+    const float step = learning_rate * (mean * corrections[0]) / (sqrtf(square * corrections[1]) + eps);
+    updated = updated * decay - step;
+  }
 };
 
 __device__ bool is_finite(const float* factor) {
   return !factor || *factor - *factor == 0.0f;
 }
 
+// What bf16 holds of a value, rounded by 16 random bits.
+__device__ inline float rounded_at_random(float value, std::uint32_t random) {
+  return __uint_as_float(round_at_random(__float_as_uint(value), random) << 16);
+}
+
 __global__ void adamw_count_kernel(std::int32_t* num_steps, const float* gradient_factor) {
   if (is_finite(gradient_factor)) *num_steps += 1;
 }
 
-// In vectors of 4, which share the words that they are rounded with, or one by one.
-template <int width, class T, class G>
-__global__ void adamw_kernel(T* parameter, float* master, const G* gradient, float* m, float* v, const float* gradient_factor,
+// States M in f32 or bf16. In vectors of 4, which share the words that they are rounded with, or one by one.
+template <int width, class T, class G, class M>
+__global__ void adamw_kernel(T* parameter, float* master, const G* gradient, M* m, M* v, const float* gradient_factor,
                              const std::int32_t* num_steps, Update u, std::int64_t size) {
   if (!is_finite(gradient_factor)) return;
   __shared__ float corrections[2];
   const std::int32_t t = *num_steps;
-  if (threadIdx.x == 0) {
-    corrections[0] = static_cast<float>(1 / (1 - pow(u.exact_beta1, double(t))));
-    corrections[1] = static_cast<float>(1 / (1 - pow(u.exact_beta2, double(t))));
-  }
+  if (threadIdx.x == 0) u.correct(t, corrections);
   __syncthreads();
   const float factor = gradient_factor ? *gradient_factor : 1.0f;
   for (std::int64_t i = grid_thread() * width; i < size; i += grid_threads() * width) {
@@ -43,28 +60,150 @@ __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, flo
     else
       load(parameter + i, updated);
 #pragma unroll
-    for (int j = 0; j < width; ++j) {
-      g[j] *= factor;
-      mean[j] = u.beta1 * mean[j] + (1.0f - u.beta1) * g[j];
-      square[j] = u.beta2 * square[j] + (1.0f - u.beta2) * g[j] * g[j];
-      const float step = u.learning_rate * (mean[j] * corrections[0]) / (sqrtf(square[j] * corrections[1]) + u.eps);
-      updated[j] = updated[j] * u.decay - step;
+    for (int j = 0; j < width; ++j) u.apply(g[j] * factor, mean[j], square[j], updated[j], corrections);
+    if constexpr (sizeof(M) < sizeof(float)) {
+      const Philox random = state_words(i / 4, u.seed, u.op, t);
+#pragma unroll
+      for (int j = 0; j < width; ++j) {
+        const std::uint32_t word = random.words[width == 4 ? j : i % 4];
+        mean[j] = rounded_at_random(mean[j], word);
+        square[j] = rounded_at_random(square[j], word >> 16);
+      }
     }
     store(mean, m + i);
     store(square, v + i);
     if (master) store(updated, master + i);
-    if (sizeof(T) == sizeof(float) || master) {
-      store(updated, parameter + i);
-    } else {
+    if (sizeof(T) < sizeof(float) && !master) {
       const Philox random = rounding_words(i / 4, u.seed, u.op, t);
 #pragma unroll
-      for (int j = 0; j < width; ++j) {
-        const std::uint32_t rounded = round_at_random(__float_as_uint(updated[j]), random.words[width == 4 ? j : i % 4]);
-        updated[j] = __uint_as_float(rounded << 16);
-      }
-      store(updated, parameter + i);
+      for (int j = 0; j < width; ++j) updated[j] = rounded_at_random(updated[j], random.words[width == 4 ? j : i % 4]);
     }
+    store(updated, parameter + i);
   }
+}
+
+constexpr int per_lane = 8;  // a warp has a block of states, each lane 8 elements
+static_assert(per_lane * 32 == adamw_block);
+
+// The largest magnitude among the warp's. As integers the bits of magnitudes ascend, and NaN stands above all.
+__device__ inline float largest_magnitude(const float (&values)[per_lane]) {
+  std::uint32_t largest = 0;
+#pragma unroll
+  for (const float value : values) largest = Max::combine(largest, __float_as_uint(fabsf(value)));
+  return __uint_as_float(warp_reduce<Max>(largest));
+}
+
+// A lane's elements, `count` of them, in vectors where there are 8 and memory allows it.
+template <class T>
+__device__ inline void load_part(const T* from, int count, bool in_vectors, float (&to)[per_lane]) {
+  if (in_vectors) return load(from, to);
+  for (int j = 0; j < per_lane; ++j) to[j] = j < count ? to_float(from[j]) : 0.0f;
+}
+template <class T>
+__device__ inline void store_part(const float (&from)[per_lane], int count, bool in_vectors, T* to) {
+  if (in_vectors) return store(from, to);
+  for (int j = 0; j < count; ++j) to[j] = from_float<T>(from[j]);
+}
+struct Codes {
+  std::uint32_t words[2] = {};
+
+  __device__ std::uint8_t at(int j) const {
+    return static_cast<std::uint8_t>(words[j / 4] >> 8 * (j % 4));
+  }
+  __device__ void put(int j, std::uint8_t code) {
+    words[j / 4] |= std::uint32_t{code} << 8 * (j % 4);
+  }
+};
+__device__ inline Codes load_codes(const std::uint8_t* from, int count, bool in_vectors) {
+  Codes codes;
+  if (in_vectors) {
+    const uint2 both = *reinterpret_cast<const uint2*>(from);
+    codes.words[0] = both.x, codes.words[1] = both.y;
+  } else {
+    for (int j = 0; j < count; ++j) codes.put(j, from[j]);
+  }
+  return codes;
+}
+__device__ inline void store_codes(const Codes& codes, int count, bool in_vectors, std::uint8_t* to) {
+  if (in_vectors) {
+    *reinterpret_cast<uint2*>(to) = uint2{codes.words[0], codes.words[1]};
+  } else {
+    for (int j = 0; j < count; ++j) to[j] = codes.at(j);
+  }
+}
+
+struct States8 {
+  std::uint8_t *m, *v;
+  float *m_scales, *v_scales;
+};
+
+// States in 8 bits: a warp for each block. The last block may be shorter: what is not there is 0.
+template <class T, class G>
+__global__ void adamw_8bit_kernel(T* parameter, float* master, const G* gradient, States8 states, const float* gradient_factor,
+                                  const std::int32_t* num_steps, Update u, DynamicMap<true> signed_table, DynamicMap<false> unsigned_table,
+                                  std::int64_t size, bool is_aligned) {
+  if (!is_finite(gradient_factor)) return;
+  __shared__ float signed_magnitudes[DynamicMap<true>::size], unsigned_magnitudes[DynamicMap<false>::size], corrections[2];
+  const std::int32_t t = *num_steps;
+  for (int i = static_cast<int>(threadIdx.x); i < DynamicMap<false>::size; i += static_cast<int>(blockDim.x)) {
+    if (i < DynamicMap<true>::size) signed_magnitudes[i] = signed_table.magnitudes[i];
+    unsigned_magnitudes[i] = unsigned_table.magnitudes[i];
+  }
+  if (threadIdx.x == 0) u.correct(t, corrections);
+  __syncthreads();
+  const float factor = gradient_factor ? *gradient_factor : 1.0f;
+  const std::int64_t num_blocks = (size + adamw_block - 1) / adamw_block;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  for (std::int64_t block = grid_thread() / 32; block < num_blocks; block += grid_threads() / 32) {
+    const std::int64_t first = block * adamw_block + lane * per_lane, left = size - first;
+    const int count = left >= per_lane ? per_lane : left > 0 ? static_cast<int>(left) : 0;
+    const bool in_vectors = is_aligned && count == per_lane;
+    float g[per_lane], updated[per_lane], mean[per_lane], square[per_lane];
+    load_part(gradient + first, count, in_vectors, g);
+    if (master)
+      load_part(master + first, count, in_vectors, updated);
+    else
+      load_part(parameter + first, count, in_vectors, updated);
+    Codes m_codes = load_codes(states.m + first, count, in_vectors), v_codes = load_codes(states.v + first, count, in_vectors);
+    const float m_scale = states.m_scales[block], v_scale = states.v_scales[block];
+#pragma unroll
+    for (int j = 0; j < per_lane; ++j) {
+      mean[j] = j < count ? m_scale * signed_value(signed_magnitudes, m_codes.at(j)) : 0.0f;
+      square[j] = j < count ? v_scale * unsigned_magnitudes[v_codes.at(j)] : 0.0f;
+      u.apply(g[j] * factor, mean[j], square[j], updated[j], corrections);
+    }
+    const float new_m_scale = largest_magnitude(mean) / signed_table.largest(), new_v_scale = largest_magnitude(square);
+    if (lane == 0) {
+      states.m_scales[block] = new_m_scale;
+      states.v_scales[block] = new_v_scale;
+    }
+    if (master) store_part(updated, count, in_vectors, master + first);
+    m_codes = {}, v_codes = {};
+#pragma unroll
+    for (int four = 0; four < per_lane; four += 4) {
+      const Philox random = state_words((first + four) / 4, u.seed, u.op, t);
+#pragma unroll
+      for (int j = four; j < four + 4; ++j) {
+        const std::uint32_t word = random.words[j - four];
+        const int m_magnitude = magnitude_at_random<true>(signed_magnitudes, scaled_magnitude(fabsf(mean[j]), new_m_scale), word);
+        const int v_magnitude = magnitude_at_random<false>(unsigned_magnitudes, scaled_magnitude(square[j], new_v_scale), word >> 16);
+        m_codes.put(j, signed_code(m_magnitude, mean[j] < 0.0f));
+        v_codes.put(j, positive_code(v_magnitude, square[j]));
+      }
+      if (sizeof(T) == sizeof(float) || master) continue;
+      const Philox of_parameter = rounding_words((first + four) / 4, u.seed, u.op, t);
+#pragma unroll
+      for (int j = four; j < four + 4; ++j) updated[j] = rounded_at_random(updated[j], of_parameter.words[j - four]);
+    }
+    store_part(updated, count, in_vectors, parameter + first);
+    store_codes(m_codes, count, in_vectors, states.m + first);
+    store_codes(v_codes, count, in_vectors, states.v + first);
+  }
+}
+
+// Whether all begin at multiples of 16 bytes.
+bool are_aligned(std::initializer_list<const void*> pointers) {
+  return std::all_of(pointers.begin(), pointers.end(), [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; });
 }
 
 }  // namespace
@@ -73,25 +212,36 @@ void adamw_count(const Tensor& num_steps, const OptionalTensor& gradient_factor)
   launch(adamw_count_kernel, 1, 1, 0, num_steps.as<std::int32_t>(), gradient_factor ? gradient_factor->as<const float>() : nullptr);
 }
 
-void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const Tensor& m, const Tensor& v,
-           const OptionalTensor& gradient_factor, const Tensor& num_steps, double learning_rate, double beta1, double beta2, double eps,
-           double weight_decay, std::int64_t seed, std::int64_t op) {
-  for (const Tensor* tensor : {&gradient, &m, &v})
-    MST_CHECK(tensor->size() == parameter.size(), "adamw: ", *tensor, " does not have the size of ", parameter);
-  if (parameter.size() == 0) return;
+void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
+           const OptionalTensor& gradient_factor, const Tensor& num_steps, const AdamwSettings& settings) {
+  check_adamw(parameter, master, gradient, states);
+  const std::int64_t size = parameter.size();
+  if (size == 0) return;
+  const auto& [learning_rate, beta1, beta2, eps, weight_decay, seed, op] = settings;
   const Update update{
       float(learning_rate), float(beta1), float(beta2), float(eps), float(1 - learning_rate * weight_decay), beta1, beta2, seed, op};
+  float* const copy = master ? master->as<float>() : nullptr;
+  const float* const factor = gradient_factor ? gradient_factor->as<const float>() : nullptr;
+  const auto* const step = num_steps.as<const std::int32_t>();
+  const bool is_aligned = are_aligned({parameter.data, copy, gradient.data, states.m.data, states.v.data});
   with_cuda_float("adamw", parameter.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
+    T* const p = parameter.as<T>();
     with_cuda_float("adamw", gradient.dtype, [&](auto gradient_tag) {
       using G = typename decltype(gradient_tag)::type;
-      const auto is_whole = [](const Tensor& tensor) {
-        return reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0 && tensor.size() % 4 == 0;
-      };
-      const bool in_vectors = is_whole(parameter) && is_whole(gradient) && is_whole(m) && is_whole(v) && (!master || is_whole(*master));
-      launch(in_vectors ? adamw_kernel<4, T, G> : adamw_kernel<1, T, G>, grid_for(parameter.size(), in_vectors ? 1024 : 256), 256, 0,
-             parameter.as<T>(), master ? master->as<float>() : nullptr, gradient.as<const G>(), m.as<float>(), v.as<float>(),
-             gradient_factor ? gradient_factor->as<const float>() : nullptr, num_steps.as<const std::int32_t>(), update, parameter.size());
+      const auto* const g = gradient.as<const G>();
+      if (states.m.dtype == Dtype::u8) {
+        const States8 in_codes{states.m.as<std::uint8_t>(), states.v.as<std::uint8_t>(), states.m_scales->as<float>(),
+                               states.v_scales->as<float>()};
+        return launch(adamw_8bit_kernel<T, G>, grid_for(size, 8 * adamw_block), 256, 0, p, copy, g, in_codes, factor, step, update,
+                      signed_map, unsigned_map, size, is_aligned);
+      }
+      with_cuda_float("adamw", states.m.dtype, [&](auto state_tag) {
+        using M = typename decltype(state_tag)::type;
+        const bool in_vectors = is_aligned && size % 4 == 0;
+        launch(in_vectors ? adamw_kernel<4, T, G, M> : adamw_kernel<1, T, G, M>, grid_for(size, in_vectors ? 1024 : 256), 256, 0, p, copy,
+               g, states.m.as<M>(), states.v.as<M>(), factor, step, update, size);
+      });
     });
   });
 }

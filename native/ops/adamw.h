@@ -1,6 +1,7 @@
 // AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101): Adam with decoupled weight decay.
 #pragma once
 
+#include "../fields.h"
 #include "../kernel.h"
 #include "../philox.h"
 
@@ -9,17 +10,52 @@ namespace mst {
 // num_steps (1,) i32 += 1, unless gradient_factor (1,) (absent: 1) is NaN or infinite.
 KERNEL(adamw_count, const Tensor& num_steps, const OptionalTensor& gradient_factor);
 
+struct AdamwSettings {
+  double learning_rate, beta1, beta2, eps, weight_decay;
+  std::int64_t seed, op;  // of random numbers: the run's, and the parameter's own
+
+  static constexpr std::tuple fields{Field{"learningRate", &AdamwSettings::learning_rate},
+                                     Field{"beta1", &AdamwSettings::beta1},
+                                     Field{"beta2", &AdamwSettings::beta2},
+                                     Field{"eps", &AdamwSettings::eps},
+                                     Field{"weightDecay", &AdamwSettings::weight_decay},
+                                     Field{"seed", &AdamwSettings::seed},
+                                     Field{"op", &AdamwSettings::op}};
+};
+
+// m and v of n elements: f32 (f64 for f64), bf16, or u8: codes of dynamic_map.h in blocks of adamw_block elements, times the f32 scale of
+// their block, m_scales and v_scales (⌈n / adamw_block⌉,), which are there with u8 and absent otherwise.
+struct AdamwStates {
+  Tensor m, v;
+  OptionalTensor m_scales, v_scales;
+
+  static constexpr std::tuple fields{Field{"m", &AdamwStates::m}, Field{"v", &AdamwStates::v}, Field{"mScales", &AdamwStates::m_scales},
+                                     Field{"vScales", &AdamwStates::v_scales}};
+};
+
+constexpr std::int64_t adamw_block = 256;
+
+inline std::int64_t blocks_of(const Tensor& parameter) {
+  return (parameter.size() + adamw_block - 1) / adamw_block;
+}
+
 // With g = gradient * gradient_factor (1,) (absent: 1), at step t = num_steps (1,) i32 >= 1, all in f32 (f64 for f64):
 //   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²
 //   p = p (1 - lr * weight_decay) - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
-// parameter, m and v are overwritten; m, v and gradient in the compute dtype, gradient also in bf16. master, the f32 copy of a bf16
-// parameter, if present, is what is updated, and parameter becomes its rounding. A bf16 parameter without master is rounded up or down at
-// random, up with the probability that keeps the mean: to the f32 bits of element i are added the lower 16 bits of word i % 4 of
-// Philox4x32-10 with key = (seed low word, seed high word) and counter = (i / 4 low word, i / 4 high word, op, t), and the lower half is
-// cut off. A gradient_factor that is NaN or infinite changes nothing.
-KERNEL(adamw, const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const Tensor& m, const Tensor& v,
-       const OptionalTensor& gradient_factor, const Tensor& num_steps, double learning_rate, double beta1, double beta2, double eps,
-       double weight_decay, std::int64_t seed, std::int64_t op);
+// parameter and states are overwritten; gradient in the compute dtype or bf16. master, the f32 copy of a bf16 parameter, if present, is
+// what is updated, and parameter becomes its rounding. A gradient_factor that is NaN or infinite changes nothing.
+//
+// A bf16 parameter without master, and states in bf16 and u8, are rounded up or down at random, up with the probability that keeps the
+// mean: rounding to the nearest would lose changes that are small beside a value. Random are 16 bits of Philox4x32-10 with key = (seed
+// low word, seed high word), word i % 4 for element i: for the parameter the lower half with counter (i / 4 low word, i / 4 high word,
+// op, t); for m the lower and for v the upper half with op + 2³¹. bf16: they are added to the bits of the f32, whose lower half is cut off.
+// u8: by magnitude_at_random; a positive v never becomes 0, which would divide by eps. A block's scales are its largest |m| / the largest
+// magnitude and its largest v; one NaN makes them NaN, so that it is not lost.
+KERNEL(adamw, const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
+       const OptionalTensor& gradient_factor, const Tensor& num_steps, const AdamwSettings& settings);
+
+// Throws where sizes or dtypes of an update do not go together.
+void check_adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states);
 
 // bf16 bits of a value, rounded up or down by 16 random bits; NaN and infinities as they are.
 MST_HOST_DEVICE inline std::uint32_t round_at_random(std::uint32_t f32_bits, std::uint32_t random) {
@@ -34,9 +70,9 @@ MST_HOST_DEVICE inline Philox rounding_words(std::int64_t j, std::int64_t seed, 
                 static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
 }
 
-// The random word of element i.
-MST_HOST_DEVICE inline std::uint32_t rounding_word(std::int64_t i, std::int64_t seed, std::int64_t op, std::int64_t step) {
-  return rounding_words(i / 4, seed, op, step).words[i % 4];
+// The same for the states of these elements.
+MST_HOST_DEVICE inline Philox state_words(std::int64_t j, std::int64_t seed, std::int64_t op, std::int64_t step) {
+  return rounding_words(j, seed, op + (std::int64_t{1} << 31), step);
 }
 
 }  // namespace mst

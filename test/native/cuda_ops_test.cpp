@@ -263,10 +263,10 @@ TEST(CudaOps, ReductionsAndAdamW) {
             factor.fill(f);
             cpu::adamw_count(steps.cpu(), factor.cpu());
             cuda::adamw_count(steps2.cuda(), factor.cuda());
-            cpu::adamw(parameter.cpu(), has_master ? OptionalTensor(master.cpu()) : std::nullopt, gradient.cpu(), m.cpu(), v.cpu(),
-                       factor.cpu(), steps.cpu(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 0, 0);
-            cuda::adamw(parameter2.cuda(), has_master ? OptionalTensor(master2.cuda()) : std::nullopt, gradient.cuda(), m2.cuda(),
-                        v2.cuda(), factor.cuda(), steps2.cuda(), 1e-2, 0.9, 0.95, 1e-8, 0.1, 0, 0);
+            cpu::adamw(parameter.cpu(), has_master ? OptionalTensor(master.cpu()) : std::nullopt, gradient.cpu(),
+                       {m.cpu(), v.cpu(), {}, {}}, factor.cpu(), steps.cpu(), {1e-2, 0.9, 0.95, 1e-8, 0.1, 0, 0});
+            cuda::adamw(parameter2.cuda(), has_master ? OptionalTensor(master2.cuda()) : std::nullopt, gradient.cuda(),
+                        {m2.cuda(), v2.cuda(), {}, {}}, factor.cuda(), steps2.cuda(), {1e-2, 0.9, 0.95, 1e-8, 0.1, 0, 0});
           }
           EXPECT_EQ(steps.get(0, 0), 3);
           EXPECT_EQ(steps2.get(0, 0), 3);
@@ -275,7 +275,7 @@ TEST(CudaOps, ReductionsAndAdamW) {
             HostTensor expected = parameter, found2 = parameter;
             const auto update = [&](auto adamw, const Tensor& p, const Tensor& g, const Tensor& mean, const Tensor& square,
                                     const Tensor& step, double rate) {
-              adamw(p, std::nullopt, g, mean, square, std::nullopt, step, rate, 0.9, 0.95, 1e-8, 0.1, 7, 5);
+              adamw(p, std::nullopt, g, {mean, square, {}, {}}, std::nullopt, step, {rate, 0.9, 0.95, 1e-8, 0.1, 7, 5});
             };
             HostTensor m3 = m, v3 = v, m4 = m, v4 = v, m5 = m, v5 = v;
             update(cpu::adamw, expected.cpu(), gradient.cpu(), m3.cpu(), v3.cpu(), steps.cpu(), 0);

@@ -96,6 +96,8 @@ class HostTensor {
         return view_.row<double>(n)[c];
       case Dtype::i32:
         return view_.row<std::int32_t>(n)[c];
+      case Dtype::u8:
+        return view_.row<std::uint8_t>(n)[c];
     }
     return NAN;
   }
@@ -115,10 +117,16 @@ class HostTensor {
       case Dtype::i32:
         view_.row<std::int32_t>(n)[c] = static_cast<std::int32_t>(value);
         break;
+      case Dtype::u8:
+        view_.row<std::uint8_t>(n)[c] = static_cast<std::uint8_t>(value);
+        break;
     }
   }
   const std::vector<char>& bytes() const {
     return host_bytes();
+  }
+  Dtype dtype() const {
+    return view_.dtype;
   }
   std::int64_t rows() const {
     return view_.rows();

@@ -132,7 +132,7 @@ void optimizer() {
   cast(master, parameter), fill(m, 0), fill(v, 0), fill(num_steps, 1), fill(factor, 1);
   const double size = double(F) * C;
   const auto run = [&](const OptionalTensor& master) {
-    adamw(parameter, master, gradient, m, v, factor, num_steps, 1e-5, 0.9, 0.95, 1e-8, 0.1, 0, 0);
+    adamw(parameter, master, gradient, {m, v, {}, {}}, factor, num_steps, {1e-5, 0.9, 0.95, 1e-8, 0.1, 0, 0});
   };
   measure("adamw, random rounding", size * adamw_bytes, [&] { run(std::nullopt); });
   measure("adamw, master weights", size * adamw_master_bytes, [&] { run(master); });
