@@ -1,15 +1,20 @@
 // Element types, as JavaScript sees them.
 
-export type Dtype = 'float32' | 'bfloat16' | 'float64' | 'int32';
+export type Dtype = 'float32' | 'bfloat16' | 'float64' | 'int32' | 'uint8';
 
 /** A tensor's elements on the host. bfloat16 comes as the upper halves of f32 words; `toFloat32` widens them. */
-export type TensorData = Float32Array | Float64Array | Uint16Array | Int32Array;
+export type TensorData = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array;
 
 interface DtypeFacts {
   /** Number of the native enum. */
   code: number;
   bytes: number;
-  array: Float32ArrayConstructor | Float64ArrayConstructor | Uint16ArrayConstructor | Int32ArrayConstructor;
+  array:
+    | Float32ArrayConstructor
+    | Float64ArrayConstructor
+    | Uint16ArrayConstructor
+    | Int32ArrayConstructor
+    | Uint8ArrayConstructor;
 }
 
 export const dtypes: Record<Dtype, DtypeFacts> = {
@@ -17,6 +22,7 @@ export const dtypes: Record<Dtype, DtypeFacts> = {
   bfloat16: { code: 1, bytes: 2, array: Uint16Array },
   float64: { code: 2, bytes: 8, array: Float64Array },
   int32: { code: 3, bytes: 4, array: Int32Array },
+  uint8: { code: 4, bytes: 1, array: Uint8Array },
 };
 
 /** Whether a name is a dtype's. */

@@ -59,6 +59,7 @@ export { type Rope, rope } from './ops/rope.ts';
 export { softcap } from './ops/softcap.ts';
 export { reshape, rows } from './ops/views.ts';
 export { AdamW, type AdamWOptions } from './optim/adamw.ts';
+export type { StateBits } from './optim/adamw_state.ts';
 export { type ClippedNorm, clipGradNorm, clippedNorm } from './optim/clip.ts';
 export { type Plan, type PlanOptions, plainPolicy, planStep, unchunked } from './planning/plan.ts';
 export { type SimulatedStep, simulateStep } from './planning/simulate.ts';

@@ -8,6 +8,23 @@ type Optional = Tensor | null;
 /** [a, b, da, db, scale, op]; see native/ops/low_rank.h. */
 export type LowRank = [a: Tensor, b: Tensor, da: Optional, db: Optional, scale: number, op: number] | null;
 
+/** See native/ops/adamw.h. */
+export interface AdamwStates {
+  m: Tensor;
+  v: Tensor;
+  mScales: Optional;
+  vScales: Optional;
+}
+export interface AdamwSettings {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  seed: number;
+  op: number;
+}
+
 /** The ops of native/ops/*.h. Called through `kernels`, which sends each to its tensors' device. */
 export interface Kernels {
   embedding_forward(weight: Tensor, ids: Tensor, y: Tensor): void;
@@ -54,7 +71,7 @@ export interface Kernels {
   clip_factor(sums: Tensor, norm: Tensor, factor: Tensor, maxNorm: number): void;
   adamw_count(numSteps: Tensor, gradientFactor: Optional): void;
   // biome-ignore format: one line for each kernel
-  adamw(parameter: Tensor, master: Optional, gradient: Tensor, m: Tensor, v: Tensor, gradientFactor: Optional, numSteps: Tensor, learningRate: number, beta1: number, beta2: number, eps: number, weightDecay: number, seed: number, op: number): void;
+  adamw(parameter: Tensor, master: Optional, gradient: Tensor, states: AdamwStates, gradientFactor: Optional, numSteps: Tensor, settings: AdamwSettings): void;
   random_normal(y: Tensor, mean: number, standardDeviation: number, seed: number, op: number, step: number): void;
 }
 
@@ -195,11 +212,15 @@ function loadAddon(): Addon {
   );
 }
 
-type Argument = Tensor | number | boolean | null | readonly Argument[];
+type Argument = Tensor | number | boolean | null | readonly Argument[] | { [name: string]: Argument };
 
 function toNative(argument: Argument): unknown {
   if (typeof argument !== 'object' || argument === null) return argument;
-  return 'view' in argument ? argument.view : argument.map(toNative);
+  if ('view' in argument) return argument.view;
+  if (Array.isArray(argument)) return argument.map(toNative);
+  const named: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(argument)) named[name] = toNative(value);
+  return named;
 }
 
 /** Every kernel by its C++ name; each call goes to the device of its first argument, and nowhere on `meta`. */

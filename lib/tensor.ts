@@ -394,6 +394,9 @@ function convert(data: TensorData | ArrayLike<number>, dtype: Dtype): TensorData
     if (dtype === 'int32' && (value | 0) !== value) {
       throw new RangeError(`tensor: element ${i}, ${value}, is not an integer of 32 bits`);
     }
+    if (dtype === 'uint8' && (value & 0xff) !== value) {
+      throw new RangeError(`tensor: element ${i}, ${value}, is not an integer from 0 to 255`);
+    }
   }
   return dtype === 'bfloat16' ? toBfloat16(numbers) : array.from(numbers);
 }

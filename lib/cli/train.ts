@@ -53,6 +53,7 @@ export async function runTrain({ config: path, set = [], out, resume, json, ...r
           isPacked,
           lora: model.lora?.layout,
           masterWeights: config.masterWeights,
+          stateBits: config.optimizer.stateBits,
           policy,
           like: model.device.target,
         });

@@ -8,6 +8,7 @@ export const fileDtypes: Record<Dtype, SafetensorsDtype> = {
   bfloat16: 'BF16',
   float64: 'F64',
   int32: 'I32',
+  uint8: 'U8',
 };
 
 /** The dtype that holds a file's values exactly; null: no weight's. */

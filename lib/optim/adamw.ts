@@ -1,9 +1,9 @@
 // AdamW over named parameters; its state belongs to it.
-import { computeDtype } from '../dtype.ts';
 import { kernels } from '../native.ts';
 import { requireFinite, requireInteger } from '../ops/check.ts';
 import { tidy } from '../scope.ts';
-import { empty, type StoredValues, type Tensor, zeros } from '../tensor.ts';
+import { type StoredValues, type Tensor, zeros } from '../tensor.ts';
+import { type AdamWState, makeState, type StateBits } from './adamw_state.ts';
 
 export interface AdamWOptions {
   /** Decay of the mean of gradients. @default 0.9 */
@@ -19,6 +19,12 @@ export interface AdamWOptions {
    * ones have their effect on average. @default true
    */
   masterWeights?: boolean;
+  /**
+   * Bits of each element of m and v: 32; 16 (bf16); or 8, in blocks of 256 that share a scale, 2.03 bytes a parameter for both. Fewer than 32
+   * are rounded up or down at random, so that small changes have their effect on average; vectors and tensors of fewer than 4,096
+   * elements keep 32. @default 32
+   */
+  stateBits?: StateBits;
   /** Of the random rounding. @default 0 */
   seed?: number;
   /**
@@ -31,17 +37,10 @@ export interface AdamWOptions {
 /** Elements that are read at a time. */
 const PIECE = 2 ** 22;
 
-interface State {
-  m: Tensor;
-  v: Tensor;
-  /** f32 copy of a bf16 parameter, which takes updates too small for bf16. */
-  master: Tensor | null;
-}
-
 export class AdamW {
   readonly #parameters: readonly Tensor[];
   readonly #options: Required<Omit<AdamWOptions, 'readStored'>>;
-  readonly #state = new Map<Tensor, State>();
+  readonly #state = new Map<Tensor, AdamWState>();
   /** (1,) int32: updates made. On the device, where a step that is not finite is not counted. */
   readonly #numSteps: Tensor;
 
@@ -53,28 +52,29 @@ export class AdamW {
       eps = 1e-8,
       weightDecay = 0.1,
       masterWeights = true,
+      stateBits = 32,
       seed = 0,
       readStored = true,
     } = options;
     requireBeta('beta1', beta1);
     requireBeta('beta2', beta2);
+    if (![32, 16, 8].includes(stateBits)) {
+      throw new RangeError(`AdamW: stateBits must be 32, 16 or 8, got ${stateBits}`);
+    }
     requireFinite('AdamW', 'eps', eps, { min: 0 });
     requireFinite('AdamW', 'weightDecay', weightDecay, { min: 0 });
     requireInteger('AdamW', 'seed', seed);
     const [first] = parameters;
     if (!first) throw new RangeError('AdamW: there are no parameters');
-    this.#options = { beta1, beta2, eps, weightDecay, masterWeights, seed };
+    this.#options = { beta1, beta2, eps, weightDecay, masterWeights, stateBits, seed };
     this.#parameters = parameters;
     // What is made in a scope is freed again where the memory does not suffice for all of it.
     this.#numSteps = tidy(() => {
       const numSteps = zeros([1], { dtype: 'int32', device: first.device, category: 'optimizer' });
       for (const parameter of parameters) {
-        const { device, shape } = parameter;
-        const like = { dtype: computeDtype(parameter.dtype), device, category: 'optimizer' } as const;
-        const master = masterWeights && parameter.dtype === 'bfloat16' ? empty(shape, like) : null;
-        this.#state.set(parameter, { m: zeros(shape, like), v: zeros(shape, like), master });
+        this.#state.set(parameter, makeState(parameter, this.#options));
       }
-      for (const { m, v, master } of this.#state.values()) for (const tensor of [m, v, master]) tensor?.keep();
+      for (const state of this.#state.values()) for (const tensor of Object.values(state)) tensor?.keep();
       return numSteps.keep();
     });
     try {
@@ -123,24 +123,10 @@ export class AdamW {
     kernels.adamw_count(this.#numSteps, gradientFactor);
     for (const [i, parameter] of this.#parameters.entries()) {
       if (!parameter.grad) continue;
-      const { m, v, master } = this.#state.get(parameter)!;
+      const { master, ...states } = this.#state.get(parameter)!;
       const decay = parameter.shape.length >= 2 ? weightDecay : 0;
-      kernels.adamw(
-        parameter,
-        master,
-        parameter.grad,
-        m,
-        v,
-        gradientFactor,
-        this.#numSteps,
-        learningRate,
-        beta1,
-        beta2,
-        eps,
-        decay,
-        seed,
-        i,
-      );
+      const settings = { learningRate, beta1, beta2, eps, weightDecay: decay, seed, op: i };
+      kernels.adamw(parameter, master, parameter.grad, states, gradientFactor, this.#numSteps, settings);
     }
   }
 
@@ -149,20 +135,17 @@ export class AdamW {
     yield ['numSteps', this.#numSteps];
     for (const [i, parameter] of this.#parameters.entries()) {
       const name = parameter.name ?? String(i);
-      const { m, v, master } = this.#state.get(parameter)!;
-      yield [`${name}.m`, m];
-      yield [`${name}.v`, v];
-      if (master) yield [`${name}.master`, master];
+      for (const [part, tensor] of Object.entries(this.#state.get(parameter)!)) {
+        if (tensor) yield [`${name}.${part}`, tensor];
+      }
     }
   }
 
   dispose(): void {
     this.#numSteps.dispose();
-    for (const [parameter, { m, v, master }] of this.#state) {
-      m.dispose();
-      v.dispose();
-      master?.dispose();
-      if (parameter.master === master) parameter.master = null;
+    for (const [parameter, state] of this.#state) {
+      for (const tensor of Object.values(state)) tensor?.dispose();
+      if (parameter.master === state.master) parameter.master = null;
     }
     this.#state.clear();
   }

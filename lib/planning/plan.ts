@@ -7,6 +7,7 @@ import type { DecoderConfig } from '../models/config.ts';
 import type { StepPolicy } from '../models/decoder.ts';
 import type { LoraLayout, LoraOptions } from '../models/lora.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
+import type { StateBits } from '../optim/adamw_state.ts';
 import { simulateStep } from './simulate.ts';
 
 export interface PlanOptions {
@@ -17,6 +18,7 @@ export interface PlanOptions {
   isPacked?: boolean;
   lora?: LoraOptions | LoraLayout | null;
   masterWeights?: boolean;
+  stateBits?: StateBits;
   accumulationSteps?: number;
   like?: Target;
   /** Bytes that a step may reserve. */

@@ -6,6 +6,7 @@ import type { DecoderConfig } from '../models/config.ts';
 import { type Batch, Decoder, type StepPolicy } from '../models/decoder.ts';
 import { addLora, type LoraLayout, type LoraOptions } from '../models/lora.ts';
 import { AdamW } from '../optim/adamw.ts';
+import type { StateBits } from '../optim/adamw_state.ts';
 import { empty } from '../tensor.ts';
 import { disposeResult, type StepResult, stepParts, stepResult } from '../train/step.ts';
 
@@ -25,6 +26,8 @@ export interface SimulatedStep {
   lora?: LoraOptions | LoraLayout | null;
   /** Whether bf16 parameters have an f32 copy. @default true */
   masterWeights?: boolean;
+  /** Of the optimizer's states. @default 32 */
+  stateBits?: StateBits;
   /** Micro-batches of a step. @default 1 */
   accumulationSteps?: number;
   /** The machine to imitate. @default the CPU of this machine */
@@ -46,13 +49,14 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
     isPacked,
     lora,
     masterWeights,
+    stateBits,
     like,
     memoryLimit,
   } = step;
   using device = openDevice('meta', { like, memoryLimit });
   using model = new Decoder(config, { device, dtype, gradientDtype });
   if (lora) addLora(model, lora);
-  using optimizer = new AdamW(model.trainableParameters(), { masterWeights });
+  using optimizer = new AdamW(model.trainableParameters(), { masterWeights, stateBits });
   const N = B * T;
   const makeBatch = (): Batch => ({
     inputs: empty([N], { dtype: 'int32', device }),

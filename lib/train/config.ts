@@ -110,6 +110,12 @@ const runFields = z.strictObject({
       beta2: z.number().min(0).lt(1).default(0.95).describe('decay of the mean of squared gradients'),
       eps: z.number().nonnegative().default(1e-8).describe('added to the root of the mean square'),
       weightDecay: z.number().nonnegative().default(0.1).describe('of parameters of 2 or more dimensions'),
+      stateBits: z
+        .union([z.literal(32), z.literal(16), z.literal(8)], { error: 'must be 32, 16 or 8' })
+        .default(32)
+        .describe(
+          'of each element of the two moments; 8: in blocks of 256 with a scale, 2.03 bytes a parameter for both',
+        ),
     })
     .prefault({}),
   schedule: z

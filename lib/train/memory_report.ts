@@ -5,6 +5,7 @@ import { formatBytes } from '../memory/statistics.ts';
 import { type DecoderConfig, decoderConfig } from '../models/config.ts';
 import type { StepPolicy } from '../models/decoder.ts';
 import type { LoraLayout } from '../models/lora.ts';
+import type { StateBits } from '../optim/adamw_state.ts';
 import { plainPolicy, unchunked } from '../planning/plan.ts';
 import { simulateStep } from '../planning/simulate.ts';
 
@@ -28,6 +29,7 @@ export interface ComparedStep {
   isPacked: boolean;
   lora?: LoraLayout | null;
   masterWeights?: boolean;
+  stateBits?: StateBits;
   policy: StepPolicy;
   like: Target;
 }

@@ -22,6 +22,7 @@ export function choosePolicy(config: RunConfig, model: Decoder, { training, vali
     isPacked: training.isPacked,
     lora: model.lora?.layout,
     masterWeights: config.masterWeights,
+    stateBits: config.optimizer.stateBits,
     like: device.target,
     memoryLimit: device.memoryLimit,
     fixed,

@@ -124,6 +124,7 @@ void cast(const Tensor& x, const Tensor& y) {
 
 void fill(const Tensor& y, double value) {
   if (y.dtype == Dtype::i32) return fill_as<std::int32_t>(y, value);
+  if (y.dtype == Dtype::u8) return fill_as<std::uint8_t>(y, value);
   with_float("fill", y.dtype, [&](auto tag) { fill_as<typename decltype(tag)::type>(y, value); });
 }
 

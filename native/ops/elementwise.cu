@@ -165,6 +165,7 @@ void fill(const Tensor& tensor, double value) {
     for_each_vector<1>(y.rows(), y.cols(), Fill<T>{rows_of<T>(y), value});
   };
   if (y.dtype == Dtype::i32) return run(type_tag<std::int32_t>{});
+  if (y.dtype == Dtype::u8) return run(type_tag<std::uint8_t>{});
   if (y.dtype == Dtype::f64) return run(type_tag<double>{});
   with_cuda_float("fill", y.dtype, run);
 }

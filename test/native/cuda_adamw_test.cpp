@@ -31,6 +31,15 @@ struct Problem {
     if (!is_8bit()) return v.get(0, i);
     return v_scales.get(0, i / adamw_block) * unsigned_map.magnitudes[static_cast<int>(v.get(0, i))];
   }
+  // How far a state may lie from its exact value: less than the distance of the two codes, or bf16 numbers, around it.
+  template <bool is_signed>
+  double room(double exact, double scale) const {
+    if (!is_8bit()) return std::abs(exact) / 128;
+    const float* const map = is_signed ? signed_map.magnitudes : unsigned_map.magnitudes;
+    const int below = magnitude_below<is_signed>(map, scaled_magnitude(static_cast<float>(std::abs(exact)), static_cast<float>(scale)));
+    if (below == DynamicMap<is_signed>::size - 1) return 1e-5 * scale;
+    return 1.0001 * scale * (map[below + 1] - map[below]);
+  }
   void step_on_cpu(const AdamwSettings& settings, bool has_master = false) {
     cpu::adamw_count(num_steps.cpu(), std::nullopt);
     const AdamwStates states{m.cpu(), v.cpu(), is_8bit() ? OptionalTensor(m_scales.cpu()) : std::nullopt,
@@ -97,12 +106,8 @@ TEST(AdamW, NarrowStatesFollowTheFormula) {
         const double m = 0.9 * before.mean(i) + 0.1 * g, v = 0.95 * before.square(i) + 0.05 * g * g;
         const double step = 1e-2 * m / (1 - std::pow(0.9, t)) / (std::sqrt(v / (1 - std::pow(0.95, t))) + 1e-8);
         ASSERT_NEAR(problem.parameter.get(0, i), p * (1 - 1e-3) - step, 2e-6);
-        // Parts of the top decade are 1/64 and 1/128 wide, of a lower one relatively the same at its end; bf16 has 8 bits.
-        const double m_room =
-            states == Dtype::u8 ? 0.15 * std::abs(m) + 1e-6 * problem.m_scales.get(0, i / adamw_block) : std::abs(m) / 128;
-        const double v_room = states == Dtype::u8 ? 0.08 * v + 1e-6 * problem.v_scales.get(0, i / adamw_block) : v / 128;
-        ASSERT_NEAR(problem.mean(i), m, m_room);
-        ASSERT_NEAR(problem.square(i), v, v_room);
+        ASSERT_NEAR(problem.mean(i), m, problem.room<true>(m, problem.m_scales.get(0, i / adamw_block)));
+        ASSERT_NEAR(problem.square(i), v, problem.room<false>(v, problem.v_scales.get(0, i / adamw_block)));
         ASSERT_EQ(problem.square(i) > 0, v > 0);
       }
     }

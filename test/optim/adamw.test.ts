@@ -46,7 +46,12 @@ class HostAdamW {
   step(
     gradient: Float64Array,
     rate: number,
-    { beta1, beta2, eps, weightDecay }: Required<Omit<AdamWOptions, 'masterWeights' | 'seed' | 'readStored'>>,
+    {
+      beta1,
+      beta2,
+      eps,
+      weightDecay,
+    }: Required<Omit<AdamWOptions, 'masterWeights' | 'stateBits' | 'seed' | 'readStored'>>,
   ): void {
     this.#step += 1;
     gradient.forEach((g, i) => {

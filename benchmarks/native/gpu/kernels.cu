@@ -136,6 +136,16 @@ void optimizer() {
   };
   measure("adamw, random rounding", size * adamw_bytes, [&] { run(std::nullopt); });
   measure("adamw, master weights", size * adamw_master_bytes, [&] { run(master); });
+  Buffer m16(Dtype::bf16, F, C), v16(Dtype::bf16, F, C), m8(Dtype::u8, F, C), v8(Dtype::u8, F, C);
+  Buffer m_scales(Dtype::f32, 1, F * C / adamw_block), v_scales(Dtype::f32, 1, F * C / adamw_block);
+  for (const Buffer* zero : {&m16, &v16, &m8, &v8, &m_scales, &v_scales}) fill(*zero, 0);
+  const auto run_narrow = [&](const AdamwStates& states) {
+    adamw(parameter, std::nullopt, gradient, states, factor, num_steps, {1e-5, 0.9, 0.95, 1e-8, 0.1, 0, 0});
+  };
+  measure("adamw, random rounding, states in bf16", size * (adamw_bytes - 8), [&] { run_narrow({m16, v16, {}, {}}); });
+  measure("adamw, random rounding, states in 8 bits", size * (adamw_bytes - 12 + 4.0 * 4 / adamw_block), [&] {
+    run_narrow({m8, v8, m_scales, v_scales});
+  });
   measure("sum_of_squares", size * 4, [&] { sum_of_squares(gradient, sum, partials); });
   measure("cast, f32 to bf16", size * (4 + 2), [&] { cast(gradient, parameter); });
   measure("fill, f32", size * 4, [&] { fill(gradient, 0); });
