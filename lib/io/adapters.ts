@@ -8,33 +8,37 @@ import type { Decoder } from '../models/decoder.ts';
 import { addLora, type Lora, type LoraLayout, removeLora } from '../models/lora.ts';
 import { ADAPTER_CONFIG, type AdapterConfig, readAdapterConfig, toAdapterConfig } from './adapter_config.ts';
 import { PREFIX, parseTensorName } from './adapter_names.ts';
-import { fileDtypes, fromFile, toFile } from './elements.ts';
+import { fileDtypes, fromFile, holds } from './elements.ts';
 import { writeJson } from './json.ts';
 import { SafetensorsError, SafetensorsFile, writeSafetensors } from './safetensors.ts';
 import { requireSameWeight } from './saved_weight.ts';
+import { StoredTensor } from './stored_tensor.ts';
+import { elementsOf, warnOnce } from './unrounded.ts';
+import { removeLeftovers } from './whole_file.ts';
 
 const WEIGHTS = 'adapter_model.safetensors';
 
 /**
  * Writes the model's adapters, each file whole or not at all.
- * @param options.dtype of the file. @default the model's
+ * @param options.dtype of the file. @default the model's, or what an adapter was loaded from where that holds more
  */
 export async function saveAdapter(model: Decoder, folder: string, options: { dtype?: Dtype } = {}): Promise<void> {
   const lora = requireLora('saveAdapter', model);
   await mkdir(folder, { recursive: true });
-  const dtype = fileDtypes[options.dtype ?? model.dtype];
+  await removeLeftovers(folder);
+  const onLost = warnOnce('saveAdapter');
   const tensors = [...lora.adapters.values()].flatMap(({ path, a, b }) => [
     { name: `${PREFIX}${path}.lora_A.weight`, tensor: a },
     { name: `${PREFIX}${path}.lora_B.weight`, tensor: b },
   ]);
   await writeSafetensors(
     join(folder, WEIGHTS),
-    tensors.map(({ name, tensor }) => ({
-      name,
-      dtype,
-      shape: tensor.shape,
-      data: async () => toFile(await tensor.data(), tensor.dtype, dtype),
-    })),
+    tensors.map(({ name, tensor }) => {
+      const { stored } = tensor;
+      const dtype =
+        !options.dtype && stored instanceof StoredTensor ? stored.dtype : fileDtypes[options.dtype ?? model.dtype];
+      return { name, dtype, shape: tensor.shape, data: () => elementsOf(tensor, dtype, onLost) };
+    }),
   );
   const projections = [...model.projections()].map(([path]) => path);
   await writeJson(
@@ -59,6 +63,7 @@ export async function loadAdapter(
   if (model.lora) throw new Error('loadAdapter: the model has adapters already');
   const config = await readAdapterConfig(folder, options.ignoreFields);
   const file = await openWeights(folder);
+  let isKept = false;
   try {
     const found = await findAdapters(model, file);
     const lora = addLora(model, layoutOf(model, found, config, file), options.dtype);
@@ -68,9 +73,10 @@ export async function loadAdapter(
       removeLora(model);
       throw error;
     }
+    isKept = rememberStored(lora, found, file);
     return lora;
   } finally {
-    await file.close();
+    if (!isKept) await file.close();
   }
 }
 
@@ -170,6 +176,24 @@ async function fill(lora: Lora, found: ReadonlyMap<string, FoundAdapter>, file: 
       tensor.write(fromFile(name, await file.read(name), file.entries.get(name)!.dtype, tensor.dtype));
     }
   }
+}
+
+/** Lets adapters that were rounded know what they were. Returns whether the file stays open for that. */
+function rememberStored(lora: Lora, found: ReadonlyMap<string, FoundAdapter>, file: SafetensorsFile): boolean {
+  let isKept = false;
+  for (const { path, a, b } of lora.adapters.values()) {
+    const names = found.get(path)!;
+    for (const [name, tensor] of [
+      [names.lora_A, a],
+      [names.lora_B, b],
+    ] as const) {
+      if (holds(tensor.dtype, file.entries.get(name)!.dtype)) continue;
+      tensor.stored = new StoredTensor(file, name);
+      isKept = true;
+    }
+  }
+  if (isKept) lora.close = () => file.close().catch(() => {});
+  return isKept;
 }
 
 async function openWeights(folder: string): Promise<SafetensorsFile> {

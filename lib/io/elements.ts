@@ -1,5 +1,5 @@
 // Elements of weights' dtypes, from files to memory and back.
-import { type Dtype, dtypes, type TensorData, toBfloat16, toFloat32 } from '../dtype.ts';
+import { type Dtype, type TensorData, toBfloat16, toFloat32 } from '../dtype.ts';
 import { type SafetensorsDtype, SafetensorsError } from './safetensors.ts';
 
 /** What a parameter's dtype is called in files. */
@@ -54,11 +54,6 @@ export function toFile(data: TensorData, from: Dtype, to: SafetensorsDtype): Uin
     default:
       throw new TypeError(`safetensors: weights cannot be written as ${to}`);
   }
-}
-
-/** Bytes of one element in memory. */
-export function elementBytes(dtype: Dtype): number {
-  return dtypes[dtype].bytes;
 }
 
 export function bytesOf({ buffer, byteOffset, byteLength }: TensorData): Uint8Array {

@@ -1,16 +1,14 @@
 // A model in HuggingFace's layout: config.json, weights in one file or shards, the tokenizer's files.
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Dtype, dtypes, toBfloat16, toFloat32 } from '../dtype.ts';
+import type { Dtype } from '../dtype.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
-import type { Tensor } from '../tensor.ts';
-import { bytesOf, fileDtypes, holds, toFile } from './elements.ts';
+import { fileDtypes } from './elements.ts';
 import { writeJson } from './json.ts';
 import { carryFiles, INDEX_FILE, WEIGHTS_FILE } from './model_folder.ts';
 import { dtypeBytes, type SafetensorsDtype, stageSafetensors, type TensorToWrite } from './safetensors.ts';
-import { StoredTensor } from './stored_tensor.ts';
-import { PIECE_BYTES, slice } from './weights.ts';
+import { elementsOf, warnOnce } from './unrounded.ts';
 import { removeLeftovers, type StagedFile, syncFolder } from './whole_file.ts';
 
 /** As HuggingFace's default. */
@@ -78,59 +76,12 @@ function storedTensors(model: Decoder, dtype?: Dtype | 'float16'): TensorToWrite
   if (stored?.has('lm_head.weight') && !named.has('lm_head.weight')) {
     named.set('lm_head.weight', named.get('model.embed_tokens.weight')!);
   }
-  let isTold = false;
-  const onLost = ({ message }: Error) => {
-    if (isTold) return;
-    isTold = true;
-    // The trained weights are worth more than the last bits of those that were not.
-    process.emitWarning(`saveModel: weights are written as they were rounded when they were loaded: ${message}`, {
-      code: 'MINISEQUENCE_STORED_LOST',
-    });
-  };
+  const onLost = warnOnce('saveModel');
   return [...named].map(([parameterName, parameter]) => {
     const { name = parameterName, dtype: was } = stored?.get(parameterName) ?? {};
     const to = asked ?? was ?? fileDtypes[parameter.dtype]!;
     return { name, dtype: to, shape: parameter.shape, data: () => elementsOf(parameter, to, onLost) };
   });
-}
-
-type OnLost = (error: Error) => void;
-
-async function* elementsOf(parameter: Tensor, to: SafetensorsDtype, onLost: OnLost): AsyncGenerator<Uint8Array> {
-  const count = PIECE_BYTES / dtypes.float64.bytes;
-  for (let begin = 0; begin < parameter.size; begin += count) {
-    const range = { begin, end: Math.min(begin + count, parameter.size) };
-    yield await pieceOf(parameter, to, range, onLost);
-  }
-}
-
-async function pieceOf(
-  parameter: Tensor,
-  to: SafetensorsDtype,
-  { begin, end }: { begin: number; end: number },
-  onLost: OnLost,
-): Promise<Uint8Array> {
-  const read = (tensor: Tensor) => slice(tensor, begin, end, (piece) => piece.data());
-  let data = await read(parameter);
-  let { dtype } = parameter;
-  const { master, stored } = parameter;
-  if (holds(dtype, to)) return toFile(data, dtype, to);
-  if (master && data instanceof Uint16Array) {
-    data = unrounded(data, (await read(master)) as Float32Array);
-    dtype = 'float32';
-  }
-  const bytes = toFile(data, dtype, to);
-  if (stored instanceof StoredTensor && !holds(dtype, to)) {
-    await stored.restore(bytesOf(data), dtype, { bytes, to, begin }).catch(onLost);
-  }
-  return bytes;
-}
-
-/** The master's values where they are what the parameter was rounded from, as they are unless somebody has written to the parameter. */
-function unrounded(words: Uint16Array, master: Float32Array): Float32Array {
-  const rounded = toBfloat16(master);
-  const own = toFloat32(words);
-  return master.map((value, i) => (rounded[i] === words[i] ? value : own[i]!));
 }
 
 function shardsOf(tensors: readonly TensorToWrite[], maxBytes: number): TensorToWrite[][] {

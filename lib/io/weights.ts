@@ -7,17 +7,14 @@ import type { Dtype, GradientDtype } from '../dtype.ts';
 import { type DecoderConfig, decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
-import { tidy } from '../scope.ts';
 import type { Tensor } from '../tensor.ts';
 import { fromFile, holds } from './elements.ts';
 import { type HubOptions, resolveModelFolder } from './hub.ts';
 import { openModelFolder } from './model_folder.ts';
+import { PIECE_BYTES, slice } from './pieces.ts';
 import { dtypeBytes, type SafetensorsFile } from './safetensors.ts';
 import { isOwnHead, StoredNames } from './stored_names.ts';
 import { StoredTensor } from './stored_tensor.ts';
-
-/** Host memory for one piece of a tensor on its way; a multiple of every dtype's size. */
-export const PIECE_BYTES = 16 * 2 ** 20;
 
 /** Reads a folder's config.json. */
 export async function readConfig(folder: string): Promise<HuggingFaceConfig> {
@@ -142,9 +139,4 @@ function remember(model: Decoder, names: StoredNames): SafetensorsFile[] {
     },
   };
   return [...kept];
-}
-
-/** Calls fn with elements [begin, end) of a tensor. */
-export function slice<T>(tensor: Tensor, begin: number, end: number, fn: (piece: Tensor) => T): T {
-  return tidy(() => fn(tensor.reshape([tensor.size]).rows(begin, end)));
 }

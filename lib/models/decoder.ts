@@ -255,6 +255,7 @@ export class Decoder extends Module {
     super.dispose();
     this.#ropeTables.dispose();
     this.origin?.close();
+    this.lora?.close?.();
   }
 
   #embedded(ids: Tensor): Tensor {

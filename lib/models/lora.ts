@@ -58,6 +58,8 @@ export interface Adapter extends LowRankAdapter, AdapterLayout {}
 export interface Lora {
   layout: LoraLayout;
   adapters: ReadonlyMap<string, Adapter>;
+  /** Closes the file that the adapters were loaded from, where it holds more than their dtype does. */
+  close?(): void;
 }
 
 /** Numbers of dropouts, apart from those of first weights and of rounding. */
@@ -110,6 +112,7 @@ export function removeLora(model: Decoder): void {
     a.dispose();
     b.dispose();
   }
+  model.lora?.close?.();
   model.lora = null;
   model.unfreeze();
 }

@@ -60,7 +60,7 @@ export class Checkpoints {
     await rm(temporary, { recursive: true, force: true });
     await mkdir(temporary);
     try {
-      if (model.lora) await saveAdapter(model, temporary);
+      if (model.lora) await saveAdapter(model, temporary, { dtype: model.dtype });
       else await saveModel(model, temporary, { dtype: model.dtype, tokenizerFrom });
       if (chatTemplate !== null) await writeChatTemplate(temporary, chatTemplate);
       await writeSafetensors(

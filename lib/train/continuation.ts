@@ -5,7 +5,7 @@ import { cpus } from 'node:os';
 import { basename } from 'node:path';
 import type { Device } from '../device.ts';
 import { bytesOf } from '../io/elements.ts';
-import { PIECE_BYTES, slice } from '../io/weights.ts';
+import { PIECE_BYTES, slice } from '../io/pieces.ts';
 import type { Decoder } from '../models/decoder.ts';
 import { addon } from '../native.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';

@@ -1,7 +1,7 @@
 // What a run refuses before its first step because it would fail, or destroy something, later.
 import { realpath, stat, statfs } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
-import { elementBytes, fileDtypes } from '../io/elements.ts';
+import { fileDtypes } from '../io/elements.ts';
 import { dtypeBytes } from '../io/safetensors.ts';
 import { formatBytes } from '../memory/statistics.ts';
 import type { DecoderConfig } from '../models/config.ts';
@@ -97,8 +97,7 @@ export async function requireSpace(
   const disk = await statfs(outDir).catch(() => null);
   if (!disk || disk.blocks === 0) return; // a file system that does not tell
   const parameters = model.lora ? model.trainableParameters() : model.parameters();
-  const inMemory = (tensors: Iterable<Tensor>) =>
-    [...tensors].reduce((sum, { size, dtype }) => sum + size * elementBytes(dtype), 0);
+  const inMemory = (tensors: Iterable<Tensor>) => [...tensors].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const ofModel = parameters.reduce((sum, { name, size, dtype }) => {
     const stored = model.lora ? undefined : model.origin?.stored.get(name!)?.dtype;
     return sum + size * dtypeBytes[stored ?? fileDtypes[dtype]];

@@ -1,15 +1,18 @@
 // Files whose dtype holds more than the model's: what is not trained comes back, what is trained begins there and is saved unrounded.
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   AdamW,
+  addLora,
   type Decoder,
   type Dtype,
   disposeResult,
+  loadAdapter,
   loadModel,
   parseConfig,
   plainPolicy,
+  saveAdapter,
   saveModel,
   stepResult,
   tensor,
@@ -17,9 +20,10 @@ import {
   train,
   trainStep,
 } from '../../lib/index.ts';
-import type { SafetensorsDtype } from '../../lib/io/safetensors.ts';
+import { type SafetensorsDtype, SafetensorsFile } from '../../lib/io/safetensors.ts';
 import { openTestDevice, testDevice } from '../support/devices.ts';
 import { contents, copyOf, floatsOf, parity } from '../support/folders.ts';
+import { normals } from '../support/random.ts';
 import { newFolder, textFile } from '../support/runs.ts';
 
 const isNorm = (name: string) => name.includes('norm');
@@ -213,4 +217,73 @@ describe('master weights of a wider file', () => {
     const expected = await floatsOf(parity('llama'), down);
     assert.deepEqual(toBfloat16(await floatsOf(copy, down)), toBfloat16(expected));
   });
+});
+
+describe('F32 adapters of a bfloat16 model', () => {
+  const name = 'base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight';
+
+  /** An adapter of the fixture, with values in every tensor. */
+  async function adapterOf(folder: string): Promise<string> {
+    using device = openTestDevice();
+    using model = await loadModel(folder, { device, dtype: 'float32' });
+    for (const [i, { a, b }] of [...addLora(model, { rank: 4 }).adapters.values()].entries()) {
+      for (const [j, tensor] of [a, b].entries()) tensor.write(Float32Array.from(normals(tensor.size, 2 * i + j, 0.1)));
+    }
+    const adapter = newFolder();
+    await saveAdapter(model, adapter);
+    return adapter;
+  }
+  const bytesOf = (folder: string) => readFile(join(folder, 'adapter_model.safetensors'));
+
+  it('come back byte for byte, and begin and end training unrounded', async () => {
+    const [folder, moved] = [await copyOf('llama', () => ({ dtype: 'BF16' })), [] as number[]];
+    const adapter = await adapterOf(folder);
+    for (const dtype of ['float32', 'bfloat16'] as const) {
+      using device = openTestDevice();
+      using model = await loadModel(folder, { device, dtype });
+      await loadAdapter(model, adapter);
+      const again = newFolder();
+      await saveAdapter(model, again);
+      assert.ok((await bytesOf(again)).equals(await bytesOf(adapter)), dtype);
+      using optimizer = new AdamW(model.trainableParameters(), { weightDecay: 0 });
+      for (let step = 0; step < 2; step++) await oneStep(model, optimizer, 1e-6);
+      await saveAdapter(model, again);
+      const [before, after] = await Promise.all([adapter, again].map((each) => tensorOf(each, name)));
+      moved.push(after!.reduce((most, value, i) => Math.max(most, Math.abs(value - before![i]!)), 0));
+    }
+    for (const largest of moved) assert.ok(largest > 1.9e-6 && largest < 2.1e-6, `moved by ${moved}`);
+  });
+
+  it('go on from a checkpoint as if nothing had been between', async () => {
+    const folder = await copyOf('llama', () => ({ dtype: 'BF16' }));
+    const from = await adapterOf(folder);
+    const files = [textFile('the quick brown fox jumps over the lazy dog '.repeat(9))];
+    const run = async (outDir: string, stopAt?: number) => {
+      const stop = new AbortController();
+      const common = { tokenizer: 'bytes', data: { files }, sequenceLength: 32, maxSteps: 5, threads: 1 } as const;
+      const config = {
+        ...common,
+        model: { path: folder },
+        lora: { from },
+        dtype: 'bfloat16',
+        device: testDevice,
+        outDir,
+      };
+      const onStep = ({ step }: { step: number }) => step === stopAt && stop.abort();
+      await train(parseConfig(config), { resume: stopAt === undefined, signal: stop.signal, onStep });
+    };
+    const [whole, parts] = [newFolder(), newFolder()];
+    await run(whole);
+    await run(parts, 2);
+    await run(parts);
+    assert.ok((await bytesOf(parts)).equals(await bytesOf(whole)));
+  });
+
+  async function tensorOf(folder: string, name: string): Promise<Float32Array> {
+    const file = await SafetensorsFile.open(join(folder, 'adapter_model.safetensors'));
+    assert.equal(file.entries.get(name)!.dtype, 'F32');
+    const bytes = Uint8Array.from(await file.read(name));
+    await file.close();
+    return new Float32Array(bytes.buffer);
+  }
 });

@@ -1,0 +1,11 @@
+// Tensors in pieces, so that little of one is on the host at a time.
+import { tidy } from '../scope.ts';
+import type { Tensor } from '../tensor.ts';
+
+/** Host memory for one piece of a tensor on its way; a multiple of every dtype's size. */
+export const PIECE_BYTES = 16 * 2 ** 20;
+
+/** Calls fn with elements [begin, end) of a tensor. */
+export function slice<T>(tensor: Tensor, begin: number, end: number, fn: (piece: Tensor) => T): T {
+  return tidy(() => fn(tensor.reshape([tensor.size]).rows(begin, end)));
+}

@@ -1,0 +1,61 @@
+// Parameters on their way to files that hold more than the parameters' dtype.
+import { dtypes, toBfloat16, toFloat32 } from '../dtype.ts';
+import type { Tensor } from '../tensor.ts';
+import { bytesOf, holds, toFile } from './elements.ts';
+import { PIECE_BYTES, slice } from './pieces.ts';
+import type { SafetensorsDtype } from './safetensors.ts';
+import { StoredTensor } from './stored_tensor.ts';
+
+/** Told of stored values that cannot be read any more: what was trained is worth more than the last bits of what was not. */
+export type OnLost = (error: Error) => void;
+
+/** The bytes of a parameter in a file's dtype, in pieces: its f32 copy's where that holds more, and stored values where nothing has moved. */
+export async function* elementsOf(parameter: Tensor, to: SafetensorsDtype, onLost: OnLost): AsyncGenerator<Uint8Array> {
+  const count = PIECE_BYTES / dtypes.float64.bytes;
+  for (let begin = 0; begin < parameter.size; begin += count) {
+    const range = { begin, end: Math.min(begin + count, parameter.size) };
+    yield await pieceOf(parameter, to, range, onLost);
+  }
+}
+
+async function pieceOf(
+  parameter: Tensor,
+  to: SafetensorsDtype,
+  { begin, end }: { begin: number; end: number },
+  onLost: OnLost,
+): Promise<Uint8Array> {
+  const read = (tensor: Tensor) => slice(tensor, begin, end, (piece) => piece.data());
+  let data = await read(parameter);
+  let { dtype } = parameter;
+  const { master, stored } = parameter;
+  if (holds(dtype, to)) return toFile(data, dtype, to);
+  if (master && data instanceof Uint16Array) {
+    data = unrounded(data, (await read(master)) as Float32Array);
+    dtype = 'float32';
+  }
+  const bytes = toFile(data, dtype, to);
+  if (stored instanceof StoredTensor && !holds(dtype, to)) {
+    await stored.restore(bytesOf(data), dtype, { bytes, to, begin }).catch(onLost);
+  }
+  return bytes;
+}
+
+/** The master's values where they are what the parameter was rounded from, as they are unless somebody has written to the parameter. */
+function unrounded(words: Uint16Array, master: Float32Array): Float32Array {
+  const rounded = toBfloat16(master);
+  const own = toFloat32(words);
+  return master.map((value, i) => (rounded[i] === words[i] ? value : own[i]!));
+}
+
+/** Warns of the first. */
+export function warnOnce(op: string): OnLost {
+  let isTold = false;
+  return ({ message }) => {
+    if (!isTold) {
+      process.emitWarning(`${op}: weights are written as they were rounded when they were loaded: ${message}`, {
+        code: 'MINISEQUENCE_STORED_LOST',
+      });
+    }
+    isTold = true;
+  };
+}
