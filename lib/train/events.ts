@@ -13,12 +13,13 @@ export interface RunWarning {
 
 /**
  * 'warm-up': the learning rate is never reached, or only at the end. 'unused-validation': data.validation is held back for nothing.
- * 'documents': some are left out, or hold nothing to train on. 'ignored-fields': of records or of config.json.
+ * 'tokens-without-row': ids that the model does not have. 'documents': some are left out, or hold nothing to train on. 'ignored-fields': of records or of config.json.
  * 'inexact': the run goes on elsewhere than it began. 'leftover': a file that cannot be removed. 'saved': a checkpoint of a run that fails.
  */
 export type WarningCode =
   | 'warm-up'
   | 'unused-validation'
+  | 'tokens-without-row'
   | 'documents'
   | 'ignored-fields'
   | 'inexact'

@@ -9,6 +9,7 @@ import type { Decoder } from '../models/decoder.ts';
 import type { Tensor } from '../tensor.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { RunConfig } from './config.ts';
+import type { RunWarning } from './events.ts';
 import type { RunData } from './run_data.ts';
 
 /** Files and folders that a run writes in its own. */
@@ -115,4 +116,19 @@ export async function requireSpace(
         (atOnce > 0 ? `, and ${atOnce} checkpoints of ${formatBytes(ofCheckpoint)} each` : ''),
     );
   }
+}
+
+/**
+ * Refuses a tokenizer with more ids than the model has rows. Added tokens without a row are only told of, since texts may do without them:
+ * Gemma 3 has such a one for images.
+ */
+export function requireRows({ vocabSize, addedTokens, path }: Tokenizer, V: number): RunWarning | null {
+  if (vocabSize <= V) return null;
+  const beyond = addedTokens.filter(({ id }) => id >= V).map(({ id, content }) => `${content} (${id})`);
+  if (beyond.length < vocabSize - V) {
+    throw new RangeError(`train: the tokenizer has ${vocabSize} ids, the model's vocabulary ${V}`);
+  }
+  const names = `${beyond.slice(0, 5).join(', ')}${beyond.length > 5 ? ', …' : ''}`;
+  const message = `the model's vocabulary of ${V} has no row for added tokens of ${path}: ${names}. A text with one of them is refused.`;
+  return { code: 'tokens-without-row', message };
 }

@@ -27,7 +27,7 @@ import { Run } from './run.ts';
 import { openRunData } from './run_data.ts';
 import { RunLock } from './run_lock.ts';
 import type { RunSources, RunState } from './run_state.ts';
-import { requireOwnFolder, requirePlaces, requirePrompts, requireRope } from './start_checks.ts';
+import { requireOwnFolder, requirePlaces, requirePrompts, requireRope, requireRows } from './start_checks.ts';
 
 /**
  * Trains as the configuration says. The run's folder gets config.yaml, metrics.jsonl, tokenised data, checkpoints and, at the end, the model
@@ -67,6 +67,8 @@ async function trainLocked(config: RunConfig, options: TrainOptions): Promise<Tr
   const source = config.tokenizer ?? (folder ? join(folder, 'tokenizer.json') : 'bytes');
   const tokenizer = await loadTokenizer(source, config.data);
   const modelConfig = await readModelConfig(config, tokenizer, folder);
+  const missing = requireRows(tokenizer, modelConfig.vocabSize);
+  if (missing) onWarning(missing);
   await requirePrompts(config, tokenizer, modelConfig.vocabSize);
   const requireSame = (now: Partial<RunSources>) => {
     const name = folder ? `the model ${folder}` : 'the model';
@@ -124,10 +126,6 @@ async function readModelConfig(config: RunConfig, tokenizer: Tokenizer, folder: 
     'config' in config.model
       ? decoderConfig({ vocab_size: tokenizer.vocabSize, ...config.model.config })
       : decoderConfig(await readConfig(folder!), { ignoreFields: config.model.ignoreFields });
-  const V = modelConfig.vocabSize;
-  if (tokenizer.vocabSize > V) {
-    throw new RangeError(`train: the tokenizer has ${tokenizer.vocabSize} ids, the model's vocabulary ${V}`);
-  }
   return modelConfig;
 }
 

@@ -156,6 +156,18 @@ describe('special tokens', () => {
     assert.deepEqual([...tokenizer.wrap(Int32Array.of(-2, 4, -3), both)], [-2, 4, -3]); // marked as no targets
   });
 
+  it('are what the template has too', async () => {
+    const chat_template = '{{ bos_token }}{{ eos_token }}{{ pad_token }}';
+    const map = { bos_token: '<s>', eos_token: '<|end|>', pad_token: '<unk>' };
+    const conversation = { messages: [{ role: 'user', content: 'a' }] };
+    const mapped = await load({ 'tokenizer_config.json': { chat_template }, 'special_tokens_map.json': map });
+    assert.equal(await mapped.chatTemplate!.prompt(conversation), '<s><|end|><unk>');
+    const byClass = await load({
+      'tokenizer_config.json': { chat_template, tokenizer_class: 'LlamaTokenizer', add_bos_token: false },
+    });
+    assert.equal(await byClass.chatTemplate!.prompt(conversation), '<s></s>');
+  });
+
   it('are shown where asked for', async () => {
     const tokenizer = await load({});
     const ids = await tokenizer.encode('<s>ab</s>');

@@ -1,7 +1,7 @@
 // The trainer: what a run writes, when it stops, what it refuses.
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   Decoder,
@@ -284,6 +284,22 @@ describe('train refuses', () => {
   it('a tokenizer with more ids than the model has', async () => {
     const tokenizer = 'test/fixtures/tokenizer/tokenizer.json';
     await assert.rejects(run({ tokenizer }), /the tokenizer has 1024 ids, the model's vocabulary 256/);
+  });
+  it('texts with an added token that the model has no row for, but no others', async () => {
+    const json = JSON.parse(await readFile('test/fixtures/tokenizer/tokenizer.json', 'utf8'));
+    const token = { id: 1024, content: '<image>', special: true, normalized: false };
+    const tokenizer = join(newFolder(), 'tokenizer.json');
+    await writeFile(tokenizer, JSON.stringify({ ...json, added_tokens: [...json.added_tokens, token] }));
+    const warnings: RunWarning[] = [];
+    const options = { tokenizer, model: { config: { ...tinyLlama, vocab_size: 1024 } }, maxSteps: 1 };
+    await run(options, { onWarning: (warning) => warnings.push(warning) });
+    assert.match(warnings[0]!.message, /vocabulary of 1024 has no row for added tokens of .*: <image> \(1024\)/);
+    const data = { files: [textFile('A text with <image>.')] };
+    await assert.rejects(run({ ...options, data }), /has id 1024, outside \[0, 1024\)/);
+    await assert.rejects(
+      run({ ...options, model: { config: { ...tinyLlama, vocab_size: 1023 } } }),
+      /has 1025 ids, the model's vocabulary 1023/,
+    );
   });
   it('files that cannot be read', async () => {
     await assert.rejects(run({ data: { files: ['no/such.txt'] } }), /no\/such\.txt: cannot be read/);

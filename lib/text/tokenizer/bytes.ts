@@ -18,7 +18,8 @@ export function encodeBytes(text: string): Encoded {
   return { ids, ends };
 }
 
-/** A byte order mark is kept. */
+/** A byte order mark is kept. Ids that are no bytes are no text. */
 export function decodeBytes(ids: ArrayLike<number>): string {
-  return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(ids));
+  const bytes = Array.from(ids).filter((id) => id >= 0 && id < 256);
+  return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(bytes));
 }

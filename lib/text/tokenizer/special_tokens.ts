@@ -101,17 +101,19 @@ export function findSpecialTokens(configs: Configs, folder: string, facts: Facts
     }
     return id;
   };
+  const tokenOf = (role: 'bos_token' | 'eos_token'): string | null => {
+    const fallback = CLASS_DEFAULTS[tokenizerClass]?.[role] ?? '';
+    return named(role)?.token ?? (facts.idOf(fallback) === undefined ? null : fallback);
+  };
+  const map = configs['special_tokens_map.json'];
+  const inForce = 'added_tokens_decoder' in config ? { ...map, ...config } : { ...config, ...map };
   const notes: string[] = [];
   const isAlone = CONFIG_FILES.every((name) => Object.keys(configs[name]).length === 0);
   const guess = isAlone ? facts.added.find((content) => END_NAMES.includes(content)) : undefined;
   return {
     endOfText: idOf('eos_token') ?? idOfConfigs(configs, facts) ?? (guess === undefined ? null : facts.idOf(guess)!),
     beginOfText: beginOfText(config, tokenizerClass, facts, () => idOf('bos_token'), notes),
-    config: {
-      ...config,
-      bos_token: named('bos_token')?.token ?? null,
-      eos_token: named('eos_token')?.token ?? null,
-    },
+    config: { ...inForce, bos_token: tokenOf('bos_token'), eos_token: tokenOf('eos_token') },
     notes,
   };
 }
