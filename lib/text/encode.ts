@@ -66,11 +66,7 @@ export class RecordEncoder {
 
   /** The character by which a token belongs to a span: its last one, but for white space that a special token takes with it. */
   #lastCharacter(text: string, ends: Int32Array, token: number): number {
-    const end = ends[token]!;
-    const begin = token === 0 ? 0 : ends[token - 1]!;
-    // A token that stands for no character begins what follows where nothing is before it; else it is a further byte of what is before.
-    if (begin === end) return this.#special.isAfter(text, end) ? end : end - 1;
-    return this.#special.endIn(text, begin, end) - 1;
+    return this.#special.endIn(text, token === 0 ? 0 : ends[token - 1]!, ends[token]!) - 1;
   }
 }
 

@@ -251,6 +251,40 @@ describe('targets', () => {
   });
 });
 
+describe('targets of a long conversation', () => {
+  const turns = (question: (i: number) => string, said: (i: number) => string) =>
+    Array.from({ length: 9 }, (_, i) => [user(question(i)), answer(said(i))]).flat();
+
+  it('follow prompts that differ with what is asked', async () => {
+    const template = new ChatTemplate(
+      '{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}{% if messages[-1].content | length > 9 %}<|system|>{% endif %}<|assistant|>{% endif %}',
+    );
+    const messages = turns(
+      (i) => (i > 0 ? 'a long question' : 'short'),
+      () => 'yo',
+    );
+    const { documents } = await shown(template, messages);
+    assert.equal(documents.length, 8); // the first two answers go on from one another
+    for (const one of documents) assert.match(one, /a long question<\|end\|><\|system\|><\|assistant\|>⟦yo<\|end\|>⟧$/);
+  });
+
+  it('are found one by one where an answer is rewritten', async () => {
+    const template = new ChatTemplate(
+      "{% for m in messages %}<|{{ m.role }}|>{{ m.content if loop.last else m.content.replace('secret ', '') }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
+    );
+    const messages = turns(
+      () => 'hi',
+      (i) => (i === 4 ? 'a secret word' : 'a word'),
+    );
+    const { documents } = await shown(template, messages);
+    assert.deepEqual(
+      documents.map((one) => one.split('⟦').length - 1),
+      [5, 4],
+    );
+    assert.ok(documents[0]!.endsWith('⟦a secret word<|end|>⟧'));
+  });
+});
+
 describe('targets of any conversation', () => {
   const word = fc.constantFrom(
     'hi',

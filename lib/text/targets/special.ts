@@ -64,9 +64,4 @@ export class SpecialTokens {
     const token = text.slice(begin, end);
     return this.#isAdded.has(token.trim()) ? begin + token.trimEnd().length : end;
   }
-
-  /** Whether a token like these stands before `at`, or nothing. */
-  isAfter(text: string, at: number): boolean {
-    return at === 0 || this.#added.some((token) => text.startsWith(token, at - token.length));
-  }
 }
