@@ -1,6 +1,6 @@
 // Files to stored tokens: forms, masks, compression, errors with their place.
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -131,6 +131,31 @@ describe('TokenStore', () => {
       0,
     );
   }).timeout(60_000);
+
+  it('tells of fields that are not used, also when it is opened again', async () => {
+    const path = await fileOf(
+      'fields.jsonl',
+      lines({ text: 'a', id: 1, source: '' }, { text: 'b', id: null }, { text: 'c', id: 3 }),
+    );
+    const cacheDir = await mkdtemp(join(folder, 'cache-'));
+    for (const _ of [1, 2]) {
+      const store = await TokenStore.open([path], bytes, { cacheDir, V: 258 });
+      await store.close();
+      assert.deepEqual(store.notes, [{ what: 'a field that is not used: "id"', count: 2, first: `${path}:1` }]);
+    }
+  });
+
+  it('holds the files of folders and patterns', async () => {
+    await mkdir(join(folder, 'parts'));
+    await fileOf('parts/b.jsonl', lines({ text: 'b' }));
+    await fileOf('parts/a.jsonl', lines({ text: 'a' }));
+    const expected = [
+      [256, 97, 257],
+      [256, 98, 257],
+    ];
+    assert.deepEqual(await documentsOf([join(folder, 'parts')], bytes), expected);
+    assert.deepEqual(await documentsOf([join(folder, 'p*s/*.jsonl')], bytes), expected);
+  });
 
   const failures: [string, string | Uint8Array | null, RegExp][] = [
     ['empty.txt', '', /: is empty$/],

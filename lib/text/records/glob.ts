@@ -11,7 +11,10 @@ export async function globPaths(pattern: string): Promise<string[]> {
     const root = one.startsWith('/') ? '/' : '';
     await walk(
       root,
-      one.split('/').filter((segment) => segment !== ''),
+      one
+        .replace(/(^|\/)\*\*\/?$/, '$1**/*')
+        .split('/')
+        .filter((segment) => segment !== ''),
       found,
       new Set(),
     );

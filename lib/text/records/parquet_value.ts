@@ -4,10 +4,18 @@ import { Float, parseJson } from '../json.ts';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
+function textOf(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes);
+  } catch (error) {
+    throw new Error('holds bytes that are not UTF-8 text', { cause: error });
+  }
+}
+
 /** The library's own put U+FFFD for bad bytes, round integers of JSON and cut times to milliseconds. Times become ISO 8601. */
 export const PARSERS: Partial<ParquetParsers> = {
-  stringFromBytes: (bytes) => bytes && utf8.decode(bytes),
-  jsonFromBytes: (bytes) => bytes && parseJson(utf8.decode(bytes)),
+  stringFromBytes: (bytes) => bytes && textOf(bytes),
+  jsonFromBytes: (bytes) => bytes && parseJson(textOf(bytes)),
   timestampFromMilliseconds: (count) => isoTime(BigInt(count) * 1_000_000n),
   timestampFromMicroseconds: (count) => isoTime(BigInt(count) * 1000n),
   timestampFromNanoseconds: (count) => isoTime(BigInt(count)),
@@ -43,7 +51,7 @@ export function checkColumn({ element, children, path }: SchemaTree): void {
   children.forEach(checkColumn);
 }
 
-/** A value as the library gives it. Null fields of structs are left out: a table has one struct for all rows. */
+/** A value as the library gives it. Null fields of structs are left out, as a table has one struct for all rows; but for the content of messages. */
 export function toJsonValue(value: unknown, node: SchemaTree): unknown {
   const { element, children } = node;
   if (value === null || value === undefined) return null;
@@ -52,7 +60,7 @@ export function toJsonValue(value: unknown, node: SchemaTree): unknown {
     return value.map((one) => toJsonValue(one, item));
   }
   if (children.length > 0) return structOf(value as Record<string, unknown>, node);
-  if (value instanceof Uint8Array) return utf8.decode(value);
+  if (value instanceof Uint8Array) return textOf(value);
   const isFloat = element.type === 'DOUBLE' || element.type === 'FLOAT';
   return isFloat && Number.isInteger(value) ? new Float(value as number) : value;
 }
@@ -71,6 +79,6 @@ function structOf(value: Record<string, unknown>, { children }: SchemaTree): Rec
   const isMap = repeated?.element.repetition_type === 'REPEATED' && repeated.children.length === 2;
   const nodeOf = (name: string) =>
     isMap ? repeated.children[1]! : children.find(({ element }) => element.name === name)!;
-  const fields = Object.entries(value).filter(([, field]) => field !== null && field !== undefined);
+  const fields = Object.entries(value).filter(([name, field]) => (field ?? null) !== null || name === 'content');
   return Object.fromEntries(fields.map(([name, field]) => [name, toJsonValue(field, nodeOf(name))]));
 }

@@ -106,6 +106,24 @@ describe('readRecords', () => {
     }
   });
 
+  it('puts a long line together once, however many pieces it has', async () => {
+    const text = 'x'.repeat(2 ** 23);
+    const path = writtenFile('long.jsonl', JSON.stringify({ text }));
+    const { concat } = Buffer;
+    let joined = 0;
+    Buffer.concat = (list, length) => {
+      const whole = concat(list, length);
+      joined += whole.length;
+      return whole;
+    };
+    try {
+      assert.deepEqual(await recordsOf([path]), [{ text }]);
+    } finally {
+      Buffer.concat = concat;
+    }
+    assert.equal(joined, text.length + '{"text":""}'.length);
+  });
+
   it('reads elements of a .json list, wherever pieces end', async () => {
     const record = JSON.stringify({ text: 'é東😀"\\],}' });
     for (const padding of [0, 1, 2, 3, 4, 5, 6, 7, 8]) {
