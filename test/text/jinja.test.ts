@@ -21,7 +21,7 @@ const now = new Date(2024, 1, 29, 15, 4, 5, 678);
 
 /** What jinja2 renders and this engine refuses by name. */
 const REFUSED = new Map([
-  ["{{ 'abc'.encode() }}", /no attribute 'encode'/],
+  ["{{ 'abc'.encode() }}", /bytes, which encode\(\) makes/],
   ["{{ 'a'|urlize }}", /the filter urlize is not known here/],
   ["{{ 'a b c d'|wordwrap(3) }}", /the filter wordwrap is not known here/],
   ["{{ 'foo bar'|wordwrap(79) }}", /the filter wordwrap is not known here/],

@@ -53,7 +53,8 @@ export function getItem(budget: Budget, object: Value, key: Value): Value {
 export function attributeOf(budget: Budget, object: Value, name: string): Value | undefined {
   if (object instanceof Undefined) return name.startsWith('__') ? undefined : object.attribute();
   const type = typeName(object);
-  if (INTERNAL.test(name) && type !== 'Namespace') return new Undefined(`access to attribute '${name}' is unsafe.`);
+  if (name.startsWith('__') && INTERNAL.test(name) && type !== 'Namespace')
+    return new Undefined(`access to attribute '${name}' is unsafe.`);
   if (Object.hasOwn(CHANGING, type) && CHANGING[type].has(name)) {
     return new Undefined(`access to attribute '${name}' of '${type}' object is unsafe.`);
   }
@@ -63,9 +64,14 @@ export function attributeOf(budget: Budget, object: Value, name: string): Value 
     return new Builtin((_, args) => method.run(budget, object, ...bind(name, method.parameters, args)));
   }
   if (isString(object) && (name === 'format' || name === 'format_map')) return formatMethod(object, name);
+  if (isString(object) && name === 'encode') return ENCODE;
   if (isNumber(object)) return numberAttribute(object, name);
   return object instanceof Obj && !name.startsWith('_') ? object.attribute(name) : undefined;
 }
+
+const ENCODE = new Builtin(() => {
+  throw new TemplateError('bytes, which encode() makes, are not known here');
+});
 
 function formatMethod(object: string | Markup, name: string): Builtin {
   return new Builtin((budget, args) => {

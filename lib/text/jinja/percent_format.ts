@@ -13,6 +13,7 @@ import {
   isNumber,
   isString,
   Markup,
+  Range,
   Tuple,
   textIn,
   typeName,
@@ -81,7 +82,7 @@ class Fields {
   /** Values that no field takes are an error, but of a mapping. */
   checkAllUsed(): void {
     const value = this.#value;
-    const isMapping = value instanceof Dict || Array.isArray(value) || value instanceof Undefined;
+    const isMapping = Array.isArray(value) || [Dict, Range, Undefined].some((kind) => value instanceof kind);
     if (this.#hasKeys || (isMapping && this.#used === 0)) return;
     const count = value instanceof Tuple ? value.items.length : isMapping ? this.#used : 1;
     if (this.#used < count) throw new TemplateError('not all arguments converted during string formatting');
@@ -146,7 +147,8 @@ class Fields {
 
 function characterOf(value: Value): string {
   if (isString(value) && lengthOf(textIn(value)) === 1) return textIn(value);
-  if (typeof value === 'number' && value >= 0 && value <= 0x10ffff && isInt(value)) return String.fromCodePoint(value);
+  const code = typeof value === 'boolean' ? Number(value) : value;
+  if (typeof code === 'number' && code >= 0 && code <= 0x10ffff && isInt(code)) return String.fromCodePoint(code);
   throw new TemplateError('%c requires int or char');
 }
 

@@ -179,22 +179,20 @@ function total(budget: Budget, value: Value, attribute: Value = null, start: Val
   return sum;
 }
 
+const REVERSIBLE = [Tuple, Range, Dict, DictView, Undefined];
+
 function reversed(budget: Budget, value: Value): Value {
   if (isString(value)) {
     budget.text(textIn(value).length);
     return like(value, pointsOf(textIn(value)).reverse().join(''));
   }
   const items = listOf(budget, value).reverse();
-  const kinds = [Tuple, Range, Dict, DictView];
-  const isLazy = Array.isArray(value) || kinds.some((kind) => value instanceof kind);
+  const isLazy = Array.isArray(value) || REVERSIBLE.some((kind) => value instanceof kind);
   return isLazy ? new Once(items[Symbol.iterator](), 'reversed') : items;
 }
 
 function last(budget: Budget, value: Value): Value {
-  const canReverse =
-    Array.isArray(value) ||
-    isString(value) ||
-    [Tuple, Range, Dict, DictView, Undefined].some((kind) => value instanceof kind);
+  const canReverse = Array.isArray(value) || isString(value) || REVERSIBLE.some((kind) => value instanceof kind);
   if (!canReverse) throw new TemplateError(`'${typeName(value)}' object is not reversible`);
   const items = listOf(budget, value);
   return items.length > 0 ? items[items.length - 1] : new Undefined('No last item, sequence was empty.');

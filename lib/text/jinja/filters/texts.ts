@@ -4,10 +4,10 @@ import { capitalize, lengthOf, linesOf, SPACE, sliceOf, strip, words } from '../
 import { Dict } from '../dict.ts';
 import { TemplateError } from '../errors.ts';
 import { like, toMarkup } from '../html.ts';
-import { toFloat, toIndex } from '../numbers.ts';
-import { operate } from '../operators.ts';
+import { parseFloating, toFloat, toIndex } from '../numbers.ts';
+import { operate, unpack } from '../operators.ts';
 import { percentFormat } from '../percent_format.ts';
-import { center, replace } from '../str_methods.ts';
+import { center, length as lengthIn, replace } from '../str_methods.ts';
 import { str } from '../to_text.ts';
 import {
   isNumber,
@@ -80,16 +80,15 @@ function truncated(
   end: Value = '...',
   leeway: Value = 5,
 ): Value {
-  if (value instanceof Undefined) return value;
-  if (!isString(value) || !isString(end)) throw new TemplateError(`truncate: '${typeName(value)}' is no str`);
-  const text = textIn(value);
-  budget.text(text.length);
+  if (!isString(end)) throw new TemplateError(`truncate: the end is no str but a ${typeName(end)}`);
   const size = toIndex(length, 'a length');
   const slack = leeway === null ? 5 : toIndex(leeway, 'leeway');
   const room = size - lengthOf(textIn(end));
   if (room < 0) throw new TemplateError(`expected length >= ${lengthOf(textIn(end))}, got ${size}`);
   if (slack < 0) throw new TemplateError(`expected leeway >= 0, got ${slack}`);
-  if (lengthOf(text) <= size + slack) return value;
+  if (lengthIn(budget, value) <= size + slack) return value;
+  if (!isString(value)) throw new TemplateError(`truncate: '${typeName(value)}' is no str`);
+  const text = textIn(value);
   const cut = sliceOf(text, 0, room);
   const space = isTrue(killWords) ? -1 : cut.lastIndexOf(' ');
   return operate(budget, '+', like(value, space < 0 ? cut : cut.slice(0, space)), end);
@@ -120,8 +119,8 @@ export const joinFilter = (getter: (budget: Budget, attribute: Value) => (item: 
   );
 
 function fileSize(budget: Budget, value: Value, binary: Value = false): Value {
-  const bytes = isNumber(value) ? toFloat(value) : Number(str(budget, value));
-  if (Number.isNaN(bytes)) throw new TemplateError('filesizeformat takes a number');
+  const bytes = isNumber(value) ? toFloat(value) : isString(value) ? parseFloating(strip(textIn(value), null)) : null;
+  if (bytes === null) throw new TemplateError('filesizeformat takes a number');
   const base = isTrue(binary) ? 1024 : 1000;
   if (bytes === 1) return '1 Byte';
   if (bytes < base) return `${Math.trunc(bytes)} Bytes`;
@@ -151,7 +150,7 @@ function urlEncoded(budget: Budget, value: Value): Value {
   };
   if (isPlain) return quoted(value, false);
   const pairs =
-    value instanceof Dict ? [...value.entries()] : listOf(budget, value).map((pair) => listOf(budget, pair));
+    value instanceof Dict ? [...value.entries()] : listOf(budget, value).map((pair) => unpack(budget, pair, 2));
   return pairs.map(([key, one]) => `${quoted(key, true)}=${quoted(one, true)}`).join('&');
 }
 
