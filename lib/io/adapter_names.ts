@@ -11,7 +11,11 @@ export type AdapterTensor =
       path: string;
       module: string;
     }
-  | { part: 'weight' /** 'model.embed_tokens.weight' */; name: string };
+  | {
+      part: 'weight';
+      /** 'model.embed_tokens.weight' */
+      name: string;
+    };
 
 /** What the model has, by name. */
 export interface Places {

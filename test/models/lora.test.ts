@@ -33,6 +33,7 @@ import {
   trainStep,
 } from '../../lib/index.ts';
 import { LORA_MODULES } from '../../lib/models/lora.ts';
+import { bytesByName } from '../support/adapters.ts';
 import { assertClose } from '../support/compare.ts';
 import { debugDevice, itOnCpu, openTestDevice, precise, valuesOf, within } from '../support/devices.ts';
 import { checkGradients } from '../support/gradient_check.ts';
@@ -368,4 +369,30 @@ describe('a run with adapters', () => {
     }
     await assert.rejects(train(parseConfig(tinyRun({ lora: { from: newFolder() } }))), /has no adapter_config.json/);
   });
+
+  it("goes on in bf16 from an adapter's f32 values, and can be stopped and continued", async () => {
+    const first = await train(parseConfig(tinyRun({ maxSteps: 2, lora: { rank: 4 } })));
+    const bytes = (folder: string) => readFile(join(folder, 'adapter_model.safetensors'));
+    const bf16 = { dtype: 'bfloat16' as const, lora: { from: first.outDir } };
+    const still = await train(parseConfig(tinyRun({ ...bf16, maxSteps: 1, optimizer: { learningRate: 0 } })));
+    assert.ok((await bytes(still.outDir)).equals(await bytes(first.outDir)), 'what was not trained comes back');
+    // Steps of 1e-6 are lost where bf16 values are updated; from the rounded values, others than these would come out.
+    const small = tinyRun({ ...bf16, maxSteps: 4, optimizer: { learningRate: 1e-6, weightDecay: 0 } });
+    const whole = await train(parseConfig(small));
+    const [before, after] = await Promise.all([first.outDir, whole.outDir].map(floatsOf));
+    const moves = before!.map((value, i) => Math.abs(after![i]! - value));
+    assert.ok(moves.every((move) => move < 1e-5) && moves.filter((move) => move > 1e-7).length > moves.length / 2);
+    const outDir = newFolder();
+    const stop = new AbortController();
+    const onStep = ({ step }: { step: number }) => step === 2 && stop.abort();
+    await train(parseConfig({ ...small, outDir }), { signal: stop.signal, onStep });
+    await train(parseConfig({ ...small, outDir }), { resume: true });
+    assert.ok((await bytes(outDir)).equals(await bytes(whole.outDir)));
+  });
 });
+
+/** All values of an adapter in f32. */
+async function floatsOf(folder: string): Promise<Float32Array> {
+  const tensors = await bytesByName(join(folder, 'adapter_model.safetensors'));
+  return new Float32Array(Uint8Array.from([...tensors.values()].flatMap((bytes) => [...bytes])).buffer);
+}
