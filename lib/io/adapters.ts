@@ -80,24 +80,33 @@ export async function loadAdapter(
   }
 }
 
-/** Overwrites a model's adapters with those of a folder. Every one must be there, in its shape, and no other. */
+/** Overwrites the values of a model's adapters with those of a folder, which must have the same adapters, ranks, factors and dropout. */
 export async function readAdapter(model: Decoder, folder: string): Promise<void> {
   const lora = requireLora('readAdapter', model);
+  const config = await readAdapterConfig(folder);
   const file = await openWeights(folder);
   try {
     const found = await findAdapters(model, file);
-    for (const { path, rank } of lora.adapters.values()) {
-      const name = found.get(path)?.lora_A;
-      if (!name) throw new SafetensorsError(`${file.path}: has no adapter of '${path}'`);
-      const [r] = file.entries.get(name)!.shape;
-      if (r !== rank) throw new SafetensorsError(`${file.path}: '${name}' has rank ${r}, the model's adapter ${rank}`);
-    }
-    const other = [...found.keys()].find((path) => !lora.adapters.has(path));
-    if (other) throw new SafetensorsError(`${file.path}: the model has no adapter of '${other}'`);
+    requireSameLayout(folder, layoutOf(model, found, config, file), lora.layout);
     await fill(lora, found, file);
   } finally {
     await file.close();
   }
+}
+
+function requireSameLayout(folder: string, theirs: LoraLayout, own: LoraLayout): void {
+  const facts = ({ adapters, useRslora, dropout }: LoraLayout) => [
+    ...adapters.map(({ path, rank, alpha }) => `'${path}' has rank ${rank} and alpha ${alpha}`),
+    `use_rslora is ${useRslora}`,
+    `dropout is ${dropout}`,
+  ];
+  const [has, hasOwn] = [new Set(facts(theirs)), new Set(facts(own))];
+  const [other] = [...has].filter((fact) => !hasOwn.has(fact));
+  const [missing] = [...hasOwn].filter((fact) => !has.has(fact));
+  if (other === undefined && missing === undefined) return;
+  throw new RangeError(
+    `${folder}: has other adapters than the model: there ${other ?? 'nothing more'}, here ${missing ?? 'nothing more'}`,
+  );
 }
 
 /** The names of one adapter's tensors, and of its module in the model that PEFT wrapped. */

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { addLora, Decoder, decoderConfig, loadAdapter, mergeLora, saveAdapter } from '../../lib/index.ts';
+import { readAdapter } from '../../lib/io/adapters.ts';
 import { SafetensorsFile } from '../../lib/io/safetensors.ts';
 import { LORA_MODULES } from '../../lib/models/lora.ts';
 import { adapterTensors, merged, pathOf, peftConfig, type WrittenTensor, writeAdapter } from '../support/adapters.ts';
@@ -286,5 +287,37 @@ describe('saveAdapter', () => {
     using again = tiny(device);
     assert.deepEqual((await loadAdapter(again, folder)).layout, layout);
     await check(folder, tensors, (path) => (path === q[0] ? 8 / 2 : path === q[1] ? 3 / 2 : 3 / 3));
+  });
+
+  it('is read again only where ranks, factors and dropout are the same', async () => {
+    using device = openTestDevice();
+    using model = tiny(device);
+    const folder = await writeAdapter(peftConfig, adapterTensors(q, four));
+    const { adapters } = await loadAdapter(model, folder);
+    const { a } = adapters.get(q[1]!)!;
+    const values = await a.data();
+    a.write(new Float32Array(a.size));
+    await readAdapter(model, folder);
+    assert.deepEqual(await a.data(), values);
+    for (const [change, paths, rank, message] of [
+      [{ lora_alpha: 9 }, q, 4, /there 'model.layers.0.self_attn.q_proj' has rank 4 and alpha 9, here .* alpha 8/],
+      [{ r: 2 }, q, 2, /has rank 2 and alpha 8, here .* rank 4/],
+      [{ use_rslora: true }, q, 4, /there use_rslora is true, here use_rslora is false/],
+      [{ lora_dropout: 0 }, q, 4, /there dropout is 0, here dropout is 0.05/],
+      [{}, [q[0]!], 4, /there nothing more, here 'model.layers.1.self_attn.q_proj'/],
+      [
+        { target_modules: ['q_proj', 'k_proj'] },
+        [...q, pathOf(0, 'k_proj')],
+        4,
+        /there '.*k_proj'.*, here nothing more/,
+      ],
+    ] as [object, string[], number, RegExp][]) {
+      const other = await writeAdapter(
+        { ...peftConfig, ...change },
+        adapterTensors(paths, () => rank),
+      );
+      await assert.rejects(readAdapter(model, other), message);
+    }
+    assert.deepEqual(await a.data(), values);
   });
 });
