@@ -56,9 +56,8 @@ export async function requirePlaces(outDir: string): Promise<void> {
     const found = await stat(join(outDir, name)).catch(() => null);
     const expectsFolder = FOLDERS.includes(name);
     if (found && found.isDirectory() !== expectsFolder) {
-      throw new Error(
-        `${join(outDir, name)}: the run writes a ${expectsFolder ? 'folder' : 'file'} of this name, and there is none`,
-      );
+      const [is, writes] = expectsFolder ? ['a file', 'folder'] : ['a folder', 'file'];
+      throw new Error(`${join(outDir, name)}: is ${is}, and the run writes a ${writes} of this name`);
     }
   }
 }
