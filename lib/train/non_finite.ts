@@ -12,27 +12,31 @@ export class NonFiniteSteps {
   readonly #choice: RunConfig['nonFinite'];
   readonly #onSkip: (message: string) => void;
   #inARow = 0;
+  #problem = '';
 
   constructor(choice: RunConfig['nonFinite'], onSkip: (message: string) => void = () => {}) {
     this.#choice = choice;
     this.#onSkip = onSkip;
   }
 
-  /** @throws NonFiniteError */
+  /** @throws NonFiniteError where such steps are not skipped */
   async check(step: number, loss: number, gradNorm: number, result: StepResult, model: Decoder): Promise<void> {
     if (Number.isFinite(loss) && Number.isFinite(gradNorm)) {
       this.#inARow = 0;
       return;
     }
-    const problem = await describe(step, loss, result, model);
-    if (this.#choice === 'stop') throw new NonFiniteError(problem);
+    this.#problem = await describe(step, loss, result, model);
+    if (this.#choice === 'stop') throw new NonFiniteError(this.#problem);
     this.#inARow += 1;
-    this.#onSkip(problem);
-    if (this.#inARow === MAX_SKIPPED) {
-      throw new NonFiniteError(
-        `${problem}; it is the ${MAX_SKIPPED}th step in a row, and nonFinite 'skip' ends with it`,
-      );
-    }
+    this.#onSkip(this.#problem);
+  }
+
+  /** @throws NonFiniteError after too many in a row */
+  endWhereLost(): void {
+    if (this.#inARow < MAX_SKIPPED) return;
+    throw new NonFiniteError(
+      `${this.#problem}; it is step ${this.#inARow} in a row that is skipped, and nonFinite 'skip' ends with ${MAX_SKIPPED}`,
+    );
   }
 }
 

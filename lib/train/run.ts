@@ -72,7 +72,8 @@ export class Run {
   #saved: number;
   /** The last step whose validation and samples are done, if any were due. */
   #told: number;
-  #pending: PendingStep | null = null;
+  /** Steps under way, the one that has been enqueued first before the others. */
+  readonly #pending: PendingStep[] = [];
   #started = 0;
   #lastDone = 0;
 
@@ -181,10 +182,8 @@ export class Run {
     const { signal } = this.#options;
     if (this.#told < this.#done && (await this.#tell(this.#done)).isTold) this.#told = this.#done;
     for (let step = this.#done + 1; step <= this.#numSteps && !signal?.aborted; step++) {
-      const enqueued = await this.#enqueue(step, optimizer, results[step % 2]!);
-      await this.#logPending();
-      if (!enqueued) break;
-      this.#pending = enqueued;
+      if (!(await this.#enqueue(step, optimizer, results[step % 2]!))) break;
+      await this.#logPending(1);
       const saves = this.#isDue(step, checkpoint.everySteps);
       if (!saves && !this.#tells(step)) continue;
       await this.#logPending();
@@ -226,8 +225,8 @@ export class Run {
     return { isTold: true, isBest };
   }
 
-  /** null where `signal` stopped it before the update. */
-  async #enqueue(step: number, optimizer: AdamW, result: StepResult): Promise<PendingStep | null> {
+  /** False where `signal` stopped it before the update. */
+  async #enqueue(step: number, optimizer: AdamW, result: StepResult): Promise<boolean> {
     const { maxGradNorm } = this.#config;
     const { model } = this.#parts;
     const batches = await this.#batches.of(step - 1);
@@ -238,20 +237,22 @@ export class Run {
     const { seed } = this.#config;
     const options = { policy: this.#policy, learningRate, maxGradNorm, numTargets, step, seed };
     const isDone = await trainStep(model, optimizer, microBatches, options, result, this.#options.signal);
-    if (!isDone) return null;
+    if (!isDone) return false;
     this.#enqueued = step;
     // Enqueued now, read when the next step has been enqueued too: the device never waits for the host.
     const values = Promise.all([result.loss.item(), result.norm.item()]);
     values.catch(() => {}); // told by #log
-    return { step, values, result, learningRate, numTargets, peakBytes: model.device.memory().reservedBytes };
+    const { reservedBytes: peakBytes } = model.device.memory();
+    this.#pending.push({ step, values, result, learningRate, numTargets, peakBytes });
+    return true;
   }
 
-  /** Waits for the step that is under way, if there is one, and tells of it. */
-  async #logPending(): Promise<void> {
-    const pending = this.#pending;
-    this.#pending = null;
-    if (!pending) return;
-    const { step, values, result, learningRate, numTargets, peakBytes } = pending;
+  /** Waits for the steps under way, but for the last `numLeft`, and tells of each. */
+  async #logPending(numLeft = 0): Promise<void> {
+    while (this.#pending.length > numLeft) await this.#log(this.#pending.shift()!);
+  }
+
+  async #log({ step, values, result, learningRate, numTargets, peakBytes }: PendingStep): Promise<void> {
     const [loss, gradNorm] = await values;
     await this.#nonFinite.check(step, loss, gradNorm, result, this.#parts.model);
     const now = performance.now();
@@ -270,6 +271,7 @@ export class Run {
     this.#metrics.push(line);
     await this.#write(line);
     this.#options.onStep?.(line, this.#numSteps);
+    this.#nonFinite.endWhereLost();
   }
 
   async #write(line: Line): Promise<void> {
@@ -336,10 +338,12 @@ export class Run {
     const isSkipped = error instanceof NonFiniteError && this.#config.nonFinite === 'skip';
     if (!isSkipped && !/^E[A-Z0-9]+$/.test(String((error as NodeJS.ErrnoException | null)?.code))) return;
     try {
-      await this.#logPending().catch((second: unknown) => {
-        if (this.#done < this.#enqueued) throw second; // it is not known whether the step was right
-      });
-      if (this.#done <= this.#saved) return;
+      while (this.#pending.length > 0) {
+        const { step } = this.#pending[0]!;
+        await this.#logPending(this.#pending.length - 1).catch(() => {}); // a line that fails is kept in the checkpoint
+        if (this.#done < step) return; // it is not known what the step has done
+      }
+      if (this.#done <= this.#saved || this.#done < this.#enqueued) return;
       await this.#save(optimizer, this.#done);
       const message = `a checkpoint of step ${this.#done} was saved before the run ends with an error; --resume goes on from it`;
       this.#options.onWarning?.({ code: 'saved', message });

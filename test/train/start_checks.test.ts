@@ -1,0 +1,185 @@
+// What a run refuses before its first step.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  AdamW,
+  Decoder,
+  decoderConfig,
+  NonFiniteError,
+  openDevice,
+  parseConfig,
+  type RunConfigInput,
+  type RunWarning,
+  saveModel,
+  train,
+} from '../../lib/index.ts';
+import { requireSpace } from '../../lib/train/start_checks.ts';
+import { commandLine } from '../support/command.ts';
+import { openTestDevice } from '../support/devices.ts';
+import { newFolder, textFile, tinyLlama, tinyRun } from '../support/runs.ts';
+
+type Options = Parameters<typeof train>[1];
+const run = (options: Partial<RunConfigInput>, trainOptions?: Options) =>
+  train(parseConfig(tinyRun(options)), trainOptions);
+
+const modelOf = (folder: string) => readFile(join(folder, 'model.safetensors'));
+
+/** The run is refused with this message, before a step. */
+async function refuses(options: Partial<RunConfigInput>, message: RegExp): Promise<void> {
+  let started = false;
+  const attempt = async () => run(options, { onStart: () => (started = true) });
+  await assert.rejects(attempt(), message);
+  assert.equal(started, false);
+}
+
+async function modelFolder(fields: object = {}): Promise<string> {
+  using device = openTestDevice();
+  using model = new Decoder(decoderConfig({ ...tinyLlama, ...fields }), { device }).initialize(1);
+  const folder = newFolder();
+  await saveModel(model, folder);
+  return folder;
+}
+
+describe('at the start a run refuses', () => {
+  it('to validate on nothing, and to continue no prompt', async () => {
+    await refuses({ evaluation: { everySteps: 6 } }, /evaluation\.everySteps: needs data\.validation/);
+    await refuses({ samples: { everySteps: 6 } }, /samples\.everySteps: needs samples\.prompts/);
+  });
+
+  it('a prompt that has no tokens, or ids that the model has not', async () => {
+    await refuses(
+      { samples: { everySteps: 6, prompts: ['a', ''] } },
+      /^Error: samples\.prompts\[1\]: "" has no tokens/,
+    );
+    const model = { config: { ...tinyLlama, vocab_size: 100 } };
+    await refuses({ model, samples: { everySteps: 6, prompts: ['zoo'] } }, /vocabulary 100/);
+  });
+
+  it('to write over what it reads', async () => {
+    const path = await modelFolder();
+    const before = await readFile(join(path, 'model.safetensors'));
+    const link = join(newFolder(), 'link');
+    await symlink(path, link);
+    for (const outDir of [path, link, `${path}/../${path.split('/').at(-1)}/`]) {
+      await refuses({ model: { path }, outDir }, /outDir: .* would be written over: model\.path \(.*\) lies there/);
+    }
+    const tokenizer = join(path, 'tokenizer.json');
+    await cp('test/fixtures/tokenizer/tokenizer.json', tokenizer);
+    const wide = { config: { ...tinyLlama, vocab_size: 1024 } };
+    await refuses({ model: wide, tokenizer, outDir: path }, /would be written over: tokenizer \(/);
+    const outDir = newFolder();
+    const inside = join(outDir, 'checkpoints', 'step-000001');
+    await cp(path, inside, { recursive: true });
+    await refuses({ model: { path: inside }, outDir }, /model\.path \(.*\) lies in it/);
+    const samples = join(outDir, 'samples.jsonl');
+    await writeFile(samples, '{"text":"some text to train on"}\n');
+    await refuses({ data: { files: [samples] }, outDir }, /the run writes samples\.jsonl, which data\.files names/);
+    assert.ok((await readFile(join(path, 'model.safetensors'))).equals(before));
+    assert.ok(!existsSync(join(path, 'metrics.jsonl')));
+  });
+
+  it('a folder where a file goes, a file where a folder goes, and a file as its folder', async () => {
+    for (const name of ['model.safetensors', 'metrics.jsonl', 'config.yaml', 'config.json']) {
+      const outDir = newFolder();
+      await mkdir(join(outDir, name));
+      await refuses({ outDir }, new RegExp(`${outDir}/${name}: is a folder`));
+      assert.deepEqual(await readdir(outDir), [name]);
+    }
+    const outDir = newFolder();
+    await writeFile(join(outDir, 'checkpoints'), '');
+    await refuses({ outDir }, new RegExp(`${outDir}/checkpoints: is a file`));
+    await refuses({ outDir: textFile('a file') }, /EEXIST.*text\.txt/);
+  });
+
+  it('documents of several lengths in one sequence beyond the reach of dynamic rope', async () => {
+    const rope = { rope_scaling: { rope_type: 'dynamic', factor: 2 }, max_position_embeddings: 128 };
+    const data = { files: ['first '.repeat(20), 'second '.repeat(20)].map(textFile) };
+    const model = { config: { ...tinyLlama, ...rope } };
+    await refuses(
+      { model, data, sequenceLength: 512 },
+      /data\.files: packed sequences have 320 rows, and dynamic rope/,
+    );
+    await run({ model, data: { ...data, packing: false }, sequenceLength: 512, maxSteps: 1 });
+  });
+
+  it('what the disk has no room for', async () => {
+    using device = openDevice('meta');
+    using model = new Decoder(decoderConfig({ ...tinyLlama, hidden_size: 2 ** 20, vocab_size: 2 ** 23 }), { device });
+    using optimizer = new AdamW(model.trainableParameters());
+    const config = parseConfig(tinyRun({ checkpoint: { everySteps: 1 } }));
+    const more = (count: number) => requireSpace(config, model, optimizer.state(), { present: 0, more: count });
+    await assert.rejects(more(0), /the disk has .* free, and the run writes 88\.00 TiB: the model of 88\.00 TiB$/);
+    await assert.rejects(
+      more(9),
+      /writes 616\.01 TiB: the model of 88\.00 TiB, and 2 checkpoints of 264\.01 TiB each$/,
+    );
+  });
+});
+
+describe('a run warns', () => {
+  it('of texts that are held back for nothing', async () => {
+    const warnings: RunWarning[] = [];
+    const data = { files: [textFile('some text '.repeat(50))], validation: { fraction: 0.3 } };
+    await run({ data, maxSteps: 1 }, { onWarning: (warning) => warnings.push(warning) });
+    assert.deepEqual(
+      warnings.map(({ code }) => code),
+      ['unused-validation'],
+    );
+  });
+});
+
+describe('a file that grows too large for its disk', () => {
+  for (const [what, kilobytes, everySteps, file] of [
+    ["the last model's", 100, undefined, 'model.safetensors'],
+    ["a checkpoint's", 200, 2, 'optimizer.safetensors'],
+  ] as const) {
+    it(`is ${what}: an error with its path, and no file left`, async () => {
+      const outDir = newFolder();
+      const path = join(newFolder(), 'run.yaml');
+      await writeFile(path, JSON.stringify(tinyRun({ maxSteps: 4, outDir, checkpoint: { everySteps } })));
+      const args = commandLine('train', '--config', path);
+      const script = `ulimit -f ${kilobytes}; exec "$0" "$@"`;
+      const { status, stderr } = spawnSync('bash', ['-c', script, process.execPath, ...args], { encoding: 'utf8' });
+      assert.equal(status, 1, stderr);
+      assert.match(stderr, new RegExp(`${outDir}.*${file}: cannot be written: EFBIG`));
+      const left = (await readdir(outDir, { recursive: true })).filter((name) => /tmp|\.lock|\.new|step-/.test(name));
+      assert.deepEqual(left, []);
+    });
+  }
+});
+
+describe('steps that are not finite', () => {
+  it('are skipped up to nine in a row; the tenth ends the run, with a checkpoint', async () => {
+    const path = await modelFolder();
+    using device = openTestDevice();
+    {
+      using model = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
+      const norm = model.namedParameters().get('model.norm.weight')!;
+      norm.write(new Float32Array(norm.size).fill(Number.NaN));
+      await saveModel(model, path);
+    }
+    const skipped: string[] = [];
+    const warnings: RunWarning[] = [];
+    const common = { model: { path }, nonFinite: 'skip', outDir: newFolder() } as const;
+    const onWarning = (warning: RunWarning) => warnings.push(warning);
+    await assert.rejects(
+      run({ ...common, maxSteps: 16 }, { onSkip: (message) => skipped.push(message), onWarning }),
+      (error: Error) =>
+        error instanceof NonFiniteError && /^step 10: the loss is NaN.*it is step 10 in a row/.test(error.message),
+    );
+    assert.equal(skipped.length, 11, 'the next step was under way');
+    assert.deepEqual(
+      warnings.map(({ code }) => code),
+      ['saved'],
+    );
+    assert.deepEqual(await readdir(join(common.outDir, 'checkpoints')), ['step-000011']);
+    const lines = (await readFile(join(common.outDir, 'metrics.jsonl'), 'utf8')).trim().split('\n');
+    assert.equal(lines.length, 11);
+    const norm = (await modelOf(join(common.outDir, 'checkpoints', 'step-000011'))).equals(await modelOf(path));
+    assert.ok(norm, 'nothing was changed by them');
+    assert.equal((await run({ ...common, maxSteps: 9, outDir: newFolder() })).metrics.length, 9);
+  });
+});
