@@ -15,6 +15,9 @@ const ignoredFields =
 /** Where a default of `generate` comes from. */
 const ofModel = "default: the model's generation_config.json, else";
 
+// Standard output is for results; @huggingface/hub tells of downloads by console.debug.
+console.debug = console.error;
+
 const program = new Command('minisequence').version(version).description(description);
 
 program

@@ -19,7 +19,7 @@ export interface HubOptions {
 
 /** The Hub's rules: letters, digits, '_', '-', '.'; the last two neither doubled nor at an end; at most 96 characters; no '.git'. */
 const NAME = /^(?!.*(--|\.\.))\w([\w.-]{0,94}\w)?\/(?!.*\.git$)\w([\w.-]{0,94}\w)?$/;
-const ID = /^[0-9a-f]{40,64}$/i;
+const ID = /^[0-9a-f]{40,64}$/;
 /** Files at the top of a repository that are looked at. */
 const MAX_FILES = 10_000;
 

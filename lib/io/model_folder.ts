@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { open, readdir, realpath, stat } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import { brief } from '../brief.ts';
+import { parseJsonFile } from './json.ts';
 import { readIfThere } from './read.ts';
 import { SafetensorsError, SafetensorsFile } from './safetensors.ts';
 import { writeFully, writeWhole } from './whole_file.ts';
@@ -155,13 +156,13 @@ export async function readIndex(folder: string): Promise<Map<string, string> | n
   const path = join(folder, INDEX_FILE);
   const text = await readIfThere(path);
   if (text === null) return null;
-  let map: unknown;
+  let index: unknown;
   try {
-    map = (JSON.parse(text) as { weight_map?: unknown } | null)?.weight_map;
+    index = parseJsonFile(path, text);
   } catch (error) {
-    throw new SafetensorsError(`${path}: not JSON: ${(error as Error).message.slice(0, 200)}`);
+    throw new SafetensorsError((error as Error).message);
   }
-  return checkedIndex(path, map);
+  return checkedIndex(path, (index as { weight_map?: unknown } | null)?.weight_map);
 }
 
 /** An index's weight_map, with names of files in its folder alone. */

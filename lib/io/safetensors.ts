@@ -2,6 +2,7 @@
 // https://huggingface.co/docs/safetensors
 import { readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { describeOther } from './other_files.ts';
 import {
   dtypeBytes,
   isSizes,
@@ -35,7 +36,9 @@ export class SafetensorsFile {
   static async open(path: string): Promise<SafetensorsFile> {
     const handle = await open(path, 'r');
     try {
-      const { size } = await handle.stat();
+      const found = await handle.stat();
+      if (!found.isFile()) throw new SafetensorsError(`${path}: is no file`);
+      const { size } = found;
       return new SafetensorsFile(path, handle, parseHeader(path, await readHeader(path, handle, size), size));
     } catch (error) {
       await handle.close();
@@ -100,16 +103,6 @@ function endsEarly(path: string, bytes: number): SafetensorsError {
   return new SafetensorsError(`${path}: ends ${bytes} bytes early`);
 }
 
-/** What else is found under the name of a safetensors file, by its first eight bytes. */
-const OTHERS: [begin: string, is: string][] = [
-  ['version ', 'a pointer of git-lfs instead of the weights: run  git lfs pull  in its folder'],
-  ['<!DOCTYP', 'a web page instead of the weights: fetch the file again'],
-  ['<!doctyp', 'a web page instead of the weights: fetch the file again'],
-  ['<html', 'a web page instead of the weights: fetch the file again'],
-  ['PK\x03\x04', "in PyTorch's format: convert it to safetensors"],
-  ['GGUF', 'a GGUF file, not safetensors'],
-];
-
 /** The header's JSON text, and where the tensors' bytes begin. */
 async function readHeader(
   path: string,
@@ -119,11 +112,12 @@ async function readHeader(
   if (fileBytes < LENGTH_BYTES) throw new SafetensorsError(`${path}: ${fileBytes} bytes are no safetensors file`);
   const prefix = new Uint8Array(LENGTH_BYTES);
   await readFully(path, handle, prefix, 0);
-  const begin = String.fromCharCode(...prefix);
-  const other = OTHERS.find(([text]) => begin.startsWith(text));
-  if (other) throw new SafetensorsError(`${path}: is ${other[1]}`);
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
   if (length > BigInt(MAX_HEADER_BYTES)) {
+    const begin = new Uint8Array(Math.min(fileBytes, 32));
+    await readFully(path, handle, begin, 0);
+    const other = describeOther(String.fromCharCode(...begin));
+    if (other) throw new SafetensorsError(`${path}: is ${other}`);
     throw new SafetensorsError(`${path}: header of ${length} bytes is over the limit of ${MAX_HEADER_BYTES}`);
   }
   const dataBegin = LENGTH_BYTES + Number(length);

@@ -103,6 +103,7 @@ const [OPEN, CLOSE, OPEN_LIST, CLOSE_LIST] = [0x7b, 0x7d, 0x5b, 0x5d];
 function repeatedKey(json: string): string | null {
   const keys: Set<string>[] = [new Set(), new Set(), new Set()];
   let depth = 0;
+  let tensor = '';
   for (let i = 0; i < json.length; i++) {
     const code = json.charCodeAt(i);
     if (code === OPEN || code === OPEN_LIST) {
@@ -116,7 +117,8 @@ function repeatedKey(json: string): string | null {
       if (depth > 2 || !isFollowedByColon(json, i + 1)) continue;
       const name = JSON.parse(json.slice(begin, i + 1)) as string;
       if (keys[depth]!.has(name)) return `${depth === 1 ? 'tensors' : 'fields'} '${briefName(name)}'`;
-      keys[depth]!.add(name);
+      if (depth === 1) tensor = name;
+      if (tensor !== '__metadata__' || depth === 1) keys[depth]!.add(name);
     }
   }
   return null;

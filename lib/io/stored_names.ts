@@ -36,10 +36,13 @@ export class StoredNames {
   readonly #files: ReadonlyMap<string, SafetensorsFile>;
   /** Whether a base model was saved, by AutoModel: names begin behind 'model.'. */
   readonly #isBase: boolean;
+  /** Whether a head is the embedding, which then may be stored under either name. */
+  readonly #isTied: boolean;
 
-  constructor(folder: string, files: ReadonlyMap<string, SafetensorsFile>) {
+  constructor(folder: string, files: ReadonlyMap<string, SafetensorsFile>, { tieWordEmbeddings }: DecoderConfig) {
     this.folder = folder;
     this.#files = files;
+    this.#isTied = tieWordEmbeddings;
     this.#isBase = !files.has(EMBEDDING) && files.has(EMBEDDING.slice(PREFIX.length));
   }
 
@@ -47,7 +50,8 @@ export class StoredNames {
   place(parameter: string): Place | null {
     const name = this.#isBase && parameter.startsWith(PREFIX) ? parameter.slice(PREFIX.length) : parameter;
     const file = this.#files.get(name);
-    return file ? { file, name } : null;
+    if (file) return { file, name };
+    return parameter === EMBEDDING && this.#isTied ? this.place(HEAD) : null;
   }
 
   /** The narrowest dtype of parameters that holds every matrix. */
@@ -77,7 +81,7 @@ export class StoredNames {
       places.set(parameter, place);
     }
     const head = this.place(HEAD);
-    if (head && model.config.tieWordEmbeddings) places.set(HEAD, head);
+    if (head && this.#isTied && head.name !== places.get(EMBEDDING)!.name) places.set(HEAD, head);
     const known = new Set([...places.values()].map(({ name }) => name));
     for (const [name, file] of this.#files) {
       if (!known.has(name) && !BUFFER.test(name)) throw this.#leftOver(file, name);
@@ -125,7 +129,7 @@ function weightDtype({ path }: SafetensorsFile, name: string, dtype: Safetensors
 /** Whether the file has a head unlike the embedding, though the config ties them. */
 export async function isOwnHead(config: DecoderConfig, names: StoredNames): Promise<boolean> {
   const [embedding, head] = [names.place(EMBEDDING), names.place(HEAD)];
-  if (!config.tieWordEmbeddings || !embedding || !head) return false;
+  if (!config.tieWordEmbeddings || !embedding || !head || embedding.name === head.name) return false;
   const [a, b] = [embedding, head].map(({ file, name }) => file.entries.get(name)!) as [
     SafetensorsEntry,
     SafetensorsEntry,

@@ -10,6 +10,7 @@ import type { HuggingFaceConfig } from '../models/fields.ts';
 import type { Tensor } from '../tensor.ts';
 import { fromFile, holds } from './elements.ts';
 import { type HubOptions, resolveModelFolder } from './hub.ts';
+import { parseJsonFile } from './json.ts';
 import { openModelFolder } from './model_folder.ts';
 import { PIECE_BYTES, slice } from './pieces.ts';
 import { dtypeBytes, type SafetensorsFile } from './safetensors.ts';
@@ -19,14 +20,15 @@ import { StoredTensor } from './stored_tensor.ts';
 /** Reads a folder's config.json. */
 export async function readConfig(folder: string): Promise<HuggingFaceConfig> {
   const path = join(folder, 'config.json');
-  let source: unknown;
+  let text: string;
   try {
-    source = JSON.parse(await readFile(path, 'utf8'));
+    text = await readFile(path, 'utf8');
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    const problem = code === 'ENOENT' || code === 'ENOTDIR' ? await whyNoConfig(folder) : message.slice(0, 200);
+    const problem = code === 'ENOENT' || code === 'ENOTDIR' ? await whyNoConfig(folder) : message;
     throw new Error(`${path}: cannot be read: ${problem}`, { cause: error });
   }
+  const source = parseJsonFile(path, text);
   if (typeof source !== 'object' || source === null || Array.isArray(source)) {
     throw new Error(`${path}: is not a JSON object`);
   }
@@ -70,7 +72,7 @@ export async function loadModel(pathOrName: string, options: LoadOptions = {}): 
   const files = await openModelFolder(folder);
   let kept: SafetensorsFile[] = [];
   try {
-    const names = new StoredNames(folder, files);
+    const names = new StoredNames(folder, files, config);
     const dtype = options.dtype ?? names.widestDtype();
     const settled = (await isOwnHead(config, names)) ? untied(config, folder) : config;
     const model = new Decoder(settled, { device: options.device, dtype, gradientDtype: options.gradientDtype });
@@ -99,7 +101,7 @@ function untied(config: DecoderConfig, folder: string): DecoderConfig {
 export async function readWeights(model: Decoder, folder: string): Promise<void> {
   const files = await openModelFolder(folder);
   try {
-    await fill(model, new StoredNames(folder, files));
+    await fill(model, new StoredNames(folder, files, model.config));
   } finally {
     for (const file of new Set(files.values())) await file.close();
   }

@@ -108,6 +108,17 @@ describe('a head in the file of a tied config', () => {
   });
 });
 
+it('a tied head that is stored without the embedding is the embedding, and saved under its name', async () => {
+  const rename = (name: string) => (name === 'model.embed_tokens.weight' ? { name: 'lm_head.weight' } : {});
+  const folder = await copyOf('qwen2', (name) => (name === 'lm_head.weight' ? null : rename(name)));
+  setConfig(folder, { tie_word_embeddings: true });
+  const plain = await copyOf('qwen2', (name) => (name === 'lm_head.weight' ? null : {}));
+  setConfig(plain, { tie_word_embeddings: true });
+  assert.deepEqual(await contents(await loadAndSave(folder)), await contents(folder));
+  using device = openTestDevice();
+  assert.deepEqual(await logitsOf(folder, device), await logitsOf(plain, device));
+});
+
 describe("a base model's folder", () => {
   const withoutPrefix = (name: string) => ({ name: name.replace(/^model\./, '') });
 
@@ -233,11 +244,7 @@ describe('folders without weights', () => {
       { 'model.safetensors': 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n' },
       /a pointer of git-lfs.*git lfs pull/,
     ],
-    [
-      'a web page',
-      { 'model.safetensors': '<!DOCTYPE html><html>Not found</html>' },
-      /a web page instead of the weights/,
-    ],
+    ['a web page', { 'model.safetensors': '<!DOCTYPE html><html>Not found</html>' }, /a web page instead of the file/],
     ['a zip', { 'model.safetensors': 'PK\x03\x04 and so on' }, /in PyTorch's format/],
   ] as [string, Record<string, string>, RegExp][]) {
     it(what, async () => {
@@ -251,6 +258,26 @@ describe('folders without weights', () => {
       });
     });
   }
+
+  it('a pointer of git-lfs or a web page for config.json or the index; a folder for a file', async () => {
+    for (const [text, message] of [
+      ['version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n', /a pointer of git-lfs.*git lfs pull/],
+      ['<!DOCTYPE html>\n<html>', /a web page instead/],
+      ['{"a": ', /not JSON/],
+    ] as const) {
+      const folder = await copyOf('llama');
+      writeFileSync(join(folder, 'config.json'), text);
+      await assert.rejects(loadModel(folder), message);
+      const sharded = await copyOf('llama');
+      rmSync(join(sharded, 'model.safetensors'));
+      writeFileSync(join(sharded, 'model.safetensors.index.json'), text);
+      await assert.rejects(loadModel(sharded), message);
+    }
+    const folder = await copyOf('llama');
+    rmSync(join(folder, 'model.safetensors'));
+    mkdirSync(join(folder, 'model.safetensors'));
+    await assert.rejects(loadModel(folder), /model\.safetensors: is no file/);
+  });
 
   it('a file cut short', async () => {
     const folder = await copyOf('llama');

@@ -224,6 +224,7 @@ describe('a Hub that is not to be believed', () => {
     ['a branch for a commit', { commit: 'main' }],
     ['a number for a commit', { commit: 7 }],
     ['no commit', { commit: null }],
+    ['a commit in capitals', { commit: sha.toUpperCase() }],
     ['an id that leads out', { id: '../../../../escaped' }],
     ['an id of 39 digits', { id: 'a'.repeat(39) }],
     ['an id of an object', { id: { a: 1 } }],

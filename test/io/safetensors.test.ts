@@ -223,6 +223,11 @@ describe('corrupt safetensors files', () => {
     assert.equal(tensor!.name, 'a');
   });
 
+  it('metadata with a key twice are read, as safetensors reads them', async () => {
+    const text = '{"__metadata__":{"a":"1","a":"2"},"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}';
+    assert.equal((await readAll(await written('twice.safetensors', fileOf(text, 1)))).length, 1);
+  });
+
   it('a file cut short after it was opened', async () => {
     const path = await written('cut.safetensors', fileOf({ a: f32(0, 8) }, 8));
     const file = await SafetensorsFile.open(path);
