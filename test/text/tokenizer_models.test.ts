@@ -65,6 +65,12 @@ describe('BPE', () => {
     ]);
   });
 
+  it('an unk_token that is not there is an error where it is needed', () => {
+    const model = bpe(vocabulary('a'), [], { unk_token: '' });
+    assert.deepEqual(names(model, 'aa'), ['a', 'a']);
+    assert.throws(() => names(model, 'ab'), { message: /no token for "b", and unk_token "" is not in the vocabulary/ });
+  });
+
   it('bytes in place of unknown characters, where there are tokens for all of them', () => {
     const model = bpe(vocabulary('<unk>', '<0x61>', '<0xC3>', '<0xA9>'), [], {
       unk_token: '<unk>',
@@ -102,7 +108,6 @@ describe('BPE', () => {
     [bpe(vocabulary('a', 'b'), ['a b']), /model\.merges\[0\]: "ab" is not in the vocabulary/],
     [bpe(vocabulary('a', 'b', 'ab'), ['a b', 'c']), /model\.merges\[1\] must be two tokens/],
     [bpe(vocabulary('a'), [], { dropout: 0.1 }), /dropout is 0\.1/],
-    [bpe(vocabulary('a'), [], { unk_token: '<unk>' }), /unk_token "<unk>" is not in the vocabulary/],
     [bpe({ a: 1, b: 1 }, []), /"a" and "b" both have id 1/],
     [bpe({ a: 2 ** 31 }, []), /"a" has id 2147483648/],
     [bpe({ a: 0.5 }, []), /"a" has id 0\.5/],

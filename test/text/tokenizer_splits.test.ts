@@ -1,7 +1,7 @@
 // Pre-tokenizers of tokenizer.json: the pieces that HuggingFace's crate `tokenizers` expects of itself, and where they end in the text.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { toJavaScript } from '../../lib/text/tokenizer/pattern.ts';
+import { toJavaScript } from '../../lib/text/tokenizer/oniguruma.ts';
 import { Piece } from '../../lib/text/tokenizer/piece.ts';
 import { readPreTokenizer } from '../../lib/text/tokenizer/pre_tokenizers.ts';
 
@@ -294,7 +294,11 @@ describe('other pre-tokenizers', () => {
       { type: 'Metaspace', replacement: '▁', add_prefix_space: false, prepend_scheme: 'always' },
       /add_prefix_space is false/,
     ],
-    [{ ...words('Isolated'), pattern: { Regex: '(a)\\1' } }, /references to groups/],
+    [{ ...words('Isolated'), pattern: { Regex: '(a)\\1' } }, /\\1 is not supported/],
+    [{ ...words('Isolated'), pattern: { Regex: '\\Ga' } }, /\\G is not supported/],
+    [{ ...words('Isolated'), pattern: { Regex: '(?m:.)' } }, /options are not supported: \(\?m:/],
+    [{ ...words('Isolated'), pattern: { Regex: 'a{2}?' } }, /\{2\}\? is not supported/],
+    [{ type: 'CharDelimiterSplit', delimiter: '' }, /delimiter must be one character/],
     [{ ...words('Isolated'), pattern: { Regex: '(a' } }, /pre_tokenizer\.pattern: /],
     [{ ...words('Isolated'), pattern: { Regex: '\\R' } }, /pre_tokenizer\.pattern: /],
     [{ ...words('Isolated'), pattern: { Regex: 'a'.repeat(20_000) } }, /20000 characters/],
@@ -313,6 +317,9 @@ describe('regular expressions of Oniguruma', () => {
     assert.deepEqual(found('(?>a+)a', 'aaa'), []);
     assert.deepEqual(found('[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+', ' ab  c'), [' ab', ' c']);
     assert.deepEqual(found('(ab|a)?+b', 'ab'), ['b']);
+    assert.deepEqual(found('😀++😀', '😀😀😀'), []);
+    assert.deepEqual(found('(?:a{2})++a', 'aaaa'), ['aaa']); // from the second on
+    assert.deepEqual(found('a{1,2}+', 'aaa'), ['aaa']); // one repetition of another
   });
 
   it("cl100k's pattern, in which $ is also the end of a line", () => {

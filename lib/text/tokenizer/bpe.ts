@@ -35,6 +35,8 @@ export class BytePairModel implements Model {
   readonly #prefix: string;
   readonly #suffix: string;
   readonly #unknown: number;
+  /** An unk_token that the vocabulary does not have. */
+  readonly #missing: string | null;
   readonly #fusesUnknown: boolean;
   readonly #bytes: Int32Array | null;
   readonly #ignoresMerges: boolean;
@@ -61,11 +63,9 @@ export class BytePairModel implements Model {
     this.vocabulary = readVocabulary(fields, where);
     this.#prefix = textOf(fields, 'continuing_subword_prefix', where);
     this.#suffix = textOf(fields, 'end_of_word_suffix', where);
-    this.#unknown = -1;
-    if (unknown !== undefined && unknown !== null) {
-      this.#unknown = this.vocabulary.get(String(unknown)) ?? -1;
-      if (this.#unknown < 0) throw new Error(`${where}: unk_token ${JSON.stringify(unknown)} is not in the vocabulary`);
-    }
+    const isNamed = unknown !== undefined && unknown !== null;
+    this.#unknown = isNamed ? (this.vocabulary.get(String(unknown)) ?? -1) : -1;
+    this.#missing = isNamed && this.#unknown < 0 ? String(unknown) : null;
     this.#fusesUnknown = booleanOf(fields, 'fuse_unk', where, false);
     this.#bytes = booleanOf(fields, 'byte_fallback', where, false) ? byteTokens(this.vocabulary) : null;
     this.#ignoresMerges = booleanOf(fields, 'ignore_merges', where, false);
@@ -167,9 +167,13 @@ export class BytePairModel implements Model {
         if (unknownEnd >= 0) this.#add(this.#unknown, unknownEnd);
         unknownEnd = -1;
         this.#add(id, end);
-      } else if (!this.#addBytes(word, i, end) && this.#unknown >= 0) {
+      } else if (!this.#addBytes(word, i, end)) {
+        if (this.#missing !== null) {
+          const [character, token] = [word.slice(i, end), this.#missing].map((text) => JSON.stringify(text));
+          throw new Error(`tokenizer: no token for ${character}, and unk_token ${token} is not in the vocabulary`);
+        }
         if (unknownEnd >= 0 && !this.#fusesUnknown) this.#add(this.#unknown, unknownEnd);
-        unknownEnd = end;
+        unknownEnd = this.#unknown >= 0 ? end : -1;
       }
       i = end;
     }

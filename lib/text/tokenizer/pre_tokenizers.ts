@@ -75,6 +75,7 @@ const READERS: Record<string, Reader> = {
   CharDelimiterSplit(fields, where) {
     refuseOthers(fields, where, ['type', 'delimiter']);
     const delimiter = stringOf(fields, 'delimiter', where);
+    if ([...delimiter].length !== 1) throw new Error(`${where}: delimiter must be one character`);
     return splitting(literalPattern(delimiter), 'Removed');
   },
   FixedLength(fields, where) {
