@@ -220,15 +220,32 @@ describe('faults of CUDA', () => {
         `const device = ms.openDevice('cuda');
          const x = ms.tensor([1, 2, 3], { device });
          process.env.FAKE_CUDA_FAILURE = '9';
-         const failure = await messageOf(() => ms.scale(x, 2).data());
+         const failed = ms.scale(x, 2);
+         const failure = await messageOf(() => failed.data());
          delete process.env.FAKE_CUDA_FAILURE;
-         report({ failure, x: [...await x.data()], y: await messageOf(() => ms.scale(x, 2).data()) });`,
-      ) as { result: { failure: string; x: number[]; y: string } };
+         const dependent = await messageOf(() => ms.add(x, failed).data());
+         const again = await messageOf(() => failed.data());
+         report({ failure, dependent, again, x: [...await x.data()], y: await messageOf(() => ms.scale(x, 2).data()) });`,
+      ) as { result: { failure: string; dependent: string; again: string; x: number[]; y: string } };
       assert.match(
         result.failure,
         /^cuda: .*: invalid configuration argument \(in scale of float32\(3\) float32\(3\)\)$/,
       );
+      assert.deepEqual([result.dependent, result.again], [result.failure, result.failure]);
       assert.deepEqual([result.x, result.y], [[1, 2, 3], 'no error']);
+    });
+
+    it('opens for a user without a home, who has no folder for timings', () => {
+      const { result } = run(
+        fake,
+        `const { default: os } = await import('node:os');
+         const { syncBuiltinESMExports } = await import('node:module');
+         os.homedir = () => { throw new Error('uv_os_homedir returned ENOENT'); };
+         syncBuiltinESMExports();
+         report(ms.openDevice('cuda').name);`,
+        { XDG_CACHE_HOME: '' },
+      );
+      assert.equal(result, 'cuda:0');
     });
 
     it('that is full throws OutOfMemoryError with what is held, and takes less', () => {
