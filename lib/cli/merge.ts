@@ -31,7 +31,7 @@ export async function runMerge({ model: path, adapter, out, ignoreFields }: Merg
   await saveModel(model, out);
   const template = await readIfThere(join(adapter, CHAT_TEMPLATE_FILE));
   if (template !== null) await writeChatTemplate(out, template);
-  console.log(`merged ${size} adapters; saved ${out}`);
+  console.log(`merged ${size} ${size === 1 ? 'adapter' : 'adapters'}; saved ${out}`);
 }
 
 function isSameFolder(a: string, b: string): boolean {

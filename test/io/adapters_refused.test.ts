@@ -1,6 +1,6 @@
 // Adapters that are refused, each by the name of what is wrong.
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Decoder, decoderConfig, loadAdapter } from '../../lib/index.ts';
 import { adapterTensors, pathOf, peftConfig, type WrittenTensor, writeAdapter } from '../support/adapters.ts';
@@ -138,6 +138,10 @@ describe('an adapter', () => {
     await assert.rejects(loadAdapter(model, folder), /adapter_config.json: has 16777217 bytes, over the limit/);
     await writeFile(join(folder, 'adapter_config.json'), JSON.stringify(peftConfig));
     await assert.rejects(loadAdapter(model, folder), /has no adapter_model.safetensors/);
+    const pointer = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 12345\n';
+    await writeFile(join(folder, 'adapter_model.safetensors'), pointer);
+    await assert.rejects(loadAdapter(model, folder), /adapter_model.safetensors: is a pointer of git-lfs/);
+    await rm(join(folder, 'adapter_model.safetensors'));
     await writeFile(join(folder, 'adapter_model.bin'), 'PK');
     await assert.rejects(loadAdapter(model, folder), /has adapter_model.bin, which holds code.*safe_serialization/);
   });
