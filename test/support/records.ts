@@ -15,15 +15,11 @@ export function writtenFile(name: string, content: string | Uint8Array): string 
   return path;
 }
 
-export interface ReadOptions {
-  hasChatTemplate?: boolean;
-}
-
-/** All records of files; parts of a text are joined. */
-export async function recordsOf(files: string[], { hasChatTemplate = true }: ReadOptions = {}): Promise<DataRecord[]> {
+/** All records of files, for a model with a chat template; parts of a text are joined. */
+export async function recordsOf(files: string[]): Promise<DataRecord[]> {
   const records: DataRecord[] = [];
   let text = '';
-  for await (const { record, isEnd } of readRecords(files, { hasChatTemplate })) {
+  for await (const { record, isEnd } of readRecords(files, { hasChatTemplate: true })) {
     if ('text' in record) text += record.text;
     if (isEnd) records.push('text' in record ? { text } : record);
     if (isEnd) text = '';

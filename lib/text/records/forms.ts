@@ -116,7 +116,9 @@ function pairOf(fields: RecordFields, { hasChatTemplate }: FormOptions): DataRec
     return { prompt: isAlpaca ? alpacaPrompt(prompt, input) : prompt, completion: answer };
   }
   const question =
-    typeof prompt === 'string' ? [{ role: 'user', content: input ? `${prompt}\n${input}` : prompt }] : prompt;
+    typeof prompt === 'string'
+      ? [{ role: 'user', content: [prompt, input].filter((part) => part !== '').join('\n') }]
+      : prompt;
   const reply = typeof answer === 'string' ? [{ role: 'assistant', content: answer }] : answer;
   const isAllTrained = history.length > 0; // earlier answers are as good as the last
   return withContext(fields, {

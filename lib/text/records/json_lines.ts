@@ -10,11 +10,33 @@ export async function* jsonLines(source: Source): AsyncGenerator<Row> {
   }
 }
 
+/** An escape for half of a character. */
+const SURROGATE = /\\u[dD][89a-fA-F]/;
+
 /** @param place file and line, or element of a list */
 export function rowOf(text: string, place: string): Row {
+  let value: unknown;
   try {
-    return { value: parseJson(text), place };
+    value = parseJson(text);
   } catch (error) {
     throw new Error(`${place}: is not JSON: ${(error as Error).message}`, { cause: error });
   }
+  const half = SURROGATE.test(text) ? halfCharacter(value) : null;
+  if (half !== null) throw new Error(`${place}: holds half of a character, \\u${half}, which UTF-8 does not have`);
+  return { value, place };
+}
+
+/** The first surrogate without its other half, in hexadecimal. */
+function halfCharacter(value: unknown): string | null {
+  const waiting = [value];
+  while (waiting.length > 0) {
+    const one = waiting.pop();
+    if (typeof one === 'string') {
+      const [half] = /\p{Surrogate}/u.exec(one) ?? [];
+      if (half !== undefined) return half.charCodeAt(0).toString(16);
+    } else if (typeof one === 'object' && one !== null) {
+      for (const [key, field] of Object.entries(one)) waiting.push(key, field);
+    }
+  }
+  return null;
 }

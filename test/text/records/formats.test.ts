@@ -125,11 +125,12 @@ describe('readRecords', () => {
   });
 
   it('reads elements of a .json list, wherever pieces end', async () => {
-    const record = JSON.stringify({ text: 'é東😀"\\],}' });
-    for (const padding of [0, 1, 2, 3, 4, 5, 6, 7, 8]) {
-      const filler = JSON.stringify({ text: 'x'.repeat(2 ** 18 - 30 + padding) });
+    const text = 'é東😀"\\\\"\\],}\\';
+    const record = JSON.stringify({ text });
+    for (let padding = 0; padding < 40; padding++) {
+      const filler = JSON.stringify({ text: 'x'.repeat(2 ** 18 - 60 + padding) });
       const read = await texts('a.json', `[${filler},${record},${record}]`);
-      assert.deepEqual(read.slice(1), ['é東😀"\\],}', 'é東😀"\\],}']);
+      assert.deepEqual(read.slice(1), [text, text]);
     }
   });
 
@@ -166,6 +167,11 @@ describe('readRecords', () => {
       /bytes\.txt:200001: is not UTF-8 text$/,
     ],
     ['binary', Buffer.of(1, 0, 2, 0), /binary: holds binary data, no text$/],
+    [
+      'half.jsonl',
+      '{"text":"😀\\ud83d\\ude00"}\n{"text":"a\\ud83d"}',
+      /half\.jsonl:2: holds half of a character, \\ud83d/,
+    ],
     ['list.jsonl', '[{"text":"a"}]', /list\.jsonl:1: must be an object, got .*\.json$/],
     ['open.json', '[{"text":"a"},', /open\.json\[1\]: is not JSON: the file ends within the list/],
     ['gap.json', '[{"text":"a"},,{"text":"a"}]', /gap\.json\[1\]: is not JSON/],

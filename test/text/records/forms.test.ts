@@ -46,6 +46,10 @@ describe('toRecord', () => {
     const value = { instruction: 'Add.', input: '1 2', output: '3' };
     assert.deepEqual(recordOf(value), { messages: [user('Add.\n1 2'), assistant('3')], firstTarget: 1 });
     assert.deepEqual(recordOf({ ...value, input: '' }), { messages: [user('Add.'), assistant('3')], firstTarget: 1 });
+    assert.deepEqual(recordOf({ ...value, instruction: '' }), {
+      messages: [user('1 2'), assistant('3')],
+      firstTarget: 1,
+    });
     // As in the column `text` of tatsu-lab/alpaca.
     const intro = 'Below is an instruction that describes a task';
     const task = 'Write a response that appropriately completes the request.\n\n### Instruction:\nAdd.\n\n';
