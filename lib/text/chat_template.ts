@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { readIfThere } from '../io/read.ts';
 import { JinjaTemplate, type Rendered } from './jinja/template.ts';
 import { checkMessages } from './messages.ts';
-import type { Conversation } from './records/record.ts';
+import type { Conversation, Message } from './records/record.ts';
 import { findForms, inForm, type TemplateForms } from './template_forms.ts';
 
 type StoredToken = string | { content: string } | null;
@@ -78,7 +78,7 @@ export class ChatTemplate {
    * A prepared conversation as text; with `addGenerationPrompt` up to where the assistant's next turn begins. Throws an Error where the
    * template refuses the conversation.
    */
-  async render(
+  async rendered(
     { messages, tools, documents, variables }: Conversation,
     addGenerationPrompt = false,
   ): Promise<Rendered> {
@@ -96,9 +96,14 @@ export class ChatTemplate {
     return await template.render(given, this.#date);
   }
 
+  /** Messages as text; with `addGenerationPrompt` up to where the assistant's next turn begins. */
+  async render(messages: Message[], addGenerationPrompt = false): Promise<string> {
+    return (await this.rendered(await this.prepare({ messages }), addGenerationPrompt)).text;
+  }
+
   /** The text that generation begins with: the conversation up to where the assistant answers. */
   async prompt(conversation: Conversation): Promise<string> {
-    return (await this.render(await this.prepare(conversation), true)).text;
+    return (await this.rendered(await this.prepare(conversation), true)).text;
   }
 }
 

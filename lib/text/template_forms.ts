@@ -1,5 +1,6 @@
 // In which forms a template reads messages, found by rendering small ones: what it does not read would vanish, or become a list in the text.
 import type { ChatTemplate } from './chat_template.ts';
+import { TemplateBudgetError } from './jinja/errors.ts';
 import { formatJson, parseJson } from './json.ts';
 import { partsOf, textOf } from './messages.ts';
 import type { Message } from './records/record.ts';
@@ -51,8 +52,9 @@ async function rendered(template: ChatTemplate, role: string, fields: Partial<Me
   const texts: string[] = [];
   for (const form of [(text: string) => text, (text: string) => [part(text)]]) {
     try {
-      texts.push((await template.render({ messages: around({ role, ...fields }, form) })).text);
-    } catch {
+      texts.push((await template.rendered({ messages: around({ role, ...fields }, form) })).text);
+    } catch (error) {
+      if (error instanceof TemplateBudgetError) throw error;
       // Refused: the form of the other messages, or of this one, is not what the template reads.
     }
   }

@@ -42,7 +42,7 @@ async function difference({ template, text, spans, error }: Case): Promise<unkno
     got = await new JinjaTemplate(template, 'x.jinja').render(variables, now);
   } catch (thrown) {
     const { name, message } = thrown as Error;
-    const isTold = /^Template(Syntax)?Error$/.test(name) && /^x\.jinja:\d+: ./.test(message);
+    const isTold = /^Template(Syntax|Budget)?Error$/.test(name) && /^x\.jinja:\d+: ./.test(message);
     if (isTold && (REFUSED.get(template)?.test(message) ?? text === undefined)) return null;
     got = `${name}: ${message}`;
   }

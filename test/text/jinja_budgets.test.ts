@@ -1,5 +1,6 @@
 // Templates of strangers: what they may not use up, and what they may not reach.
 import assert from 'node:assert/strict';
+import { ChatTemplate } from '../../lib/text/chat_template.ts';
 import { JinjaTemplate } from '../../lib/text/jinja/template.ts';
 
 const textOf = async (template: string, given: Record<string, unknown> = {}) =>
@@ -105,6 +106,28 @@ describe('the budget of a template', () => {
     );
     const messages = Array.from({ length: 100_000 }, () => ({ role: 'user', content: ' hi ' }));
     assert.equal((await template.render({ messages })).text.length, 9 * 100_000);
+  });
+});
+
+describe('a chat template of a stranger', () => {
+  const hi = [{ role: 'user', content: 'hi' }];
+
+  it('is rendered as it is', async () => {
+    const template = new ChatTemplate('{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}');
+    assert.equal(await template.render(hi), '[user] hi');
+  });
+
+  it('ends at its first rendering that takes too much, although many are made to know it', async () => {
+    const loops = '{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}';
+    const template = new ChatTemplate(loops, {}, { name: 'chat_template.jinja' });
+    let renderings = 0;
+    const { rendered } = template;
+    template.rendered = async (...given) => {
+      renderings += 1;
+      return await rendered.apply(template, given);
+    };
+    await assert.rejects(template.render(hi), /^TemplateBudgetError: chat_template\.jinja:1: takes too many steps/);
+    assert.equal(renderings, 1);
   });
 });
 

@@ -236,9 +236,9 @@ describe('targets', () => {
 
   it('of long conversations cost few renderings, and are those of short ones', async () => {
     const template = templateOf('chatml');
-    const render = template.render.bind(template);
+    const render = template.rendered.bind(template);
     let characters = 0;
-    template.render = async (...given) => {
+    template.rendered = async (...given) => {
       const rendered = await render(...given);
       characters += rendered.text.length;
       return rendered;
@@ -324,7 +324,7 @@ describe('targets of any conversation', () => {
           assert.equal(found.length, trained.length);
           for (const [k, { text, span }] of found.entries()) {
             const before = prepared.messages.slice(0, trained[k]!);
-            const prompt = (await template.render({ ...prepared, messages: before }, true)).text;
+            const prompt = (await template.rendered({ ...prepared, messages: before }, true)).text;
             assert.equal(text.slice(0, span[0]), prompt);
             const said = text.slice(...span);
             const { content } = messages[trained[k]!]!;

@@ -1,5 +1,5 @@
 // What one rendering may use. Templates come with downloaded models: they are programs of strangers.
-import { TemplateError } from './errors.ts';
+import { TemplateBudgetError } from './errors.ts';
 
 /** Nodes of the template that are evaluated, items that are looked at, and the like; the input's values add to it. */
 const STEPS = 10_000_000;
@@ -30,15 +30,15 @@ export class Budget {
   spend(steps: number): void {
     this.#steps -= steps;
     if (this.#steps >= this.#lookAt) return;
-    if (this.#steps < 0) throw new TemplateError('takes too many steps');
-    if (performance.now() > this.#deadline) throw new TemplateError(`takes longer than ${TIME_MS / 1000} s`);
+    if (this.#steps < 0) throw new TemplateBudgetError('takes too many steps');
+    if (performance.now() > this.#deadline) throw new TemplateBudgetError(`takes longer than ${TIME_MS / 1000} s`);
     this.#lookAt = this.#steps - STRIDE;
   }
 
   /** Called before a text of so many UTF-16 units is made, or gone through. */
   text(units: number): void {
     this.#units -= units;
-    if (!(this.#units >= 0)) throw new TemplateError('makes too much text');
+    if (!(this.#units >= 0)) throw new TemplateBudgetError('makes too much text');
     this.spend(1 + (units >>> 5));
   }
 
@@ -49,7 +49,7 @@ export class Budget {
 
   enter(): void {
     this.#depth += 1;
-    if (this.#depth > DEPTH) throw new TemplateError(`calls itself more than ${DEPTH} levels deep`);
+    if (this.#depth > DEPTH) throw new TemplateBudgetError(`calls itself more than ${DEPTH} levels deep`);
   }
 
   leave(): void {

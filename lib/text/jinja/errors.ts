@@ -3,6 +3,11 @@ export class TemplateError extends Error {
   override name = 'TemplateError';
 }
 
+/** More steps, text, depth or time than a rendering has. */
+export class TemplateBudgetError extends TemplateError {
+  override name = 'TemplateBudgetError';
+}
+
 /** A template that is not well formed. */
 export class TemplateSyntaxError extends TemplateError {
   override name = 'TemplateSyntaxError';

@@ -3,7 +3,7 @@
 import { Budget } from './budget.ts';
 import { type Blocks, compileBody, type Run } from './compile.ts';
 import { Input } from './dict.ts';
-import { TemplateError, TemplateSyntaxError } from './errors.ts';
+import { TemplateBudgetError, TemplateError, TemplateSyntaxError } from './errors.ts';
 import { Context, Frame, type Span, State } from './frame.ts';
 import { globals } from './globals.ts';
 import type { Statement } from './nodes.ts';
@@ -51,7 +51,7 @@ export class JinjaTemplate {
    * The text that the template makes of variables: of null, booleans, numbers, bigints, Float, strings, arrays, plain objects and maps.
    * @param now what strftime_now tells
    * @param now what strftime_now() tells
-   * @throws TemplateError that names file and line: what jinja2 throws at, and what takes more than the budget
+   * @throws TemplateError that names file and line: what jinja2 throws at; TemplateBudgetError: what takes more than the budget
    */
   async render(variables: Record<string, unknown>, now = new Date()): Promise<Rendered> {
     const budget = new Budget();
@@ -76,6 +76,7 @@ export class JinjaTemplate {
     const message = isOverflow ? 'nested too deeply' : (error as Error).message;
     const place = `${this.#name}:${line}: ${message}`;
     if (error instanceof TemplateSyntaxError) return new TemplateSyntaxError(place, line);
+    if (isOverflow || error instanceof TemplateBudgetError) return new TemplateBudgetError(place, { cause: error });
     return new TemplateError(place, { cause: error });
   }
 }

@@ -1,5 +1,7 @@
 // One answer of the assistant as a document of its own: what generation would see before it, and what it should then write.
+
 import type { ChatTemplate } from '../chat_template.ts';
+import { TemplateBudgetError } from '../jinja/errors.ts';
 import { CLOSED_THOUGHTS, OPENED_THOUGHTS, textOf, withContent } from '../messages.ts';
 import type { Conversation, Message } from '../records/record.ts';
 import { commonLength } from './marked_text.ts';
@@ -83,8 +85,9 @@ export async function attempt(
   isPrompt: boolean,
 ): Promise<string | null> {
   try {
-    return (await template.render({ ...conversation, messages }, isPrompt)).text;
-  } catch {
+    return (await template.rendered({ ...conversation, messages }, isPrompt)).text;
+  } catch (error) {
+    if (error instanceof TemplateBudgetError) throw error;
     return null;
   }
 }
@@ -94,7 +97,7 @@ async function answerInWhole(turns: Turns, i: number): Promise<Answer> {
   const { conversation, template, special, turnEnd, whole } = turns;
   const { messages } = conversation;
   const other = messages.with(i, withContent(messages[i]!, otherContent(messages[i]!)));
-  const { text } = await template.render({ ...conversation, messages: other });
+  const { text } = await template.rendered({ ...conversation, messages: other });
   const begin = commonLength(whole, text);
   const after = text.length - (text.lastIndexOf(OTHER) + OTHER.length);
   const end = whole.length - after;

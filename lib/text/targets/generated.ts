@@ -24,7 +24,7 @@ export async function generatedSpans(
   // Some answers have several stretches or none: a message's are those that are there with it and not before it.
   const countBefore = async (end: number) => {
     if (end === 0) return 0;
-    return (await template.render({ ...conversation, messages: messages.slice(0, end) })).generated?.length ?? 0;
+    return (await template.rendered({ ...conversation, messages: messages.slice(0, end) })).generated?.length ?? 0;
   };
   const spans: Span[] = [];
   for (const i of targets) spans.push(...generated.slice(await countBefore(i), await countBefore(i + 1)));

@@ -54,7 +54,7 @@ export async function findKept(turns: Turns, kind: Kind): Promise<Kept> {
   try {
     const { template, conversation } = turns;
     const prepared = await template.prepare({ ...conversation, messages });
-    const { text: whole } = await template.render(prepared);
+    const { text: whole } = await template.rendered(prepared);
     const targets = prepared.messages.flatMap(({ role }, i) => (role === 'assistant' ? [i] : []));
     const documents = await joined({ ...turns, conversation: prepared, whole }, targets);
     const [{ text, turns: answers }] = documents as [Document];

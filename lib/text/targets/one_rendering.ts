@@ -62,7 +62,7 @@ class OneRendering {
     const { conversation, template, whole } = turns;
     const all = conversation.messages.map(marked);
     const messages = all.map(({ message }) => message);
-    const marks = unmarked((await template.render({ ...conversation, messages })).text);
+    const marks = unmarked((await template.rendered({ ...conversation, messages })).text);
     let last = -1;
     for (const [i, { count }] of all.entries()) {
       const at = marks.last.get(i);

@@ -48,7 +48,7 @@ export class Targets {
   async documents(given: Conversation, tell: Tell): Promise<MarkedText[]> {
     const conversation = await this.#template.prepare(given);
     const { messages } = conversation;
-    const { text: whole, generated } = await this.#template.render(conversation);
+    const { text: whole, generated } = await this.#template.rendered(conversation);
     if (this.#options.trainOnPrompts) return [{ text: whole, targets: [[0, whole.length]] }];
     const answers = answersToTrainOn(conversation);
     const targets = this.#options.trainOnLastAnswer ? answers.slice(-1) : answers;

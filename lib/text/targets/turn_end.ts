@@ -24,7 +24,7 @@ const TWO: Message[] = [...ONE, { role: 'user', content: NEXT }, { role: 'assist
 
 export async function findTurnEnd(template: ChatTemplate, special: SpecialTokens): Promise<TurnEnd> {
   const rendered = async (messages: Message[], isPrompt = false) =>
-    (await template.render(await template.prepare({ messages }), isPrompt)).text;
+    (await template.rendered(await template.prepare({ messages }), isPrompt)).text;
   let [prompt, one, two] = ['', '', ''];
   try {
     prompt = await rendered(QUESTION, true);
