@@ -1,6 +1,18 @@
 // What a message's content may be, before a template sees it.
 import type { Message } from './records/record.ts';
 
+/** Roles that templates know beside the assistant's; what others say is read as well, but whoever means an answer is told. */
+export const READ_ROLES = new Set([
+  'system',
+  'developer',
+  'user',
+  'tool',
+  'function',
+  'ipython',
+  'documents',
+  'context',
+]);
+
 /** A part of a message's content: text, or an assistant's thoughts where the template knows them. */
 export type ContentPart = { type: 'text'; text: string } | { type: 'thinking'; thinking: string };
 

@@ -204,6 +204,9 @@ const runFields = z.strictObject({
   outDir: z.string().default('runs/latest').describe('config.yaml, metrics.jsonl and the model are written here'),
 });
 
+/** Variables of templates that are not for a user to set. */
+const RENDERED = ['messages', 'add_generation_prompt'];
+
 export const runSchema = runFields
   .refine(({ dtype, gradientDtype }) => gradientDtype === 'float32' || dtype === 'bfloat16', {
     path: ['gradientDtype'],
@@ -216,6 +219,14 @@ export const runSchema = runFields
   .refine(({ data, evaluation }) => evaluation.everySteps === undefined || data.validation !== undefined, {
     path: ['evaluation.everySteps'],
     error: 'needs data.validation, which says what to validate on',
+  })
+  .refine(({ data }) => !(data.trainOnPrompts && data.trainOnLastAnswer), {
+    path: ['data.trainOnLastAnswer'],
+    error: 'and data.trainOnPrompts say different things',
+  })
+  .refine(({ data }) => !RENDERED.some((name) => Object.hasOwn(data.templateVariables ?? {}, name)), {
+    path: ['data.templateVariables'],
+    error: `must not have ${RENDERED.join(' or ')}, which come with each conversation`,
   })
   .refine(({ samples }) => samples.everySteps === undefined || samples.prompts.length > 0, {
     path: ['samples.everySteps'],

@@ -210,6 +210,16 @@ describe('targets', () => {
     assert.deepEqual(told, ['a conversation without an answer to train on (roles: narrator, user)']);
   });
 
+  it('are told not to be in what an unknown role says', async () => {
+    const { documents, told } = await shown('endsBetween', [
+      user('hi'),
+      { role: 'critic', content: 'no' },
+      answer('yo'),
+    ]);
+    assert.deepEqual(documents, ['<|user|>hi<|end|>\n<|critic|>no<|end|>\n<|assistant|>⟦yo<|end|>⟧']);
+    assert.deepEqual(told, ["a conversation with the role 'critic', which is not trained on"]);
+  });
+
   it('have the end of text after the last answer of a template without ends, which is told', async () => {
     const { documents, told } = await shown('endless', TWO);
     assert.deepEqual(documents, ['USER: hi\nASSISTANT:⟦ yo\n⟧USER: ho\nASSISTANT:⟦ ya\n</s>⟧']);

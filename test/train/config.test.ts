@@ -73,6 +73,15 @@ describe('configuration', () => {
 
   const mistakes: [Record<string, unknown>, RegExp][] = [
     [{ sequenceLength: 0 }, /sequenceLength: /],
+    [
+      { data: { files: ['a'], trainOnPrompts: true, trainOnLastAnswer: true } },
+      /data\.trainOnLastAnswer: .*trainOnPrompts/,
+    ],
+    [
+      { data: { files: ['a'], templateVariables: { messages: [] } } },
+      /data\.templateVariables: must not have messages/,
+    ],
+    [{ data: { files: ['a'], templateDate: '2024-02-30' } }, /data\.templateDate: /],
     [{ sequenceLength: 1.5 }, /sequenceLength: /],
     [{ data: { files: [] } }, /data\.files: /],
     [{ data: { files: 'a.txt' } }, /data\.files: .*expected array/],

@@ -1,6 +1,7 @@
 // What of a conversation is trained on: for each of the assistant's turns, what generation would write where the template's prompt ends.
 import type { ChatTemplate } from '../chat_template.ts';
 import { formatJson } from '../json.ts';
+import { READ_ROLES } from '../messages.ts';
 import type { Conversation } from '../records/record.ts';
 import type { Turns } from './answer.ts';
 import { generatedSpans } from './generated.ts';
@@ -56,6 +57,10 @@ export class Targets {
       const roles = [...new Set(messages.map(({ role }) => role))].sort().join(', ');
       tell(`a conversation without an answer to train on (roles: ${roles})`);
       return [{ text: whole, targets: [] }];
+    }
+    for (const role of new Set(messages.map((message) => message.role))) {
+      if (role !== 'assistant' && !READ_ROLES.has(role))
+        tell(`a conversation with the role '${role}', which is not trained on`);
     }
     if (generated !== null) {
       const spans = await generatedSpans(this.#template, conversation, { generated, targets });
