@@ -1,7 +1,7 @@
 // The safetensors format: 8 bytes of header length (little-endian), a JSON header, then the tensors' bytes without gaps.
 // https://huggingface.co/docs/safetensors
-import { readSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { close, closeSync, fstat, open, read, readSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { describeOther } from './other_files.ts';
 import {
   dtypeBytes,
@@ -20,28 +20,42 @@ const MAX_HEADER_BYTES = 100 * 2 ** 20;
 const LENGTH_BYTES = 8;
 const ALIGNMENT = 8;
 
+const [openFile, statFile, readFile, closeFile] = [
+  promisify(open),
+  promisify(fstat),
+  promisify(read),
+  promisify(close),
+];
+
+/** Closes files of models that were lost without dispose(): Node ends the process for a lost FileHandle. */
+const lost = new FinalizationRegistry((descriptor: number) => closeSync(descriptor));
+
 /** One open file. */
 export class SafetensorsFile {
   readonly path: string;
   readonly entries: ReadonlyMap<string, SafetensorsEntry>;
-  readonly #handle: FileHandle;
+  readonly #descriptor: number;
+  #isClosed = false;
+  /** On their way. */
+  #numReads = 0;
 
-  private constructor(path: string, handle: FileHandle, entries: ReadonlyMap<string, SafetensorsEntry>) {
+  private constructor(path: string, descriptor: number, entries: ReadonlyMap<string, SafetensorsEntry>) {
     this.path = path;
-    this.#handle = handle;
+    this.#descriptor = descriptor;
     this.entries = entries;
+    lost.register(this, descriptor, this);
   }
 
   /** Reads and checks the header. The caller closes the file. */
   static async open(path: string): Promise<SafetensorsFile> {
-    const handle = await open(path, 'r');
+    const descriptor = await openFile(path, 'r');
     try {
-      const found = await handle.stat();
+      const found = await statFile(descriptor);
       if (!found.isFile()) throw new SafetensorsError(`${path}: is no file`);
       const { size } = found;
-      return new SafetensorsFile(path, handle, parseHeader(path, await readHeader(path, handle, size), size));
+      return new SafetensorsFile(path, descriptor, parseHeader(path, await readHeader(path, descriptor, size), size));
     } catch (error) {
-      await handle.close();
+      await closeFile(descriptor);
       throw error;
     }
   }
@@ -55,8 +69,14 @@ export class SafetensorsFile {
   async readRange(name: string, begin: number, end: number): Promise<Uint8Array> {
     const { begin: first } = this.#entry(name);
     const bytes = new Uint8Array(end - begin);
-    await readFully(this.path, this.#handle, bytes, first + begin);
-    return bytes;
+    this.#numReads += 1;
+    try {
+      await readFully(this.path, this.#descriptor, bytes, first + begin);
+      return bytes;
+    } finally {
+      this.#numReads -= 1;
+      if (this.#isClosed) await this.#closeWhenIdle();
+    }
   }
 
   /** The same while everything else waits. */
@@ -64,7 +84,7 @@ export class SafetensorsFile {
     const { begin: first } = this.#entry(name);
     const bytes = new Uint8Array(end - begin);
     for (let done = 0; done < bytes.length; ) {
-      const bytesRead = readSync(this.#handle.fd, bytes, done, bytes.length - done, first + begin + done);
+      const bytesRead = readSync(this.#descriptor, bytes, done, bytes.length - done, first + begin + done);
       if (bytesRead === 0) throw endsEarly(this.path, bytes.length - done);
       done += bytesRead;
     }
@@ -80,20 +100,30 @@ export class SafetensorsFile {
   }
 
   #entry(name: string): SafetensorsEntry {
+    if (this.#isClosed) throw new SafetensorsError(`${this.path}: was closed`);
     const entry = this.entries.get(name);
     if (!entry) throw new SafetensorsError(`${this.path}: has no tensor '${name}'`);
     return entry;
   }
 
+  /** Doing it twice is harmless. */
   async close(): Promise<void> {
-    await this.#handle.close();
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    lost.unregister(this);
+    await this.#closeWhenIdle();
+  }
+
+  /** A descriptor that a read still uses must not become another file's. */
+  async #closeWhenIdle(): Promise<void> {
+    if (this.#numReads === 0) await closeFile(this.#descriptor);
   }
 }
 
-async function readFully(path: string, handle: FileHandle, into: Uint8Array, begin: number): Promise<void> {
+async function readFully(path: string, descriptor: number, into: Uint8Array, begin: number): Promise<void> {
   let done = 0;
   while (done < into.length) {
-    const { bytesRead } = await handle.read(into, done, Math.min(into.length - done, 2 ** 30), begin + done);
+    const { bytesRead } = await readFile(descriptor, into, done, Math.min(into.length - done, 2 ** 30), begin + done);
     if (bytesRead === 0) throw endsEarly(path, into.length - done);
     done += bytesRead;
   }
@@ -106,16 +136,16 @@ function endsEarly(path: string, bytes: number): SafetensorsError {
 /** The header's JSON text, and where the tensors' bytes begin. */
 async function readHeader(
   path: string,
-  handle: FileHandle,
+  descriptor: number,
   fileBytes: number,
 ): Promise<{ text: string; dataBegin: number }> {
   if (fileBytes < LENGTH_BYTES) throw new SafetensorsError(`${path}: ${fileBytes} bytes are no safetensors file`);
   const prefix = new Uint8Array(LENGTH_BYTES);
-  await readFully(path, handle, prefix, 0);
+  await readFully(path, descriptor, prefix, 0);
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
   if (length > BigInt(MAX_HEADER_BYTES)) {
     const begin = new Uint8Array(Math.min(fileBytes, 32));
-    await readFully(path, handle, begin, 0);
+    await readFully(path, descriptor, begin, 0);
     const other = describeOther(String.fromCharCode(...begin));
     if (other) throw new SafetensorsError(`${path}: is ${other}`);
     throw new SafetensorsError(`${path}: header of ${length} bytes is over the limit of ${MAX_HEADER_BYTES}`);
@@ -124,7 +154,7 @@ async function readHeader(
   if (dataBegin > fileBytes)
     throw new SafetensorsError(`${path}: header of ${length} bytes, but the file has ${fileBytes}: is it cut short?`);
   const bytes = new Uint8Array(Number(length));
-  await readFully(path, handle, bytes, LENGTH_BYTES);
+  await readFully(path, descriptor, bytes, LENGTH_BYTES);
   try {
     return { text: new TextDecoder('utf-8', { fatal: true }).decode(bytes), dataBegin };
   } catch {

@@ -116,6 +116,23 @@ describe('safetensors', () => {
   });
 });
 
+describe('a closed safetensors file', () => {
+  it('lets reads on their way end, refuses further ones, and is closed once', async () => {
+    const file = await SafetensorsFile.open(join(parity, 'llama/model.safetensors'));
+    const [name] = file.entries.keys();
+    const before = await file.read(name!);
+    const reads = [file.read(name!), file.read(name!)];
+    const closed = file.close();
+    await file.close();
+    const other = await SafetensorsFile.open(join(parity, 'gemma2/model.safetensors')); // would get a descriptor that is free
+    for (const read of reads) assert.deepEqual(await read, before);
+    await closed;
+    await rejectsWith(() => file.read(name!), 'llama/model.safetensors', 'was closed');
+    assert.throws(() => file.readRangeSync(name!, 0, 1), /was closed/);
+    await other.close();
+  });
+});
+
 describe('corrupt safetensors files', () => {
   const f32 = (begin: unknown, end: unknown, shape: unknown = [2]) => entry('F32', shape, begin, end);
   const cases: [string, Uint8Array, string[]][] = [
