@@ -222,6 +222,25 @@ describe('Unigram', () => {
     assert.deepEqual(names(bytes, '?é'), ['<unk>']);
   });
 
+  it('of equal sums the one whose last token begins first', () => {
+    const equal = {
+      type: 'Unigram',
+      unk_id: 0,
+      vocab: [
+        ['<unk>', 0],
+        ['a', -1],
+        ['b', -1],
+        ['ab', -2],
+        ['c', -1],
+        ['bc', -2],
+        ['abc', -3],
+      ],
+    };
+    assert.deepEqual(names(equal, 'ab'), ['ab']);
+    assert.deepEqual(names(equal, 'abc'), ['abc']);
+    assert.deepEqual(names(equal, 'bcab'), ['bc', 'ab']);
+  });
+
   it('an unknown character is an error where there is no token for it', () => {
     assert.throws(() => tokens({ ...model, unk_id: null }, 'abz'), { message: /no token for "z"/ });
     assert.throws(() => new Encoder({ model: { ...model, unk_id: 12 } }), { message: /unk_id is 12/ });
@@ -300,6 +319,12 @@ describe('added tokens', () => {
     );
     assert.equal(marked('abcd', added({ content: 'ab' }, { content: 'abc' })), '<abc>d');
     assert.equal(marked('abc', added({ content: 'bc' }, { content: 'abd' })), 'a<bc>');
+  });
+
+  it('white space between two tokens that both take it goes to the first', () => {
+    const others = added({ content: 'ab', rstrip: true }, { content: 'cd', lstrip: true });
+    assert.equal(marked('x ab  cd y', others), 'x <ab  ><cd> y');
+    assert.equal(marked('ab x  cd', others), '<ab >x<  cd>');
   });
 
   it('white space of Unicode is taken too', () => {

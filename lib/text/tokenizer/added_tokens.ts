@@ -108,10 +108,7 @@ export class TokenFinder {
       ) {
         continue;
       }
-      if (token.lstrip) {
-        while (begin > 0 && SPACE.test(text[begin - 1]!)) begin -= 1;
-        begin = Math.max(begin, done);
-      }
+      while (token.lstrip && begin > done && SPACE.test(text[begin - 1]!)) begin -= 1;
       if (token.rstrip) while (end < text.length && SPACE.test(text[end]!)) end += 1;
       cut(done, begin, null);
       cut(begin, end, token);
