@@ -51,7 +51,7 @@ export async function buildStore(
         turn = performance.now();
       }
     }
-    if (writer.numDocuments === 0) throw new Error(`${files.join(', ')}: no documents`);
+    if (writer.numDocuments === 0) throw new Error(`${shortList(files)}: no documents`);
     await writer.finish(notes.list());
   } finally {
     await writer.close();
@@ -66,6 +66,11 @@ export async function buildStore(
       throw new Error(`${place}: ${(error as Error).message}`, { cause: error });
     }
   }
+}
+
+function shortList(files: readonly string[]): string {
+  const more = files.length > 3 ? [`${files.length - 3} more`] : [];
+  return [...files.slice(0, 3), ...more].join(', ');
 }
 
 function checkIds(ids: MarkedIds, V: number): void {
