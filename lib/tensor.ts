@@ -8,14 +8,15 @@ import {
   gradientDtypeFor,
   isDtype,
   type TensorData,
-  toBfloat16,
   toFloat32,
 } from './dtype.ts';
+import { convert, dtypeOf } from './host_data.ts';
 import type { Block } from './memory/arena.ts';
 import { hostOutOfMemory } from './memory/errors.ts';
 import { type Category, categories } from './memory/statistics.ts';
 import { addon, kernels } from './native.ts';
 import { disown, type Owned, own } from './scope.ts';
+import { checkShape, kindOf, sizeOf } from './shape.ts';
 
 let nextOwner = 1;
 
@@ -58,7 +59,6 @@ const leaks = new FinalizationRegistry((what: string) => {
   process.emitWarning(`a tensor was lost without dispose(): ${what}`, { code: 'MINISEQUENCE_LEAK' });
 });
 
-const MAX_RANK = 4;
 /** Bytes of the longest tensor: offsets stay exact. */
 const MAX_BYTES = Number.MAX_SAFE_INTEGER;
 
@@ -293,23 +293,6 @@ export class Tensor {
   }
 }
 
-/** A frozen copy of a shape. Throws unless it is at most 4 lengths. */
-function checkShape(op: string, shape: readonly number[]): readonly number[] {
-  if (!Array.isArray(shape)) throw new TypeError(`${op}: shape must be an array of lengths, got ${kindOf(shape)}`);
-  const copy = [...shape];
-  let isValid = copy.length <= MAX_RANK;
-  for (const length of copy) isValid &&= Number.isSafeInteger(length) && length >= 0;
-  if (!isValid) throw new RangeError(`${op}: shape (${copy}) is not at most ${MAX_RANK} lengths of 0 or more`);
-  return Object.freeze(copy);
-}
-
-/** Number of elements of a shape. */
-export function sizeOf(shape: readonly number[]): number {
-  let product = 1;
-  for (const length of shape) product *= length;
-  return product;
-}
-
 /** A tensor with garbage in it. */
 export function empty(
   shape: readonly number[],
@@ -377,31 +360,4 @@ export function tensor(
     throw error;
   }
   return result;
-}
-
-function dtypeOf(data: TensorData | ArrayLike<number>): Dtype {
-  for (const [name, facts] of Object.entries(dtypes)) if (data instanceof facts.array) return name as Dtype;
-  return 'float32';
-}
-
-function convert(data: TensorData | ArrayLike<number>, dtype: Dtype): TensorData {
-  const { array } = dtypes[dtype];
-  if (data instanceof array) return data;
-  const numbers = data instanceof Uint16Array ? toFloat32(data) : data;
-  for (let i = 0; i < numbers.length; i++) {
-    const value: unknown = numbers[i];
-    if (typeof value !== 'number') throw new TypeError(`tensor: element ${i} must be a number, got ${kindOf(value)}`);
-    if (dtype === 'int32' && (value | 0) !== value) {
-      throw new RangeError(`tensor: element ${i}, ${value}, is not an integer of 32 bits`);
-    }
-    if (dtype === 'uint8' && (value & 0xff) !== value) {
-      throw new RangeError(`tensor: element ${i}, ${value}, is not an integer from 0 to 255`);
-    }
-  }
-  return dtype === 'bfloat16' ? toBfloat16(numbers) : array.from(numbers);
-}
-
-/** A value as errors name it. */
-function kindOf(value: unknown): string {
-  return typeof value === 'object' ? (value?.constructor?.name ?? String(value)) : `${typeof value} ${String(value)}`;
 }

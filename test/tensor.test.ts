@@ -32,7 +32,7 @@ describe('a tensor', () => {
     for (const name of ['constructor', 'toString', '__proto__', 'hasOwnProperty', '', null, 3]) {
       assert.throws(() => zeros([2], { dtype: name as never }), {
         name: 'TypeError',
-        message: `tensor: dtype '${name}' is none of float32, bfloat16, float64, int32`,
+        message: `tensor: dtype '${name}' is none of float32, bfloat16, float64, int32, uint8`,
       });
       assert.throws(() => zeros([2], { category: name as never }), /TypeError: tensor: category '.*' is none of/);
     }

@@ -1,0 +1,25 @@
+// Shapes: lengths of dimensions, checked once.
+
+const MAX_RANK = 4;
+
+/** A frozen copy of a shape. Throws unless it is at most 4 lengths. */
+export function checkShape(op: string, shape: readonly number[]): readonly number[] {
+  if (!Array.isArray(shape)) throw new TypeError(`${op}: shape must be an array of lengths, got ${kindOf(shape)}`);
+  const copy = [...shape];
+  let isValid = copy.length <= MAX_RANK;
+  for (const length of copy) isValid &&= Number.isSafeInteger(length) && length >= 0;
+  if (!isValid) throw new RangeError(`${op}: shape (${copy}) is not at most ${MAX_RANK} lengths of 0 or more`);
+  return Object.freeze(copy);
+}
+
+/** Number of elements of a shape. */
+export function sizeOf(shape: readonly number[]): number {
+  let product = 1;
+  for (const length of shape) product *= length;
+  return product;
+}
+
+/** A value as errors name it. */
+export function kindOf(value: unknown): string {
+  return typeof value === 'object' ? (value?.constructor?.name ?? String(value)) : `${typeof value} ${String(value)}`;
+}
