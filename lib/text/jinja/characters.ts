@@ -142,9 +142,14 @@ export function titleCase(point: string): string {
   return upper.length > point.length ? upper[0] + upper.slice(1).toLowerCase() : upper;
 }
 
+/** The first code point, and the rest. */
+export function headOf(text: string): [head: string, rest: string] {
+  const end = toUnits(text, 1);
+  return [text.slice(0, end), text.slice(end)];
+}
+
 /** str.capitalize(). */
 export function capitalize(text: string): string {
-  const [first = ''] = text.slice(0, 2);
-  const point = [...text.slice(0, 2)][0] ?? first;
-  return titleCase(point) + text.slice(point.length).toLowerCase();
+  const [head, rest] = headOf(text);
+  return titleCase(head) + rest.toLowerCase();
 }

@@ -17,7 +17,7 @@ import { isTrue, type Value } from './values.ts';
 export type Signal = typeof NEXT | typeof BREAK | typeof CONTINUE;
 export const NEXT = 0;
 export const BREAK = 1;
-export const CONTINUE = 2;
+const CONTINUE = 2;
 
 export type Run = (frame: Frame) => Signal;
 export type Assign = (frame: Frame, value: Value) => void;

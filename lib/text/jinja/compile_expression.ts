@@ -181,7 +181,7 @@ function condition(node: nodes.Expression & { kind: 'condition' }, place: Place)
   return (frame) => (isTrue(test(frame)) ? value(frame) : otherwise(frame));
 }
 
-export function compileArguments(
+function compileArguments(
   { positional, named, list, dict: map }: nodes.Arguments,
   place: Place,
 ): (frame: Frame) => Arguments {

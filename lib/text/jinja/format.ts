@@ -110,7 +110,7 @@ interface Spec {
 }
 
 /** format(value, spec) */
-export function formatValue(budget: Budget, value: Value, text: string): string {
+function formatValue(budget: Budget, value: Value, text: string): string {
   if (text === '') return str(budget, value);
   const match = SPEC.exec(text);
   if (!match || match[4]) throw new TemplateError(`Invalid format specifier '${text}'`);

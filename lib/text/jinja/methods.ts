@@ -32,7 +32,7 @@ const sequence: Table = {
 
 const list: Table = {
   ...sequence,
-  // jinja2 before 3.1.4 lets a template call these two.
+  // jinja2 3.1.2 lets a template call these two, later versions do not.
   pop: {
     parameters: ['/index?'],
     run(_, self, index = -1) {

@@ -210,15 +210,13 @@ function* selected(
   if (hasAttribute && positional.length === 0) throw new TemplateError('Missing parameter for attribute name');
   const key: Getter = hasAttribute ? getter(budget, positional[0]) : (item) => item;
   const rest = hasAttribute ? positional.slice(1) : positional;
-  const test = rest.length > 0 ? tests(rest[0]) : isTrue;
   const args = { positional: rest.slice(1), named };
+  const test = rest.length > 0 ? tests(rest[0]) : null;
+  const holds = (item: Value) => isTrue(test ? test(budget, item, args) : item);
   const iterator = iterate(budget, value);
   for (let next = iterator.next(); !next.done; next = iterator.next()) {
     budget.spend(4);
-    if (
-      isTrue(test === isTrue ? isTrue(key(next.value)) : (test as Filter)(budget, key(next.value), args)) === isWanted
-    )
-      yield next.value;
+    if (holds(key(next.value)) === isWanted) yield next.value;
   }
 }
 

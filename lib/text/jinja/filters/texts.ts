@@ -1,6 +1,6 @@
 // Filters of texts.
 import type { Budget } from '../budget.ts';
-import { capitalize, lengthOf, linesOf, SPACE, sliceOf, strip, words } from '../characters.ts';
+import { capitalize, headOf, lengthOf, linesOf, SPACE, sliceOf, strip, words } from '../characters.ts';
 import { Dict } from '../dict.ts';
 import { TemplateError } from '../errors.ts';
 import { like, toMarkup } from '../html.ts';
@@ -26,8 +26,7 @@ import {
 import { type Filter, filter } from './define.ts';
 
 /** A text, or what becomes one. Markup stays Markup. */
-export const softText = (budget: Budget, value: Value): string | Markup =>
-  isString(value) ? value : str(budget, value);
+const softText = (budget: Budget, value: Value): string | Markup => (isString(value) ? value : str(budget, value));
 
 /** A filter that maps a text to a text of its kind. */
 function mapping(name: string, run: (text: string) => string): [string, Filter] {
@@ -42,9 +41,8 @@ function titled(text: string): string {
   return text
     .split(new RegExp(`([-${SPACE}({[<]+)`))
     .map((part) => {
-      const [first = ''] = part.slice(0, 2);
-      const point = [...part.slice(0, 2)][0] ?? first;
-      return point.toUpperCase() + part.slice(point.length).toLowerCase();
+      const [head, rest] = headOf(part);
+      return head.toUpperCase() + rest.toLowerCase();
     })
     .join('');
 }
