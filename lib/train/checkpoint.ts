@@ -80,7 +80,14 @@ export class Checkpoints {
       throw error;
     }
     await syncFolder(this.#folder);
-    await this.#removeOld(state.best?.step);
+    await this.removeOld(state.best?.step);
+  }
+
+  /** Removes all but the last ones and the best. One that cannot be removed is a warning. */
+  async removeOld(best: number | undefined): Promise<void> {
+    for (const step of (await this.steps()).slice(0, -this.#keepLast)) {
+      if (step !== best) await this.#hide(nameOf(step)).catch((error: Error) => this.#tell(nameOf(step), error));
+    }
     await this.clean();
   }
 
@@ -128,12 +135,6 @@ export class Checkpoints {
       if (error.code === 'ENOENT') return [];
       throw error;
     });
-  }
-
-  async #removeOld(best: number | undefined): Promise<void> {
-    for (const step of (await this.steps()).slice(0, -this.#keepLast)) {
-      if (step !== best) await this.#hide(nameOf(step)).catch((error: Error) => this.#tell(nameOf(step), error));
-    }
   }
 
   /** Takes a checkpoint's name away, so that none is there with some of its files gone; `clean` removes them. */

@@ -110,8 +110,10 @@ export class Run {
       masterWeights,
       readStored: false,
     });
-    if (state) await checkpoints.restore(model, optimizer, state.step);
-    else await optimizer.readStored();
+    if (state) {
+      await checkpoints.restore(model, optimizer, state.step);
+      await checkpoints.removeOld(state.best?.step); // a kill may have come before
+    } else await optimizer.readStored();
     await this.#requireSpace(optimizer);
     await writeWhole(join(outDir, 'config.yaml'), (handle) => handle.writeFile(toYaml(this.#config)));
     await this.#openMetrics();
