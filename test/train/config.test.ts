@@ -25,7 +25,7 @@ describe('configuration', () => {
       data: { ...least.data, packing: 'auto', trainOnPrompts: false, trainOnLastAnswer: false },
       batchSize: 1,
       accumulationSteps: 1,
-      optimizer: { learningRate: 3e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1 },
+      optimizer: { learningRate: 3e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, stateBits: 32 },
       schedule: { type: 'cosine', warmupSteps: 0, minLearningRate: 0 },
       maxGradNorm: 1,
       masterWeights: true,
@@ -54,7 +54,14 @@ describe('configuration', () => {
       optimizer: { weightDecay: 0 },
       chunkSizes: { mlp: 512 },
     });
-    assert.deepEqual(optimizer, { learningRate: 3e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0 });
+    assert.deepEqual(optimizer, {
+      learningRate: 3e-4,
+      beta1: 0.9,
+      beta2: 0.95,
+      eps: 1e-8,
+      weightDecay: 0,
+      stateBits: 32,
+    });
     assert.deepEqual(chunkSizes, { mlp: 512, loss: 'auto' });
   });
 
