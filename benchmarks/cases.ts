@@ -14,12 +14,14 @@ import {
   decoderConfig,
   disposeResult,
   empty,
+  type GradientDtype,
   linear,
   noGrad,
   openDevice,
   plainPolicy,
   planStep,
   recompute,
+  type StateBits,
   type StepPolicy,
   stepResult,
   swiglu,
@@ -44,6 +46,10 @@ export interface Sizes {
   perToken?: boolean;
   /** Of the head's logits. @default 0, none */
   softcap?: number;
+  /** Of the Llama's optimizer states. @default 32 */
+  stateBits?: StateBits;
+  /** Of the Llama's gradients. @default 'float32' */
+  gradientDtype?: GradientDtype;
 }
 
 /** Steps before a capture. */
@@ -234,7 +240,7 @@ export const attentionCase: Case = async (device, dtype, { N, C }, rounds) => {
 };
 
 /** Llama-3-8B with random weights and an optimizer without master weights, and its training step of one sequence of T = N. */
-function llama(device: Device, dtype: Dtype, { N, chunkSize, layers = 32 }: Sizes) {
+function llama(device: Device, dtype: Dtype, { N, chunkSize, layers = 32, stateBits, gradientDtype }: Sizes) {
   const config = decoderConfig({
     model_type: 'llama',
     hidden_size: 4096,
@@ -245,12 +251,12 @@ function llama(device: Device, dtype: Dtype, { N, chunkSize, layers = 32 }: Size
     vocab_size: 128256,
     rope_theta: 500000,
   });
-  const model = new Decoder(config, { device, dtype }).initialize(1);
-  const optimizer = new AdamW(model.trainableParameters(), { masterWeights: false });
+  const model = new Decoder(config, { device, dtype, gradientDtype }).initialize(1);
+  const optimizer = new AdamW(model.trainableParameters(), { masterWeights: false, stateBits });
   const result = stepResult(model);
   const { target: like, memoryLimit } = device;
   const fixed = { mlpChunkSize: chunkSize, lossChunkSize: chunkSize, mlpSave: 'input' } as const;
-  const planned = { B: 1, T: N, dtype, like, memoryLimit, masterWeights: false };
+  const planned = { B: 1, T: N, dtype, gradientDtype, like, memoryLimit, masterWeights: false, stateBits };
   const fits = (recompute: StepPolicy['recompute']) => {
     try {
       return planStep(config, { ...planned, fixed: { ...fixed, recompute } }).policy;

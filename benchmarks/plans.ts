@@ -19,7 +19,11 @@ const mlpPlan = (N: number, chunkSize: number, rounds: number): Plan => ({
   rounds,
 });
 const headPlan = (sizes: Partial<Sizes>, rounds: number): Plan => ({ case: 'head', sizes, rounds });
-const llama3Plan = (N: number, rounds: number): Plan => ({ case: 'llama3', sizes: { N, chunkSize: 8192 }, rounds });
+const llama3Plan = (N: number, rounds: number, sizes: Partial<Sizes> = {}): Plan => ({
+  case: 'llama3',
+  sizes: { N, chunkSize: 8192, ...sizes },
+  rounds,
+});
 
 export const plans = {
   mlp: [mlpPlan(16384, 8192, 10), mlpPlan(16384, 4096, 10)],
@@ -38,6 +42,8 @@ export const plans = {
   graph: [{ case: 'graph', sizes: { N: 8192, chunkSize: 8192, layers: 8 }, rounds: 10 }],
   llama3: [llama3Plan(8192, 3)],
   llama3_32k: [llama3Plan(32768, 2)],
+  // All parameters within 80 GB: 8-bit optimizer states. 61,440 tokens are the paper's 60K.
+  llama3_8bit: [8192, 61440, 131072].map((N) => llama3Plan(N, 1, { stateBits: 8, gradientDtype: 'bfloat16' })),
 } satisfies Record<string, Plan[]>;
 
 export const cpuPlans = {

@@ -8,7 +8,8 @@ namespace mst {
 template <class Struct, class Value>
 struct Field {
   const char* name;  // of the object's property
-  Value Struct::*member;
+  using Member = Value Struct::*;
+  Member member;
 };
 
 template <class T>

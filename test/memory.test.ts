@@ -101,7 +101,11 @@ describe('arena', () => {
   });
 
   for (const [category, helps, doesNot] of [
-    ['optimizer', /LoRA, masterWeights: false or a larger memoryLimit would help/, /chunk|recompute|sequence/],
+    [
+      'optimizer',
+      /LoRA, stateBits: 8, masterWeights: false or a larger memoryLimit would help/,
+      /chunk|recompute|sequence/,
+    ],
     ['gradient', /LoRA, gradientDtype: 'bfloat16' or a larger memoryLimit would help/, /chunk|recompute|sequence/],
     ['parameter', /dtype: 'bfloat16', a smaller model or a larger memoryLimit would help/, /chunk|recompute|sequence/],
     ['activation', /recompute: 'layer', a shorter sequence, a smaller batch or a larger/, /LoRA|master|chunk/],
@@ -310,10 +314,13 @@ describe('simulated steps', () => {
     const state = /weights, gradients and optimizer state alone take \S+ MiB\. /;
     const all = plan({});
     assert.match(all, state);
-    assert.match(all, /LoRA, masterWeights: false, gradientDtype: 'bfloat16' or a larger memoryLimit would help/);
+    assert.match(
+      all,
+      /LoRA, stateBits: 8, masterWeights: false, gradientDtype: 'bfloat16' or a larger memoryLimit would help/,
+    );
     assert.doesNotMatch(all, /chunks|recompute:|shorter/);
-    assert.match(plan({ dtype: 'float32' }), /LoRA, dtype: 'bfloat16' or a larger/);
-    const least = { masterWeights: false, gradientDtype: 'bfloat16' };
+    assert.match(plan({ dtype: 'float32' }), /LoRA, dtype: 'bfloat16', stateBits: 8 or a larger/);
+    const least = { masterWeights: false, stateBits: 8, gradientDtype: 'bfloat16' } as const;
     assert.match(plan(least), /\. LoRA or a larger memoryLimit would help/);
     const long = plan({ T: 65536, B: 2, lora: { rank: 1 }, memoryLimit: 2 ** 24 });
     assert.match(

@@ -58,7 +58,7 @@ export function hostOutOfMemory(what: string, requestedBytes: number, cause: unk
 const REMEDIES: Record<Category, readonly string[]> = {
   parameter: ["dtype: 'bfloat16'", 'a smaller model'],
   gradient: ['LoRA', "gradientDtype: 'bfloat16'"],
-  optimizer: ['LoRA', 'masterWeights: false'],
+  optimizer: ['LoRA', 'stateBits: 8', 'masterWeights: false'],
   activation: ["recompute: 'layer'", 'a shorter sequence', 'a smaller batch'],
   checkpoint: ['a shorter sequence', 'a smaller batch'],
   workspace: ['smaller chunks (chunkSize, chunkSizes)'],

@@ -72,10 +72,11 @@ function nothingFits(
 ): OutOfMemoryError {
   const needed = simulateStep({ config, B, T, policy, ...rest }).reservedBytes;
   const state = simulateStep({ config, B: 1, T: 1, policy, ...rest }).reservedBytes;
-  const { dtype = 'float32', gradientDtype, masterWeights = true, lora, accumulationSteps = 1 } = rest;
+  const { dtype = 'float32', gradientDtype, masterWeights = true, stateBits = 32, lora, accumulationSteps = 1 } = rest;
   const ofState: string[] = [];
   if (!lora) ofState.push('LoRA');
   if (dtype === 'float32') ofState.push("dtype: 'bfloat16'");
+  if (!lora && stateBits > 8) ofState.push('stateBits: 8');
   if (!lora && dtype === 'bfloat16') {
     if (masterWeights) ofState.push('masterWeights: false');
     if (gradientDtype !== 'bfloat16' && accumulationSteps === 1) ofState.push("gradientDtype: 'bfloat16'");
