@@ -1,9 +1,25 @@
 // Small JSON files: written whole or not at all, read with an error that says what they are.
+import { open } from 'node:fs/promises';
 import { describeOther } from './other_files.ts';
 import { writeWhole } from './whole_file.ts';
 
 export async function writeJson(path: string, value: unknown): Promise<void> {
   await writeWhole(path, (handle) => handle.writeFile(`${JSON.stringify(value, null, 2)}\n`));
+}
+
+/** The largest config.json, or index of shards, that is read: a hundred times the largest that are known. */
+const MAX_BYTES = 64 * 2 ** 20;
+
+/** The text of a small file. */
+export async function readSmallFile(path: string): Promise<string> {
+  const handle = await open(path, 'r');
+  try {
+    const { size } = await handle.stat();
+    if (size > MAX_BYTES) throw new RangeError(`${path}: ${size} bytes are over the limit of ${MAX_BYTES}`);
+    return await handle.readFile('utf8');
+  } finally {
+    await handle.close();
+  }
 }
 
 /** Parses a file of a model's folder; says what else stands in its place. */

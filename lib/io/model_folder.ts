@@ -3,8 +3,7 @@ import { constants } from 'node:fs';
 import { open, readdir, realpath, stat } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import { brief } from '../brief.ts';
-import { parseJsonFile } from './json.ts';
-import { readIfThere } from './read.ts';
+import { parseJsonFile, readSmallFile } from './json.ts';
 import { SafetensorsError, SafetensorsFile } from './safetensors.ts';
 import { writeFully, writeWhole } from './whole_file.ts';
 
@@ -154,13 +153,12 @@ export function whatIsThere(names: readonly string[]): string {
 /** Tensor names and the shards that hold them; null where the folder has no index. */
 export async function readIndex(folder: string): Promise<Map<string, string> | null> {
   const path = join(folder, INDEX_FILE);
-  const text = await readIfThere(path);
-  if (text === null) return null;
   let index: unknown;
   try {
-    index = parseJsonFile(path, text);
+    index = parseJsonFile(path, await readSmallFile(path));
   } catch (error) {
-    throw new SafetensorsError((error as Error).message);
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw new SafetensorsError((error as Error).message, { cause: error });
   }
   return checkedIndex(path, (index as { weight_map?: unknown } | null)?.weight_map);
 }

@@ -1,6 +1,6 @@
 // A model's weights from HuggingFace's layout into place. Files are read in pieces: a file that is mapped into memory and then cut short by
 // another process would end ours.
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Device, DeviceName } from '../device.ts';
 import type { Dtype, GradientDtype } from '../dtype.ts';
@@ -10,7 +10,7 @@ import type { HuggingFaceConfig } from '../models/fields.ts';
 import type { Tensor } from '../tensor.ts';
 import { fromFile, holds } from './elements.ts';
 import { type HubOptions, resolveModelFolder } from './hub.ts';
-import { parseJsonFile } from './json.ts';
+import { parseJsonFile, readSmallFile } from './json.ts';
 import { openModelFolder } from './model_folder.ts';
 import { PIECE_BYTES, slice } from './pieces.ts';
 import { dtypeBytes, type SafetensorsFile } from './safetensors.ts';
@@ -22,9 +22,10 @@ export async function readConfig(folder: string): Promise<HuggingFaceConfig> {
   const path = join(folder, 'config.json');
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    text = await readSmallFile(path);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
+    if (error instanceof RangeError) throw error;
     const problem = code === 'ENOENT' || code === 'ENOTDIR' ? await whyNoConfig(folder) : message;
     throw new Error(`${path}: cannot be read: ${problem}`, { cause: error });
   }
