@@ -80,5 +80,6 @@ export {
 } from './train/events.ts';
 export type { StepMetrics } from './train/metrics.ts';
 
+export { CheckpointError } from './train/run_state.ts';
 export { disposeResult, type StepOptions, type StepResult, stepResult, trainStep } from './train/step.ts';
 export { train } from './train/train.ts';

@@ -4,6 +4,7 @@ import { type FileHandle, open, readdir, readFile, readlink, rename, unlink } fr
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { threadId } from 'node:worker_threads';
 
 const NAME = '.lock';
 /** How often the holder shows that it lives, and how long one that cannot be asked is watched for it, in milliseconds. */
@@ -19,6 +20,8 @@ interface Holder {
   namespace: string;
   boot: string;
   host: string;
+  /** Of the process. */
+  thread: number;
   nonce: string;
 }
 
@@ -112,7 +115,9 @@ function parse(content: string): Holder | null {
 async function isHeld(path: string, content: string, me: Holder, watchMs: number): Promise<boolean> {
   const holder = parse(content);
   if (holder && holder.boot === me.boot && holder.namespace === me.namespace) {
-    return (await startOf(holder.pid)) === holder.start;
+    if ((await startOf(holder.pid)) !== holder.start) return false;
+    if (holder.pid !== me.pid || holder.thread === me.thread) return true;
+    // Another thread of this process, which may have been ended in the middle.
   }
   for (let waited = 0; waited < watchMs; waited += watchMs / 10) {
     await sleep(watchMs / 10);
@@ -150,6 +155,7 @@ async function holderOf(pid: number): Promise<Holder> {
     namespace: await readlink('/proc/self/ns/pid').catch(() => ''),
     boot: await text('/proc/sys/kernel/random/boot_id'),
     host: hostname(),
+    thread: threadId,
     nonce: randomBytes(8).toString('hex'),
   };
 }

@@ -55,8 +55,11 @@ describe("the lock of a run's folder", () => {
     await (await RunLock.take(folder)).release();
   });
 
-  it('of another machine is held while it beats', async () => {
+  it('of another machine or thread is held while it beats', async () => {
     const folder = newFolder();
+    const thread = await lockWith(folder, { thread: 99 }); // a worker that was ended in the middle
+    await writeFile(lockOf(folder), thread);
+    await (await RunLock.take(folder, { watchMs: 100 })).release();
     const other = await lockWith(folder, { boot: 'another', host: 'elsewhere' });
     await writeFile(lockOf(folder), other);
     const beating = setTimeout(() => writeFile(lockOf(folder), other.replace(/0"}\n$/, '1"}\n')), 100);
