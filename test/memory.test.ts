@@ -302,9 +302,10 @@ describe('simulated steps', () => {
       num_attention_heads: 4,
       vocab_size: 256,
     });
+    const like = { kind: 'cpu', threads: 2 } as const; // whose workspaces are small
     const plan = (options: object) => {
       try {
-        planStep(small, { B: 1, T: 512, dtype: 'bfloat16', memoryLimit: 2 ** 20, ...options });
+        planStep(small, { B: 1, T: 512, dtype: 'bfloat16', like, memoryLimit: 2 ** 20, ...options });
         return 'fits';
       } catch (error) {
         assert.ok(error instanceof OutOfMemoryError, String(error));

@@ -94,7 +94,7 @@ describe('a continued run', () => {
   });
 
   it('is refused with another configuration, another number of threads, or by accident', async () => {
-    const common = { data, maxSteps: 4, checkpoint: { everySteps: 2 }, outDir: newFolder() };
+    const common = { device: 'cpu', data, maxSteps: 4, checkpoint: { everySteps: 2 }, outDir: newFolder() };
     await run(common);
     await assert.rejects(run(common), /holds checkpoints of an earlier run; continue it \(--resume\)/);
     await assert.rejects(run({ ...common, seed: 5, batchSize: 2 }, { resume: true }), /another batchSize, seed;/);
