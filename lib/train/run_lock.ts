@@ -1,12 +1,15 @@
 // One run at a time in a folder: a lock file that says who holds it.
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, readdir, readFile, readlink, rename, unlink } from 'node:fs/promises';
+import { type FileHandle, open, readFile, readlink, stat, unlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { threadId } from 'node:worker_threads';
 
 const NAME = '.lock';
+/** There while a lock whose holder is gone is removed; a removal takes milliseconds. */
+const REMOVAL = '.lock.removal';
+const REMOVAL_MS = 10_000;
 /** How often the holder shows that it lives, and how long one that cannot be asked is watched for it, in milliseconds. */
 const BEAT_MS = 3000;
 const WATCH_MS = 5 * BEAT_MS;
@@ -53,7 +56,6 @@ export class RunLock {
       if (handle) {
         try {
           await handle.write(contentOf(me, 0), 0);
-          await removeStale(folder);
           return new RunLock(folder, handle, me);
         } catch (error) {
           await handle.close();
@@ -127,23 +129,24 @@ async function isHeld(path: string, content: string, me: Holder, watchMs: number
   return false;
 }
 
-/** Removes a lock whose holder is gone. Somebody else may have done so and taken it: theirs is put back. */
+/**
+ * Removes a lock whose holder is gone, unless somebody has done so. One process at a time looks and removes: another one could take away
+ * the lock that a third has made in between.
+ */
 async function takeAway(folder: string, path: string, content: string): Promise<void> {
-  const aside = join(folder, `${NAME}.${randomBytes(8).toString('hex')}`);
-  try {
-    await rename(path, aside);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-    throw error;
+  const removal = join(folder, REMOVAL);
+  const handle = await create(removal);
+  if (!handle) {
+    const { mtimeMs } = await stat(removal).catch(() => ({ mtimeMs: Date.now() }));
+    if (Date.now() - mtimeMs > REMOVAL_MS) await unlink(removal).catch(() => {}); // of a process that was killed meanwhile
+    await sleep(5);
+    return;
   }
-  if ((await readLock(aside)) === content) await unlink(aside).catch(() => {});
-  else await rename(aside, path).catch(() => {});
-}
-
-/** What a kill has left while a lock was taken away. */
-async function removeStale(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (/^\.lock\.[0-9a-f]{16}$/.test(name)) await unlink(join(folder, name)).catch(() => {});
+  try {
+    if ((await readLock(path)) === content) await unlink(path);
+  } finally {
+    await unlink(removal);
+    await handle.close();
   }
 }
 
