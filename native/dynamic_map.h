@@ -2,9 +2,9 @@
 // 2022, "8-bit Optimizers via Block-wise Quantization" (arXiv 2110.02861), for the states of an optimizer.
 //
 // Seven decades, (10^(i-7), 10^(i-6)] for i = 0 to 6. Decade i is cut into 2^i equal parts for signed numbers, 2^(i+1) for unsigned ones,
-// each of which stands for its middle. 0 stands for itself, and so does 1 of the unsigned numbers; the largest signed magnitude is the
-// last middle, so that both signs have the same. Magnitudes are numbered from 0 upwards: part j of decade i has number 2^i + j (signed),
-// 2^(i+1) - 1 + j (unsigned). The code of an unsigned number is its magnitude's number, that of a signed one 127 plus or minus it.
+// each of which stands for its middle; 0 stands for itself. The largest magnitude is the last middle, so that gaps only grow. Magnitudes
+// are numbered from 0 upwards: part j of decade i has number 2^i + j (signed), 2^(i+1) - 1 + j (unsigned). The code of an unsigned number
+// is its magnitude's number, that of a signed one 127 plus or minus it.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@
 
 namespace mst {
 
-// Magnitudes by number: 128 signed, 256 unsigned.
+// Magnitudes by number: 128 signed, 255 unsigned.
 template <bool is_signed>
 struct DynamicMap {
-  static constexpr int size = is_signed ? 128 : 256, decades = 7;
+  static constexpr int size = is_signed ? 128 : 255, decades = 7;
   float magnitudes[size];
 
   MST_HOST_DEVICE static constexpr int parts_of(int decade) {
@@ -30,7 +30,6 @@ struct DynamicMap {
     double power = 1e-6;  // the end of decade i
     for (int i = 0; i < decades; ++i, power *= 10)
       for (int j = 0; j < parts_of(i); ++j) magnitudes[first_of(i) + j] = static_cast<float>(power * (0.1 + 0.9 * (j + 0.5) / parts_of(i)));
-    if (!is_signed) magnitudes[size - 1] = 1;
   }
   MST_HOST_DEVICE constexpr float largest() const {
     return magnitudes[size - 1];
@@ -74,9 +73,13 @@ MST_HOST_DEVICE inline int magnitude_at_random(const float* map, float x, std::u
 MST_HOST_DEVICE inline std::uint8_t signed_code(int magnitude, bool is_negative) {
   return static_cast<std::uint8_t>(is_negative ? 127 - magnitude : 127 + magnitude);
 }
+// What a code stands for; 255 is none and taken for 254.
 MST_HOST_DEVICE inline float signed_value(const float* map, std::uint8_t code) {
-  const int offset = static_cast<int>(code) - 127;
+  const int offset = static_cast<int>(code < 255 ? code : 254) - 127;
   return offset < 0 ? -map[-offset] : map[offset];
+}
+MST_HOST_DEVICE inline float unsigned_value(const float* map, std::uint8_t code) {
+  return map[code < 255 ? code : 254];
 }
 
 // x / scale within what codes can have; 0 for scale 0.

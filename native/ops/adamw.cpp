@@ -72,7 +72,7 @@ void widen(const bf16* states, float, float* values, std::int64_t n, bool) {
 }
 void widen(const std::uint8_t* states, float scale, float* values, std::int64_t n, bool is_signed) {
   for (std::int64_t i = 0; i < n; ++i)
-    values[i] = scale * (is_signed ? signed_value(signed_map.magnitudes, states[i]) : unsigned_map.magnitudes[states[i]]);
+    values[i] = scale * (is_signed ? signed_value(signed_map.magnitudes, states[i]) : unsigned_value(unsigned_map.magnitudes, states[i]));
 }
 void narrow(const float* values, bf16* states, float&, std::int64_t n, bool is_signed, const Rounding& rounding) {
   for (std::int64_t i = 0; i < n; ++i) {
@@ -87,7 +87,7 @@ void narrow(const float* values, std::uint8_t* states, float& scale, std::int64_
     if (!(magnitude <= scale)) scale = magnitude;  // also where it is NaN, which stays
     if (scale != scale) break;
   }
-  if (is_signed) scale /= signed_map.largest();
+  scale /= is_signed ? signed_map.largest() : unsigned_map.largest();
   for (std::int64_t i = 0; i < n; ++i) {
     const std::uint32_t word = rounding.of_states(i);
     const float magnitude = scaled_magnitude(std::abs(values[i]), scale);

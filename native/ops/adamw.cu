@@ -137,18 +137,64 @@ struct States8 {
   float *m_scales, *v_scales;
 };
 
+// A map as a function from magnitudes x to places among the numbers: x stands for n and n + 1 with the weights of a place between them. It
+// is made of lines between neighbours whose slopes only fall, so that on a piece shorter than any one gap between decades it is the lower
+// one of the lines at the piece's ends. Pieces are what the first 14 bits of a float tell apart, from 2^-24 to 1.
+struct Places {
+  static constexpr int bits_left = 18, first_piece = (127 - 24) << (23 - bits_left), num_pieces = (24 << (23 - bits_left)) + 1;
+  float4 lines[num_pieces];  // slope and offset of the one, then of the other
+
+  // Fills all of it from the magnitudes, by all threads of the block.
+  template <bool is_signed>
+  __device__ void fill(const float* map) {
+    for (int i = static_cast<int>(threadIdx.x); i < num_pieces; i += static_cast<int>(blockDim.x)) {
+      const float begin = __uint_as_float(static_cast<std::uint32_t>(i + first_piece) << bits_left);
+      const float end = __uint_as_float((static_cast<std::uint32_t>(i + first_piece + 1) << bits_left) - 1);
+      const float2 one = line<is_signed>(map, i == 0 ? 0.0f : begin), other = line<is_signed>(map, end);
+      lines[i] = float4{one.x, one.y, other.x, other.y};
+    }
+  }
+  // The number that x in [0, 1] becomes, the one below or above, by 16 random bits with the mean x.
+  template <bool is_signed>
+  __device__ int at_random(float x, std::uint32_t random) const {
+    constexpr float last = DynamicMap<is_signed>::size - 1;
+    const int piece = static_cast<int>(__float_as_uint(x) >> bits_left) - first_piece;
+    const float4 two = lines[piece > 0 ? piece : 0];
+    const float place = fminf(last, fminf(x * two.x + two.y, x * two.z + two.w));
+    const float below = ((place - 0.5f) + round_to_integer) - round_to_integer;  // at an integer it or the one before: both are right
+    const float fraction = __uint_as_float(0x3f800000u | (random & 0xffffu) << 7) - 1.0f;
+    return static_cast<int>(__float_as_uint(below + round_to_integer) & 0xffffu) + (fraction < place - below ? 1 : 0);
+  }
+
+ private:
+  static constexpr float round_to_integer = 12582912.0f;  // 1.5 * 2^23: adding it leaves no room for a fraction
+
+  // Through the magnitudes around x, as numbers over x.
+  template <bool is_signed>
+  __device__ static float2 line(const float* map, float x) {
+    constexpr int last = DynamicMap<is_signed>::size - 1;
+    int below = magnitude_below<is_signed>(map, x < map[last] ? x : map[last]);
+    if (below == last) below = last - 1;
+    const float slope = 1.0f / (map[below + 1] - map[below]);
+    return float2{slope, static_cast<float>(below) - map[below] * slope};
+  }
+};
+
 // States in 8 bits: a warp for each block. The last block may be shorter: what is not there is 0.
 template <class T, class G>
 __global__ void adamw_8bit_kernel(T* parameter, float* master, const G* gradient, States8 states, const float* gradient_factor,
                                   const std::int32_t* num_steps, Update u, DynamicMap<true> signed_table, DynamicMap<false> unsigned_table,
                                   std::int64_t size, bool is_aligned) {
   if (!is_finite(gradient_factor)) return;
-  __shared__ float signed_magnitudes[DynamicMap<true>::size], unsigned_magnitudes[DynamicMap<false>::size], corrections[2];
+  __shared__ float signed_values[256], unsigned_values[256], corrections[2];
+  __shared__ Places signed_places, unsigned_places;
   const std::int32_t t = *num_steps;
-  for (int i = static_cast<int>(threadIdx.x); i < DynamicMap<false>::size; i += static_cast<int>(blockDim.x)) {
-    if (i < DynamicMap<true>::size) signed_magnitudes[i] = signed_table.magnitudes[i];
-    unsigned_magnitudes[i] = unsigned_table.magnitudes[i];
+  for (int i = static_cast<int>(threadIdx.x); i < 256; i += static_cast<int>(blockDim.x)) {
+    signed_values[i] = signed_value(signed_table.magnitudes, static_cast<std::uint8_t>(i));
+    unsigned_values[i] = unsigned_value(unsigned_table.magnitudes, static_cast<std::uint8_t>(i));
   }
+  signed_places.fill<true>(signed_table.magnitudes);
+  unsigned_places.fill<false>(unsigned_table.magnitudes);
   if (threadIdx.x == 0) u.correct(t, corrections);
   __syncthreads();
   const float factor = gradient_factor ? *gradient_factor : 1.0f;
@@ -168,11 +214,13 @@ __global__ void adamw_8bit_kernel(T* parameter, float* master, const G* gradient
     const float m_scale = states.m_scales[block], v_scale = states.v_scales[block];
 #pragma unroll
     for (int j = 0; j < per_lane; ++j) {
-      mean[j] = j < count ? m_scale * signed_value(signed_magnitudes, m_codes.at(j)) : 0.0f;
-      square[j] = j < count ? v_scale * unsigned_magnitudes[v_codes.at(j)] : 0.0f;
+      mean[j] = j < count ? m_scale * signed_values[m_codes.at(j)] : 0.0f;
+      square[j] = j < count ? v_scale * unsigned_values[v_codes.at(j)] : 0.0f;
       u.apply(g[j] * factor, mean[j], square[j], updated[j], corrections);
     }
-    const float new_m_scale = largest_magnitude(mean) / signed_table.largest(), new_v_scale = largest_magnitude(square);
+    const float new_m_scale = largest_magnitude(mean) / signed_table.largest(),
+                new_v_scale = largest_magnitude(square) / unsigned_table.largest();
+    const float per_m = new_m_scale > 0.0f ? 1.0f / new_m_scale : 0.0f, per_v = new_v_scale > 0.0f ? 1.0f / new_v_scale : 0.0f;
     if (lane == 0) {
       states.m_scales[block] = new_m_scale;
       states.v_scales[block] = new_v_scale;
@@ -185,8 +233,8 @@ __global__ void adamw_8bit_kernel(T* parameter, float* master, const G* gradient
 #pragma unroll
       for (int j = four; j < four + 4; ++j) {
         const std::uint32_t word = random.words[j - four];
-        const int m_magnitude = magnitude_at_random<true>(signed_magnitudes, scaled_magnitude(fabsf(mean[j]), new_m_scale), word);
-        const int v_magnitude = magnitude_at_random<false>(unsigned_magnitudes, scaled_magnitude(square[j], new_v_scale), word >> 16);
+        const int m_magnitude = signed_places.at_random<true>(fminf(fabsf(mean[j]) * per_m, signed_table.largest()), word);
+        const int v_magnitude = unsigned_places.at_random<false>(fminf(square[j] * per_v, unsigned_table.largest()), word >> 16);
         m_codes.put(j, signed_code(m_magnitude, mean[j] < 0.0f));
         v_codes.put(j, positive_code(v_magnitude, square[j]));
       }
@@ -233,8 +281,9 @@ void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& 
       if (states.m.dtype == Dtype::u8) {
         const States8 in_codes{states.m.as<std::uint8_t>(), states.v.as<std::uint8_t>(), states.m_scales->as<float>(),
                                states.v_scales->as<float>()};
-        return launch(adamw_8bit_kernel<T, G>, grid_for(size, 8 * adamw_block), 256, 0, p, copy, g, in_codes, factor, step, update,
-                      signed_map, unsigned_map, size, is_aligned);
+        constexpr std::int64_t max_blocks = 132 * 4;  // each fills its tables once
+        return launch(adamw_8bit_kernel<T, G>, grid_for(size, 8 * adamw_block, max_blocks), 256, 0, p, copy, g, in_codes, factor, step,
+                      update, signed_map, unsigned_map, size, is_aligned);
       }
       with_cuda_float("adamw", states.m.dtype, [&](auto state_tag) {
         using M = typename decltype(state_tag)::type;

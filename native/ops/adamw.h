@@ -49,8 +49,8 @@ inline std::int64_t blocks_of(const Tensor& parameter) {
 // mean: rounding to the nearest would lose changes that are small beside a value. Random are 16 bits of Philox4x32-10 with key = (seed
 // low word, seed high word), word i % 4 for element i: for the parameter the lower half with counter (i / 4 low word, i / 4 high word,
 // op, t); for m the lower and for v the upper half with op + 2³¹. bf16: they are added to the bits of the f32, whose lower half is cut off.
-// u8: by magnitude_at_random; a positive v never becomes 0, which would divide by eps. A block's scales are its largest |m| / the largest
-// magnitude and its largest v; one NaN makes them NaN, so that it is not lost.
+// u8: by magnitude_at_random; a positive v never becomes 0, which would divide by eps. A block's scales are its largest |m| and v / the
+// largest magnitude; one NaN makes them NaN, so that it is not lost.
 KERNEL(adamw, const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
        const OptionalTensor& gradient_factor, const Tensor& num_steps, const AdamwSettings& settings);
 

@@ -29,7 +29,7 @@ struct Problem {
   }
   double square(std::int64_t i) const {
     if (!is_8bit()) return v.get(0, i);
-    return v_scales.get(0, i / adamw_block) * unsigned_map.magnitudes[static_cast<int>(v.get(0, i))];
+    return v_scales.get(0, i / adamw_block) * unsigned_value(unsigned_map.magnitudes, static_cast<std::uint8_t>(v.get(0, i)));
   }
   // How far a state may lie from its exact value: less than the distance of the two codes, or bf16 numbers, around it.
   template <bool is_signed>
@@ -84,7 +84,7 @@ TEST(AdamW, MapOfEightBits) {
   // By hand: decade 6 of the signed map has 64 parts of 0.9 / 64; the smallest magnitude is the middle of 1e-7 to 1e-6.
   EXPECT_FLOAT_EQ(signed_map.magnitudes[64], 0.1f + 0.45f / 64);
   EXPECT_FLOAT_EQ(signed_map.magnitudes[1], 0.55e-6f);
-  EXPECT_EQ(unsigned_map.magnitudes[255], 1.0f);
+  EXPECT_FLOAT_EQ(unsigned_map.magnitudes[254], 1 - 0.45f / 128);
   for (int magnitude = 0; magnitude < 128; ++magnitude)
     for (const bool is_negative : {false, true}) {
       const float value = signed_value(signed_map.magnitudes, signed_code(magnitude, is_negative));
@@ -123,7 +123,7 @@ TEST(AdamW, SmallChangesAreNotLost) {
   const double expected = 0.5 + 0.5 * std::pow(0.999, steps);
   for (const Dtype states : {Dtype::bf16, Dtype::u8}) {
     Problem problem(size, Dtype::f32, states);
-    problem.v.fill(states == Dtype::u8 ? 255 : 1), problem.v_scales.fill(1);
+    problem.v.fill(states == Dtype::u8 ? 254 : 1), problem.v_scales.fill(1 / unsigned_map.largest());
     problem.gradient.fill(std::sqrt(0.5));
     for (std::int64_t block = 0; block < size; block += adamw_block) problem.gradient.set(0, block, 1);  // keeps the scale at 1
     for (int t = 0; t < steps; ++t) problem.step_on_cpu({0, 0.9, 0.999, 1e-8, 0, 7, 5});
@@ -133,7 +133,7 @@ TEST(AdamW, SmallChangesAreNotLost) {
     EXPECT_NEAR(sum / count, expected, 0.005) << name_of(states);
   }
   const float after_one = static_cast<float>(0.999 + 0.0005);
-  EXPECT_GT(after_one, (unsigned_map.magnitudes[254] + unsigned_map.magnitudes[255]) / 2) << "nearest would move as well";
+  EXPECT_GT(after_one, (1 + unsigned_map.magnitudes[253] / unsigned_map.largest()) / 2) << "nearest would move as well";
 }
 
 TEST(AdamW, NaNIsNotLostInCodes) {
