@@ -29,16 +29,24 @@ export async function findForms(template: ChatTemplate): Promise<TemplateForms> 
       parts: parts.some((one) => showsParts(one, FIRST) && showsParts(one, SECOND)),
     });
   }
-  const calling = (parameters: unknown, said: string | null = '') =>
-    rendered(template, 'assistant', { content: said, ...call(parameters) });
-  const object = await calling({ Qxkey: FIRST });
-  const json = await calling(`{"Qxkey": "${FIRST}"}`);
-  const nothing = await calling({ Qxkey: FIRST }, null);
+  const calling = async (parameters: unknown, contents: object[]) => {
+    const renderings: string[] = [];
+    for (const one of contents)
+      renderings.push(...(await rendered(template, 'assistant', { ...one, ...call(parameters) })));
+    return renderings;
+  };
+  const json = `{"Qxkey": "${FIRST}"}`;
+  const [EMPTY, NULL, ABSENT] = [{ content: '' }, { content: null }, {}];
+  const said = [...(await calling({ Qxkey: FIRST }, [EMPTY])), ...(await calling(json, [EMPTY]))];
+  // Some templates write calls only where content is null.
+  const asObject = await calling({ Qxkey: FIRST }, [EMPTY, NULL, ABSENT]);
+  const asText = await calling(json, [EMPTY, NULL, ABSENT]);
+  const nothing = [...(await calling({ Qxkey: FIRST }, [NULL])), ...(await calling(json, [NULL]))];
   const isRead = (one: string) => one.includes(FIRST) && !one.includes(`'${FIRST}'`);
   return {
     content,
-    areArgumentsText: !object.some(isRead) && json.some((one) => one.includes(`{"Qxkey": "${FIRST}"}`)),
-    isNullWritten: object.length > 0 && !nothing.some((one) => object.includes(one) || !/None|null/.test(one)),
+    areArgumentsText: !asObject.some(isRead) && asText.some((one) => one.includes(json)),
+    isNullWritten: said.length > 0 && !nothing.some((one) => said.includes(one) || !/None|null/.test(one)),
   };
 }
 

@@ -82,6 +82,17 @@ describe('a chat template', () => {
     assert.equal(await prompt(template, { messages: called({}) }), 'hiclock');
   });
 
+  it('leaves content null where calls are written only then, and their arguments as JSON', async () => {
+    const template =
+      "{% for m in messages %}{% if m['role'] == 'user' %}{{ '<U>' + m['content'] }}{% endif %}" +
+      "{% if m['role'] == 'assistant' and m['content'] is none %}{% for c in m['tool_calls'] %}" +
+      "{{ '<A>' + c['function']['name'] + '\\n' + c['function']['arguments'] }}{% endfor %}{% endif %}" +
+      "{% if m['role'] == 'assistant' and m['content'] is not none %}{{ '<A>' + m['content'] }}{% endif %}{% endfor %}";
+    const json = '{"zone":"GMT"}';
+    assert.equal(await prompt(template, { messages: called(json) }), `<U>hi<A>clock\n${json}`);
+    assert.equal(await prompt(template, { messages: called({ zone: 'GMT' }) }), '<U>hi<A>clock\n{"zone": "GMT"}');
+  });
+
   const parts = (...texts: string[]) => texts.map((text) => ({ type: 'text', text }));
   const twoParts: Message[] = [{ role: 'user', content: parts('a', 'b') }];
 

@@ -204,6 +204,15 @@ describe('targets', () => {
     });
   });
 
+  it('are none where only the last answer is asked for, and that is not to be trained on', async () => {
+    const last = TWO.with(3, answer('ya', { isTrained: false }));
+    for (const conversation of [{ messages: last }, { messages: TWO, firstTarget: 4 }]) {
+      const { documents, told } = await shown('phi3', conversation, { trainOnLastAnswer: true });
+      assert.ok(documents.length === 1 && !documents[0]!.includes('⟦'), documents.join());
+      assert.deepEqual(told, ['a conversation without an answer to train on (roles: assistant, user)']);
+    }
+  });
+
   it('are told to be none, with the roles', async () => {
     const { documents, told } = await shown('phi3', [user('hi'), { role: 'narrator', content: 'yo' }]);
     assert.deepEqual(documents, ['<|user|>\nhi<|end|>\n<|narrator|>\nyo<|end|>\n</s>']);

@@ -51,8 +51,7 @@ export class Targets {
     const { messages } = conversation;
     const { text: whole, generated } = await this.#template.rendered(conversation);
     if (this.#options.trainOnPrompts) return [{ text: whole, targets: [[0, whole.length]] }];
-    const answers = answersToTrainOn(conversation);
-    const targets = this.#options.trainOnLastAnswer ? answers.slice(-1) : answers;
+    const targets = answersToTrainOn(conversation, this.#options.trainOnLastAnswer);
     if (targets.length === 0) {
       const roles = [...new Set(messages.map(({ role }) => role))].sort().join(', ');
       tell(`a conversation without an answer to train on (roles: ${roles})`);
@@ -102,8 +101,8 @@ export class Targets {
   }
 }
 
-function answersToTrainOn({ messages, firstTarget = 0 }: Conversation): number[] {
-  return messages.flatMap(({ role, isTrained = true }, i) =>
-    role === 'assistant' && isTrained && i >= firstTarget ? [i] : [],
-  );
+function answersToTrainOn({ messages, firstTarget = 0 }: Conversation, isLastOnly = false): number[] {
+  const answers = messages.flatMap(({ role }, i) => (role === 'assistant' ? [i] : []));
+  const asked = isLastOnly ? answers.slice(-1) : answers;
+  return asked.filter((i) => i >= firstTarget && messages[i]!.isTrained !== false);
 }
