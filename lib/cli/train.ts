@@ -97,7 +97,10 @@ export async function runTrain({ config: path, set = [], out, resume, json, ...r
     });
     progress.end();
     const llama3 = compareLlama3();
-    say(result.finished ? `saved ${result.outDir}` : `stopped; saved ${result.outDir}`);
+    let end = 'stopped before the first step of';
+    if (result.finished) end = 'saved';
+    else if (result.metrics.length > 0) end = 'stopped; saved';
+    say(`${end} ${result.outDir}`);
     say(
       formatComparison(
         `\nMemory of a step of this run, predicted, and measured (${formatBytes(result.peakBytes)}):`,

@@ -83,20 +83,44 @@ export function pack(windows: readonly Window[], T: number, seed: number): Windo
     const buffer = Array.from(order.subarray(begin, begin + PACKING_BUFFER), (i) => windows[i]!);
     buffer.sort((a, b) => b.length - a.length); // equal ones stay shuffled
     const byRoom = new Map<number, Window[][]>(); // sequences of this buffer that have so much room
+    const rooms: number[] = []; // its keys, ascending
     for (const window of buffer) {
-      let room = window.length;
-      while (room <= T && !byRoom.get(room)?.length) room += 1;
-      const sequence = room <= T ? byRoom.get(room)!.pop()! : [];
-      if (room > T) {
+      const at = firstAtLeast(rooms, window.length);
+      const room = rooms[at] ?? T;
+      let sequence: Window[] = [];
+      if (at === rooms.length) {
         sequences.push(sequence);
-        room = T;
+      } else {
+        const fitting = byRoom.get(room)!;
+        sequence = fitting.pop()!;
+        if (fitting.length === 0) {
+          byRoom.delete(room);
+          rooms.splice(at, 1);
+        }
       }
       sequence.push(window);
       const left = room - window.length;
-      if (left > 0) byRoom.set(left, [...(byRoom.get(left) ?? []), sequence]);
+      if (left === 0) continue;
+      const others = byRoom.get(left);
+      if (others) others.push(sequence);
+      else {
+        byRoom.set(left, [sequence]);
+        rooms.splice(firstAtLeast(rooms, left), 0, left);
+      }
     }
   }
   return sequences;
+}
+
+/** The index of the first of these ascending numbers that is at least `value`. */
+function firstAtLeast(ascending: readonly number[], value: number): number {
+  let [begin, end] = [0, ascending.length];
+  while (begin < end) {
+    const middle = (begin + end) >>> 1;
+    if (ascending[middle]! < value) begin = middle + 1;
+    else end = middle;
+  }
+  return begin;
 }
 
 /** Sequences of windows that are read from a store when their turn comes. */

@@ -18,6 +18,8 @@ import { CheckpointError, type RunState, readState, writeState } from './run_sta
 const FOLDER = 'checkpoints';
 const OPTIMIZER = 'optimizer.safetensors';
 const NAME = /^step-(\d+)$/;
+/** A checkpoint that is being written or removed. */
+const LEFTOVER = /^\.step-\d+(\.[0-9a-f]{16}\.removed)?$/;
 
 /** What is saved beside weights. */
 export interface Beside {
@@ -49,7 +51,7 @@ export class Checkpoints {
 
   /** Removes what a killed process has left half written or half removed. For who has locked the run's folder. */
   async clean(): Promise<void> {
-    for (const name of await this.#names()) if (name.startsWith('.')) await this.#remove(name);
+    for (const name of await this.#names()) if (LEFTOVER.test(name)) await this.#remove(name);
   }
 
   async save(model: Decoder, optimizer: AdamW, state: RunState, beside: Beside): Promise<void> {
@@ -160,7 +162,7 @@ export class Checkpoints {
 
 /** The better of two validations; one that is not a number is none. */
 export function better(best: RunState['best'], step: number, { validationLoss }: Evaluation): RunState['best'] {
-  if (Number.isNaN(validationLoss)) return best;
+  if (!Number.isFinite(validationLoss)) return best;
   return best && best.validationLoss <= validationLoss ? best : { step, validationLoss };
 }
 

@@ -19,7 +19,7 @@ import { choosePolicy } from './policy.ts';
 import type { RunData } from './run_data.ts';
 import type { Machine, RunSources, RunState } from './run_state.ts';
 import { type Sample, writeSamples } from './samples.ts';
-import { requireSpace } from './start_checks.ts';
+import { modelIn, requireSpace } from './start_checks.ts';
 import { disposeResult, type StepResult, stepResult, trainStep } from './step.ts';
 import { StepBatches } from './step_batches.ts';
 import { StepFile } from './step_file.ts';
@@ -121,9 +121,8 @@ export class Run {
     try {
       this.#tellStart();
       await this.#steps(optimizer, results);
-      if (model.lora) await saveAdapter(model, outDir);
-      else await saveModel(model, outDir, { tokenizerFrom: this.#beside.tokenizerFrom });
-      if (this.#beside.chatTemplate !== null) await writeChatTemplate(outDir, this.#beside.chatTemplate);
+      // Stopped before its first step, a run has nothing that may stand in the place of an earlier one's model.
+      if (this.#done > 0 || (await modelIn(outDir)) === null) await this.#saveModel();
       await this.#file.sync();
     } catch (error) {
       await this.#rescue(optimizer, error);
@@ -134,11 +133,20 @@ export class Run {
     }
     return {
       metrics: this.#metrics,
-      finished: this.#done >= this.#numSteps,
+      finished: this.#done >= this.#numSteps && this.#isTold(this.#done),
       outDir,
       policy: this.#policy,
       peakBytes: this.#metrics.reduce((peak, { peakBytes }) => Math.max(peak, peakBytes), 0),
     };
+  }
+
+  async #saveModel(): Promise<void> {
+    const { outDir } = this.#config;
+    const { model } = this.#parts;
+    const { tokenizerFrom, chatTemplate } = this.#beside;
+    if (model.lora) await saveAdapter(model, outDir);
+    else await saveModel(model, outDir, { tokenizerFrom });
+    if (chatTemplate !== null) await writeChatTemplate(outDir, chatTemplate);
   }
 
   async #requireSpace(optimizer: AdamW): Promise<void> {

@@ -33,10 +33,12 @@ export class RunLock {
   readonly #folder: string;
   readonly #handle: FileHandle;
   readonly #timer: NodeJS.Timeout;
+  readonly #nonce: string;
 
   private constructor(folder: string, handle: FileHandle, holder: Holder) {
     this.#folder = folder;
     this.#handle = handle;
+    this.#nonce = holder.nonce;
     let beat = 0;
     this.#timer = setInterval(() => {
       beat += 1;
@@ -77,7 +79,9 @@ export class RunLock {
 
   async release(): Promise<void> {
     clearInterval(this.#timer);
-    await unlink(join(this.#folder, NAME)).catch(() => {});
+    const path = join(this.#folder, NAME);
+    const content = await readLock(path).catch(() => null);
+    if (content !== null && parse(content)?.nonce === this.#nonce) await unlink(path).catch(() => {}); // it may be another's by now
     await this.#handle.close();
   }
 }
@@ -117,9 +121,11 @@ function parse(content: string): Holder | null {
 async function isHeld(path: string, content: string, me: Holder, watchMs: number): Promise<boolean> {
   const holder = parse(content);
   if (holder && holder.boot === me.boot && holder.namespace === me.namespace) {
-    if ((await startOf(holder.pid)) !== holder.start) return false;
-    if (holder.pid !== me.pid || holder.thread === me.thread) return true;
-    // Another thread of this process, which may have been ended in the middle.
+    const start = await startOf(holder.pid);
+    const isTold = start !== UNKNOWN && holder.start !== UNKNOWN;
+    if (start === null || (isTold && start !== holder.start)) return false;
+    if (isTold && (holder.pid !== me.pid || holder.thread === me.thread)) return true;
+    // Another thread of this process, which may have been ended in the middle, or a system that does not tell.
   }
   for (let waited = 0; waited < watchMs; waited += watchMs / 10) {
     await sleep(watchMs / 10);
@@ -154,7 +160,7 @@ async function holderOf(pid: number): Promise<Holder> {
   const text = async (path: string) => (await readFile(path, 'utf8').catch(() => '')).trim();
   return {
     pid,
-    start: (await startOf(pid)) ?? '',
+    start: (await startOf(pid)) ?? UNKNOWN,
     namespace: await readlink('/proc/self/ns/pid').catch(() => ''),
     boot: await text('/proc/sys/kernel/random/boot_id'),
     host: hostname(),
@@ -163,10 +169,22 @@ async function holderOf(pid: number): Promise<Holder> {
   };
 }
 
+/** Of a process whose start the system does not tell. */
+const UNKNOWN = 'unknown';
+
 /** Clock ticks from the boot to a process's start; null where there is no such process, or it has ended and nobody has asked for its end. */
 async function startOf(pid: number): Promise<string | null> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
-  if (stat === null) return null;
+  if (stat === null) return isGone(pid) ? null : UNKNOWN;
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // from field 3 on; the name before may hold anything
   return fields[0] === 'Z' || fields[0] === 'X' ? null : fields[19]!;
+}
+
+function isGone(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
+  }
 }

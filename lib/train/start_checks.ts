@@ -7,6 +7,7 @@ import { formatBytes } from '../memory/statistics.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { Tensor } from '../tensor.ts';
+import { findFiles } from '../text/records/find_files.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { RunConfig } from './config.ts';
 import type { RunWarning } from './events.ts';
@@ -42,12 +43,27 @@ export async function requireOwnFolder(config: RunConfig): Promise<void> {
       throw new Error(`outDir: ${outDir} would be written over: ${option} (${path}) ${place}; choose another outDir`);
   }
   const files = [...data.files, ...(data.validation && 'files' in data.validation ? data.validation.files : [])];
-  for (const path of files) {
+  for (const path of await findFiles(files)) {
     const real = await realpath(path).catch(() => null);
     const name = FILES.find((name) => real === join(own, name));
     if (name)
       throw new Error(`outDir: ${outDir} would be written over: the run writes ${name}, which data.files names`);
   }
+}
+
+/** The file of a model or an adapter in a run's folder; null where there is none. */
+export async function modelIn(outDir: string): Promise<string | null> {
+  for (const name of ['model.safetensors', 'model.safetensors.index.json', 'adapter_model.safetensors']) {
+    if (await stat(join(outDir, name)).catch(() => null)) return name;
+  }
+  return null;
+}
+
+/** A run that ended without a checkpoint has nothing to go on from: begun anew, it would write over its model. */
+export async function requireUnfinished(outDir: string): Promise<void> {
+  const name = await modelIn(outDir);
+  if (name === null) return;
+  throw new Error(`${outDir}: holds ${name} and no checkpoint that --resume could go on from; choose another outDir`);
 }
 
 /** Each thing that a run writes can have its place. */

@@ -27,7 +27,14 @@ import { Run } from './run.ts';
 import { openRunData } from './run_data.ts';
 import { RunLock } from './run_lock.ts';
 import type { RunSources, RunState } from './run_state.ts';
-import { requireOwnFolder, requirePlaces, requirePrompts, requireRope, requireRows } from './start_checks.ts';
+import {
+  requireOwnFolder,
+  requirePlaces,
+  requirePrompts,
+  requireRope,
+  requireRows,
+  requireUnfinished,
+} from './start_checks.ts';
 
 /**
  * Trains as the configuration says. The run's folder gets config.yaml, metrics.jsonl, tokenised data, checkpoints and, at the end, the model
@@ -57,6 +64,7 @@ async function trainLocked(config: RunConfig, options: TrainOptions): Promise<Tr
     throw new Error(`${outDir}: holds checkpoints of an earlier run; continue it (--resume), or choose another outDir`);
   }
   const state = resume ? await checkpoints.lastState() : null;
+  if (resume && !state) await requireUnfinished(outDir);
   if (state) requireSameConfig(state, config, { outDir, allowOtherMachine });
   using device = openRunDevice(config, allowOtherMachine ? null : state);
   const machine = machineOf(device);

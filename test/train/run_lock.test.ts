@@ -31,6 +31,15 @@ describe("the lock of a run's folder", () => {
     assert.deepEqual(await readdir(folder), []);
   });
 
+  it('that has become another run’s is not released by who lost it', async () => {
+    const folder = newFolder();
+    const lock = await RunLock.take(folder);
+    const other = await lockWith(newFolder(), {});
+    await writeFile(lockOf(folder), other);
+    await lock.release();
+    assert.equal(await readFile(lockOf(folder), 'utf8'), other);
+  });
+
   it('is had by one of many that want it at once', async () => {
     const folder = newFolder();
     await writeFile(lockOf(folder), await lockWith(folder, { start: '1' }));

@@ -71,6 +71,11 @@ describe('at the start a run refuses', () => {
     const wide = { config: { ...tinyLlama, vocab_size: 1024 } };
     await refuses({ model: wide, tokenizer, outDir: path }, /would be written over: tokenizer \(/);
     const outDir = newFolder();
+    const ofData = /would be written over: the run writes metrics\.jsonl, which data\.files/;
+    await writeFile(join(outDir, 'metrics.jsonl'), '{"text": "mine"}\n');
+    for (const named of ['metrics.jsonl', '*.jsonl', '']) {
+      await refuses({ data: { files: [join(outDir, named)] }, outDir }, ofData);
+    }
     const inside = join(outDir, 'checkpoints', 'step-000001');
     await cp(path, inside, { recursive: true });
     await refuses({ model: { path: inside }, outDir }, /model\.path \(.*\) lies in it/);

@@ -1,8 +1,8 @@
 // The trainer: what a run writes, when it stops, what it refuses.
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import {
   Decoder,
   decoderConfig,
@@ -214,6 +214,28 @@ describe('train stops', () => {
     assert.deepEqual([metrics.length, finished], [0, false]);
     const bytes = (folder: string) => readFile(join(folder, 'model.safetensors'));
     assert.ok((await bytes(outDir)).equals(await bytes(before.outDir)));
+  });
+
+  it('before the first step without writing over the model of an earlier run; --resume finds nothing to go on from', async () => {
+    const { outDir } = await run({ maxSteps: 2 });
+    const bytes = () => readFile(join(outDir, 'model.safetensors'));
+    const trained = await bytes();
+    await run({ maxSteps: 2, outDir }, { signal: AbortSignal.abort() });
+    assert.ok((await bytes()).equals(trained));
+    await assert.rejects(
+      run({ maxSteps: 4, outDir }, { resume: true }),
+      /holds model.safetensors and no checkpoint that --resume could go on from/,
+    );
+    assert.ok((await bytes()).equals(trained));
+  });
+
+  it('and removes no file of the user beside its checkpoints', async () => {
+    const outDir = newFolder();
+    const kept = join(outDir, 'checkpoints', '.gitignore');
+    await mkdir(dirname(kept));
+    await writeFile(kept, '*');
+    await run({ maxSteps: 2, outDir, checkpoint: { everySteps: 1, keepLast: 1 } });
+    assert.equal(await readFile(kept, 'utf8'), '*');
   });
 
   it('at once when the signal has come before', async () => {
