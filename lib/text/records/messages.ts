@@ -1,6 +1,8 @@
 // Messages as files have them to messages as templates expect them.
+import { isDeepStrictEqual } from 'node:util';
 import { brief } from '../../brief.ts';
-import { Float, parseJson } from '../json.ts';
+import { Float } from '../json.ts';
+import { parsed, turnOfCalls, withToolCalls } from './calls.ts';
 import type { Message } from './record.ts';
 import { isCall, roleFrom, roleOf } from './roles.ts';
 
@@ -29,13 +31,14 @@ function toMessage(value: unknown, place: string): Message {
   if (typeof name !== 'string' || name.trim() === '') {
     throw new Error(`${place}: role ${name === undefined ? 'is missing' : `must be text, got ${brief(name)}`}`);
   }
-  const fields = isShareGpt && isCall(name) ? callFields(given, place) : given;
+  const filled = withContent(given, isShareGpt, place);
+  const fields = withToolCalls(isShareGpt && isCall(name) ? turnOfCalls(filled, place) : filled, place);
+  const isOfFunction = name.trim().toLowerCase() === 'function' && typeof given.name === 'string';
   // In the order of the file, which a template may print.
   const kept = Object.entries(fields).flatMap(([field, value]): [string, unknown][] => {
     if (SWITCHES.has(field)) return [];
     if (isShareGpt && field === 'from') return [['role', roleFrom(String(value))]];
-    if (isShareGpt && field === 'value') return [['content', value]];
-    if (field === 'role') return isShareGpt ? [] : [['role', roleOf(name)]];
+    if (field === 'role') return isShareGpt ? [] : [['role', isOfFunction ? 'tool' : roleOf(name)]];
     return value === null && field !== 'content' ? [] : [[field, value]];
   });
   const message = { ...Object.fromEntries(kept), ...(isTrained === undefined ? {} : { isTrained }) } as Message;
@@ -44,6 +47,35 @@ function toMessage(value: unknown, place: string): Message {
     throw new Error(`${place}: tool_calls must be a list, got ${brief(message.tool_calls)}`);
   }
   return message;
+}
+
+/**
+ * With the text under content, whether the file has it there or under value; of both, the one that is filled. Where a role is given, a value
+ * that is no text is a field like others.
+ */
+function withContent(given: Record<string, unknown>, isShareGpt: boolean, place: string): Record<string, unknown> {
+  const { value, content } = given;
+  const isContent = isShareGpt || typeof value === 'string' || Array.isArray(value);
+  if (!isContent) return given;
+  const [ofValue, ofContent] = [fillOf(value), fillOf(content)];
+  if (ofValue === FILLED && ofContent === FILLED && !isDeepStrictEqual(value, content)) {
+    throw new Error(`${place}: value and content say different things: ${brief(value)} and ${brief(content)}`);
+  }
+  const [taken, left] = ofValue > ofContent ? ['value', 'content'] : ['content', 'value'];
+  return Object.fromEntries(
+    Object.entries(given)
+      .filter(([field]) => field !== left)
+      .map(([field, one]) => [field === taken ? 'content' : field, one]),
+  );
+}
+
+const FILLED = 3;
+
+/** How much a field says: absent, null, empty, filled. */
+function fillOf(value: unknown): number {
+  if (value === undefined) return 0;
+  if (value === null) return 1;
+  return value === '' || (Array.isArray(value) && value.length === 0) ? 2 : FILLED;
 }
 
 /** Whether a message is trained on; undefined: it does not say so. */
@@ -65,25 +97,4 @@ function switchOf(given: Record<string, unknown>, place: string): boolean | unde
     found = { name, isTrained };
   }
   return found?.isTrained;
-}
-
-/** A turn whose value is the JSON of one call or of a list of them. */
-function callFields({ value, ...rest }: Record<string, unknown>, place: string): Record<string, unknown> {
-  const given = typeof value === 'string' ? parsed(value, `${place}: value`) : value;
-  const tool_calls = (Array.isArray(given) ? given : [given]).map((call: unknown) => {
-    const { name, arguments: named } = (call ?? {}) as Record<string, unknown>;
-    if (typeof name !== 'string') {
-      throw new Error(`${place}: value must be the JSON of a call, { name, arguments }, got ${brief(call)}`);
-    }
-    return { type: 'function', function: { name, arguments: named ?? {} } };
-  });
-  return { ...rest, from: 'assistant', content: '', tool_calls };
-}
-
-function parsed(text: string, place: string): unknown {
-  try {
-    return parseJson(text);
-  } catch (error) {
-    throw new Error(`${place} is not JSON: ${(error as Error).message}`, { cause: error });
-  }
 }
