@@ -69,6 +69,7 @@ class RowReader {
       if (this.#parts === null) {
         const end = line.indexOf(this.#separator, at);
         const cell = end < 0 ? line.slice(at).replace(/\r$/, '') : line.slice(at, end);
+        if (cell.includes('\r')) throw lineEnd(place);
         this.#cells.push(cell === '' ? null : cell);
         if (end < 0) return this.#cells;
         at = end + 1;
@@ -89,10 +90,17 @@ class RowReader {
       this.#cells.push(this.#parts.join(''));
       this.#parts = null;
       if (at === line.length || (line[at] === '\r' && at + 1 === line.length)) return this.#cells;
+      if (line[at] === '\r') throw lineEnd(place);
       if (line[at] !== this.#separator) {
         throw new Error(`${place}: cell ${this.#cells.length} goes on after its closing quote`);
       }
       at += 1;
     }
   }
+}
+
+function lineEnd(place: string): Error {
+  return new Error(
+    `${place}: has \\r without \\n outside quotes; end lines with \\n or \\r\\n, and put cells with \\r in quotes`,
+  );
 }

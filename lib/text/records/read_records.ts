@@ -12,7 +12,8 @@ import { sniff } from './sniff.ts';
 
 /**
  * The records of files, in order. What a file holds is told by the ending of its name (formats.ts), each also with .gz; where that says
- * nothing, or says text, by its beginning. Text is one document a file. Throws an Error that names the file, the line, and the field.
+ * nothing, or says text, by its beginning. Text is one document a file. Throws an Error that names the file, the line, and the
+ * field; a file without records is one.
  */
 export async function* readRecords(files: readonly string[], options: FormOptions): AsyncGenerator<DocumentPart> {
   for (const path of files) {
@@ -23,9 +24,12 @@ export async function* readRecords(files: readonly string[], options: FormOption
       yield* plainText(source);
       continue;
     }
+    let isEmpty = true;
     for await (const { value, place } of rowsOf(source, found)) {
+      isEmpty = false;
       yield { ...toRecord(value, place, options), isEnd: true, place };
     }
+    if (isEmpty) throw new Error(`${path}: holds no records`);
   }
 }
 

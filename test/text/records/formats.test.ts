@@ -198,6 +198,21 @@ describe('readRecords', () => {
     });
   }
 
+  for (const [name, content] of [
+    ['a.jsonl', ''],
+    ['a.jsonl', '\n \n'],
+    ['a.ndjson.gz', gzipSync('')],
+    ['a.json', '[]'],
+    ['a.json', ''],
+    ['a.csv', 'prompt,completion\r\n'],
+    ['a.tsv', ''],
+  ] as const) {
+    it(`refuses ${name} without records beside others: ${JSON.stringify(name.endsWith('.gz') ? '' : content)}`, async () => {
+      const files = [writtenFile('b.jsonl', lines), writtenFile(name, content), writtenFile('c.jsonl', lines)];
+      await assert.rejects(recordsOf(files), new RegExp(`/${name.replaceAll('.', '\\.')}: holds no records$`));
+    });
+  }
+
   for (const name of 'a.yaml b.YML c.json5 d.xml e.html f.arrow g.feather h.bin i.safetensors j.pdf k.docx l.zip m.tar.gz n.jsonl.zst o.bz2 p.xz q.xlsx r.pkl s.png'.split(
     ' ',
   )) {
