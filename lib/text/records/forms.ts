@@ -1,5 +1,6 @@
 // The forms of records: what a file's object is, by its fields.
 import { brief } from '../../brief.ts';
+import { Float } from '../json.ts';
 import { alpacaPrompt } from './alpaca.ts';
 import { RecordFields } from './fields.ts';
 import { toMessages } from './messages.ts';
@@ -55,6 +56,7 @@ function conversationOf(fields: RecordFields): Conversation | null {
   const found = CONVERSATIONS.filter((name) => fields.has(name));
   const name = theOnly(fields, found);
   if (name === undefined) return null;
+  refusePreference(fields, false);
   return withContext(fields, { messages: toMessages(fields.takeList(name), `${fields.place}: ${name}`) });
 }
 
@@ -96,15 +98,23 @@ function toolsOf(fields: RecordFields): unknown[] | undefined {
   });
 }
 
+/** Throws where label says whether an answer is wanted: where it is true or false, also as text, or another form of these. */
+function refusePreference(fields: RecordFields, isOtherForm: boolean): void {
+  const label = fields.peek('label');
+  if (isOtherForm || typeof label === 'boolean' || (typeof label === 'string' && /^\s*(true|false)\s*$/i.test(label))) {
+    throw fields.error('label', 'says which answers are wanted: records of preferences cannot be trained on');
+  }
+}
+
 function pairOf(fields: RecordFields, { hasChatTemplate }: FormOptions): DataRecord | null {
   const isAlpaca = fields.has('instruction');
   const prompts = PROMPTS.filter((name) => fields.has(name) && !(isAlpaca && name === 'input'));
   const answers = ANSWERS.filter((name) => fields.has(name));
   if (prompts.length === 0 || answers.length === 0) return null;
   const [promptName, answerName] = [theOnly(fields, prompts)!, theOnly(fields, answers)!];
-  if (typeof fields.peek('label') === 'boolean') {
-    throw fields.error('label', 'says which answers are wanted: records of preferences cannot be trained on');
-  }
+  const label = fields.peek('label');
+  const number = label instanceof Float ? label.value : label;
+  refusePreference(fields, number === 0 || number === 1 || label === '0' || label === '1');
   const prompt = textOrMessages(fields, promptName);
   const answer = textOrMessages(fields, answerName);
   const history = historyOf(fields);

@@ -106,6 +106,59 @@ describe('toRecord', () => {
     });
   });
 
+  it("reads OpenAI's function_call and the role function as tool_calls and the role tool", () => {
+    const call = { name: 'f', arguments: '{"a": 1}' };
+    const tool_calls = [{ type: 'function', function: call }];
+    const result = { role: 'tool', name: 'f', content: '1' };
+    const expected = { messages: [{ role: 'assistant', content: null, tool_calls }, result] };
+    const asked = { role: 'assistant', content: null, function_call: call };
+    assert.deepEqual(recordOf({ messages: [asked, { ...result, role: 'function' }] }), expected);
+    assert.deepEqual(recordOf({ messages: [{ ...asked, tool_calls: [] }, result] }), expected);
+    assert.deepEqual(recordOf({ messages: [{ ...asked, tool_calls: null }, result] }), expected);
+    assert.deepEqual(recordOf({ messages: [{ ...asked, function_call: JSON.stringify(call) }, result] }), expected);
+    for (const nothing of [null, '', {}, { name: null, arguments: null }]) {
+      assert.deepEqual(recordOf({ messages: [{ ...assistant('a'), function_call: nothing }] }), {
+        messages: [assistant('a')],
+      });
+    }
+    const nameless = [{ role: 'function', content: '1' }];
+    assert.deepEqual(recordOf({ messages: nameless }), { messages: nameless });
+  });
+
+  it('takes the text of a message from value or content, whichever is filled', () => {
+    for (const sides of [{ value: 'a' }, { content: 'a' }, { value: 'a', content: 'a' }]) {
+      for (const empty of [{}, { value: null, content: null }, { value: '', content: '' }]) {
+        for (const name of [{ from: 'gpt' }, { role: 'assistant' }]) {
+          const messages = [{ ...name, ...empty, ...sides }];
+          assert.deepEqual(recordOf({ messages }), { messages: [assistant('a')] }, JSON.stringify(messages));
+        }
+      }
+    }
+    const scored = [{ ...assistant('a'), value: 0.5 }];
+    assert.deepEqual(recordOf({ messages: scored }), { messages: scored }, 'a value that is no text is another field');
+    assert.deepEqual(recordOf({ messages: [{ from: 'gpt', value: '', content: null }] }), {
+      messages: [assistant('')],
+    });
+  });
+
+  it('notices a label that does not say which answers are wanted', () => {
+    const notices = ['a field that is not used: "label"'];
+    for (const label of ['sports', 2, 'truely', ['a']]) {
+      assert.deepEqual(read({ prompt: 'q', completion: 'a', label }).notices, notices);
+      assert.deepEqual(read({ messages: [user('hi')], label }).notices, notices);
+    }
+  });
+
+  for (const label of [true, false, 'True', 'false', ' FALSE ', 0, 1, '0', '1', parseJson('1.0')]) {
+    it(`refuses a label that says whether an answer is wanted: ${JSON.stringify(label)}`, () => {
+      const expected = /^a\.jsonl:3: label says which answers are wanted: records of preferences cannot be trained on$/;
+      const refused = (value: object) => assert.throws(() => recordOf(value), { message: expected });
+      refused({ prompt: 'q', completion: 'a', label });
+      refused({ instruction: 'q', input: '', output: 'a', label });
+      if (!['0', '1', '1.0'].includes(String(label))) refused({ messages: [assistant('a')], label });
+    });
+  }
+
   it('knows the common names of roles in any case, and keeps the others', () => {
     const names = [
       'Human',
@@ -202,7 +255,6 @@ describe('toRecord', () => {
     ['two prompts', { prompt: 'q', question: 'q', answer: 'b' }, /: has prompt and question/],
     ['two conversations', { messages: [message], conversations: [message] }, /: has messages and conversations/],
     ['preferences', { prompt: 'q', chosen: 'a', rejected: 'b' }, /: has chosen and rejected: records of preferences/],
-    ['wanted or not', { prompt: 'q', completion: 'a', label: false }, /: label says which answers are wanted/],
     ['images', { messages: [message], images: ['a.png'] }, /: images cannot be trained on/],
     ['an empty conversation', { messages: [] }, /: messages is an empty list$/],
     ['messages that are text', { messages: 'hi' }, /: messages is text that is not JSON/],
@@ -222,6 +274,41 @@ describe('toRecord', () => {
       'two that disagree',
       { messages: [{ ...message, weight: 1, train: false }] },
       /: weight and train say different things/,
+    ],
+    [
+      'value and content',
+      {
+        conversations: [
+          { from: 'gpt', value: 'a' },
+          { from: 'gpt', value: 'a', content: 'b' },
+        ],
+      },
+      /: conversations\[1\]: value and content say different things: "a" and "b"$/,
+    ],
+    [
+      'value and content beside a role',
+      { messages: [{ ...message, value: 'b' }] },
+      /: messages\[0\]: value and content say different things: "b" and "a"$/,
+    ],
+    [
+      'a call with another content',
+      { conversations: [{ from: 'function_call', value: '{"name":"f"}', content: 'b' }] },
+      /: conversations\[0\]: value and content say different things/,
+    ],
+    [
+      'two forms of calls',
+      { messages: [{ ...message, function_call: { name: 'f' }, tool_calls: [{ function: { name: 'g' } }] }] },
+      /: messages\[0\]: has function_call and tool_calls, which mean the same/,
+    ],
+    [
+      'a function_call without a name',
+      { messages: [{ ...message, function_call: { arguments: '{}' } }] },
+      /: messages\[0\]: function_call must be \{ name, arguments \}, got \{"arguments":"\{\}"\}$/,
+    ],
+    [
+      'a function_call that is no JSON',
+      { messages: [{ ...message, function_call: 'f()' }] },
+      /: function_call is not JSON/,
     ],
     ['parts of a message', { messages: [{ ...message, train_detail: [{}] }] }, /: train_detail is not known/],
     [
