@@ -49,6 +49,7 @@ export class RecordEncoder {
     const begin = this.#options.trainOnPrompts ? 0 : prompt.length;
     const ids = await this.#encodeText({ text, targets: [[begin, text.length]] });
     if (prompt !== '' && begin === text.length) tell('a completion that is empty');
+    if (text === '' && isBegin && isEnd) tell('a text that is empty');
     const { endOfText } = this.#tokenizer;
     const within = ids.findIndex((marked) => idOf(marked) === endOfText);
     if (within >= 0 && within < ids.length - 1) tell('a text that has the end of text within');

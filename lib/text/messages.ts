@@ -36,7 +36,7 @@ export function checkMessages(messages: readonly Message[]): void {
 }
 
 /** Whether a message says something though it has no content: calls of tools, thoughts. */
-function hasOtherContent(message: Message): boolean {
+export function hasOtherContent(message: Message): boolean {
   const { tool_calls: calls, function_call: call } = message;
   return (Array.isArray(calls) && calls.length > 0) || Boolean(call) || thoughtFieldOf(message) !== null;
 }
@@ -58,12 +58,19 @@ function toPart(part: unknown, place: string): ContentPart {
   return { type: 'text', text };
 }
 
-/** A content's text, whatever its form; '' where there is none. */
+/** A content's text, whatever its form, without its parts that are thoughts; '' where there is none. */
 export function textOf(content: unknown): string {
   if (typeof content === 'string') return content;
   if (!Array.isArray(content)) return '';
-  const parts = partsOf(content);
-  return parts.map((part) => (part.type === 'text' ? part.text : part.thinking)).join('');
+  return partsOf(content)
+    .map((part) => (part.type === 'text' ? part.text : ''))
+    .join('');
+}
+
+/** The parts of a content that are thoughts. */
+export function thoughtPartsOf(content: unknown): string[] {
+  if (!Array.isArray(content)) return [];
+  return partsOf(content).flatMap((part) => (part.type === 'thinking' ? [part.thinking] : []));
 }
 
 const THOUGHT_FIELDS = ['reasoning_content', 'reasoning', 'thinking', 'thought'];

@@ -115,6 +115,10 @@ describe('encoding of records', () => {
     await new RecordEncoder(tokenizer).encode({ text: 'is</s>it</s>' }, (what) => told.push(what));
     assert.deepEqual(told.splice(0), ['a text that has the end of text within']);
     await new RecordEncoder(tokenizer).encode({ prompt: 'a', completion: '' }, (what) => told.push(what));
-    assert.deepEqual(told, ['a completion that is empty']);
+    assert.deepEqual(told.splice(0), ['a completion that is empty']);
+    await new RecordEncoder(tokenizer).encode({ text: '' }, (what) => told.push(what), { isBegin: false });
+    assert.equal(told.length, 0);
+    await new RecordEncoder(tokenizer).encode({ text: '' }, (what) => told.push(what));
+    assert.deepEqual(told, ['a text that is empty']);
   });
 });

@@ -80,7 +80,7 @@ async function headerBeyond(turns: Turns, i: number, upToContent: string): Promi
 
 /** null: the template refuses these messages. */
 export async function attempt(
-  { template, conversation }: Turns,
+  { template, conversation }: Pick<Turns, 'template' | 'conversation'>,
   messages: Message[],
   isPrompt: boolean,
 ): Promise<string | null> {

@@ -1,7 +1,15 @@
 // What a record says and its documents do not.
-import { OPENED_THOUGHTS, textOf, thoughtFieldOf, withoutThoughts } from '../messages.ts';
+import {
+  hasOtherContent,
+  OPENED_THOUGHTS,
+  textOf,
+  thoughtFieldOf,
+  thoughtPartsOf,
+  withoutThoughts,
+} from '../messages.ts';
 import type { Message } from '../records/record.ts';
 import type { Document } from './marked_text.ts';
+import type { SpecialTokens } from './special.ts';
 
 /** Characters of a tag and white space after it. */
 const LONGEST_TAG = 40;
@@ -9,7 +17,8 @@ const LONGEST_TAG = 40;
 export function hasThoughts(text: string, message: Message): boolean {
   const field = thoughtFieldOf(message);
   if (field !== null && !text.includes((message[field] as string).trim())) return false;
-  return text.includes(withoutThoughts(message.content).thoughts.trim());
+  const { thoughts } = withoutThoughts(message.content);
+  return [thoughts, ...thoughtPartsOf(message.content)].every((one) => text.includes(one.trim()));
 }
 
 export const hasRest = (text: string, message: Message) => text.includes(withoutThoughts(message.content).rest.trim());
@@ -20,19 +29,38 @@ function callsOf({ tool_calls: calls }: Message): string[] {
   return calls.map((call) => String(call?.function?.name ?? call?.name ?? ''));
 }
 
-/** Tells of answers whose words the chat template leaves out. */
+/** Whether an answer has its calls: their names stand in it, and not in its text or in a special token alone. */
+function hasCalls(answer: string, message: Message, special: SpecialTokens): boolean {
+  const names = callsOf(message);
+  if (names.length === 0) return true;
+  const text = textOf(message.content).trim();
+  const rest = special.without(text === '' ? answer : answer.replace(text, () => ' '));
+  return names.every((name) => rest.includes(name));
+}
+
+function isEmpty(message: Message): boolean {
+  const { content } = message;
+  const isText = typeof content === 'string' || Array.isArray(content);
+  return isText && textOf(content).trim() === '' && thoughtPartsOf(content).length === 0 && !hasOtherContent(message);
+}
+
+/** Tells of answers whose words the chat template leaves out, and of those without any. */
 export function tellLeftOut(
-  messages: readonly Message[],
-  documents: readonly Document[],
+  {
+    messages,
+    documents,
+    special,
+  }: { messages: readonly Message[]; documents: readonly Document[]; special: SpecialTokens },
   tell: (what: string) => void,
 ): void {
   for (const { text, turns } of documents) {
     for (const { message, begin, end } of turns) {
       const answer = text.slice(begin, end);
+      if (isEmpty(messages[message]!)) tell('an answer that is empty');
       if (!hasRest(answer, messages[message]!) && !answer.includes(textOf(messages[message]!.content).trim())) {
         tell('an answer whose text the chat template changes or leaves out');
       }
-      if (callsOf(messages[message]!).some((name) => !answer.includes(name))) {
+      if (!hasCalls(answer, messages[message]!, special)) {
         tell('an answer whose tool calls the chat template leaves out');
       }
       if (!hasThoughts(answer, messages[message]!)) {

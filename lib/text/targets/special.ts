@@ -40,6 +40,14 @@ export class SpecialTokens {
     return this.endOf(end) ?? this.#added.find((token) => end.endsWith(token)) ?? null;
   }
 
+  /** A text without its special tokens, and without added ones in brackets. */
+  without(text: string): string {
+    let rest = text;
+    for (const token of this.#added)
+      if (this.#special.includes(token) || /^[<[]/.test(token)) rest = rest.replaceAll(token, ' ');
+    return rest;
+  }
+
   /** White space and the special token that a text has at `at`; '': there is another thing. */
   nextIn(text: string, at: number): string {
     let begin = at;

@@ -9,6 +9,7 @@ import { joined } from './joined.ts';
 import { findKept, type Kept, kindOf } from './kept.ts';
 import { tellLeftOut } from './left_out.ts';
 import type { Document, MarkedText, Span } from './marked_text.ts';
+import { tellNotRead } from './not_read.ts';
 import { answersInOne } from './one_rendering.ts';
 import type { SpecialTokens } from './special.ts';
 import { findTurnEnd, type TurnEnd } from './turn_end.ts';
@@ -48,7 +49,8 @@ export class Targets {
    */
   async documents(given: Conversation, tell: Tell): Promise<MarkedText[]> {
     const conversation = await this.#template.prepare(given);
-    const { messages } = conversation;
+    // As the record has them: what is left out of their prepared form is told too.
+    const { messages } = given;
     const { text: whole, generated } = await this.#template.rendered(conversation);
     if (this.#options.trainOnPrompts) return [{ text: whole, targets: [[0, whole.length]] }];
     const targets = answersToTrainOn(conversation, this.#options.trainOnLastAnswer);
@@ -66,6 +68,9 @@ export class Targets {
       if (spans.length === 0) tell('a conversation in which the chat template marks nothing as generated');
       const isOpen = ([begin, end]: Span) =>
         !this.#special.endOf(whole.slice(begin, end)) && this.#special.nextIn(whole, end);
+      const turns = targets.map((message) => ({ message, begin: 0, end: whole.length, isEnded: true }));
+      tellLeftOut({ messages, documents: [{ text: whole, turns }], special: this.#special }, tell);
+      await tellNotRead({ template: this.#template, conversation }, { texts: [whole], lastAnswer: -1 }, tell);
       if (spans.some(isOpen)) tell('an answer whose end the chat template does not mark as generated');
       return [{ text: whole, targets: spans }];
     }
@@ -79,7 +84,8 @@ export class Targets {
     if (documents.length > 1) {
       tell('a conversation with a document for each answer, as the chat template rewrites earlier turns');
     }
-    tellLeftOut(messages, documents, tell);
+    tellLeftOut({ messages, documents, special: this.#special }, tell);
+    await tellNotRead(turns, { texts: documents.map(({ text }) => text), lastAnswer: targets.at(-1)! }, tell);
     return documents.map((document) => ({
       text: document.text,
       targets: document.turns.map(({ begin, end }) => [begin, end] as const),

@@ -1,0 +1,66 @@
+// What a record gives to be read, and a chat template leaves out: messages that are no answers, tools, documents.
+import { textOf, thoughtPartsOf } from '../messages.ts';
+import type { Message } from '../records/record.ts';
+import { attempt, type Turns } from './answer.ts';
+import { marked, unmarked } from './marks.ts';
+
+/** So many characters stand in a rendering because they are a message's, and not by chance. */
+const SURE = 16;
+
+/** Where what is read may stand: texts of documents, and the prompt of the last answer in them; -1: the whole alone. */
+interface Read {
+  texts: readonly string[];
+  lastAnswer: number;
+}
+
+type Source = Pick<Turns, 'template' | 'conversation'>;
+
+/** Tells once for each kind of thing. */
+export async function tellNotRead(source: Source, read: Read, tell: (what: string) => void): Promise<void> {
+  const roles = new Set((await messagesNotRead(source, read)).map(({ role }) => role));
+  for (const role of roles) tell(`a message of role ${role} that the chat template leaves out`);
+  for (const field of ['tools', 'documents'] as const) {
+    const given = source.conversation[field];
+    if (!given || given.length === 0) continue;
+    const without = { ...source, conversation: { ...source.conversation, [field]: [] } };
+    const [some, none] = [await renderings(source, read), await renderings(without, read)];
+    if (some.every((text, k) => text === none[k])) tell(`${field} that the chat template leaves out`);
+  }
+}
+
+/** The whole, and the prompt of the last answer, where that counts. */
+async function renderings(source: Source, { lastAnswer }: Read, messages = source.conversation.messages) {
+  const texts = [await attempt(source, messages, false)];
+  if (lastAnswer >= 0) texts.push(await attempt(source, messages.slice(0, lastAnswer), true));
+  return texts;
+}
+
+async function messagesNotRead(source: Source, read: Read): Promise<Message[]> {
+  const { messages } = source.conversation;
+  const others = messages.flatMap((message, i) => (message.role === 'assistant' ? [] : [i]));
+  const has = wordsIn(read.texts);
+  const isFound = new Map(others.map((i) => [i, has(messages[i]!)]));
+  const isShort = ({ role, content }: Message) => role !== 'user' && textOf(content).trim().length < SURE;
+  const isUnsure = (i: number) =>
+    !isFound.get(i) || (isShort(messages[i]!) && textOf(messages[i]!.content).trim() !== '');
+  if (!others.some(isUnsure)) return [];
+  const markedMessages = messages.map((message, i) =>
+    message.role === 'assistant' ? message : marked(message, i).message,
+  );
+  const texts = await renderings(source, read, markedMessages);
+  const seen = new Set(texts.flatMap((text) => [...unmarked(text ?? '').count.keys()]));
+  const isRefused = texts.every((text) => text === null);
+  return others.filter((i) => isUnsure(i) && !(isRefused ? isFound.get(i) : seen.has(i))).map((i) => messages[i]!);
+}
+
+/** Looks for messages' words, each first behind the one before it. */
+function wordsIn(texts: readonly string[]): (message: Message) => boolean {
+  const from = texts.map(() => 0);
+  const has = (words: string) =>
+    texts.some((text, k) => {
+      const at = text.indexOf(words, from[k]);
+      if (at >= 0) from[k] = at + words.length;
+      return at >= 0 || text.includes(words);
+    });
+  return ({ content }) => [textOf(content), ...thoughtPartsOf(content)].every((words) => has(words.trim()));
+}
