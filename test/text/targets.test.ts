@@ -204,6 +204,26 @@ describe('targets', () => {
     });
   });
 
+  it('are all with trainOnPrompts, but for answers that are not to be trained on', async () => {
+    const options = { trainOnPrompts: true };
+    const first = TWO.with(1, answer('yo', { isTrained: false }));
+    await expectDocuments(
+      'phi3',
+      first,
+      ['⟦<|user|>\nhi<|end|>\n<|assistant|>\n⟧yo<|end|>⟦\n<|user|>\nho<|end|>\n<|assistant|>\nya<|end|>\n</s>⟧'],
+      options,
+    );
+    await expectDocuments('endless', TWO, ['⟦USER: hi\nASSISTANT: yo\nUSER: ho\nASSISTANT: ya\n</s>⟧'], options);
+    await expectDocuments(
+      'tags',
+      first,
+      ['⟦<|user|>hi<|end|><|assistant|>⟧yo<|end|>⟦<|user|>ho<|end|><|assistant|>ya<|end|>⟧'],
+      options,
+    );
+    const rule = { role: 'system', content: 'be' };
+    await assert.rejects(shown('mistral', [rule, ...first], options), /messages\[2\].*weight: 0.*data.trainOnPrompts/);
+  });
+
   it('are none where only the last answer is asked for, and that is not to be trained on', async () => {
     const last = TWO.with(3, answer('ya', { isTrained: false }));
     for (const conversation of [{ messages: last }, { messages: TWO, firstTarget: 4 }]) {

@@ -2,7 +2,7 @@
 import type { ChatTemplate } from '../chat_template.ts';
 import { formatJson } from '../json.ts';
 import { READ_ROLES } from '../messages.ts';
-import type { Conversation } from '../records/record.ts';
+import type { Conversation, Message } from '../records/record.ts';
 import type { Turns } from './answer.ts';
 import { generatedSpans } from './generated.ts';
 import { joined } from './joined.ts';
@@ -52,7 +52,7 @@ export class Targets {
     // As the record has them: what is left out of their prepared form is told too.
     const { messages } = given;
     const { text: whole, generated } = await this.#template.rendered(conversation);
-    if (this.#options.trainOnPrompts) return [{ text: whole, targets: [[0, whole.length]] }];
+    if (this.#options.trainOnPrompts) return [await this.#all(conversation, whole, generated)];
     const targets = answersToTrainOn(conversation, this.#options.trainOnLastAnswer);
     if (targets.length === 0) {
       const roles = [...new Set(messages.map(({ role }) => role))].sort().join(', ');
@@ -74,9 +74,7 @@ export class Targets {
       if (spans.some(isOpen)) tell('an answer whose end the chat template does not mark as generated');
       return [{ text: whole, targets: spans }];
     }
-    this.#turnEnd ??= findTurnEnd(this.#template, this.#special);
-    const turnEnd = await this.#turnEnd;
-    const turns: Turns = { conversation, template: this.#template, special: this.#special, turnEnd, whole };
+    const turns = await this.#turns(conversation, whole);
     const documents = await this.#find(turns, targets);
     if (!this.#special.isEmpty && documents.some((document) => document.turns.some(({ isEnded }) => !isEnded))) {
       tell('an answer after which the chat template writes no token that ends it');
@@ -90,6 +88,52 @@ export class Targets {
       text: document.text,
       targets: document.turns.map(({ begin, end }) => [begin, end] as const),
     }));
+  }
+
+  async #turns(conversation: Conversation, whole: string): Promise<Turns> {
+    this.#turnEnd ??= findTurnEnd(this.#template, this.#special);
+    return { conversation, template: this.#template, special: this.#special, turnEnd: await this.#turnEnd, whole };
+  }
+
+  /** All of a conversation, with the end that its last answer gets, but for the answers that are not to be trained on. */
+  async #all(conversation: Conversation, whole: string, generated: readonly Span[] | null): Promise<MarkedText> {
+    const { messages } = conversation;
+    const isLeft = ({ role, isTrained }: Message) => role === 'assistant' && isTrained === false;
+    const left = messages.flatMap((message, i) => (isLeft(message) ? [i] : []));
+    const isOpen = generated === null && messages.at(-1)?.role === 'assistant' && !isLeft(messages.at(-1)!);
+    if (left.length === 0 && !isOpen) return { text: whole, targets: [[0, whole.length]] };
+    const turns = await this.#turns(conversation, whole);
+    const ended = isOpen ? (await joined(turns, [messages.length - 1]))[0]!.text : whole;
+    const text = ended.startsWith(whole) ? ended : whole;
+    const targets: Span[] = [];
+    let done = 0;
+    for (const [begin, end] of left.length > 0 ? await this.#spansIn(text, turns, { generated, targets: left }) : []) {
+      if (begin > done) targets.push([done, begin]);
+      done = end;
+    }
+    if (done < text.length) targets.push([done, text.length]);
+    return { text, targets };
+  }
+
+  /** Where a text has these answers; throws an Error where it has not. */
+  async #spansIn(
+    text: string,
+    turns: Turns,
+    { generated, targets }: { generated: readonly Span[] | null; targets: number[] },
+  ): Promise<Span[]> {
+    if (generated !== null) {
+      const spans = await generatedSpans(this.#template, turns.conversation, { generated, targets });
+      if (spans.length >= targets.length) return spans;
+    } else {
+      const documents = await this.#find(turns, targets);
+      const [{ text: found, turns: answers }] = documents as [Document];
+      if (documents.length === 1 && text.startsWith(found.slice(0, answers.at(-1)!.end))) {
+        return answers.map(({ begin, end }) => [begin, end] as const);
+      }
+    }
+    throw new Error(
+      `messages[${targets[0]}]: is not to be trained on (weight: 0, train: false), which data.trainOnPrompts can only leave out where the chat template keeps or marks earlier turns; leave one of both out`,
+    );
   }
 
   async #find(turns: Turns, targets: number[]): Promise<Document[]> {
