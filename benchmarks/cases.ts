@@ -31,7 +31,7 @@ import {
   tidy,
   trainStep,
 } from '../lib/index.ts';
-import { addon, kernels } from '../lib/native.ts';
+import { addon, kernels } from '../lib/runtime/native.ts';
 import { forwardBackward, type Measurement, measure, median } from './measure.ts';
 
 export interface Sizes {

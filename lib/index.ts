@@ -1,15 +1,7 @@
 // The public API. What is not exported here may change tomorrow.
-export {
-  type Device,
-  type DeviceName,
-  type DeviceOptions,
-  getDevice,
-  memory,
-  openDevice,
-  type Target,
-} from './device.ts';
-export { type Dtype, type GradientDtype, type TensorData, toBfloat16, toFloat32 } from './dtype.ts';
-export { KeyValueCache } from './generate/cache.ts';
+
+export { recompute } from './autograd/region.ts';
+export { noGrad, Tape, valueAndGrad } from './autograd/tape.ts';
 export {
   type GeneratedToken,
   type GenerateOptions,
@@ -21,8 +13,7 @@ export { loadAdapter, saveAdapter } from './io/adapters.ts';
 export { type HubOptions, resolveModelFolder } from './io/hub.ts';
 export { type SaveOptions, saveModel } from './io/save_model.ts';
 export { type LoadOptions, loadModel } from './io/weights.ts';
-export { OutOfMemoryError } from './memory/errors.ts';
-export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from './memory/statistics.ts';
+export { KeyValueCache } from './models/cache.ts';
 export { type DecoderConfig, decoderConfig } from './models/config.ts';
 export { type Batch, Decoder, type ModelOrigin, type StepPolicy } from './models/decoder.ts';
 export type { HuggingFaceConfig } from './models/fields.ts';
@@ -37,7 +28,6 @@ export {
 export { mergeLora } from './models/merge_lora.ts';
 export { Module } from './models/module.ts';
 export type { RopeConfig } from './models/rope_config.ts';
-export { NativeLoadError } from './native.ts';
 export { type AttentionOptions, attention } from './ops/attention.ts';
 export { type ChunkedCrossEntropyOptions, chunkedCrossEntropy } from './ops/chunked_cross_entropy.ts';
 export { type ChunkedMlpOptions, chunkedMlp } from './ops/chunked_mlp.ts';
@@ -61,12 +51,24 @@ export { reshape, rows } from './ops/views.ts';
 export { AdamW, type AdamWOptions } from './optim/adamw.ts';
 export type { StateBits } from './optim/adamw_state.ts';
 export { type ClippedNorm, clipGradNorm, clippedNorm } from './optim/clip.ts';
-export { type Plan, type PlanOptions, plainPolicy, planStep, unchunked } from './planning/plan.ts';
-export { type SimulatedStep, simulateStep } from './planning/simulate.ts';
-export { recompute } from './region.ts';
-export { tidy } from './scope.ts';
-export { noGrad, Tape, valueAndGrad } from './tape.ts';
-export { empty, Tensor, tensor, zeros } from './tensor.ts';
+export {
+  type Device,
+  type DeviceName,
+  type DeviceOptions,
+  getDevice,
+  memory,
+  openDevice,
+  type Target,
+} from './runtime/device.ts';
+export { type Dtype, type GradientDtype, type TensorData, toBfloat16, toFloat32 } from './runtime/dtype.ts';
+export { OutOfMemoryError } from './runtime/memory/errors.ts';
+export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from './runtime/memory/statistics.ts';
+export { NativeLoadError } from './runtime/native.ts';
+export { tidy } from './runtime/scope.ts';
+export { empty, Tensor, tensor, zeros } from './runtime/tensor.ts';
+export { type Plan, type PlanOptions, plainPolicy, planStep, unchunked } from './step/plan.ts';
+export { type SimulatedStep, simulateStep } from './step/simulate.ts';
+export { disposeResult, type StepOptions, type StepResult, stepResult, trainStep } from './step/step.ts';
 export type { Conversation, Message } from './text/records/record.ts';
 export { loadTokenizer, type Tokenizer, type TokenizerOptions } from './text/tokenizer.ts';
 export { parseConfig, type RunConfig, type RunConfigInput, readRunConfig } from './train/config.ts';
@@ -79,7 +81,5 @@ export {
   type WarningCode,
 } from './train/events.ts';
 export type { StepMetrics } from './train/metrics.ts';
-
 export { CheckpointError } from './train/run_state.ts';
-export { disposeResult, type StepOptions, type StepResult, stepResult, trainStep } from './train/step.ts';
 export { train } from './train/train.ts';

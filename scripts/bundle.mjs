@@ -27,7 +27,7 @@ node('scripts/build.mjs', '--if-stale', '--native', '--release');
 node('scripts/prebuild.mjs');
 rmSync(folder, { recursive: true, force: true });
 mkdirSync(join(folder, 'lib'), { recursive: true });
-cpSync(join(root, 'prebuilds'), join(folder, 'app', 'prebuilds'), { recursive: true }); // where code in app/*/ looks
+cpSync(join(root, 'prebuilds'), join(folder, 'prebuilds'), { recursive: true }); // where code in app/*/ looks
 for (const each of ['test/fixtures', 'examples']) cpSync(join(root, each), join(folder, each), { recursive: true });
 
 copyFileSync(join(root, 'build/cmake/minisequence_gpu_tests'), join(folder, 'app', 'native_tests'));

@@ -4,7 +4,7 @@
 # The program of the bundle that scripts/bundle.mjs makes; see docs/gpu_machine.md.
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$here/app/bin
-export LD_LIBRARY_PATH="$here/lib:$here/app/prebuilds/linux-x64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export LD_LIBRARY_PATH="$here/lib:$here/prebuilds/linux-x64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 command=$1
 [ $# -gt 0 ] && shift
 case "$command" in

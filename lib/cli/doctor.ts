@@ -2,9 +2,9 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, release, totalmem } from 'node:os';
 import { basename } from 'node:path';
-import { openDevice } from '../device.ts';
-import { formatBytes } from '../memory/statistics.ts';
-import { addon, addonPaths, type CudaReport } from '../native.ts';
+import { openDevice } from '../runtime/device.ts';
+import { formatBytes } from '../runtime/memory/statistics.ts';
+import { addon, addonPaths, type CudaReport } from '../runtime/native.ts';
 import { version } from './version.ts';
 
 interface Report {

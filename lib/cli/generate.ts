@@ -3,12 +3,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import type { DeviceName } from '../device.ts';
 import { type GenerateOptions, generate, type Prompt } from '../generate/generate.ts';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
 import { CHAT_TEMPLATE_FILE } from '../io/model_folder.ts';
 import { loadModel } from '../io/weights.ts';
+import type { DeviceName } from '../runtime/device.ts';
 import { parseJson } from '../text/json.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
 import { Output } from './output.ts';

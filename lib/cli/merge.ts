@@ -1,7 +1,6 @@
 // minisequence merge
 import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
-import { computeDtype } from '../dtype.ts';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
 import { CHAT_TEMPLATE_FILE, writeChatTemplate } from '../io/model_folder.ts';
@@ -9,6 +8,7 @@ import { readIfThere } from '../io/read.ts';
 import { saveModel } from '../io/save_model.ts';
 import { loadModel } from '../io/weights.ts';
 import { mergeLora } from '../models/merge_lora.ts';
+import { computeDtype } from '../runtime/dtype.ts';
 
 export interface MergeArguments {
   model: string;

@@ -1,5 +1,5 @@
 // minisequence train
-import { formatBytes } from '../memory/statistics.ts';
+import { formatBytes } from '../runtime/memory/statistics.ts';
 import { readRunConfig } from '../train/config.ts';
 import { compareLlama3, compareMemory, formatComparison, type MemoryComparison } from '../train/memory_report.ts';
 import { formatMetrics, Progress } from '../train/metrics.ts';

@@ -1,11 +1,11 @@
 // Text from a model, token by token.
 
 import { uniforms } from '../data/shuffle.ts';
+import { KeyValueCache } from '../models/cache.ts';
 import type { Decoder } from '../models/decoder.ts';
 import { requireCount, requireFinite } from '../ops/check.ts';
 import type { Conversation } from '../text/records/record.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { KeyValueCache } from './cache.ts';
 import { type GenerationDefaults, readGenerationConfig } from './generation_config.ts';
 import { type SamplingOptions, sampleToken } from './sample.ts';
 import { stopIdsOf } from './stop_ids.ts';

@@ -1,5 +1,5 @@
 // Elements of weights' dtypes, from files to memory and back.
-import { type Dtype, type TensorData, toBfloat16, toFloat32 } from '../dtype.ts';
+import { type Dtype, type TensorData, toBfloat16, toFloat32 } from '../runtime/dtype.ts';
 import { type SafetensorsDtype, SafetensorsError } from './safetensors.ts';
 
 /** What a parameter's dtype is called in files. */

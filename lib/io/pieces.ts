@@ -1,6 +1,6 @@
 // Tensors in pieces, so that little of one is on the host at a time.
-import { tidy } from '../scope.ts';
-import type { Tensor } from '../tensor.ts';
+import { tidy } from '../runtime/scope.ts';
+import type { Tensor } from '../runtime/tensor.ts';
 
 /** Host memory for one piece of a tensor on its way; a multiple of every dtype's size. */
 export const PIECE_BYTES = 16 * 2 ** 20;

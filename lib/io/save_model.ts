@@ -1,9 +1,9 @@
 // A model in HuggingFace's layout: config.json, weights in one file or shards, the tokenizer's files.
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Dtype } from '../dtype.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
+import type { Dtype } from '../runtime/dtype.ts';
 import { fileDtypes } from './elements.ts';
 import { writeJson } from './json.ts';
 import { carryFiles, INDEX_FILE, WEIGHTS_FILE } from './model_folder.ts';

@@ -1,6 +1,6 @@
 // A weight of the model that was saved beside adapters.
-import { tidy } from '../scope.ts';
-import type { Tensor } from '../tensor.ts';
+import { tidy } from '../runtime/scope.ts';
+import type { Tensor } from '../runtime/tensor.ts';
 import { fromFile, toFile } from './elements.ts';
 import { dtypeBytes, SafetensorsError, type SafetensorsFile } from './safetensors.ts';
 

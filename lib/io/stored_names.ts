@@ -1,8 +1,8 @@
 // What parameters are called in files: HuggingFace's names, with or without 'model.' in front, and what else files may hold.
 import { briefName } from '../brief.ts';
-import type { Dtype } from '../dtype.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import type { Decoder } from '../models/decoder.ts';
+import type { Dtype } from '../runtime/dtype.ts';
 import { dtypeFor, toFloat64 } from './elements.ts';
 import {
   dtypeBytes,

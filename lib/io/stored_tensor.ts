@@ -1,6 +1,6 @@
 // A parameter's values in the file that it was loaded from, for parameters whose dtype does not hold them.
-import { type Dtype, dtypes } from '../dtype.ts';
-import type { StoredValues } from '../tensor.ts';
+import { type Dtype, dtypes } from '../runtime/dtype.ts';
+import type { StoredValues } from '../runtime/tensor.ts';
 import { fromFile, toFile, toFloat64 } from './elements.ts';
 import { dtypeBytes, type SafetensorsDtype, type SafetensorsFile } from './safetensors.ts';
 

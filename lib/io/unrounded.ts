@@ -1,6 +1,6 @@
 // Parameters on their way to files that hold more than the parameters' dtype.
-import { dtypes, toBfloat16, toFloat32 } from '../dtype.ts';
-import type { Tensor } from '../tensor.ts';
+import { dtypes, toBfloat16, toFloat32 } from '../runtime/dtype.ts';
+import type { Tensor } from '../runtime/tensor.ts';
 import { bytesOf, holds, toFile } from './elements.ts';
 import { PIECE_BYTES, slice } from './pieces.ts';
 import type { SafetensorsDtype } from './safetensors.ts';

@@ -2,12 +2,12 @@
 // another process would end ours.
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Device, DeviceName } from '../device.ts';
-import type { Dtype, GradientDtype } from '../dtype.ts';
 import { type DecoderConfig, decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
-import type { Tensor } from '../tensor.ts';
+import type { Device, DeviceName } from '../runtime/device.ts';
+import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
+import type { Tensor } from '../runtime/tensor.ts';
 import { fromFile, holds } from './elements.ts';
 import { type HubOptions, resolveModelFolder } from './hub.ts';
 import { parseJsonFile, readSmallFile } from './json.ts';

@@ -1,10 +1,8 @@
 // The decoder-only transformer of the Llama family: RMSNorm, rotary positions, grouped-query attention, gated MLP, tied or own head.
 
-import { type Device, type DeviceName, getDevice } from '../device.ts';
-import { type Dtype, type GradientDtype, gradientDtypeFor, toBfloat16, toFloat32 } from '../dtype.ts';
-import type { KeyValueCache } from '../generate/cache.ts';
+import { recompute } from '../autograd/region.ts';
+import { noGrad } from '../autograd/tape.ts';
 import type { SafetensorsDtype } from '../io/safetensors.ts';
-import { kernels } from '../native.ts';
 import { attention } from '../ops/attention.ts';
 import { cachedAttention } from '../ops/cached_attention.ts';
 import { requireInteger } from '../ops/check.ts';
@@ -19,10 +17,12 @@ import { adaptedLinear, lowRankInput } from '../ops/low_rank.ts';
 import { rmsNorm } from '../ops/rms_norm.ts';
 import { type Rope, rope } from '../ops/rope.ts';
 import { softcap } from '../ops/softcap.ts';
-import { recompute } from '../region.ts';
-import { tidy } from '../scope.ts';
-import { noGrad } from '../tape.ts';
-import { emptyGroup, type Tensor, tensor } from '../tensor.ts';
+import { type Device, type DeviceName, getDevice } from '../runtime/device.ts';
+import { type Dtype, type GradientDtype, gradientDtypeFor, toBfloat16, toFloat32 } from '../runtime/dtype.ts';
+import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { emptyGroup, type Tensor, tensor } from '../runtime/tensor.ts';
+import type { KeyValueCache } from './cache.ts';
 import type { DecoderConfig } from './config.ts';
 import { type Layer, type Layers, makeLayers, type Projection } from './layers.ts';
 import type { Adapter, Lora } from './lora.ts';

@@ -1,5 +1,5 @@
 // The parameters of the decoder: which there are, what they are called, what lies side by side in memory.
-import type { Tensor } from '../tensor.ts';
+import type { Tensor } from '../runtime/tensor.ts';
 import type { DecoderConfig } from './config.ts';
 
 /** A projection's name without '.weight', its weight and bias. */

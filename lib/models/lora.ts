@@ -1,9 +1,10 @@
 // LoRA: the model stays as it is, and each chosen projection gets a trained product of two thin matrices (arXiv 2106.09685).
-import type { Dtype } from '../dtype.ts';
-import { kernels } from '../native.ts';
+
 import { requireCount, requireFinite, requireInteger } from '../ops/check.ts';
 import type { LowRankAdapter } from '../ops/low_rank.ts';
-import { empty } from '../tensor.ts';
+import type { Dtype } from '../runtime/dtype.ts';
+import { kernels } from '../runtime/native.ts';
+import { empty } from '../runtime/tensor.ts';
 import type { Decoder } from './decoder.ts';
 
 /** Projections that can have an adapter, by their names in checkpoints. */

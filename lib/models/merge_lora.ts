@@ -1,9 +1,10 @@
 // Adapters made part of the weights that they change.
-import { computeDtype } from '../dtype.ts';
-import { kernels } from '../native.ts';
+
 import { matmulWorkspace } from '../ops/workspace.ts';
-import { tidy } from '../scope.ts';
-import { empty, type Tensor } from '../tensor.ts';
+import { computeDtype } from '../runtime/dtype.ts';
+import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import type { Decoder } from './decoder.ts';
 import { type Adapter, removeLora } from './lora.ts';
 

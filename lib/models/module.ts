@@ -1,5 +1,5 @@
 // What a model is to an optimizer and to files: parameters with names.
-import type { Tensor } from '../tensor.ts';
+import type { Tensor } from '../runtime/tensor.ts';
 
 export abstract class Module {
   /** Parameters by name, in a fixed order. A tensor that is used twice appears once. */

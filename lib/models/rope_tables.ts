@@ -1,6 +1,6 @@
 // The inverse frequencies of a model's rotary embedding, on its device.
-import type { Device } from '../device.ts';
-import { type Tensor, tensor } from '../tensor.ts';
+import type { Device } from '../runtime/device.ts';
+import { type Tensor, tensor } from '../runtime/tensor.ts';
 import type { RopeConfig } from './rope_config.ts';
 import { inverseFrequencies } from './rope_frequencies.ts';
 

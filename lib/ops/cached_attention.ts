@@ -1,6 +1,6 @@
 // Attention of new tokens to all before them, for generation; it has no gradient.
-import { kernels } from '../native.ts';
-import { empty, type Tensor } from '../tensor.ts';
+import { kernels } from '../runtime/native.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireOneDevice } from './check.ts';
 
 export interface CachedAttentionOptions {

@@ -1,6 +1,6 @@
 // Checks that ops share: an error names the op, the argument and both values.
-import type { Dtype } from '../dtype.ts';
-import type { Tensor } from '../tensor.ts';
+import type { Dtype } from '../runtime/dtype.ts';
+import type { Tensor } from '../runtime/tensor.ts';
 
 /** Rows N and columns of a tensor of rank 1 or more: activations (B,T,C) are N = B·T rows of C. */
 export function rowsAndCols(tensor: Tensor): [number, number] {

@@ -1,10 +1,11 @@
 // Language-model head and cross-entropy over mini-sequences: the (N,V) logits exist for one chunk of M rows at a time, and the gradients
 // are made while they do: 6·N·C·V operations, nothing computed twice.
-import { computeDtype } from '../dtype.ts';
-import { kernels } from '../native.ts';
-import { tidy } from '../scope.ts';
-import { operation } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+
+import { operation } from '../autograd/tape.ts';
+import { computeDtype } from '../runtime/dtype.ts';
+import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import {
   requireCount,
   requireDtype,

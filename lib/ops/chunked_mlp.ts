@@ -1,8 +1,9 @@
 // The gated MLP over mini-sequences: its (N,F) intermediates exist for one chunk of M rows at a time, forward and backward.
-import { kernels, type LowRank } from '../native.ts';
-import { tidy } from '../scope.ts';
-import { operation } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+
+import { operation } from '../autograd/tape.ts';
+import { kernels, type LowRank } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireCount, requireDtype, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';
 import type { DropoutMask } from './dropout.ts';
 import { type Activation, activationCodes } from './glu.ts';

@@ -1,7 +1,8 @@
 // Dropout by counter-based random numbers.
-import { kernels } from '../native.ts';
-import { operation } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+
+import { operation } from '../autograd/tape.ts';
+import { kernels } from '../runtime/native.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireFinite, requireFloat, requireInteger, rowsAndCols } from './check.ts';
 
 /** Which elements are dropped: a function of these numbers and the element's place alone. */

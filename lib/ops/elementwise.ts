@@ -1,8 +1,9 @@
 // Sums and multiples of tensors.
-import type { Dtype } from '../dtype.ts';
-import { kernels } from '../native.ts';
-import { operation } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+
+import { operation } from '../autograd/tape.ts';
+import type { Dtype } from '../runtime/dtype.ts';
+import { kernels } from '../runtime/native.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireFinite, requireFloat, requireOneDevice, requireShape } from './check.ts';
 
 /** y = a + b, of one shape and dtype. */

@@ -1,7 +1,8 @@
 // Rows of a table by token id.
-import { kernels } from '../native.ts';
-import { operation } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+
+import { operation } from '../autograd/tape.ts';
+import { kernels } from '../runtime/native.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireFloat, requireOneDevice, requireRank } from './check.ts';
 import { sortWorkspace } from './workspace.ts';
 

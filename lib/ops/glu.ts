@@ -1,7 +1,8 @@
 // Gated linear units: swiglu and geglu.
-import { kernels } from '../native.ts';
-import { operation } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+
+import { operation } from '../autograd/tape.ts';
+import { kernels } from '../runtime/native.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';
 
 /** Activation of the gate: silu, or gelu in its tanh form. */

@@ -1,9 +1,10 @@
 // Linear layer.
-import { computeDtype } from '../dtype.ts';
-import { kernels } from '../native.ts';
-import { tidy } from '../scope.ts';
-import { operation } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+
+import { operation } from '../autograd/tape.ts';
+import { computeDtype } from '../runtime/dtype.ts';
+import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireFloat, requireOneDevice, requireRank, requireShape, rowsAndCols } from './check.ts';
 import { matmulWorkspace, numPartials } from './workspace.ts';
 

@@ -1,7 +1,7 @@
 // Low-rank adapters (LoRA, arXiv 2106.09685) of linear layers, outside and inside mini-sequence ops.
-import type { Gradients } from '../gradients.ts';
-import { kernels, type LowRank } from '../native.ts';
-import { empty, type Tensor } from '../tensor.ts';
+import type { Gradients } from '../autograd/gradients.ts';
+import { kernels, type LowRank } from '../runtime/native.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireShape } from './check.ts';
 import { type DropoutMask, dropout, requireMask } from './dropout.ts';
 import { add, scale } from './elementwise.ts';

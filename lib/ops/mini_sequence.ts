@@ -1,9 +1,10 @@
 // Any function of single tokens as a mini-sequence block: the generality of the method in one call.
-import { kernels } from '../native.ts';
-import { isFirstRun, Region } from '../region.ts';
-import { tidy } from '../scope.ts';
-import { noGrad, operation } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+
+import { isFirstRun, Region } from '../autograd/region.ts';
+import { noGrad, operation } from '../autograd/tape.ts';
+import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireCount, rowsAndCols } from './check.ts';
 
 /**

@@ -1,9 +1,10 @@
 // Root mean square normalisation.
-import { computeDtype } from '../dtype.ts';
-import { kernels } from '../native.ts';
-import { tidy } from '../scope.ts';
-import { operation } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+
+import { operation } from '../autograd/tape.ts';
+import { computeDtype } from '../runtime/dtype.ts';
+import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireFinite, requireFloat, requireOneDevice, requireRank, rowsAndCols } from './check.ts';
 import { numPartials } from './workspace.ts';
 

@@ -1,7 +1,8 @@
 // Soft-capping of scores.
-import { kernels } from '../native.ts';
-import { operation } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+
+import { operation } from '../autograd/tape.ts';
+import { kernels } from '../runtime/native.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireFinite, requireFloat } from './check.ts';
 
 /**

@@ -1,7 +1,8 @@
 // Views that gradients flow through.
-import { kernels } from '../native.ts';
-import { operation } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+
+import { operation } from '../autograd/tape.ts';
+import { kernels } from '../runtime/native.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 
 /** The elements of x in another shape, on the same memory. */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {

@@ -1,7 +1,7 @@
 // Scratch memory of kernels as a function of op, shapes, dtype and target, and of nothing else, so that `meta` counts the same bytes.
-import type { Device } from '../device.ts';
-import { computeDtype, type Dtype, dtypes } from '../dtype.ts';
-import { empty, type Tensor } from '../tensor.ts';
+import type { Device } from '../runtime/device.ts';
+import { computeDtype, type Dtype, dtypes } from '../runtime/dtype.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 
 const MIB = 2 ** 20;
 

@@ -1,8 +1,9 @@
 // AdamW over named parameters; its state belongs to it.
-import { kernels } from '../native.ts';
+
 import { requireFinite, requireInteger } from '../ops/check.ts';
-import { tidy } from '../scope.ts';
-import { type StoredValues, type Tensor, zeros } from '../tensor.ts';
+import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { type StoredValues, type Tensor, zeros } from '../runtime/tensor.ts';
 import { type AdamWState, makeState, type StateBits } from './adamw_state.ts';
 
 export interface AdamWOptions {

@@ -1,7 +1,7 @@
 // What AdamW keeps of one parameter.
-import type { Device } from '../device.ts';
-import { computeDtype, type Dtype } from '../dtype.ts';
-import { empty, type Tensor, zeros } from '../tensor.ts';
+import type { Device } from '../runtime/device.ts';
+import { computeDtype, type Dtype } from '../runtime/dtype.ts';
+import { empty, type Tensor, zeros } from '../runtime/tensor.ts';
 
 /** Bits of each element of m and v: f32 (f64 for f64), bf16, or codes of 8 bits with an f32 scale for each block of 256. */
 export type StateBits = 32 | 16 | 8;

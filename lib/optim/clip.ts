@@ -1,10 +1,11 @@
 // Clipping by the global norm of all gradients, without the host waiting for the norm.
-import { computeDtype } from '../dtype.ts';
-import { kernels } from '../native.ts';
+
 import { requireFinite } from '../ops/check.ts';
 import { numPartials } from '../ops/workspace.ts';
-import { tidy } from '../scope.ts';
-import { empty, type Tensor } from '../tensor.ts';
+import { computeDtype } from '../runtime/dtype.ts';
+import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 
 export interface ClippedNorm {
   /** (1,): norm over all gradients, before clipping. */

@@ -1,9 +1,10 @@
 // Loss over a validation set, without gradients.
+
+import { noGrad } from '../autograd/tape.ts';
 import type { Dataset, TokenBatch } from '../data/dataset.ts';
 import type { Batch, Decoder, StepPolicy } from '../models/decoder.ts';
-import { tidy } from '../scope.ts';
-import { noGrad } from '../tape.ts';
-import { tensor } from '../tensor.ts';
+import { tidy } from '../runtime/scope.ts';
+import { tensor } from '../runtime/tensor.ts';
 
 export interface Evaluation {
   /** Mean over all targets. */

@@ -1,13 +1,14 @@
 // What a step's memory would be without mini-sequences, from `meta`.
-import type { Target } from '../device.ts';
-import type { Dtype, GradientDtype } from '../dtype.ts';
-import { formatBytes } from '../memory/statistics.ts';
+
 import { type DecoderConfig, decoderConfig } from '../models/config.ts';
 import type { StepPolicy } from '../models/decoder.ts';
 import type { LoraLayout } from '../models/lora.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
-import { plainPolicy, unchunked } from '../planning/plan.ts';
-import { simulateStep } from '../planning/simulate.ts';
+import type { Target } from '../runtime/device.ts';
+import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
+import { formatBytes } from '../runtime/memory/statistics.ts';
+import { plainPolicy, unchunked } from '../step/plan.ts';
+import { simulateStep } from '../step/simulate.ts';
 
 /** Bytes that one step reserves. */
 export interface MemoryComparison {

@@ -1,5 +1,5 @@
 // What a run tells of each step on the terminal, and writes to metrics.jsonl.
-import { formatBytes } from '../memory/statistics.ts';
+import { formatBytes } from '../runtime/memory/statistics.ts';
 import type { Evaluation } from './evaluate.ts';
 
 export interface StepMetrics {

@@ -1,8 +1,8 @@
 // Steps whose loss or gradients are NaN or infinite.
 import type { Decoder } from '../models/decoder.ts';
+import type { StepResult } from '../step/step.ts';
 import type { RunConfig } from './config.ts';
 import { NonFiniteError } from './events.ts';
-import type { StepResult } from './step.ts';
 
 /** Skipped one after another: the run is lost, not a step. */
 const MAX_SKIPPED = 10;

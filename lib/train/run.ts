@@ -8,6 +8,7 @@ import { writeWhole } from '../io/whole_file.ts';
 import type { Decoder, StepPolicy } from '../models/decoder.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { learningRateAt, type ScheduleOptions, warmupProblem } from '../optim/schedule.ts';
+import { disposeResult, type StepResult, stepResult, trainStep } from '../step/step.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { type Beside, better, type Checkpoints } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
@@ -20,7 +21,6 @@ import type { RunData } from './run_data.ts';
 import type { Machine, RunSources, RunState } from './run_state.ts';
 import { type Sample, writeSamples } from './samples.ts';
 import { modelIn, requireSpace } from './start_checks.ts';
-import { disposeResult, type StepResult, stepResult, trainStep } from './step.ts';
 import { StepBatches } from './step_batches.ts';
 import { StepFile } from './step_file.ts';
 

@@ -1,7 +1,7 @@
 // Texts that the model writes while it is trained.
 import { generateText } from '../generate/generate.ts';
-import { OutOfMemoryError } from '../memory/errors.ts';
 import type { Decoder } from '../models/decoder.ts';
+import { OutOfMemoryError } from '../runtime/memory/errors.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { RunConfig } from './config.ts';
 

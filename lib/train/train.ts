@@ -2,7 +2,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatNote } from '../data/notes.ts';
-import { type Device, type DeviceName, openDevice } from '../device.ts';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
 import { loadModel, readConfig } from '../io/weights.ts';
@@ -10,6 +9,7 @@ import { removeLeftovers } from '../io/whole_file.ts';
 import { type DecoderConfig, decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
 import { addLora } from '../models/lora.ts';
+import { type Device, type DeviceName, openDevice } from '../runtime/device.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { Checkpoints } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';

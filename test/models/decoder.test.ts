@@ -20,7 +20,7 @@ import {
   tidy,
   trainStep,
 } from '../../lib/index.ts';
-import { addon } from '../../lib/native.ts';
+import { addon } from '../../lib/runtime/native.ts';
 import { assertClose } from '../support/compare.ts';
 import { itOnCpu, itOnCuda, openTestDevice, testTarget } from '../support/devices.ts';
 import { integers } from '../support/random.ts';

@@ -19,7 +19,7 @@ import {
   tensor,
   tidy,
 } from '../../lib/index.ts';
-import { kernels } from '../../lib/native.ts';
+import { kernels } from '../../lib/runtime/native.ts';
 import { relativeError } from '../support/compare.ts';
 import { openTestDevice, testDevice } from '../support/devices.ts';
 import { integers } from '../support/random.ts';

@@ -50,7 +50,7 @@ describe('bundle', () => {
   it('has the command line', () => {
     const { status, stdout } = gpu('doctor', '--json');
     assert.equal(status, 0);
-    assert.match(JSON.parse(stdout).addon.path, /minisequence-gpu\/app\/prebuilds\/linux-x64\/minisequence\.node$/);
+    assert.match(JSON.parse(stdout).addon.path, /minisequence-gpu\/prebuilds\/linux-x64\/minisequence\.node$/);
   });
 
   it('trains on text through a tokenizer.json', () => {

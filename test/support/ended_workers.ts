@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
 const index = new URL('../../dist/index.js', import.meta.url).href;
-const native = new URL('../../dist/native.js', import.meta.url).href;
+const native = new URL('../../dist/runtime/native.js', import.meta.url).href;
 
 /** Every call of the boundary, again and again. */
 const worker = `

@@ -15,7 +15,7 @@ import {
   simulateStep,
   train,
 } from '../../lib/index.ts';
-import { disposeResult, stepParts, stepResult } from '../../lib/train/step.ts';
+import { disposeResult, stepParts, stepResult } from '../../lib/step/step.ts';
 import { testTarget } from '../support/devices.ts';
 import { textFile, tinyLlama, tinyRun } from '../support/runs.ts';
 

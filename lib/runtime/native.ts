@@ -169,7 +169,7 @@ export function addon(): Addon {
 
 /** Where the addon is looked for: a checkout's build first, then the binary inside the package. */
 export function addonPaths(): string[] {
-  const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+  const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
   return [
     join(root, 'build', 'Release', 'minisequence.node'),
     join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'minisequence.node'),

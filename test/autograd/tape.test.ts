@@ -1,5 +1,6 @@
 // The tape and its regions: what is saved, what runs again, what is freed.
 import assert from 'node:assert/strict';
+import { operation } from '../../lib/autograd/tape.ts';
 import {
   linear,
   miniSequence,
@@ -17,13 +18,12 @@ import {
   tidy,
   valueAndGrad,
   zeros,
-} from '../lib/index.ts';
-import { kernels } from '../lib/native.ts';
-import { operation } from '../lib/tape.ts';
-import { empty } from '../lib/tensor.ts';
-import { assertClose } from './support/compare.ts';
-import { debugDevice, leavingNothing, precise } from './support/devices.ts';
-import { normals } from './support/random.ts';
+} from '../../lib/index.ts';
+import { kernels } from '../../lib/runtime/native.ts';
+import { empty } from '../../lib/runtime/tensor.ts';
+import { assertClose } from '../support/compare.ts';
+import { debugDevice, leavingNothing, precise } from '../support/devices.ts';
+import { normals } from '../support/random.ts';
 
 const device = () => debugDevice();
 const random = (shape: number[], seed: number) =>

@@ -14,12 +14,12 @@ import {
   tensor,
   tidy,
   zeros,
-} from '../lib/index.ts';
-import { Arena } from '../lib/memory/arena.ts';
-import { FreeList } from '../lib/memory/free_list.ts';
-import { kernels } from '../lib/native.ts';
-import { defaultChunkSize, evenChunkSize, logitsWorkspace } from '../lib/ops/workspace.ts';
-import { openTestDevice } from './support/devices.ts';
+} from '../../lib/index.ts';
+import { defaultChunkSize, evenChunkSize, logitsWorkspace } from '../../lib/ops/workspace.ts';
+import { Arena } from '../../lib/runtime/memory/arena.ts';
+import { FreeList } from '../../lib/runtime/memory/free_list.ts';
+import { kernels } from '../../lib/runtime/native.ts';
+import { openTestDevice } from '../support/devices.ts';
 
 const nothing = { name: 'test', granularity: 4096, map() {}, fill() {}, check() {} };
 const arena = (memoryLimit = Infinity) => new Arena(nothing, { memoryLimit, debug: false });

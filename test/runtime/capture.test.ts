@@ -1,8 +1,8 @@
 // Commands captured as one graph, which the benchmarks replay: on CUDA; the CPU refuses.
 import assert from 'node:assert/strict';
-import { tensor, zeros } from '../lib/index.ts';
-import { addon, kernels } from '../lib/native.ts';
-import { itOnCpu, openTestDevice, testDevice, valuesOf } from './support/devices.ts';
+import { tensor, zeros } from '../../lib/index.ts';
+import { addon, kernels } from '../../lib/runtime/native.ts';
+import { itOnCpu, openTestDevice, testDevice, valuesOf } from '../support/devices.ts';
 
 describe('capture', () => {
   if (testDevice !== 'cpu') {

@@ -24,8 +24,8 @@ import {
   tensor,
   tidy,
   zeros,
-} from '../lib/index.ts';
-import { openTestDevice, testDevice } from './support/devices.ts';
+} from '../../lib/index.ts';
+import { openTestDevice, testDevice } from '../support/devices.ts';
 
 /** The device that others share. */
 const shared = { device: testDevice };

@@ -1,9 +1,9 @@
 // Gradients on their way: of values between the ops while a backward is under way, and into the `.grad` of parameters.
-import { computeDtype, type Dtype } from './dtype.ts';
-import type { Category } from './memory/statistics.ts';
-import { kernels } from './native.ts';
-import { disown, tidy } from './scope.ts';
-import { empty, emptyGroup, type Tensor } from './tensor.ts';
+import { computeDtype, type Dtype } from '../runtime/dtype.ts';
+import type { Category } from '../runtime/memory/statistics.ts';
+import { kernels } from '../runtime/native.ts';
+import { disown, tidy } from '../runtime/scope.ts';
+import { empty, emptyGroup, type Tensor } from '../runtime/tensor.ts';
 
 /** An input as the backward needs it: an id, and the parameter itself where it is one. */
 export interface Destination {

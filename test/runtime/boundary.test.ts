@@ -25,8 +25,8 @@ import {
   tidy,
   trainStep,
   zeros,
-} from '../lib/index.ts';
-import { endWorkers } from './support/ended_workers.ts';
+} from '../../lib/index.ts';
+import { endWorkers } from '../support/ended_workers.ts';
 
 const ids = (...values: number[]) => tensor(Int32Array.from(values));
 
@@ -190,7 +190,7 @@ describe('event loop', () => {
 
 describe('threads and processes', () => {
   const script = `
-    import { tensor, scale } from '${new URL('../dist/index.js', import.meta.url).href}';
+    import { tensor, scale } from '${new URL('../../dist/index.js', import.meta.url).href}';
     const y = scale(tensor([1, 2, 3]), 2);
     const result = [...(await y.data())];
   `;
@@ -221,7 +221,7 @@ describe('threads and processes', () => {
     ['process.reallyExit(7)', 7],
   ] as const) {
     it(`${how} with products under way ends the process with its code`, async () => {
-      const program = `import * as ms from '${new URL('../dist/index.js', import.meta.url).href}';
+      const program = `import * as ms from '${new URL('../../dist/index.js', import.meta.url).href}';
         const x = ms.zeros([512, 512]);
         for (let i = 0; i < 200; i++) ms.linear(x, x).dispose();
         const q = ms.zeros([256, 64]);

@@ -23,10 +23,10 @@ import {
   tensor,
   tidy,
   trainStep,
-} from '../lib/index.ts';
-import { openTestDevice } from './support/devices.ts';
-import { copyOf, parity } from './support/folders.ts';
-import { newFolder, tinyLlama } from './support/runs.ts';
+} from '../../lib/index.ts';
+import { openTestDevice } from '../support/devices.ts';
+import { copyOf, parity } from '../support/folders.ts';
+import { newFolder, tinyLlama } from '../support/runs.ts';
 
 const T = 8;
 const policy = { mlpChunkSize: 4, lossChunkSize: 4, mlpSave: 'input', recompute: 'attention' } as const;

@@ -1,14 +1,15 @@
 // The memory of a training step, from running it on `meta`: the real code, not a formula beside it.
-import { type DeviceOptions, openDevice, type Target } from '../device.ts';
-import type { Dtype, GradientDtype } from '../dtype.ts';
-import type { MemoryStatistics } from '../memory/statistics.ts';
+
 import type { DecoderConfig } from '../models/config.ts';
 import { type Batch, Decoder, type StepPolicy } from '../models/decoder.ts';
 import { addLora, type LoraLayout, type LoraOptions } from '../models/lora.ts';
 import { AdamW } from '../optim/adamw.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
-import { empty } from '../tensor.ts';
-import { disposeResult, type StepResult, stepParts, stepResult } from '../train/step.ts';
+import { type DeviceOptions, openDevice, type Target } from '../runtime/device.ts';
+import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
+import type { MemoryStatistics } from '../runtime/memory/statistics.ts';
+import { empty } from '../runtime/tensor.ts';
+import { disposeResult, type StepResult, stepParts, stepResult } from './step.ts';
 
 /** A step to run without arithmetic. */
 export interface SimulatedStep {

@@ -5,8 +5,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { env as environment, execPath } from 'node:process';
-import { addon, type CudaReport } from '../lib/native.ts';
-import { newFolder, textFile, tinyRun } from './support/runs.ts';
+import { addon, type CudaReport } from '../../lib/runtime/native.ts';
+import { newFolder, textFile, tinyRun } from '../support/runs.ts';
 
 type Environment = Record<string, string>;
 

@@ -1,9 +1,9 @@
 // Keys and values of the tokens that a model has seen.
 
-import type { Decoder } from '../models/decoder.ts';
-import { kernels } from '../native.ts';
-import { tidy } from '../scope.ts';
-import { empty, type Tensor } from '../tensor.ts';
+import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
+import type { Decoder } from './decoder.ts';
 
 export class KeyValueCache {
   readonly capacity: number;

@@ -13,7 +13,7 @@ describe('a user without a home', () => {
       promisify(execFile)(process.execPath, ['--import', `data:text/javascript,${encodeURIComponent(code)}`, ...args], {
         env,
       });
-    const program = `import { zeros } from '${new URL('../dist/index.js', import.meta.url)}';
+    const program = `import { zeros } from '${new URL('../../dist/index.js', import.meta.url)}';
       console.log((await zeros([2], { device: 'cpu' }).data()).join());`;
     assert.equal((await node('--input-type=module', '-e', program)).stdout, '0,0\n');
     assert.match((await node('dist/cli/main.js', 'doctor')).stdout, /^device +cpu, memoryLimit/m);
@@ -22,7 +22,7 @@ describe('a user without a home', () => {
 
 describe('a limit on addresses', () => {
   const run = async (program: string, limitKiB: number | 'unlimited') => {
-    const code = `import * as ms from '${new URL('../dist/index.js', import.meta.url)}';
+    const code = `import * as ms from '${new URL('../../dist/index.js', import.meta.url)}';
       import { readdirSync, readFileSync } from 'node:fs';
       import { execFileSync } from 'node:child_process';
       ${program}`;
@@ -47,7 +47,7 @@ describe('a limit on addresses', () => {
     const out = await run(
       `const numThreads = () => readdirSync('/proc/self/task').length;
       const before = numThreads();
-      const { addon } = await import('${new URL('../dist/native.js', import.meta.url)}');
+      const { addon } = await import('${new URL('../../dist/runtime/native.js', import.meta.url)}');
       const { reserve } = addon();
       addon().reserve = () => { throw Object.assign(new Error('no addresses'), { code: 'OUT_OF_MEMORY' }); };
       for (let i = 0; i < 5; i++) {

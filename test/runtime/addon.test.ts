@@ -1,7 +1,7 @@
 // The addon trusts no caller: every number that JavaScript passes is checked before anything is enqueued.
 import assert from 'node:assert/strict';
-import { openDevice, tensor, zeros } from '../lib/index.ts';
-import { addon } from '../lib/native.ts';
+import { openDevice, tensor, zeros } from '../../lib/index.ts';
+import { addon } from '../../lib/runtime/native.ts';
 
 describe('the addon', () => {
   it('checks its own arguments', () => {

@@ -1,11 +1,12 @@
 // One training step: micro-batches forward and backward, clip, update. The trainer runs it, and so does the planner, on `meta`.
+
+import { Tape } from '../autograd/tape.ts';
 import type { Batch, Decoder, StepPolicy } from '../models/decoder.ts';
-import { kernels } from '../native.ts';
 import type { AdamW } from '../optim/adamw.ts';
 import { type ClippedNorm, clipGradNorm, clippedNorm } from '../optim/clip.ts';
-import { tidy } from '../scope.ts';
-import { Tape } from '../tape.ts';
-import { empty, type Tensor } from '../tensor.ts';
+import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 
 export interface StepOptions {
   policy: StepPolicy;

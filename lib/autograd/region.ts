@@ -1,7 +1,9 @@
 // Regions of the tape that keep only their inputs: a function runs once without saving, and again in the backward, up to the op that
 // saves last. `recompute` makes one region, `miniSequence` (ops/mini_sequence.ts) one a chunk.
+
+import { own, tidy } from '../runtime/scope.ts';
+import type { Tensor } from '../runtime/tensor.ts';
 import type { Gradients } from './gradients.ts';
-import { own, tidy } from './scope.ts';
 import {
   countMissing,
   currentMode,
@@ -12,7 +14,6 @@ import {
   runBackward,
   withMode,
 } from './tape.ts';
-import type { Tensor } from './tensor.ts';
 
 /** One region: what its ops left on the tape the first time, and how to bring back what they did not save. */
 export class Region {

@@ -1,7 +1,7 @@
 // Options of devices that the machine's kind decides about.
 import assert from 'node:assert/strict';
-import { getDevice, openDevice, type Target } from '../lib/index.ts';
-import { testDevice } from './support/devices.ts';
+import { getDevice, openDevice, type Target } from '../../lib/index.ts';
+import { testDevice } from '../support/devices.ts';
 
 describe('deterministic', () => {
   it('excludes attention by cuDNN', () => {

@@ -1,9 +1,10 @@
 // The tape: ops compute at once and leave a node for the backward, which runs the nodes last to first and drops each after use.
 // A node owns what it saves; nothing waits for the garbage collector. Regions (region.ts) record without saving.
+
+import { kernels } from '../runtime/native.ts';
+import { disown, tidy } from '../runtime/scope.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { type Destination, Gradients, hold } from './gradients.ts';
-import { kernels } from './native.ts';
-import { disown, tidy } from './scope.ts';
-import { empty, type Tensor } from './tensor.ts';
 
 /** What an op's file tells the tape. */
 export interface Operation {

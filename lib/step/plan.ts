@@ -1,13 +1,14 @@
 // Chooses chunk sizes and what to recompute: the fastest policy whose step, run on `meta`, fits.
-import type { Target } from '../device.ts';
-import type { Dtype, GradientDtype } from '../dtype.ts';
-import { either, OutOfMemoryError } from '../memory/errors.ts';
-import { formatBytes, type MemoryStatistics } from '../memory/statistics.ts';
+
 import type { DecoderConfig } from '../models/config.ts';
 import type { StepPolicy } from '../models/decoder.ts';
 import type { LoraLayout, LoraOptions } from '../models/lora.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
+import type { Target } from '../runtime/device.ts';
+import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
+import { either, OutOfMemoryError } from '../runtime/memory/errors.ts';
+import { formatBytes, type MemoryStatistics } from '../runtime/memory/statistics.ts';
 import { simulateStep } from './simulate.ts';
 
 export interface PlanOptions {

@@ -1,6 +1,6 @@
 // Tensors are checked once, when they are made: what JavaScript does to shapes, dtypes and arrays afterwards changes nothing.
 import assert from 'node:assert/strict';
-import { empty, linear, openDevice, Tape, tensor, tidy, zeros } from '../lib/index.ts';
+import { empty, linear, openDevice, Tape, tensor, tidy, zeros } from '../../lib/index.ts';
 
 describe('a tensor', () => {
   it('keeps the shape that it was made with', async () => {
