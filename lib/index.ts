@@ -13,20 +13,17 @@ export { loadAdapter, saveAdapter } from './io/adapters.ts';
 export { type HubOptions, resolveModelFolder } from './io/hub.ts';
 export { type SaveOptions, saveModel } from './io/save_model.ts';
 export { type LoadOptions, loadModel } from './io/weights.ts';
+export type { AdapterLayout, Lora, LoraLayout, LoraModule } from './models/adapter.ts';
 export { KeyValueCache } from './models/cache.ts';
-export { type DecoderConfig, decoderConfig } from './models/config.ts';
-export { type Batch, Decoder, type ModelOrigin, type StepPolicy } from './models/decoder.ts';
+export { decoderConfig } from './models/config.ts';
+export { type Batch, Decoder } from './models/decoder.ts';
+export type { DecoderConfig } from './models/decoder_config.ts';
 export type { HuggingFaceConfig } from './models/fields.ts';
-export {
-  type AdapterLayout,
-  addLora,
-  type Lora,
-  type LoraLayout,
-  type LoraModule,
-  type LoraOptions,
-} from './models/lora.ts';
+export { addLora, type LoraOptions } from './models/lora.ts';
 export { mergeLora } from './models/merge_lora.ts';
 export { Module } from './models/module.ts';
+export type { ModelOrigin } from './models/origin.ts';
+export type { StepPolicy } from './models/policy.ts';
 export type { RopeConfig } from './models/rope_config.ts';
 export { type AttentionOptions, attention } from './ops/attention.ts';
 export { type ChunkedCrossEntropyOptions, chunkedCrossEntropy } from './ops/chunked_cross_entropy.ts';

@@ -1,5 +1,5 @@
 // At which tokens a text ends: those of transformers' generate, and for an answer the one that ends the assistant's turns.
-import type { DecoderConfig } from '../models/config.ts';
+import type { DecoderConfig } from '../models/decoder_config.ts';
 import { SpecialTokens } from '../text/targets/special.ts';
 import { findTurnEnd } from '../text/targets/turn_end.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';

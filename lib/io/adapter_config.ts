@@ -1,8 +1,8 @@
 // adapter_config.json, as PEFT reads and writes it. Every field is read, known to change no number, or refused by name.
 import { join } from 'node:path';
 import { brief, briefName } from '../brief.ts';
+import type { LoraLayout } from '../models/adapter.ts';
 import { Fields, type HuggingFaceConfig } from '../models/fields.ts';
-import type { LoraLayout } from '../models/lora.ts';
 import { type TargetFields, untargeted, valuesByPattern } from './adapter_patterns.ts';
 import { readJsonObject } from './json_object.ts';
 

@@ -3,8 +3,9 @@
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Lora, LoraLayout } from '../models/adapter.ts';
 import type { Decoder } from '../models/decoder.ts';
-import { addLora, type Lora, type LoraLayout, removeLora } from '../models/lora.ts';
+import { addLora, removeLora } from '../models/lora.ts';
 import type { Dtype } from '../runtime/dtype.ts';
 import { ADAPTER_CONFIG, type AdapterConfig, readAdapterConfig, toAdapterConfig } from './adapter_config.ts';
 import { PREFIX, parseTensorName } from './adapter_names.ts';

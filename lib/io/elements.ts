@@ -1,6 +1,7 @@
 // Elements of weights' dtypes, from files to memory and back.
 import { type Dtype, type TensorData, toBfloat16, toFloat32 } from '../runtime/dtype.ts';
-import { type SafetensorsDtype, SafetensorsError } from './safetensors.ts';
+import type { SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
+import { SafetensorsError } from './safetensors.ts';
 
 /** What a parameter's dtype is called in files. */
 export const fileDtypes: Record<Dtype, SafetensorsDtype> = {

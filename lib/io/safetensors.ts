@@ -2,18 +2,12 @@
 // https://huggingface.co/docs/safetensors
 import { close, closeSync, fstat, open, read, readSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
 import { describeOther } from './other_files.ts';
-import {
-  dtypeBytes,
-  isSizes,
-  parseHeader,
-  type SafetensorsDtype,
-  type SafetensorsEntry,
-  SafetensorsError,
-} from './safetensors_header.ts';
+import { isSizes, parseHeader, type SafetensorsEntry, SafetensorsError } from './safetensors_header.ts';
 import { type StagedFile, stageFile, writeFully } from './whole_file.ts';
 
-export { dtypeBytes, type SafetensorsDtype, type SafetensorsEntry, SafetensorsError } from './safetensors_header.ts';
+export { type SafetensorsEntry, SafetensorsError } from './safetensors_header.ts';
 
 /** The largest header that is read. */
 const MAX_HEADER_BYTES = 100 * 2 ** 20;

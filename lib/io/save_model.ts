@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import type { Decoder } from '../models/decoder.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
 import type { Dtype } from '../runtime/dtype.ts';
+import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
 import { fileDtypes } from './elements.ts';
 import { writeJson } from './json.ts';
 import { carryFiles, INDEX_FILE, WEIGHTS_FILE } from './model_folder.ts';
-import { dtypeBytes, type SafetensorsDtype, stageSafetensors, type TensorToWrite } from './safetensors.ts';
+import { stageSafetensors, type TensorToWrite } from './safetensors.ts';
 import { elementsOf, warnOnce } from './unrounded.ts';
 import { removeLeftovers, type StagedFile, syncFolder } from './whole_file.ts';
 

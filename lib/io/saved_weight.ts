@@ -1,8 +1,10 @@
 // A weight of the model that was saved beside adapters.
+
+import { dtypeBytes } from '../runtime/safetensors_dtype.ts';
 import { tidy } from '../runtime/scope.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 import { fromFile, toFile } from './elements.ts';
-import { dtypeBytes, SafetensorsError, type SafetensorsFile } from './safetensors.ts';
+import { SafetensorsError, type SafetensorsFile } from './safetensors.ts';
 
 /** Host memory for one piece; a multiple of every dtype's size. */
 const PIECE_BYTES = 16 * 2 ** 20;

@@ -1,16 +1,11 @@
 // What parameters are called in files: HuggingFace's names, with or without 'model.' in front, and what else files may hold.
 import { briefName } from '../brief.ts';
-import type { DecoderConfig } from '../models/config.ts';
 import type { Decoder } from '../models/decoder.ts';
+import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { Dtype } from '../runtime/dtype.ts';
+import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
 import { dtypeFor, toFloat64 } from './elements.ts';
-import {
-  dtypeBytes,
-  type SafetensorsDtype,
-  type SafetensorsEntry,
-  SafetensorsError,
-  type SafetensorsFile,
-} from './safetensors.ts';
+import { type SafetensorsEntry, SafetensorsError, type SafetensorsFile } from './safetensors.ts';
 
 const PREFIX = 'model.';
 const EMBEDDING = 'model.embed_tokens.weight';

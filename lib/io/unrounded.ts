@@ -1,9 +1,9 @@
 // Parameters on their way to files that hold more than the parameters' dtype.
 import { dtypes, toBfloat16, toFloat32 } from '../runtime/dtype.ts';
+import type { SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 import { bytesOf, holds, toFile } from './elements.ts';
 import { PIECE_BYTES, slice } from './pieces.ts';
-import type { SafetensorsDtype } from './safetensors.ts';
 import { StoredTensor } from './stored_tensor.ts';
 
 /** Told of stored values that cannot be read any more: what was trained is worth more than the last bits of what was not. */

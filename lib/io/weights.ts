@@ -2,18 +2,20 @@
 // another process would end ours.
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type DecoderConfig, decoderConfig } from '../models/config.ts';
+import { decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
+import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
 import type { Device, DeviceName } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
+import { dtypeBytes } from '../runtime/safetensors_dtype.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 import { fromFile, holds } from './elements.ts';
 import { type HubOptions, resolveModelFolder } from './hub.ts';
 import { parseJsonFile, readSmallFile } from './json.ts';
 import { openModelFolder } from './model_folder.ts';
 import { PIECE_BYTES, slice } from './pieces.ts';
-import { dtypeBytes, type SafetensorsFile } from './safetensors.ts';
+import type { SafetensorsFile } from './safetensors.ts';
 import { isOwnHead, StoredNames } from './stored_names.ts';
 import { StoredTensor } from './stored_tensor.ts';
 

@@ -1,9 +1,10 @@
 // Keys and values of the tokens that a model has seen.
-
+import type { Device } from '../runtime/device.ts';
+import type { Dtype } from '../runtime/dtype.ts';
 import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
-import type { Decoder } from './decoder.ts';
+import type { DecoderConfig } from './decoder_config.ts';
 
 export class KeyValueCache {
   readonly capacity: number;
@@ -12,7 +13,7 @@ export class KeyValueCache {
   readonly #layers: { k: Tensor; v: Tensor }[];
 
   /** Room for `capacity` tokens: 2·layers·G·D elements each. */
-  constructor(model: Decoder, capacity: number) {
+  constructor(model: { config: DecoderConfig; dtype: Dtype; device: Device }, capacity: number) {
     const { numLayers, numKeyValueHeads, headSize } = model.config;
     this.capacity = capacity;
     const { dtype, device } = model;

@@ -2,7 +2,6 @@
 
 import { recompute } from '../autograd/region.ts';
 import { noGrad } from '../autograd/tape.ts';
-import type { SafetensorsDtype } from '../io/safetensors.ts';
 import { attention } from '../ops/attention.ts';
 import { cachedAttention } from '../ops/cached_attention.ts';
 import { requireInteger } from '../ops/check.ts';
@@ -22,28 +21,14 @@ import { type Dtype, type GradientDtype, gradientDtypeFor, toBfloat16, toFloat32
 import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { emptyGroup, type Tensor, tensor } from '../runtime/tensor.ts';
+import type { Adapter, Lora } from './adapter.ts';
 import type { KeyValueCache } from './cache.ts';
-import type { DecoderConfig } from './config.ts';
+import type { DecoderConfig } from './decoder_config.ts';
 import { type Layer, type Layers, makeLayers, type Projection } from './layers.ts';
-import type { Adapter, Lora } from './lora.ts';
 import { Module } from './module.ts';
+import type { ModelOrigin } from './origin.ts';
+import type { StepPolicy } from './policy.ts';
 import { RopeTables } from './rope_tables.ts';
-
-/** How a step trades memory for operations. Numbers are the same under every policy, to rounding. */
-export interface StepPolicy {
-  /** Rows of a chunk of the MLP; N or more: not chunked. */
-  mlpChunkSize: number;
-  /** Rows of a chunk of the head and loss. */
-  lossChunkSize: number;
-  /** What the MLP keeps for its backward. */
-  mlpSave: 'input' | 'gateUp';
-  /**
-   * 'none': everything that the backward needs is saved.
-   * 'attention': a layer keeps its input and attention's output, and the MLP's where a norm follows it; the rest is computed again.
-   * 'layer': a layer keeps its input alone.
-   */
-  recompute: 'none' | 'attention' | 'layer';
-}
 
 /** Token ids of B sequences of T, flat. */
 export interface Batch {
@@ -62,15 +47,6 @@ export interface Batch {
 /** What a layer runs on: a batch, or the next tokens of a sequence whose keys and values are kept. */
 interface Tokens extends Omit<Batch, 'targets'> {
   cache?: KeyValueCache;
-}
-
-/** Where a model's weights came from, and what they were stored as. */
-export interface ModelOrigin {
-  folder: string;
-  /** By parameter, and for a tied head that is stored too: its name and dtype in the files. */
-  stored: ReadonlyMap<string, { name: string; dtype: SafetensorsDtype }>;
-  /** Closes files that were kept open for values that the parameters' dtype does not hold. */
-  close(): void;
 }
 
 export class Decoder extends Module {

@@ -1,6 +1,6 @@
 // One small function a family, from config.json to the decoder's config. Defaults are those of HuggingFace transformers.
 import { brief } from '../brief.ts';
-import type { DecoderConfig } from './config.ts';
+import type { DecoderConfig } from './decoder_config.ts';
 import type { Fields, HuggingFaceConfig } from './fields.ts';
 import { isEmpty } from './inert_fields.ts';
 import { ropeConfig } from './rope_config.ts';

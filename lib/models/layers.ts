@@ -1,6 +1,6 @@
 // The parameters of the decoder: which there are, what they are called, what lies side by side in memory.
 import type { Tensor } from '../runtime/tensor.ts';
-import type { DecoderConfig } from './config.ts';
+import type { DecoderConfig } from './decoder_config.ts';
 
 /** A projection's name without '.weight', its weight and bias. */
 export interface Projection {

@@ -1,24 +1,18 @@
 // LoRA: the model stays as it is, and each chosen projection gets a trained product of two thin matrices (arXiv 2106.09685).
 
 import { requireCount, requireFinite, requireInteger } from '../ops/check.ts';
-import type { LowRankAdapter } from '../ops/low_rank.ts';
 import type { Dtype } from '../runtime/dtype.ts';
 import { kernels } from '../runtime/native.ts';
 import { empty } from '../runtime/tensor.ts';
+import {
+  type Adapter,
+  type AdapterLayout,
+  LORA_MODULES,
+  type Lora,
+  type LoraLayout,
+  type LoraModule,
+} from './adapter.ts';
 import type { Decoder } from './decoder.ts';
-
-/** Projections that can have an adapter, by their names in checkpoints. */
-export const LORA_MODULES = [
-  'q_proj',
-  'k_proj',
-  'v_proj',
-  'o_proj',
-  'gate_proj',
-  'up_proj',
-  'down_proj',
-  'lm_head',
-] as const;
-export type LoraModule = (typeof LORA_MODULES)[number];
 
 export interface LoraOptions {
   /** Rows of A. */
@@ -33,34 +27,6 @@ export interface LoraOptions {
   seed?: number;
   /** alpha / sqrt(rank) instead (rsLoRA, arXiv 2312.03732). @default false */
   useRslora?: boolean;
-}
-
-/** Where one adapter is and what its size and factor come from. */
-export interface AdapterLayout {
-  /** The parameter's name without '.weight': 'model.layers.0.self_attn.q_proj'. */
-  path: string;
-  rank: number;
-  alpha: number;
-}
-
-/** Adapters one by one: what `LoraOptions` say for all, and what a file of adapters has. */
-export interface LoraLayout {
-  /** In the order of the model's projections. */
-  adapters: readonly AdapterLayout[];
-  dropout: number;
-  useRslora: boolean;
-  seed: number;
-}
-
-/** One adapter, and the parameter that it changes. */
-export interface Adapter extends LowRankAdapter, AdapterLayout {}
-
-/** A model's adapters. */
-export interface Lora {
-  layout: LoraLayout;
-  adapters: ReadonlyMap<string, Adapter>;
-  /** Closes the file that the adapters were loaded from, where it holds more than their dtype does. */
-  close?(): void;
 }
 
 /** Numbers of dropouts, apart from those of first weights and of rounding. */

@@ -5,8 +5,9 @@ import { computeDtype } from '../runtime/dtype.ts';
 import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
+import type { Adapter } from './adapter.ts';
 import type { Decoder } from './decoder.ts';
-import { type Adapter, removeLora } from './lora.ts';
+import { removeLora } from './lora.ts';
 
 /** Rows of a weight that are merged at a time: little memory beside the weight. */
 const MERGED_ROWS = 1024;

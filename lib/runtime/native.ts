@@ -2,7 +2,12 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Tensor } from './tensor.ts';
+
+/** What kernels see of a tensor; see tensor.ts. */
+interface Tensor {
+  readonly device: { readonly id: number | null };
+  readonly view: Float64Array;
+}
 
 type Optional = Tensor | null;
 /** [a, b, da, db, scale, op]; see native/ops/low_rank.h. */

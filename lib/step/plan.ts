@@ -1,8 +1,9 @@
 // Chooses chunk sizes and what to recompute: the fastest policy whose step, run on `meta`, fits.
 
-import type { DecoderConfig } from '../models/config.ts';
-import type { StepPolicy } from '../models/decoder.ts';
-import type { LoraLayout, LoraOptions } from '../models/lora.ts';
+import type { LoraLayout } from '../models/adapter.ts';
+import type { DecoderConfig } from '../models/decoder_config.ts';
+import type { LoraOptions } from '../models/lora.ts';
+import type { StepPolicy } from '../models/policy.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
 import type { Target } from '../runtime/device.ts';

@@ -1,8 +1,10 @@
 // The memory of a training step, from running it on `meta`: the real code, not a formula beside it.
 
-import type { DecoderConfig } from '../models/config.ts';
-import { type Batch, Decoder, type StepPolicy } from '../models/decoder.ts';
-import { addLora, type LoraLayout, type LoraOptions } from '../models/lora.ts';
+import type { LoraLayout } from '../models/adapter.ts';
+import { type Batch, Decoder } from '../models/decoder.ts';
+import type { DecoderConfig } from '../models/decoder_config.ts';
+import { addLora, type LoraOptions } from '../models/lora.ts';
+import type { StepPolicy } from '../models/policy.ts';
 import { AdamW } from '../optim/adamw.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
 import { type DeviceOptions, openDevice, type Target } from '../runtime/device.ts';

@@ -1,7 +1,8 @@
 // One training step: micro-batches forward and backward, clip, update. The trainer runs it, and so does the planner, on `meta`.
 
 import { Tape } from '../autograd/tape.ts';
-import type { Batch, Decoder, StepPolicy } from '../models/decoder.ts';
+import type { Batch, Decoder } from '../models/decoder.ts';
+import type { StepPolicy } from '../models/policy.ts';
 import type { AdamW } from '../optim/adamw.ts';
 import { type ClippedNorm, clipGradNorm, clippedNorm } from '../optim/clip.ts';
 import { kernels } from '../runtime/native.ts';

@@ -1,5 +1,4 @@
 // In which forms a template reads messages, found by rendering small ones: what it does not read would vanish, or become a list in the text.
-import type { ChatTemplate } from './chat_template.ts';
 import { TemplateBudgetError } from './jinja/errors.ts';
 import { formatJson, parseJson } from './json.ts';
 import { partsOf, textOf } from './messages.ts';
@@ -17,7 +16,12 @@ export interface TemplateForms {
 const ROLES = ['system', 'user', 'assistant', 'tool'];
 const [FIRST, SECOND] = ['Qxfirst', 'Qxsecond'];
 
-export async function findForms(template: ChatTemplate): Promise<TemplateForms> {
+/** What forms are found by; see ChatTemplate. */
+interface Renderer {
+  rendered(conversation: { messages: Message[] }): Promise<{ text: string }>;
+}
+
+export async function findForms(template: Renderer): Promise<TemplateForms> {
   const content: TemplateForms['content'] = new Map();
   for (const role of ROLES) {
     const text = await rendered(template, role, { content: FIRST });
@@ -56,7 +60,7 @@ const call = (parameters: unknown): Partial<Message> => ({
 });
 
 /** What the template makes of small conversations with this message; of those that it does not refuse. */
-async function rendered(template: ChatTemplate, role: string, fields: Partial<Message>): Promise<string[]> {
+async function rendered(template: Renderer, role: string, fields: Partial<Message>): Promise<string[]> {
   const texts: string[] = [];
   for (const form of [(text: string) => text, (text: string) => [part(text)]]) {
     try {

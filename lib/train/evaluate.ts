@@ -2,7 +2,8 @@
 
 import { noGrad } from '../autograd/tape.ts';
 import type { Dataset, TokenBatch } from '../data/dataset.ts';
-import type { Batch, Decoder, StepPolicy } from '../models/decoder.ts';
+import type { Batch, Decoder } from '../models/decoder.ts';
+import type { StepPolicy } from '../models/policy.ts';
 import { tidy } from '../runtime/scope.ts';
 import { tensor } from '../runtime/tensor.ts';
 

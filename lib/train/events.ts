@@ -1,5 +1,6 @@
 // What a run is told by its caller, what it tells, and what comes of it.
-import type { Decoder, StepPolicy } from '../models/decoder.ts';
+import type { Decoder } from '../models/decoder.ts';
+import type { StepPolicy } from '../models/policy.ts';
 import type { EvaluationMetrics, StepMetrics } from './metrics.ts';
 import type { Sample } from './samples.ts';
 

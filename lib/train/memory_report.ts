@@ -1,8 +1,9 @@
 // What a step's memory would be without mini-sequences, from `meta`.
 
-import { type DecoderConfig, decoderConfig } from '../models/config.ts';
-import type { StepPolicy } from '../models/decoder.ts';
-import type { LoraLayout } from '../models/lora.ts';
+import type { LoraLayout } from '../models/adapter.ts';
+import { decoderConfig } from '../models/config.ts';
+import type { DecoderConfig } from '../models/decoder_config.ts';
+import type { StepPolicy } from '../models/policy.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
 import type { Target } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';

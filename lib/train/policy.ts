@@ -1,5 +1,6 @@
 // How a run trades memory for operations.
-import type { Decoder, StepPolicy } from '../models/decoder.ts';
+import type { Decoder } from '../models/decoder.ts';
+import type { StepPolicy } from '../models/policy.ts';
 import { planStep } from '../step/plan.ts';
 import type { RunConfig } from './config.ts';
 import type { RunData } from './run_data.ts';

@@ -3,7 +3,7 @@ import { open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { writeWhole } from '../io/whole_file.ts';
-import type { StepPolicy } from '../models/decoder.ts';
+import type { StepPolicy } from '../models/policy.ts';
 import type { Target } from '../runtime/device.ts';
 import type { RunConfig } from './config.ts';
 import type { EvaluationMetrics, StepMetrics } from './metrics.ts';

@@ -2,10 +2,10 @@
 import { realpath, stat, statfs } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { fileDtypes } from '../io/elements.ts';
-import { dtypeBytes } from '../io/safetensors.ts';
-import type { DecoderConfig } from '../models/config.ts';
 import type { Decoder } from '../models/decoder.ts';
+import type { DecoderConfig } from '../models/decoder_config.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
+import { dtypeBytes } from '../runtime/safetensors_dtype.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 import { findFiles } from '../text/records/find_files.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';

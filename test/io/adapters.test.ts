@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { addLora, Decoder, decoderConfig, loadAdapter, mergeLora, saveAdapter } from '../../lib/index.ts';
 import { readAdapter } from '../../lib/io/adapters.ts';
 import { SafetensorsFile } from '../../lib/io/safetensors.ts';
-import { LORA_MODULES } from '../../lib/models/lora.ts';
+import { LORA_MODULES } from '../../lib/models/adapter.ts';
 import { adapterTensors, merged, pathOf, peftConfig, type WrittenTensor, writeAdapter } from '../support/adapters.ts';
 import { assertClose } from '../support/compare.ts';
 import { openTestDevice } from '../support/devices.ts';

@@ -20,7 +20,8 @@ import {
   train,
   trainStep,
 } from '../../lib/index.ts';
-import { type SafetensorsDtype, SafetensorsFile } from '../../lib/io/safetensors.ts';
+import { SafetensorsFile } from '../../lib/io/safetensors.ts';
+import type { SafetensorsDtype } from '../../lib/runtime/safetensors_dtype.ts';
 import { openTestDevice, testDevice } from '../support/devices.ts';
 import { contents, copyOf, floatsOf, parity } from '../support/folders.ts';
 import { normals } from '../support/random.ts';

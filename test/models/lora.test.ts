@@ -32,7 +32,7 @@ import {
   train,
   trainStep,
 } from '../../lib/index.ts';
-import { LORA_MODULES } from '../../lib/models/lora.ts';
+import { LORA_MODULES } from '../../lib/models/adapter.ts';
 import { bytesByName } from '../support/adapters.ts';
 import { assertClose } from '../support/compare.ts';
 import { debugDevice, itOnCpu, openTestDevice, precise, valuesOf, within } from '../support/devices.ts';

@@ -17,8 +17,9 @@ import {
   toFloat32,
 } from '../../lib/index.ts';
 import { fromFile, toFile } from '../../lib/io/elements.ts';
-import { type SafetensorsDtype, writeSafetensors } from '../../lib/io/safetensors.ts';
-import { LORA_MODULES } from '../../lib/models/lora.ts';
+import { writeSafetensors } from '../../lib/io/safetensors.ts';
+import { LORA_MODULES } from '../../lib/models/adapter.ts';
+import type { SafetensorsDtype } from '../../lib/runtime/safetensors_dtype.ts';
 import { adapterTensors, bytesByName, merged, pathOf, peftConfig, writeAdapter } from '../support/adapters.ts';
 import { runCommand } from '../support/command.ts';
 import { assertClose } from '../support/compare.ts';

@@ -2,7 +2,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { toFile } from '../../lib/io/elements.ts';
-import { type SafetensorsDtype, SafetensorsFile, writeSafetensors } from '../../lib/io/safetensors.ts';
+import { SafetensorsFile, writeSafetensors } from '../../lib/io/safetensors.ts';
+import type { SafetensorsDtype } from '../../lib/runtime/safetensors_dtype.ts';
 import { normals } from './random.ts';
 import { newFolder } from './runs.ts';
 

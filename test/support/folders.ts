@@ -3,12 +3,8 @@ import { cp, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fromFile, toFile } from '../../lib/io/elements.ts';
 import { openModelFolder } from '../../lib/io/model_folder.ts';
-import {
-  type SafetensorsDtype,
-  SafetensorsFile,
-  type TensorToWrite,
-  writeSafetensors,
-} from '../../lib/io/safetensors.ts';
+import { SafetensorsFile, type TensorToWrite, writeSafetensors } from '../../lib/io/safetensors.ts';
+import type { SafetensorsDtype } from '../../lib/runtime/safetensors_dtype.ts';
 import { newFolder } from './runs.ts';
 
 export const parity = (name: string): string => `test/fixtures/parity/${name}`;

@@ -1,8 +1,8 @@
 // Tokens that are found in a text before anything else is done with it.
 import { MAX_ADDED_TOKEN } from './budget.ts';
 import { booleanOf, fieldsOf, refuseOthers, stringOf } from './fields.ts';
-import type { Normalizer } from './normalizers.ts';
 import { Piece } from './piece.ts';
+import type { Normalizer } from './steps.ts';
 import { checkId } from './vocabulary.ts';
 
 export interface AddedToken {

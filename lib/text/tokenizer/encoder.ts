@@ -1,12 +1,14 @@
 // A tokenizer.json as a function from texts to ids, with the ids of HuggingFace's crate `tokenizers`, and where in the text each token ends.
 import { type AddedToken, readAddedTokens, TokenFinder } from './added_tokens.ts';
 import { type Fields, fieldsOf, refuseOthers } from './fields.ts';
-import { type Model, readModel } from './model.ts';
-import { type Normalizer, readNormalizer } from './normalizers.ts';
+import type { Model } from './model.ts';
+import { readNormalizer } from './normalizers.ts';
 import type { PartContext } from './pattern.ts';
 import { Piece } from './piece.ts';
-import { type PreTokenizer, readPreTokenizer } from './pre_tokenizers.ts';
+import { readPreTokenizer } from './pre_tokenizers.ts';
+import { readModel } from './read_model.ts';
 import { whole } from './splitting.ts';
+import type { Normalizer, PreTokenizer } from './steps.ts';
 
 export interface Encoded {
   ids: Int32Array;

@@ -5,8 +5,7 @@ import { booleanOf, type Fields, fieldsOf, listOf, refuseOthers, stringOf } from
 import { countPart, type PartContext, readPattern } from './pattern.ts';
 import { type Piece, Rewriter } from './piece.ts';
 import { precompiled } from './precompiled.ts';
-
-export type Normalizer = (piece: Piece) => Piece;
+import type { Normalizer } from './steps.ts';
 
 type Reader = (fields: Fields, where: string, context: PartContext) => Normalizer;
 

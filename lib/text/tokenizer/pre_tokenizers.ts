@@ -2,7 +2,7 @@
 import { toByteCharacters } from './byte_level.ts';
 import { booleanOf, type Fields, fieldsOf, listOf, refuseOthers, stringOf } from './fields.ts';
 import { countPart, literalPattern, type PartContext, readPattern } from './pattern.ts';
-import { type Piece, unitsAt } from './piece.ts';
+import { unitsAt } from './piece.ts';
 import {
   BEHAVIORS,
   type Behavior,
@@ -14,9 +14,7 @@ import {
   WORDS_AND_SIGNS,
   whole,
 } from './splitting.ts';
-
-/** Hands on the pieces that a piece is cut into; none of them is empty. */
-export type PreTokenizer = (piece: Piece, emit: (piece: Piece) => void) => void;
+import type { PreTokenizer } from './steps.ts';
 
 type Reader = (fields: Fields, where: string, context: PartContext) => PreTokenizer;
 

@@ -1,6 +1,7 @@
 // SentencePiece's table of replacements, a trie in a double array: https://github.com/s-yata/darts-clone
-import type { Normalizer } from './normalizers.ts';
+
 import { Rewriter, unitsAt } from './piece.ts';
+import type { Normalizer } from './steps.ts';
 
 /** @param base64 u32 bytes of the trie, the trie, replacements that each end with a zero byte */
 export function precompiled(base64: string, where: string): Normalizer {

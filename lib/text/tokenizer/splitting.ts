@@ -1,6 +1,6 @@
 // What is done with a delimiter where a piece is split.
 import { type Pattern, regexPattern } from './pattern.ts';
-import type { PreTokenizer } from './pre_tokenizers.ts';
+import type { PreTokenizer } from './steps.ts';
 
 export const BEHAVIORS = ['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous'] as const;
 export type Behavior = (typeof BEHAVIORS)[number];
