@@ -57,6 +57,8 @@ describe('the budget of a template', () => {
     ['tabs', "{{ ('\\t' * 1000).expandtabs(100000000) }}", /too much text/],
     ['replacing nothing', "{{ ('a' * 100000).replace('', 'b' * 100000) }}", /too much text/],
     ['a wide glue', "{{ ('a' * 100000).join('b' * 100000) }}", /too much text/],
+    ['a wide relation of links', "{{ ('www.a.de ' * 10000) | urlize(rel='b' * 100000) }}", /too much text/],
+    ['a wide glue of wrapped lines', "{{ ('a ' * 100000) | wordwrap(1, true, 'b' * 100000) }}", /too much text/],
     ['slices', '{{ [1] | slice(1000000000) | list }}', /too many steps/],
     ['a filled batch', '{{ [1] | batch(1000000000, 1) | list }}', /too many steps/],
     ['a macro that calls itself', '{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}', /more than 200 levels|too deeply/],
@@ -97,6 +99,12 @@ describe('the budget of a template', () => {
     const [text, rare] = ["'a' * 300000", "('a' * 100000 ~ 'b' ~ 'a' * 100000)"];
     const template = `{% set t, r = ${text}, ${rare} %}{{ r in t }} {{ t.rfind(r) }} {{ t.count(r) }} {{ t.split(r)|length }} {{ (t ~ r).find(r) }}`;
     assert.equal(await textOf(template), 'False -1 0 1 300000');
+  });
+
+  it('wraps and links in linear time', async () => {
+    const long = "{% set t = ('.' * 300000) ~ 'x' ~ ('-' * 300000) ~ '@' ~ ('a.' * 200000) %}";
+    const lengths = '{{ t | urlize | length }} {{ t | wordwrap(50) | length }} {{ [t] | pprint | length }}';
+    assert.equal(await textOf(long + lengths), '2000025 1020002 1000006');
   });
 
   it('goes through a number of turns in steps that are in proportion', async () => {

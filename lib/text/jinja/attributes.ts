@@ -1,5 +1,6 @@
 // x.y and x[y], as jinja2's sandbox gives them: nothing of JavaScript's objects can be reached.
 import type { Budget } from './budget.ts';
+import { Bytes } from './bytes.ts';
 import { lengthOf, pointAt, pointsOf, sliceOf } from './characters.ts';
 import { Dict } from './dict.ts';
 import { TemplateError } from './errors.ts';
@@ -15,7 +16,8 @@ import {
   isInt,
   isNumber,
   isString,
-  Markup,
+  listOf,
+  type Markup,
   Obj,
   Range,
   Tuple,
@@ -58,20 +60,21 @@ export function attributeOf(budget: Budget, object: Value, name: string): Value 
   if (Object.hasOwn(CHANGING, type) && CHANGING[type].has(name)) {
     return new Undefined(`access to attribute '${name}' of '${type}' object is unsafe.`);
   }
-  const methods = isString(object) ? STR_METHODS : METHODS.get(type);
-  const method = methods?.get(name);
+  const method = METHODS.get(type)?.get(name) ?? (isString(object) ? STR_METHODS.get(name) : undefined);
   if (method) {
     return new Builtin((_, args) => method.run(budget, object, ...bind(name, method.parameters, args)));
   }
   if (isString(object) && (name === 'format' || name === 'format_map')) return formatMethod(object, name);
-  if (isString(object) && name === 'encode') return ENCODE;
+  if (object instanceof Bytes && BYTES_METHOD.test(name)) {
+    throw new TemplateError(`the method ${name} of bytes is not known here`);
+  }
   if (isNumber(object)) return numberAttribute(object, name);
   return object instanceof Obj && !name.startsWith('_') ? object.attribute(name) : undefined;
 }
 
-const ENCODE = new Builtin(() => {
-  throw new TemplateError('bytes, which encode() makes, are not known here');
-});
+/** What Python's bytes have besides decode and hex. */
+const BYTES_METHOD =
+  /^(capitalize|center|count|endswith|expandtabs|find|fromhex|index|is(alnum|alpha|ascii|digit|lower|space|title|upper)|join|l?strip|ljust|lower|maketrans|r?partition|remove(prefix|suffix)|replace|rfind|rindex|rjust|r?split|rstrip|splitlines|startswith|swapcase|title|translate|upper|zfill)$/;
 
 function formatMethod(object: string | Markup, name: string): Builtin {
   return new Builtin((budget, args) => {
@@ -81,8 +84,7 @@ function formatMethod(object: string | Markup, name: string): Builtin {
       if (!(map instanceof Dict)) throw new TemplateError('format_map() takes a dict');
       given = { positional: [], named: new Map([...map.entries()].map(([key, value]) => [String(key), value])) };
     }
-    if (object instanceof Markup) throw new TemplateError('format of Markup is not known');
-    return like(object, format(budget, textIn(object), given));
+    return format(budget, object, given);
   });
 }
 
@@ -118,10 +120,13 @@ function missing(budget: Budget, object: Value, key: Value): Undefined {
   return new Undefined(`${what} has no element ${isNumber(key) ? repr(budget, key) : 'of that key'}`);
 }
 
+const SLICED = [Tuple, Range, Bytes];
+
 /** object[begin:end:step]; null for a bound that is not given. */
 export function slice(budget: Budget, object: Value, bounds: readonly Value[]): Value {
   if (object instanceof Undefined) return object.item();
-  if (!Array.isArray(object) && !isString(object) && !(object instanceof Tuple) && !(object instanceof Range)) {
+  const isSliced = isString(object) || Array.isArray(object) || SLICED.some((kind) => object instanceof kind);
+  if (!isSliced) {
     throw new TemplateError(`'${typeName(object)}' object cannot be sliced`);
   }
   const [begin, end, given] = bounds.map((bound) => (bound === null ? null : toIndex(bound, 'a bound of a slice')));
@@ -129,7 +134,7 @@ export function slice(budget: Budget, object: Value, bounds: readonly Value[]): 
   if (step === 0) throw new TemplateError('slice step cannot be zero');
   if (isString(object)) budget.text(textIn(object).length);
   const text = isString(object) ? textIn(object) : '';
-  const length = isString(object) ? lengthOf(text) : (object as Value[] | Tuple | Range).length;
+  const length = isString(object) ? lengthOf(text) : (object as Value[] | Tuple | Range | Bytes).length;
   const clamp = (bound: number | null, otherwise: number) => {
     if (bound === null) return otherwise;
     const index = bound < 0 ? bound + length : bound;
@@ -139,10 +144,11 @@ export function slice(budget: Budget, object: Value, bounds: readonly Value[]): 
   const to = clamp(end, step > 0 ? length : -1);
   if (object instanceof Range) return new Range(object.at(from), object.at(to), object.step * step);
   if (isString(object) && step === 1) return like(object, sliceOf(text, from, Math.max(from, to)));
-  const all = isString(object) ? pointsOf(text) : object instanceof Tuple ? object.items : object;
+  const all = isString(object) ? pointsOf(text) : listOf(budget, object);
   const count = Math.max(0, Math.ceil((to - from) / step));
   budget.container(count);
   const picked = Array.from({ length: count }, (_, i) => all[from + i * step]);
   if (isString(object)) return like(object, picked.join(''));
+  if (object instanceof Bytes) return new Bytes(Uint8Array.from(picked as number[]));
   return object instanceof Tuple ? new Tuple(picked) : picked;
 }

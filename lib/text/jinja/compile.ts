@@ -3,15 +3,16 @@
 import { compileExpression, compileFilter, type Evaluate } from './compile_expression.ts';
 import { compileFor } from './compile_loop.ts';
 import { callBlock, captureFrom, defineMacro, generation } from './compile_macro.ts';
+import { isConstant } from './constant.ts';
 import { TemplateError, TemplateSyntaxError } from './errors.ts';
 import type { Frame } from './frame.ts';
 import { Namespace } from './globals.ts';
 import type * as nodes from './nodes.ts';
 import { unpack } from './operators.ts';
-import { enter, leave, type Place } from './scope.ts';
+import { enter, isEscaping, leave, type Place, type StaticEscaping } from './scope.ts';
 import { Symbols } from './symbols.ts';
-import { str } from './to_text.ts';
-import { isTrue, type Value } from './values.ts';
+import { escaped, str } from './to_text.ts';
+import { isTrue, Markup, type Value } from './values.ts';
 
 /** How a statement ended: a loop around it takes what is not NEXT. */
 export type Signal = typeof NEXT | typeof BREAK | typeof CONTINUE;
@@ -59,7 +60,7 @@ export function paid(evaluate: Evaluate, cost: number, line: number): Evaluate {
 
 /** A scope within another. */
 export function inner(place: Place): Place {
-  return { symbols: new Symbols(place.symbols), scope: place.scope, isTop: false, isSoft: false };
+  return { ...place, symbols: new Symbols(place.symbols), isTop: false, isSoft: false };
 }
 
 function compileStatement(node: nodes.Statement, place: Place, all: Compilation): Run {
@@ -89,6 +90,8 @@ function compileStatement(node: nodes.Statement, place: Place, all: Compilation)
       return done(callBlock(node, place, all));
     case 'generation':
       return done(generation(node, place, all));
+    case 'autoescape':
+      return autoescape(node, place, all);
     case 'with':
       return withBlock(node, place, all);
     case 'block':
@@ -120,9 +123,15 @@ function output(node: nodes.Statement & { kind: 'output' }, place: Place): Run {
       };
     }
     const value = evaluation(part, place);
+    const { escaping } = place;
+    const isFixed = escaping.isVolatile && isConstant(part, escaping);
     return (frame) => {
-      const text = str(frame.state.budget, value(frame));
-      frame.state.write(text);
+      const { state } = frame;
+      const shown = value(frame);
+      const text = (isFixed ? escaping.isOn : isEscaping(escaping, state))
+        ? escaped(state.budget, shown).text
+        : str(state.budget, shown);
+      state.write(text);
     };
   });
   return done((frame) => {
@@ -174,12 +183,14 @@ function setBlock(node: nodes.Statement & { kind: 'set block' }, place: Place, a
   within.symbols.expression(node.filter);
   const start = enter(within);
   const captured = captureFrom(compileBody(node.body, within, all));
-  const value = node.filter ? filtered(node.filter, within, captured) : captured;
+  const value = node.filter ? filtered(node.filter, within, asHtml(captured, within)) : captured;
   const assign = compileTarget(node.target, place);
   const end = leave(within);
   return done((frame) => {
     start(frame);
-    assign(frame, value(frame));
+    const { state } = frame;
+    const made = value(frame);
+    assign(frame, state.isEscaping ? new Markup(str(state.budget, made)) : made);
     end(frame);
   });
 }
@@ -189,13 +200,49 @@ function filterBlock(node: nodes.Statement & { kind: 'filter block' }, place: Pl
   within.symbols.statements(node.body);
   within.symbols.expression(node.filter);
   const start = enter(within);
-  const value = filtered(node.filter, within, captureFrom(compileBody(node.body, within, all)));
+  const value = filtered(node.filter, within, asHtml(captureFrom(compileBody(node.body, within, all)), within));
   const end = leave(within);
   return done((frame) => {
     start(frame);
     frame.state.write(str(frame.state.budget, value(frame)));
     end(frame);
   });
+}
+
+/** Text that a body wrote is HTML already where that is escaped. */
+function asHtml(text: (frame: Frame) => string, { escaping }: Place): Evaluate {
+  return (frame) => {
+    const made = text(frame);
+    return isEscaping(escaping, frame.state) ? new Markup(made) : made;
+  };
+}
+
+function autoescape(node: nodes.Statement & { kind: 'autoescape' }, place: Place, all: Compilation): Run {
+  const within = inner(place);
+  within.symbols.expression(node.value);
+  within.symbols.statements(node.body);
+  const start = enter(within);
+  const value = evaluation(node.value, within);
+  const body = compileBody(node.body, { ...within, escaping: escapingWithin(node.value, place.escaping) }, all);
+  const end = leave(within);
+  return (frame) => {
+    const { state } = frame;
+    start(frame);
+    const before = state.isEscaping;
+    state.isEscaping = isTrue(value(frame));
+    const signal = body(frame);
+    // As in jinja2, break and continue leave it as it is.
+    if (signal === NEXT) state.isEscaping = before;
+    end(frame);
+    return signal;
+  };
+}
+
+function escapingWithin(node: nodes.Expression, around: StaticEscaping): StaticEscaping {
+  if (node.kind === 'constant') return { ...around, isOn: Boolean(node.value) };
+  if (node.kind === 'number') return { ...around, isOn: Number(node.digits) !== 0 };
+  if (!isConstant(node, around)) return { ...around, isVolatile: true };
+  throw new TemplateSyntaxError('autoescape takes true, false or a variable here', node.line);
 }
 
 /** The filters of a block, of which the first takes its text. */

@@ -1,6 +1,7 @@
 // Expressions to functions of the frame.
 import { Float } from '../json.ts';
 import { getAttribute, getItem, slice } from './attributes.ts';
+import { isConstant } from './constant.ts';
 import { Dict } from './dict.ts';
 import { TemplateError, TemplateSyntaxError } from './errors.ts';
 import { FILTERS } from './filters.ts';
@@ -11,7 +12,7 @@ import { compare, contains, equals, operate, unary } from './operators.ts';
 import type { Place } from './scope.ts';
 import { NO_ARGUMENTS } from './signature.ts';
 import { TESTS } from './tests.ts';
-import { str } from './to_text.ts';
+import { softText, str } from './to_text.ts';
 import {
   type Arguments,
   isString,
@@ -78,10 +79,13 @@ export function compileExpression(node: nodes.Expression, place: Place): Evaluat
       return binary(node.operator, compiled(node.left), compiled(node.right));
     case 'concat': {
       const parts = node.parts.map(compiled);
+      const isHtml = place.escaping.isOn && !place.escaping.isVolatile;
+      // jinja2 makes constants while it compiles, and plain texts of them.
+      const toText = isHtml && !isConstant(node, place.escaping) ? softText : str;
       return (frame) => {
         const { budget } = frame.state;
-        const texts = parts.map((part) => str(budget, part(frame)));
-        return texts.reduce((all, text) => operate(budget, '+', all, text) as string);
+        const texts = parts.map((part) => toText(budget, part(frame)));
+        return texts.reduce<Value>((all, text) => operate(budget, '+', all, text), '');
       };
     }
     case 'compare':
@@ -231,11 +235,12 @@ export function compileFilter(node: nodes.Filter, place: Place, value: Evaluate)
   const filter = FILTERS.get(node.name);
   if (!filter && !place.isSoft) throw new TemplateSyntaxError(`no filter named '${node.name}'`, node.line);
   const args = compileArguments(node.args, place);
+  const escaping = isConstant(node, place.escaping) ? { isEscaping: place.escaping.isOn } : null;
   return (frame) => {
     if (!filter) throw new TemplateError(`no filter named '${node.name}'`);
     const { budget } = frame.state;
     budget.spend(8);
-    return filter(budget, value(frame), args(frame));
+    return filter(budget, value(frame), args(frame), escaping ?? frame.state);
   };
 }
 
@@ -248,6 +253,6 @@ function test(node: nodes.Expression & { kind: 'test' }, place: Place): Evaluate
     if (!run) throw new TemplateError(`no test named '${node.name}'`);
     const { budget } = frame.state;
     budget.spend(4);
-    return run(budget, value(frame), args(frame));
+    return run(budget, value(frame), args(frame), frame.state);
   };
 }

@@ -13,9 +13,9 @@ import { TemplateSyntaxError } from './errors.ts';
 import { Frame } from './frame.ts';
 import { Loop } from './loop.ts';
 import type * as nodes from './nodes.ts';
-import { enter, FunctionScope, leave, type Place } from './scope.ts';
+import { enter, FunctionScope, isEscaping, leave, type Place } from './scope.ts';
 import { Symbols } from './symbols.ts';
-import { isTrue, iterate, Once, type Value } from './values.ts';
+import { isTrue, iterate, Markup, Once, type Value } from './values.ts';
 import { findAll, undeclared, visitNames } from './walk.ts';
 
 type For = nodes.Statement & { kind: 'for' };
@@ -36,11 +36,15 @@ export function compileFor(node: For, place: Place, all: Compilation): Run {
   }
   return (frame) => {
     const { state } = frame;
-    const render = (value: Value, depth: number): Value => {
+    const rendered = (value: Value, depth: number): string => {
       const own = new Frame(state, frame.context, frame, scope.size);
-      return state.textOf(state.capture(() => iteration(own, selected(frame, value), depth, render)));
+      return state.textOf(state.capture(() => iteration(own, selected(frame, value), depth, recurse)));
     };
-    state.write(render(iterable(frame), 0) as string);
+    const recurse = (value: Value, depth: number): Value => {
+      const text = rendered(value, depth);
+      return isEscaping(place.escaping, state) ? new Markup(text) : text;
+    };
+    state.write(rendered(iterable(frame), 0));
     return NEXT;
   };
 }
@@ -64,8 +68,9 @@ function selection(node: For, place: Place): (frame: Frame, value: Value) => Val
   const symbols = new Symbols(place.symbols);
   symbols.parameters(node.target);
   symbols.expression(node.test);
+  const { escaping } = place;
   const scope = new FunctionScope(place.scope, symbols.level);
-  const within: Place = { symbols, scope, isTop: false, isSoft: false };
+  const within: Place = { symbols, scope, isTop: false, isSoft: false, escaping };
   const start = enter(within);
   const assign = compileTarget(node.target, within);
   const test = evaluation(node.test!, within);
@@ -80,13 +85,13 @@ function selection(node: For, place: Place): (frame: Frame, value: Value) => Val
   return (frame, value) => new Once(items(frame, iterate(frame.state.budget, value)));
 }
 
-function compileIteration(node: For, { symbols: outer, scope }: Place, all: Compilation): Iteration {
+function compileIteration(node: For, { symbols: outer, scope, escaping }: Place, all: Compilation): Iteration {
   const hasLoop =
     node.isRecursive ||
     undeclared(node.body, ['loop']).size > 0 ||
     findAll([node], 'block').some(({ isScoped }) => isScoped);
   const symbols = new Symbols(outer);
-  const within: Place = { symbols, scope, isTop: false, isSoft: false };
+  const within: Place = { symbols, scope, isTop: false, isSoft: false, escaping };
   if (hasLoop) symbols.declare('loop');
   symbols.parameters(node.target);
   symbols.statements(node.body);
@@ -97,7 +102,7 @@ function compileIteration(node: For, { symbols: outer, scope }: Place, all: Comp
   scope.loops -= 1;
   const end = leave(within);
   const setLoop = hasLoop ? scope.write(symbols.find('loop')!) : null;
-  const otherwise = node.otherwise.length > 0 ? compileElse(node, outer, scope, all) : null;
+  const otherwise = node.otherwise.length > 0 ? compileElse(node, { symbols: outer, scope, escaping }, all) : null;
 
   return (frame, iterable, depth, recurse) => {
     const { budget } = frame.state;
@@ -131,10 +136,14 @@ function withLoop(loop: Loop, set: (loop: Value) => void): () => Value | undefin
   return () => loop.next();
 }
 
-function compileElse(node: For, outer: Symbols, scope: FunctionScope, all: Compilation): Run {
+function compileElse(
+  node: For,
+  { symbols: outer, scope, escaping }: Pick<Place, 'symbols' | 'scope' | 'escaping'>,
+  all: Compilation,
+): Run {
   const symbols = new Symbols(outer);
   symbols.statements(node.otherwise);
-  const within: Place = { symbols, scope, isTop: false, isSoft: false };
+  const within: Place = { symbols, scope, isTop: false, isSoft: false, escaping };
   const start = enter(within);
   // A break in there is of the loop around.
   const body = compileBody(node.otherwise, within, all);

@@ -9,7 +9,7 @@ import type { Place } from './scope.ts';
 import { enter, FunctionScope } from './scope.ts';
 import { Symbols } from './symbols.ts';
 import { str } from './to_text.ts';
-import { Undefined, type Value } from './values.ts';
+import { Markup, Undefined, type Value } from './values.ts';
 import { undeclared } from './walk.ts';
 
 /** What a body writes, as a value. */
@@ -39,7 +39,7 @@ export function defineMacro(node: Definition, place: Place, all: Compilation): (
   };
   const symbols = new Symbols(place.symbols);
   const scope = new FunctionScope(place.scope, symbols.level);
-  const within: Place = { symbols, scope, isTop: false, isSoft: false };
+  const within: Place = { symbols, scope, isTop: false, isSoft: false, escaping: place.escaping };
   const names = [...node.params];
   if (form.takesCaller && !names.includes('caller')) names.push('caller');
   if (form.takesNamed) names.push('kwargs');
@@ -59,12 +59,14 @@ export function defineMacro(node: Definition, place: Place, all: Compilation): (
   const body = captureFrom(compileBody(node.body, within, all));
   return (frame) =>
     new Macro(form, (given): Value => {
+      const { isEscaping } = frame.state;
       const own = new Frame(frame.state, frame.context, frame, scope.size);
       for (const [name, write] of writes) write(own, given.get(name));
       start(own);
       for (const [i, [name, value]] of defaults.entries())
         if (given.get(name) === undefined) writes[i][1](own, value(own));
-      return body(own);
+      const text = body(own);
+      return isEscaping ? new Markup(text) : text;
     });
 }
 
@@ -83,7 +85,7 @@ export function generation(node: nodes.Statement & { kind: 'generation' }, place
   const define = defineMacro({ params: [], defaults: [], body: node.body, line: node.line }, place, all);
   return (frame: Frame) => {
     const { state } = frame;
-    const text = define(frame).call(state.budget, NOTHING_GIVEN) as string;
+    const text = str(state.budget, define(frame).call(state.budget, NOTHING_GIVEN));
     const begin = state.output.length;
     state.write(text);
     state.output.spans.push([begin, state.output.length]);

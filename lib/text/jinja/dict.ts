@@ -1,6 +1,7 @@
 // Python's dict, with its keys of any type that can be hashed and in the order of insertion.
 import { Float } from '../json.ts';
 import type { Budget } from './budget.ts';
+import { Bytes } from './bytes.ts';
 import { TemplateError } from './errors.ts';
 import { isFloat, Markup, Obj, Tuple, typeName, Undefined, type Value } from './values.ts';
 
@@ -17,6 +18,7 @@ export function hash(key: Value): unknown {
   if (key instanceof Markup) return key.text;
   if (key instanceof Tuple) return hashOfTuple(key);
   if (key instanceof Undefined) return UNDEFINED;
+  if (key instanceof Bytes) return `\0${key.data}`;
   if (Array.isArray(key) || key instanceof Dict) throw new TemplateError(`unhashable type: '${typeName(key)}'`);
   return key;
 }

@@ -4,24 +4,27 @@ import type { Budget } from './budget.ts';
 import { escapeOf, isPrintable, lengthOf, sliceOf } from './characters.ts';
 import { TemplateError } from './errors.ts';
 import { checkPrecision, formatFloating, group } from './format_number.ts';
+import { escapeText, like } from './html.ts';
 import { type Numeric, toFloat } from './numbers.ts';
 import { repr, str } from './to_text.ts';
-import { type Arguments, isInt, isNumber, isString, textIn, typeName, type Value } from './values.ts';
+import { type Arguments, isInt, isNumber, isString, Markup, textIn, typeName, type Value } from './values.ts';
 
-/** text.format(…) */
-export function format(budget: Budget, text: string, args: Arguments): string {
-  return new Formatter(budget, args).format(text, 2);
+/** text.format(…); of Markup with escaped values. */
+export function format(budget: Budget, text: string | Markup, args: Arguments): string | Markup {
+  return like(text, new Formatter(budget, args, text instanceof Markup).format(textIn(text), 2));
 }
 
 class Formatter {
   readonly #budget: Budget;
   readonly #args: Arguments;
+  readonly #isEscaping: boolean;
   /** The next field without a name; null once one had a number. */
   #next: number | null = 0;
 
-  constructor(budget: Budget, args: Arguments) {
+  constructor(budget: Budget, args: Arguments, isEscaping: boolean) {
     this.#budget = budget;
     this.#args = args;
+    this.#isEscaping = isEscaping;
   }
 
   /** @param depth levels of fields within the specification of fields */
@@ -52,9 +55,15 @@ class Formatter {
     else if (conversion === 's') value = str(this.#budget, value);
     else if (conversion === 'a') value = repr(this.#budget, value).replace(/[^\0-\x7f]/gu, escapeOf);
     else if (conversion !== undefined) throw new TemplateError(`Unknown conversion specifier ${conversion}`);
-    const formatted = formatValue(this.#budget, value, spec.includes('{') ? this.format(spec, depth - 1) : spec);
+    const formatted = this.#formatted(value, spec === '' ? '' : this.format(spec, depth - 1));
     this.#budget.text(formatted.length);
     return formatted;
+  }
+
+  #formatted(value: Value, spec: string): string {
+    if (!this.#isEscaping) return formatValue(this.#budget, value, spec);
+    if (value instanceof Markup && spec !== '') throw new TemplateError('Unsupported format specification for Markup.');
+    return value instanceof Markup ? value.text : escapeText(formatValue(this.#budget, value, spec));
   }
 
   #value(name: string): Value {

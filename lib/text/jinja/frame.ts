@@ -52,6 +52,8 @@ export class Context {
 export class State {
   readonly budget: Budget;
   output = new Output();
+  /** Whether {% autoescape %} is on where the template runs. */
+  isEscaping = false;
   /** Of the statement that runs, for errors. */
   line = 1;
   /** Texts that macros and set blocks made, with the spans in them: they are placed where such a text is printed. */

@@ -3,7 +3,7 @@ import { Markup, textIn, type Value } from './values.ts';
 
 const ENTITIES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', "'": '&#39;', '"': '&#34;' };
 
-function escapeText(text: string): string {
+export function escapeText(text: string): string {
   return text.replace(/[&<>'"]/g, (one) => ENTITIES[one]);
 }
 

@@ -181,6 +181,9 @@ class Lexer {
       if (octal) return String.fromCharCode(Number.parseInt(octal, 8));
       if (hex) {
         const code = Number.parseInt(hex.slice(1), 16);
+        if (code >= 0xd800 && code <= 0xdfff) {
+          throw new TemplateSyntaxError(`${all} is half a character, of which no text can be made`, this.#line);
+        }
         if (code <= 0x10ffff) return String.fromCodePoint(code);
         throw new TemplateSyntaxError('illegal Unicode character', this.#line);
       }

@@ -1,11 +1,25 @@
 // The methods of Python's types but str, which the sandbox lets a template call.
 import type { Budget } from './budget.ts';
+import { type Bytes, decode } from './bytes.ts';
 import { Dict, DictView } from './dict.ts';
 import { TemplateError } from './errors.ts';
+import { resolveReferences, stripTags } from './html_text.ts';
 import { toIndex } from './numbers.ts';
 import { equals } from './operators.ts';
 import type { Builtins, Methods } from './signature.ts';
-import { float, isInt, iterate, lengthOrNull, listOf, Tuple, type Value } from './values.ts';
+import {
+  float,
+  isInt,
+  isString,
+  iterate,
+  lengthOrNull,
+  listOf,
+  type Markup,
+  Tuple,
+  textIn,
+  typeName,
+  type Value,
+} from './values.ts';
 
 type Table = Record<string, Builtins<Budget>>;
 
@@ -105,8 +119,68 @@ const floating: Table = {
   conjugate: { parameters: [], run: (_, self) => float(Number(self)) },
 };
 
+const bytes: Table = {
+  decode: {
+    parameters: ['encoding?', 'errors?'],
+    run(budget, self, encoding = 'utf-8', errors = 'strict') {
+      budget.text(lengthOrNull(self)! * 2);
+      return decode(self as Bytes, textArgument(encoding), textArgument(errors));
+    },
+  },
+  hex: {
+    parameters: ['sep?', 'bytes_per_sep?'],
+    run(budget, self, separator = '', group = 1) {
+      budget.text(lengthOrNull(self)! * 4);
+      return hexOf(self as Bytes, textArgument(separator), toIndex(group, 'bytes_per_sep'));
+    },
+  },
+};
+
+/** @param group bytes between two separators, counted from the right, or from the left where less than 0 */
+function hexOf({ data }: Bytes, separator: string, group: number): string {
+  if (separator !== '' && !/^[\0-\x7f]$/.test(separator)) throw new TemplateError('sep must be one ASCII character');
+  const size = Math.abs(group);
+  const first = group > 0 ? data.length % size : 0;
+  return Array.from(data, (byte, i) => {
+    const isCut = size > 0 && i > 0 && (i - first) % size === 0;
+    return (isCut ? separator : '') + byte.toString(16).padStart(2, '0');
+  }).join('');
+}
+
+function textArgument(value: Value): string {
+  if (isString(value)) return textIn(value);
+  throw new TemplateError(`an argument must be str, not ${typeName(value)}`);
+}
+
+const markup: Table = {
+  striptags: {
+    parameters: [],
+    run(budget, self) {
+      const { text } = self as Markup;
+      budget.text(text.length * 2);
+      return stripTags(text);
+    },
+  },
+  unescape: {
+    parameters: [],
+    run(budget, self) {
+      const { text } = self as Markup;
+      budget.text(text.length * 2);
+      return resolveReferences(text);
+    },
+  },
+};
+
 export const METHODS: ReadonlyMap<string, Methods> = new Map(
-  Object.entries({ list, tuple: sequence, range: sequence, dict, int, bool: int, float: floating }).map(
-    ([type, table]) => [type, new Map(Object.entries(table))],
-  ),
+  Object.entries({
+    list,
+    tuple: sequence,
+    range: sequence,
+    dict,
+    int,
+    bool: int,
+    float: floating,
+    bytes,
+    Markup: markup,
+  }).map(([type, table]) => [type, new Map(Object.entries(table))]),
 );

@@ -75,6 +75,7 @@ export type Statement = { line: number } & (
   | ({ kind: 'macro'; name: string; body: Statement[] } & Signature)
   | ({ kind: 'call block'; call: Call; body: Statement[] } & Signature)
   | { kind: 'generation'; body: Statement[] }
+  | { kind: 'autoescape'; value: Expression; body: Statement[] }
   | { kind: 'filter block'; filter: Filter; body: Statement[] }
   | { kind: 'with'; targets: Target[]; values: Expression[]; body: Statement[] }
   | { kind: 'block'; name: string; isScoped: boolean; isRequired: boolean; body: Statement[] }

@@ -1,6 +1,7 @@
 // Python's operators on all values but the arithmetic of numbers.
 import { compareCodePoints } from '../json.ts';
 import type { Budget } from './budget.ts';
+import { Bytes } from './bytes.ts';
 import { Dict, DictView } from './dict.ts';
 import { TemplateError } from './errors.ts';
 import { toMarkup } from './html.ts';
@@ -56,6 +57,10 @@ function add(budget: Budget, a: Value, b: Value): Value | undefined {
     budget.container(a.length + b.length);
     return new Tuple([...a.items, ...b.items]);
   }
+  if (a instanceof Bytes && b instanceof Bytes) {
+    budget.text(a.length + b.length);
+    return new Bytes(Buffer.concat([a.data, b.data]));
+  }
   return undefined;
 }
 
@@ -73,6 +78,10 @@ function repeat(budget: Budget, value: Value, times: Value): Value | undefined {
     budget.text(textIn(value).length * count);
     const text = textIn(value).repeat(textIn(value) === '' ? 0 : count);
     return typeof value === 'string' ? text : new Markup(text);
+  }
+  if (value instanceof Bytes) {
+    budget.text(value.length * count);
+    return new Bytes(Uint8Array.from({ length: value.length * count }, (_, i) => value.data[i % value.length]));
   }
   const items = Array.isArray(value) ? value : value instanceof Tuple ? value.items : null;
   if (!items) return undefined;
@@ -99,6 +108,7 @@ export function equals(budget: Budget, a: Value, b: Value): boolean {
   }
   if (Array.isArray(a) && Array.isArray(b)) return areEqual(budget, a, b);
   if (a instanceof Tuple && b instanceof Tuple) return areEqual(budget, a.items, b.items);
+  if (a instanceof Bytes && b instanceof Bytes) return Buffer.compare(a.data, b.data) === 0;
   if (a instanceof Undefined && b instanceof Undefined) return true;
   if (a instanceof Dict && b instanceof Dict) {
     if (a.length !== b.length) return false;
@@ -130,6 +140,7 @@ export function compare(budget: Budget, operator: string, a: Value, b: Value): n
     budget.text(Math.min(textIn(a).length, textIn(b).length) >>> 2);
     return compareCodePoints(textIn(a), textIn(b));
   }
+  if (a instanceof Bytes && b instanceof Bytes) return Buffer.compare(a.data, b.data);
   const [x, y] = [a, b].map((one) => (one instanceof Tuple ? one.items : one));
   if (Array.isArray(x) && Array.isArray(y) && Array.isArray(a) === Array.isArray(b)) {
     for (let i = 0; i < Math.min(x.length, y.length); i++) {
@@ -150,6 +161,7 @@ export function contains(budget: Budget, value: Value, needle: Value): boolean {
     budget.text(textIn(value).length);
     return indexOf(textIn(value), textIn(needle)) >= 0;
   }
+  if (value instanceof Bytes) return value.contains(needle);
   if (value instanceof Dict) return value.has(needle);
   const iterator = tryIterate(budget, value);
   if (!iterator) throw new TemplateError(`argument of type '${typeName(value)}' is not iterable`);

@@ -26,6 +26,7 @@ class Parser {
     ['with', (line) => this.#with(line)],
     ['block', (line) => this.#block(line)],
     ['print', (line) => this.#print(line)],
+    ['autoescape', (line) => this.#autoescape(line)],
     ['generation', (line) => ({ kind: 'generation', body: this.#bodyUntil('endgeneration'), line })],
     ['break', (line) => ({ kind: 'break', line })],
     ['continue', (line) => ({ kind: 'continue', line })],
@@ -168,6 +169,11 @@ class Parser {
       values.push(parseExpression(tokens));
     }
     return { kind: 'with', targets, values, body: this.#bodyUntil('endwith'), line };
+  }
+
+  #autoescape(line: number): Statement {
+    const value = parseExpression(this.#tokens);
+    return { kind: 'autoescape', value, body: this.#bodyUntil('endautoescape'), line };
   }
 
   #block(line: number): Statement {

@@ -1,13 +1,15 @@
 // Python's % on texts.
 import type { Budget } from './budget.ts';
-import { escapeOf, isPrintable, lengthOf, sliceOf } from './characters.ts';
+import { Bytes } from './bytes.ts';
+import { escapeOf, isPrintable, lengthOf, sliceOf, strip } from './characters.ts';
 import { Dict } from './dict.ts';
 import { TemplateError } from './errors.ts';
 import { checkPrecision, formatFloating } from './format_number.ts';
-import { like, toMarkup } from './html.ts';
-import { type Numeric, toFloat } from './numbers.ts';
+import { escapeText, like } from './html.ts';
+import { type Numeric, parseFloating, parseInteger, toFloat } from './numbers.ts';
 import { repr, str } from './to_text.ts';
 import {
+  float,
   isFloat,
   isInt,
   isNumber,
@@ -82,17 +84,27 @@ class Fields {
   /** Values that no field takes are an error, but of a mapping. */
   checkAllUsed(): void {
     const value = this.#value;
-    const isMapping = Array.isArray(value) || [Dict, Range, Undefined].some((kind) => value instanceof kind);
+    const isMapping = Array.isArray(value) || [Dict, Range, Undefined, Bytes].some((kind) => value instanceof kind);
     if (this.#hasKeys || (isMapping && this.#used === 0)) return;
     const count = value instanceof Tuple ? value.items.length : isMapping ? this.#used : 1;
     if (this.#used < count) throw new TemplateError('not all arguments converted during string formatting');
+  }
+
+  /** What stands for a value in Markup: it becomes a decimal number as int() and float() make one, and no other. */
+  #unwrapped(value: Value, type: string): Value {
+    if ('cxXo'.includes(type)) throw new TemplateError(`%${type} format of Markup: not of a ${typeName(value)}`);
+    if (!isString(value)) return value;
+    const text = strip(textIn(value), null);
+    const number = 'di'.includes(type) ? parseInteger(text) : parseFloating(text);
+    if (number === null) throw new TemplateError(`%${type} format: a number is required, not a text`);
+    return 'di'.includes(type) ? number : float(Number(number));
   }
 
   #size(text: string | undefined): number | null {
     if (text === undefined) return null;
     if (text !== '*') return Number(text);
     const value = this.#next();
-    if (typeof value !== 'number' || !isInt(value)) throw new TemplateError('* wants int');
+    if (this.#isMarkup || typeof value !== 'number' || !isInt(value)) throw new TemplateError('* wants int');
     return value;
   }
 
@@ -109,17 +121,19 @@ class Fields {
   }
 
   #converted(
-    value: Value,
+    given: Value,
     type: string,
     flags: string,
     places: number | null,
   ): [sign: string, body: string, isNumber: boolean] {
     if (type === 's' || type === 'r' || type === 'a') {
-      const shown = type === 's' ? str(this.#budget, value) : repr(this.#budget, value);
-      const text = type === 'a' ? shown.replace(/[^\0-\x7f]/gu, escapeOf) : shown;
-      const cut = places === null ? text : sliceOf(text, 0, places);
-      return ['', this.#isMarkup && !(value instanceof Markup) ? toMarkup(cut).text : cut, false];
+      const shown = type === 's' ? str(this.#budget, given) : repr(this.#budget, given);
+      const isSafe = !this.#isMarkup || (type === 's' && given instanceof Markup);
+      const escaped = isSafe ? shown : escapeText(shown);
+      const text = type === 'a' ? escaped.replace(/[^\0-\x7f]/gu, escapeOf) : escaped;
+      return ['', places === null ? text : sliceOf(text, 0, places), false];
     }
+    const value = this.#isMarkup ? this.#unwrapped(given, type) : given;
     if (type === 'c') return ['', characterOf(value), false];
     if (!'diuxXoeEfFgG'.includes(type)) {
       const shown = isPrintable(type) ? type : escapeOf(type);

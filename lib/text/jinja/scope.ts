@@ -1,5 +1,5 @@
 // Where a variable lies while the template runs.
-import type { Frame } from './frame.ts';
+import type { Frame, State } from './frame.ts';
 import type { Ref, Symbols } from './symbols.ts';
 import { Obj, type Value } from './values.ts';
 
@@ -66,7 +66,20 @@ export interface Place {
   isTop: boolean;
   /** Within an if: unknown filters are an error only once they are reached. */
   isSoft: boolean;
+  escaping: StaticEscaping;
 }
+
+/** What is known of {% autoescape %} from the text of the template. */
+export interface StaticEscaping {
+  /** Whether what is printed becomes HTML. */
+  isOn: boolean;
+  /** Whether a variable decides it: `isOn` is of constants alone then. */
+  isVolatile: boolean;
+}
+
+/** What holds for what is no constant. */
+export const isEscaping = ({ isOn, isVolatile }: StaticEscaping, state: State): boolean =>
+  isVolatile ? state.isEscaping : isOn;
 
 /** Gives the variables of a scope what they begin with. */
 export function enter({ symbols, scope }: Place): (frame: Frame) => void {

@@ -1,5 +1,6 @@
 // The methods of Python's str, of texts and of Markup.
 import type { Budget } from './budget.ts';
+import { encode } from './bytes.ts';
 import {
   capitalize,
   isPrintable,
@@ -79,6 +80,10 @@ function limitOf(value: Value | undefined): number {
   return limit < 0 ? Number.POSITIVE_INFINITY : limit;
 }
 
+method('encode', ['encoding?', 'errors?'], (_, text, [encoding = 'utf-8', errors = 'strict']) => {
+  if (isString(encoding) && isString(errors)) return encode(text, textIn(encoding), textIn(errors));
+  throw new TemplateError('encode() takes texts');
+});
 mapping('lower', [], (text) => text.toLowerCase());
 mapping('upper', [], (text) => text.toUpperCase());
 mapping('casefold', [], (text) => text.replace(/[ßẞ]/g, 'ss').toLowerCase().replaceAll('ς', 'σ'));

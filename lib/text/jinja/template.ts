@@ -10,7 +10,7 @@ import type { Statement } from './nodes.ts';
 import { parse } from './parser.ts';
 import { enter, FunctionScope, type Place } from './scope.ts';
 import { Symbols } from './symbols.ts';
-import { Builtin, Obj, Undefined, type Value } from './values.ts';
+import { Builtin, Markup, Obj, Undefined, type Value } from './values.ts';
 import { findAll, undeclared } from './walk.ts';
 
 /** UTF-16 units of a template. The longest in public have 40 thousand. */
@@ -118,7 +118,7 @@ function compileFunction(
 ): (state: State, context: Context) => void {
   const symbols = new Symbols(null);
   const scope = new FunctionScope(null, 0);
-  const place: Place = { symbols, scope, isTop: isRoot, isSoft: false };
+  const place: Place = { symbols, scope, isTop: isRoot, isSoft: false, escaping: { isOn: false, isVolatile: false } };
   const special = undeclared(statements, isRoot ? ['self'] : ['self', 'super']);
   for (const name of special) symbols.declare(name);
   symbols.statements(statements);
@@ -155,6 +155,10 @@ class Self extends Obj {
     const block = typeof key === 'string' ? this.#blocks.get(key) : undefined;
     if (!block) return undefined;
     const { state } = this.#frame;
-    return new Builtin(() => state.textOf(state.capture(() => block(this.#frame, null))), 'BlockReference');
+    return new Builtin(() => {
+      const { isEscaping } = state;
+      const text = state.textOf(state.capture(() => block(this.#frame, null)));
+      return isEscaping ? new Markup(text) : text;
+    }, 'BlockReference');
   }
 }

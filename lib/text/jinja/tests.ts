@@ -1,5 +1,6 @@
 // The tests of jinja2: value is name(…).
 import type { Budget } from './budget.ts';
+import { Bytes } from './bytes.ts';
 import { Dict } from './dict.ts';
 import { type Filter, filter } from './filters/define.ts';
 import { FILTERS } from './filters.ts';
@@ -35,7 +36,7 @@ const isZero = (budget: Budget, value: Value, divisor: Value, rest: Value) =>
 
 const isSequence = (value: Value) =>
   isString(value) ||
-  (lengthOrNull(value) !== null && [Tuple, Dict, Range].some((kind) => value instanceof kind)) ||
+  (lengthOrNull(value) !== null && [Tuple, Dict, Range, Bytes].some((kind) => value instanceof kind)) ||
   Array.isArray(value);
 
 export const TESTS: ReadonlyMap<string, Filter> = new Map<string, Filter>([

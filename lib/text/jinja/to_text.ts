@@ -4,6 +4,7 @@ import type { Budget } from './budget.ts';
 import { quote } from './characters.ts';
 import { Dict, DictView } from './dict.ts';
 import { TemplateError } from './errors.ts';
+import { toMarkup } from './html.ts';
 import { isFloat, Markup, Obj, Tuple, typeName, Undefined, type Value } from './values.ts';
 
 /** str(value) */
@@ -13,6 +14,13 @@ export function str(budget: Budget, value: Value): string {
   if (value instanceof Undefined) return '';
   return repr(budget, value);
 }
+
+/** A text, or what becomes one. Markup stays Markup. */
+export const softText = (budget: Budget, value: Value): string | Markup =>
+  value instanceof Markup ? value : str(budget, value);
+
+/** A value as HTML. */
+export const escaped = (budget: Budget, value: Value): Markup => toMarkup(softText(budget, value));
 
 /** repr(value) */
 export function repr(budget: Budget, value: Value): string {

@@ -125,6 +125,10 @@ export class Tuple extends Obj {
     return this.items.length;
   }
 
+  get isNamed() {
+    return this.#names.length > 0;
+  }
+
   override iterate() {
     return this.items[Symbol.iterator]();
   }

@@ -117,6 +117,10 @@ export function visitNames(statements: readonly Statement[], visitor: NameVisito
       case 'generation':
         body(one.body);
         break;
+      case 'autoescape':
+        expression(one.value);
+        body(one.body);
+        break;
       case 'block':
         if (intoBlocks) body(one.body);
     }

@@ -1,6 +1,7 @@
 // Filters of lists and other iterables.
 import { getItem } from '../attributes.ts';
 import type { Budget } from '../budget.ts';
+import { Bytes } from '../bytes.ts';
 import { pointsOf } from '../characters.ts';
 import { Dict, DictView, hash } from '../dict.ts';
 import { TemplateError } from '../errors.ts';
@@ -23,7 +24,7 @@ import {
   Undefined,
   type Value,
 } from '../values.ts';
-import { type Filter, filter } from './define.ts';
+import { type Escaping, type Filter, filter } from './define.ts';
 
 type Getter = (item: Value) => Value;
 
@@ -179,7 +180,7 @@ function total(budget: Budget, value: Value, attribute: Value = null, start: Val
   return sum;
 }
 
-const REVERSIBLE = [Tuple, Range, Dict, DictView, Undefined];
+const REVERSIBLE = [Tuple, Range, Dict, DictView, Bytes, Undefined];
 
 function reversed(budget: Budget, value: Value): Value {
   if (isString(value)) {
@@ -195,7 +196,9 @@ function last(budget: Budget, value: Value): Value {
   const canReverse = Array.isArray(value) || isString(value) || REVERSIBLE.some((kind) => value instanceof kind);
   if (!canReverse) throw new TemplateError(`'${typeName(value)}' object is not reversible`);
   const items = listOf(budget, value);
-  return items.length > 0 ? items[items.length - 1] : new Undefined('No last item, sequence was empty.');
+  const item = items.at(-1);
+  if (isString(value) && typeof item === 'string') return like(value, item);
+  return item !== undefined ? item : new Undefined('No last item, sequence was empty.');
 }
 
 /** What select and its like take: [attribute], the name of a test, its arguments. */
@@ -212,7 +215,7 @@ function* selected(
   const rest = hasAttribute ? positional.slice(1) : positional;
   const args = { positional: rest.slice(1), named };
   const test = rest.length > 0 ? tests(rest[0]) : null;
-  const holds = (item: Value) => isTrue(test ? test(budget, item, args) : item);
+  const holds = (item: Value) => isTrue(test ? test(budget, item, args, options.escaping) : item);
   const iterator = iterate(budget, value);
   for (let next = iterator.next(); !next.done; next = iterator.next()) {
     budget.spend(4);
@@ -221,6 +224,7 @@ function* selected(
 }
 
 interface SelectOptions {
+  escaping: Escaping;
   hasAttribute: boolean;
   isWanted: boolean;
   /** A test by its name. */
@@ -230,7 +234,8 @@ interface SelectOptions {
 export function selectFilters(tests: SelectOptions['tests']): [string, Filter][] {
   const made = (name: string, hasAttribute: boolean, isWanted: boolean): [string, Filter] => [
     name,
-    (budget, value, args) => lazy(budget, () => selected(budget, value, args, { hasAttribute, isWanted, tests })),
+    (budget, value, args, escaping) =>
+      lazy(budget, () => selected(budget, value, args, { escaping, hasAttribute, isWanted, tests })),
   ];
   return [
     made('select', false, true),
@@ -241,7 +246,12 @@ export function selectFilters(tests: SelectOptions['tests']): [string, Filter][]
 }
 
 export function mapFilter(filters: (name: Value) => Filter): [string, Filter] {
-  function* mapped(budget: Budget, value: Value, { positional, named }: Arguments): Generator<Value> {
+  function* mapped(
+    budget: Budget,
+    value: Value,
+    { positional, named }: Arguments,
+    escaping: Escaping,
+  ): Generator<Value> {
     if (!isTrue(value)) return;
     let of: Getter;
     if (positional.length === 0 && named.has('attribute')) {
@@ -253,7 +263,7 @@ export function mapFilter(filters: (name: Value) => Filter): [string, Filter] {
       const [name, ...rest] = positional;
       const run = filters(name);
       const args = rest.length + named.size === 0 ? NO_ARGUMENTS : { positional: rest, named };
-      of = (item) => run(budget, item, args);
+      of = (item) => run(budget, item, args, escaping);
     }
     const iterator = iterate(budget, value);
     for (let next = iterator.next(); !next.done; next = iterator.next()) {
@@ -261,7 +271,7 @@ export function mapFilter(filters: (name: Value) => Filter): [string, Filter] {
       yield of(next.value);
     }
   }
-  return ['map', (budget, value, args) => lazy(budget, () => mapped(budget, value, args))];
+  return ['map', (budget, value, args, escaping) => lazy(budget, () => mapped(budget, value, args, escaping))];
 }
 
 export const LIST_FILTERS: [string, Filter][] = [

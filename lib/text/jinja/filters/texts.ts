@@ -1,14 +1,17 @@
 // Filters of texts.
+import { compareCodePoints } from '../../json.ts';
 import type { Budget } from '../budget.ts';
-import { capitalize, headOf, lengthOf, linesOf, SPACE, sliceOf, strip, words } from '../characters.ts';
+import { capitalize, headOf, lengthOf, linesOf, quote, SPACE, sliceOf, strip, words } from '../characters.ts';
 import { Dict } from '../dict.ts';
 import { TemplateError } from '../errors.ts';
-import { like, toMarkup } from '../html.ts';
+import { like, textFor, toMarkup } from '../html.ts';
+import { stripTags } from '../html_text.ts';
 import { parseFloating, toFloat, toIndex } from '../numbers.ts';
 import { operate, unpack } from '../operators.ts';
 import { percentFormat } from '../percent_format.ts';
 import { center, length as lengthIn, replace } from '../str_methods.ts';
-import { str } from '../to_text.ts';
+import { escaped, softText, str } from '../to_text.ts';
+import { urlize } from '../urlize.ts';
 import {
   isNumber,
   isString,
@@ -23,10 +26,8 @@ import {
   Undefined,
   type Value,
 } from '../values.ts';
-import { type Filter, filter } from './define.ts';
-
-/** A text, or what becomes one. Markup stays Markup. */
-const softText = (budget: Budget, value: Value): string | Markup => (isString(value) ? value : str(budget, value));
+import { wrap } from '../wrap.ts';
+import { escapingFilter, type Filter, filter } from './define.ts';
 
 /** A filter that maps a text to a text of its kind. */
 function mapping(name: string, run: (text: string) => string): [string, Filter] {
@@ -52,7 +53,7 @@ function trimmed(budget: Budget, value: Value, chars: Value | undefined): Value 
   budget.text(textIn(text).length);
   if (chars === undefined || chars === null) return like(text, strip(textIn(text), null));
   if (!isString(chars)) throw new TemplateError(`strip arg must be None or str, not ${typeName(chars)}`);
-  return like(text, strip(textIn(text), textIn(chars)));
+  return like(text, strip(textIn(text), textFor(text, chars)));
 }
 
 function indented(budget: Budget, value: Value, width: Value = 4, first: Value = false, blank: Value = false): Value {
@@ -92,29 +93,45 @@ function truncated(
   return operate(budget, '+', like(value, space < 0 ? cut : cut.slice(0, space)), end);
 }
 
-function joined(
-  budget: Budget,
-  value: Value,
-  separator: Value = '',
-  attribute: Value | undefined,
-  get: (item: Value) => Value,
-): Value {
-  const by = str(budget, separator);
-  const parts: string[] = [];
+type Getter = (item: Value) => Value;
+
+function joined(isEscaping: boolean, budget: Budget, value: Value, separator: Value, get: Getter): Value {
+  const parts: (string | Markup)[] = [];
   const iterator = iterate(budget, value);
   for (let next = iterator.next(); !next.done; next = iterator.next()) {
-    const text = str(budget, attribute === undefined || attribute === null ? next.value : get(next.value));
-    budget.text(text.length + by.length);
-    parts.push(text);
+    parts.push(softText(budget, get(next.value)));
+    budget.text(textIn(parts.at(-1)!).length);
   }
-  return parts.join(by);
+  const given = softText(budget, separator);
+  const isHtml = isEscaping && [given, ...parts].some((one) => one instanceof Markup);
+  const by = isHtml ? toMarkup(given) : textIn(given);
+  budget.text(parts.length * textIn(by).length);
+  return like(by, parts.map((part) => textFor(by, part)).join(textIn(by)));
 }
 
 /** The filter join, with how it reads an attribute. */
-export const joinFilter = (getter: (budget: Budget, attribute: Value) => (item: Value) => Value): [string, Filter] =>
-  filter('join', ['d?', 'attribute?'], (budget, value, separator, attribute) =>
-    joined(budget, value, separator, attribute, getter(budget, attribute ?? null)),
+export const joinFilter = (getter: (budget: Budget, attribute: Value) => Getter): [string, Filter] =>
+  escapingFilter('join', ['d?', 'attribute?'], (isEscaping, budget, value, separator = '', attribute = null) =>
+    joined(isEscaping, budget, value, separator, getter(budget, attribute)),
   );
+
+function replaced(
+  isEscaping: boolean,
+  budget: Budget,
+  value: Value,
+  old: Value = '',
+  by: Value = '',
+  count: Value = null,
+): Value {
+  const limit = count === null ? -1 : toIndex(count, 'a count');
+  const isHtml = old instanceof Markup || (by instanceof Markup && !(value instanceof Markup));
+  const given = softText(budget, value);
+  const text = !isEscaping ? textIn(given) : isHtml ? toMarkup(given) : given;
+  budget.text(textIn(text).length);
+  const [sought, put] = [old, by].map((one) => textFor(text, softText(budget, one)));
+  const times = limit < 0 ? Number.POSITIVE_INFINITY : limit;
+  return like(text, replace(budget, textIn(text), sought, put, times));
+}
 
 function fileSize(budget: Budget, value: Value, binary: Value = false): Value {
   const bytes = isNumber(value) ? toFloat(value) : isString(value) ? parseFloating(strip(textIn(value), null)) : null;
@@ -152,38 +169,78 @@ function urlEncoded(budget: Budget, value: Value): Value {
   return pairs.map(([key, one]) => `${quoted(key, true)}=${quoted(one, true)}`).join('&');
 }
 
-function xmlAttributes(budget: Budget, value: Value, autospace: Value = true): Value {
+function xmlAttributes(isEscaping: boolean, budget: Budget, value: Value, autospace: Value = true): Value {
   if (!(value instanceof Dict)) throw new TemplateError('xmlattr takes a mapping');
   const parts: string[] = [];
   for (const [key, one] of value.entries()) {
     if (one === null || one instanceof Undefined) continue;
     if (!isString(key) || /[\s/>=]/.test(textIn(key))) throw new TemplateError('Invalid character in attribute name');
-    parts.push(`${toMarkup(key).text}="${toMarkup(softText(budget, one)).text}"`);
+    parts.push(`${toMarkup(key).text}="${escaped(budget, one).text}"`);
   }
   const text = parts.join(' ');
   budget.text(text.length);
-  return isTrue(autospace) && text !== '' ? ` ${text}` : text;
+  const spaced = isTrue(autospace) && text !== '' ? ` ${text}` : text;
+  return isEscaping ? new Markup(spaced) : spaced;
 }
 
-function stripTags(budget: Budget, value: Value): Value {
-  const text = str(budget, value);
-  budget.text(text.length * 2);
-  const bare = without(without(text, '<!--', '-->'), '<', '>');
-  if (bare.includes('&')) throw new TemplateError('striptags of a text with entities');
-  return words(bare).join(' ');
+function wrapped(
+  budget: Budget,
+  value: Value,
+  width: Value = 79,
+  breakLongWords: Value = true,
+  wrapString: Value = null,
+  breakOnHyphens: Value = true,
+): Value {
+  if (!isString(value)) throw new TemplateError(`wordwrap: '${typeName(value)}' is no str`);
+  const glue = wrapString ?? '\n';
+  if (!isString(glue)) throw new TemplateError(`wordwrap: '${typeName(glue)}' is no str`);
+  const options = {
+    width: toIndex(width, 'a width'),
+    breaksLongWords: isTrue(breakLongWords),
+    breaksOnHyphens: isTrue(breakOnHyphens),
+    // jinja2 gives it to textwrap, which takes true alone for its chunks, and what is true for words that are too long.
+    partsAtHyphens: breakOnHyphens === true,
+  };
+  const lines = linesOf(textIn(value)).map((line) => {
+    const parts = wrap(budget, line, options).map((one) => textFor(glue, one));
+    budget.text(line.length + (parts.length + 1) * textIn(glue).length);
+    return parts.join(textIn(glue));
+  });
+  return like(glue, lines.join(textIn(glue)));
 }
 
-/** A text without what stands between `open` and `close`, and without these. */
-function without(text: string, open: string, close: string): string {
-  let kept = '';
-  let at = 0;
-  for (;;) {
-    const begin = text.indexOf(open, at);
-    const end = begin < 0 ? -1 : text.indexOf(close, begin + open.length);
-    if (end < 0) return kept + text.slice(at);
-    kept += text.slice(at, begin);
-    at = end + close.length;
-  }
+/** The prefix of an address with a scheme of its own. */
+const SCHEME = /^[\p{L}\p{N}_.+-]{2,}:\/{0,2}\n?$/u;
+
+function linked(
+  isEscaping: boolean,
+  budget: Budget,
+  value: Value,
+  limit: Value = null,
+  noFollow: Value = false,
+  target: Value = null,
+  rel: Value = null,
+  extraSchemes: Value = null,
+): Value {
+  const schemes = extraSchemes === null ? [] : listOf(budget, extraSchemes).map(textOrFail);
+  const wrong = schemes.find((scheme) => !SCHEME.test(scheme));
+  if (wrong !== undefined) throw new TemplateError(`${quote(wrong)} is not a valid URI scheme prefix.`);
+  const relations = new Set(['noopener', ...(isTrue(noFollow) ? ['nofollow'] : [])]);
+  for (const one of rel !== null && isTrue(rel) ? words(textOrFail(rel)) : []) relations.add(one);
+  const text = escaped(budget, value).text;
+  budget.text(text.length);
+  const html = urlize(budget, text, {
+    limit: limit === null ? null : toIndex(limit, 'a limit'),
+    rel: [...relations].sort(compareCodePoints).join(' '),
+    target: target === null || !isTrue(target) ? '' : textOrFail(target),
+    schemes,
+  });
+  return isEscaping ? new Markup(html) : html;
+}
+
+function textOrFail(value: Value): string {
+  if (isString(value)) return textIn(value);
+  throw new TemplateError(`'${typeName(value)}' is no str`);
 }
 
 export const TEXT_FILTERS: [string, Filter][] = [
@@ -198,12 +255,7 @@ export const TEXT_FILTERS: [string, Filter][] = [
   filter('trim', ['chars?'], trimmed),
   filter('indent', ['width?', 'first?', 'blank?'], indented),
   filter('truncate', ['length?', 'killwords?', 'end?', 'leeway?'], truncated),
-  filter('replace', ['old', 'new', 'count?'], (budget, value, old, by, count) => {
-    const limit = count === undefined || count === null ? -1 : toIndex(count, 'a count');
-    const text = str(budget, value);
-    budget.text(text.length);
-    return replace(budget, text, str(budget, old!), str(budget, by!), limit < 0 ? Number.POSITIVE_INFINITY : limit);
-  }),
+  escapingFilter('replace', ['old', 'new', 'count?'], replaced),
   filter('center', ['width?'], (budget, value, width = 80) => {
     const text = softText(budget, value);
     budget.text(textIn(text).length);
@@ -226,9 +278,15 @@ export const TEXT_FILTERS: [string, Filter][] = [
   ],
   filter('filesizeformat', ['binary?'], fileSize),
   filter('urlencode', [], urlEncoded),
-  filter('xmlattr', ['autospace?'], xmlAttributes),
-  filter('striptags', [], stripTags),
-  ...['escape', 'e'].map((name) => filter(name, [], (budget, value) => toMarkup(softText(budget, value)))),
+  escapingFilter('xmlattr', ['autospace?'], xmlAttributes),
+  filter('striptags', [], (budget, value) => {
+    const text = str(budget, value);
+    budget.text(text.length * 2);
+    return stripTags(text);
+  }),
+  filter('wordwrap', ['width?', 'break_long_words?', 'wrapstring?', 'break_on_hyphens?'], wrapped),
+  escapingFilter('urlize', ['trim_url_limit?', 'nofollow?', 'target?', 'rel?', 'extra_schemes?'], linked),
+  ...['escape', 'e'].map((name) => filter(name, [], escaped)),
   filter('forceescape', [], (budget, value) => toMarkup(str(budget, value))),
   filter('safe', [], (budget, value) => new Markup(str(budget, value))),
 ];

@@ -1,15 +1,14 @@
 // Filters of numbers and of any value.
 
-import { compareCodePoints } from '../../json.ts';
-import { attributeOf, getAttribute } from '../attributes.ts';
+import { attributeOf, getAttribute, getItem } from '../attributes.ts';
 import type { Budget } from '../budget.ts';
 import { strip } from '../characters.ts';
-import { Dict } from '../dict.ts';
 import { TemplateError } from '../errors.ts';
 import { roundFloat } from '../format_number.ts';
 import { calculate, type Numeric, negate, parseFloating, parseInteger, toFloat, toIndex } from '../numbers.ts';
+import { pretty } from '../pretty.ts';
 import { length } from '../str_methods.ts';
-import { repr, toJson } from '../to_text.ts';
+import { toJson } from '../to_text.ts';
 import {
   float,
   int,
@@ -18,7 +17,6 @@ import {
   isString,
   isTrue,
   listOf,
-  Tuple,
   textIn,
   typeName,
   Undefined,
@@ -108,21 +106,14 @@ function textOrFail(value: Value): string {
   throw new TemplateError(`'${typeName(value)}' is no str`);
 }
 
-/** Lines of pprint are at most so long; what would take several is laid out by rules of its own. */
-const PPRINT_WIDTH = 80;
-
-function pretty(budget: Budget, value: Value): Value {
-  const text = repr(budget, withSortedKeys(value));
-  if (text.length > PPRINT_WIDTH) throw new TemplateError('pprint of a value that takes several lines');
-  return text;
-}
-
-function withSortedKeys(value: Value): Value {
-  if (Array.isArray(value)) return value.map(withSortedKeys);
-  if (value instanceof Tuple) return new Tuple(value.items.map(withSortedKeys));
-  if (!(value instanceof Dict)) return value;
-  const entries = [...value.entries()].map(([key, one]) => [textOrFail(key), withSortedKeys(one)] as const);
-  return new Dict(entries.sort(([a], [b]) => compareCodePoints(a, b)));
+/** What random gives where there is nothing to choose. */
+function onlyItem(budget: Budget, value: Value): Value {
+  const count = length(budget, value);
+  if (count === 0) return new Undefined('No random item, sequence was empty.');
+  if (count > 1) throw new TemplateError('random gives another item each time');
+  const item = getItem(budget, value, 0);
+  if (item instanceof Undefined) throw new TemplateError(item.message);
+  return item;
 }
 
 const orDefault = (_: Budget, value: Value, otherwise: Value = '', boolean: Value = false): Value =>
@@ -152,10 +143,5 @@ export const VALUE_FILTERS: [string, Filter][] = [
     if (attributeOf(budget, value, text) !== undefined) return getAttribute(budget, value, text);
     return new Undefined(`'${typeName(value)} object' has no attribute '${text}'`);
   }),
-  ...['random', 'urlize', 'wordwrap'].map((name): [string, Filter] => [
-    name,
-    () => {
-      throw new TemplateError(`the filter ${name} is not known here`);
-    },
-  ]),
+  filter('random', [], onlyItem),
 ];
