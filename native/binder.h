@@ -1,13 +1,15 @@
 // Between JavaScript and the ops: arguments, their types, the device, errors. Everything is derived from the C++ signature.
 //
-// A JavaScript call is native.op(device, arguments...), with the number of an open device and, for each parameter,
+// A JavaScript call is native.op(device, arguments...), with the number of an open device, whose context the op gets, and, for each
+// parameter after it,
 //   Tensor           a Float64Array [address, dtype, device, row stride, shape..., -owner]; the owner may be left out (see failures.h)
 //   OptionalTensor   the same or null
 //   Workspace        the same
 //   OptionalLowRank  [a, b, da or null, db or null, scale, op], or null
 //   a struct with fields   an object with a property for each of them; its tensors have their letters in the order of the fields
 //   double, int64_t, enum, bool   a number or a boolean
-// It checks all of this on the JavaScript thread, also that tensors lie in the device's memory, then enqueues the op and returns.
+// It checks all of this on the JavaScript thread, also that tensors are of this device and lie in its memory, then enqueues the op and
+// returns.
 #pragma once
 
 #include <memory>
@@ -84,7 +86,6 @@ inline Owned to_tensor(const ArgumentContext& context, std::size_t index, const 
   Tensor& tensor = owned.tensor;
   tensor.data = reinterpret_cast<void*>(static_cast<std::uintptr_t>(view[0]));
   tensor.dtype = static_cast<Dtype>(view[1]);
-  tensor.device = context.open.device;
   tensor.row_stride = static_cast<std::int64_t>(view[3]);
   tensor.rank = static_cast<int>(end - header);
   std::int64_t rows = 1, elements = 0;  // elements: from the first to the last, gaps included
@@ -218,9 +219,9 @@ void describe(std::ostream& out, const First& first, const Rest&... rest) {
 
 // Runs the op on the command thread; an error is given the op's name and its tensors' shapes.
 template <class Op, class... Arguments>
-void run_op(const char* name, const Op& op, const Arguments&... arguments) {
+void run_op(const char* name, const Op& op, Context& context, const Arguments&... arguments) {
   try {
-    op(arguments...);
+    op(context, arguments...);
   } catch (const std::exception& error) {
     std::ostringstream text;
     text << error.what() << " (in " << name << " of";
@@ -247,7 +248,7 @@ Napi::Function bind_signature(Napi::Env env, const char* name, const Op& op, con
     auto arguments = convert(std::index_sequence_for<Parameters...>{});
     Accesses accesses = converter.accesses(letters_of(letters, arguments));
     open->queue.push([name, op, arguments = std::move(arguments)](
-                         DeviceContext&) { std::apply([&](const auto&... each) { run_op(name, op, each...); }, arguments); },
+                         Context& context) { std::apply([&](const auto&... each) { run_op(name, op, context, each...); }, arguments); },
                      std::move(accesses));
   };
   return Napi::Function::New(
@@ -255,13 +256,13 @@ Napi::Function bind_signature(Napi::Env env, const char* name, const Op& op, con
 }
 
 template <class Letters, class... Parameters>
-Napi::Function bind(Napi::Env env, const char* name, void (*op)(Parameters...), const Letters& letters) {
+Napi::Function bind(Napi::Env env, const char* name, void (*op)(Context&, Parameters...), const Letters& letters) {
   return bind_signature(env, name, op, letters, std::type_identity<void(Parameters...)>{});
 }
 
-template <class Letters, class... Parameters, void (*on_cpu)(const Tensor&, Parameters...), void (*on_cuda)(const Tensor&, Parameters...)>
+template <class Letters, class... Parameters, void (*on_cpu)(cpu::Context&, Parameters...), void (*on_cuda)(cuda::Context&, Parameters...)>
 Napi::Function bind(Napi::Env env, const char* name, const Kernel<on_cpu, on_cuda>& op, const Letters& letters) {
-  return bind_signature(env, name, op, letters, std::type_identity<void(const Tensor&, Parameters...)>{});
+  return bind_signature(env, name, op, letters, std::type_identity<void(Parameters...)>{});
 }
 
 }  // namespace mst

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "device.h"
 #include "environment.h"
 
 namespace mst {
@@ -79,16 +80,15 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
   if (kind != "cpu" && kind != "cuda") throw ArgumentError(message_of("native: no device is a '", kind, "'"));
   constexpr std::int64_t max_int = std::numeric_limits<int>::max();
   const int index = static_cast<int>(integer(info, 1, 0, max_int)), threads = static_cast<int>(integer(info, 2, 1, max_int));
-  const Device device{kind == "cuda" ? Device::cuda : Device::cpu, index};
-  auto context = device.kind == Device::cuda ? open_cuda(index, {text(info, 3), text(info, 4), text(info, 5)}) : open_cpu(threads);
-  const auto granularity = static_cast<double>(context->granularity());
+  auto context = kind == "cuda" ? open_cuda(index, {text(info, 3), text(info, 4), text(info, 5)}) : open_cpu(threads);
+  const auto granularity = static_cast<double>(context->memory().granularity());
   const std::string own_products_reason = context->own_products_reason();
   const char* const attention = context->uses_cudnn_attention() ? "cudnn" : "own";
   auto result = Napi::Object::New(env);
   result.Set("granularity", granularity);
   result.Set("attention", attention);
   result.Set("ownProductsReason", own_products_reason);
-  result.Set("id", static_cast<double>(environment_of(info).open(device, std::move(context))));
+  result.Set("id", static_cast<double>(environment_of(info).open(std::move(context))));
   return result;
 }
 
@@ -104,7 +104,7 @@ Napi::Value reserve(const Napi::CallbackInfo& info) {
   const auto open = device_of(info);
   constexpr std::int64_t most = std::int64_t{1} << 47;  // addresses of a process
   const auto bytes = static_cast<std::size_t>(integer(info, 1, 1, most));
-  char* const base = open->queue.call([bytes](DeviceContext& context) { return context.reserve(bytes); });
+  char* const base = open->queue.call([bytes](Context& context) { return context.memory().reserve(bytes); });
   const auto begin = reinterpret_cast<std::uintptr_t>(base);
   open->reserved.add(begin, begin + bytes);
   return Napi::Number::New(info.Env(), static_cast<double>(begin));
@@ -113,7 +113,7 @@ Napi::Value reserve(const Napi::CallbackInfo& info) {
 void map(const Napi::CallbackInfo& info) {
   const auto open = device_of(info);
   const Piece to = pages(info, *open, open->reserved);
-  open->queue.call([to](DeviceContext& context) { context.map(to.at, to.bytes); });
+  open->queue.call([to](Context& context) { context.memory().map(to.at, to.bytes); });
   open->mapped.add(to.begin(), to.end());
 }
 
@@ -121,15 +121,15 @@ void unmap(const Napi::CallbackInfo& info) {
   const auto open = device_of(info);
   const Piece from = pages(info, *open, open->mapped);
   // In queue order, so that no command still uses the pages.
-  open->queue.push([from](DeviceContext& context) {
+  open->queue.push([from](Context& context) {
     context.synchronize();
-    context.unmap(from.at, from.bytes);
+    context.memory().unmap(from.at, from.bytes);
   });
   open->mapped.remove(from.begin(), from.end());
 }
 
 Napi::Value available_bytes(const Napi::CallbackInfo& info) {
-  const std::size_t bytes = device_of(info)->queue.call([](DeviceContext& context) { return context.available_bytes(); });
+  const std::size_t bytes = device_of(info)->queue.call([](Context& context) { return context.memory().available_bytes(); });
   return Napi::Number::New(info.Env(), static_cast<double>(bytes));
 }
 
@@ -140,7 +140,7 @@ void write(const Napi::CallbackInfo& info) {
   Accesses accesses = to.access(Access::write, owner(info, 3));
   std::shared_ptr<char[]> staged(new char[to.bytes]);
   if (to.bytes > 0) std::memcpy(staged.get(), from.Data(), to.bytes);
-  open->queue.push([to, staged](DeviceContext& context) { context.copy_in(to.at, staged.get(), to.bytes); }, std::move(accesses));
+  open->queue.push([to, staged](Context& context) { context.copy_in(to.at, staged.get(), to.bytes); }, std::move(accesses));
 }
 
 void copy_within(const Napi::CallbackInfo& info) {
@@ -148,7 +148,7 @@ void copy_within(const Napi::CallbackInfo& info) {
   const Piece from = piece(info, 2, open->mapped), to = piece_at(info, 1, from.bytes, open->mapped);
   Accesses accesses = from.access(Access::read, 0);
   accesses.push_back(to.access(Access::write, 0).front());
-  open->queue.push([to, from](DeviceContext& context) { context.copy_within(to.at, from.at, to.bytes); }, std::move(accesses));
+  open->queue.push([to, from](Context& context) { context.copy_within(to.at, from.at, to.bytes); }, std::move(accesses));
 }
 
 int byte(const Napi::CallbackInfo& info, std::size_t index) {
@@ -158,14 +158,14 @@ int byte(const Napi::CallbackInfo& info, std::size_t index) {
 void fill_bytes(const Napi::CallbackInfo& info) {
   const auto open = device_of(info);
   const Piece to = piece_at(info, 1, static_cast<std::size_t>(integer(info, 3, 0, max_safe_integer)), open->mapped);
-  open->queue.push([to, value = byte(info, 2)](DeviceContext& context) { context.fill_bytes(to.at, value, to.bytes); },
+  open->queue.push([to, value = byte(info, 2)](Context& context) { context.fill_bytes(to.at, value, to.bytes); },
                    to.access(Access::write, 0));
 }
 
 void check_bytes(const Napi::CallbackInfo& info) {
   const auto open = device_of(info);
   const Piece from = piece_at(info, 1, static_cast<std::size_t>(integer(info, 3, 0, max_safe_integer)), open->mapped);
-  open->queue.push([from, value = byte(info, 2), what = text(info, 4)](DeviceContext& context) {
+  open->queue.push([from, value = byte(info, 2), what = text(info, 4)](Context& context) {
     std::vector<unsigned char> found(from.bytes);
     context.copy_out(found.data(), from.at, from.bytes);
     for (std::size_t i = 0; i < from.bytes; ++i) MST_CHECK(found[i] == value, what, ": byte ", i, " was overwritten");
@@ -177,7 +177,7 @@ Napi::Value read(const Napi::CallbackInfo& info) {
   Napi::Uint8Array into = bytes_of(info, 2);
   const Piece from = piece_at(info, 1, into.ByteLength(), open->mapped);
   Accesses accesses = from.access(Access::read, owner(info, 3));
-  Queue::Command copy = [from, to = into.Data()](DeviceContext& context) { context.copy_out(to, from.at, from.bytes); };
+  Queue::Command copy = [from, to = into.Data()](Context& context) { context.copy_out(to, from.at, from.bytes); };
   return {info.Env(), environment_of(info).fence(open->queue, std::move(copy), into, std::move(accesses))};
 }
 
@@ -186,9 +186,9 @@ Napi::Value synchronize(const Napi::CallbackInfo& info) {
   return {info.Env(), environment_of(info).fence(open->queue, nullptr, nullptr, {})};
 }
 
-template <void (DeviceContext::*call)()>
+template <void (Context::*call)()>
 void enqueue(const Napi::CallbackInfo& info) {
-  device_of(info)->queue.push([](DeviceContext& context) { (context.*call)(); });
+  device_of(info)->queue.push([](Context& context) { (context.*call)(); });
 }
 
 Napi::Value describe_cuda_call(const Napi::CallbackInfo& info) {
@@ -253,9 +253,9 @@ void add_device_calls(Napi::Env env, Napi::Object exports) {
   add("check_bytes", check_bytes);
   add("read", read);
   add("synchronize", synchronize);
-  add("begin_capture", enqueue<&DeviceContext::begin_capture>);
-  add("end_capture", enqueue<&DeviceContext::end_capture>);
-  add("replay", enqueue<&DeviceContext::replay>);
+  add("begin_capture", enqueue<&Context::begin_capture>);
+  add("end_capture", enqueue<&Context::end_capture>);
+  add("replay", enqueue<&Context::replay>);
   add("describe_cuda", describe_cuda_call);
   add("set_cuda_library_path", set_cuda_library_path_call);
 }

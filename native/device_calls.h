@@ -6,7 +6,8 @@
 namespace mst {
 
 // Adds to exports:
-//   open_device(kind: 'cpu' | 'cuda', index, threads) → { id, granularity }      throws where the device cannot be used
+//   open_device(kind: 'cpu' | 'cuda', index, threads, attention, products, tuningDirectory)
+//     → { id, granularity, attention, ownProductsReason }   see open_cpu and open_cuda; throws where the device cannot be used
 //   close_device(id), close_all()                      drops what has not run; close_all: at the end of the process
 //   reserve(id, bytes) → address                       addresses without memory
 //   map(id, address, bytes), unmap(id, address, bytes) memory behind them; map throws an error with code 'OUT_OF_MEMORY'
@@ -14,11 +15,10 @@ namespace mst {
 //   write(id, address, bytes: Uint8Array, owner?)      copies now, enqueues the transfer; owner: see failures.h
 //   copy_within(id, to, from, bytes), fill_bytes(id, address, value, bytes), check_bytes(id, address, value, bytes, what)   enqueued
 //   read(id, address, into: Uint8Array, owner?) → Promise   resolves when `into` holds the bytes; rejects with the error of what should
-//   have
-//                                                      written them
+//                                                      have written them
 //   synchronize(id) → Promise                          resolves when all has run, failed commands too
 // Each throws where an argument is none, or no memory of the device. Where the host has no memory left the error's code is 'OUT_OF_MEMORY'.
-//   begin_capture(id), end_capture(id), replay(id)     enqueued; for benchmarks, see DeviceContext::begin_capture
+//   begin_capture(id), end_capture(id), replay(id)     enqueued; for benchmarks, see Context::begin_capture
 //   describe_cuda() → object, set_cuda_library_path(directories)
 void add_device_calls(Napi::Env env, Napi::Object exports);
 

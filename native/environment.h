@@ -26,13 +26,11 @@ class Ranges {
 };
 
 struct OpenDevice {
-  Device device;
-  std::size_t granularity = 1;
+  std::size_t granularity;
   Ranges reserved, mapped;
   Queue queue;  // last: what it runs uses the others' memory
 
-  OpenDevice(Device device, std::unique_ptr<DeviceContext> context)
-      : device(device), granularity(context->granularity()), queue(std::move(context)) {}
+  explicit OpenDevice(std::unique_ptr<Context> context) : granularity(context->memory().granularity()), queue(std::move(context)) {}
 };
 
 // All calls come from the environment's own thread.
@@ -41,7 +39,7 @@ class Environment {
   // Registers what ends it. Throws where the environment is ending already.
   explicit Environment(napi_env env);
 
-  std::int64_t open(Device device, std::unique_ptr<DeviceContext> context);
+  std::int64_t open(std::unique_ptr<Context> context);
   // Kept alive by the caller: an argument's getter may close the device.
   std::shared_ptr<OpenDevice> find(double id) const;
   void close(std::int64_t id);
@@ -113,8 +111,8 @@ inline Environment::Environment(napi_env env) : env_(env) {
   MST_CHECK(is_made, "native: the environment is ending");
 }
 
-inline std::int64_t Environment::open(Device device, std::unique_ptr<DeviceContext> context) {
-  devices_.emplace(next_id_, std::make_shared<OpenDevice>(device, std::move(context)));
+inline std::int64_t Environment::open(std::unique_ptr<Context> context) {
+  devices_.emplace(next_id_, std::make_shared<OpenDevice>(std::move(context)));
   return next_id_++;
 }
 

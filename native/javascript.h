@@ -12,7 +12,7 @@
 #include <limits>
 #include <new>
 
-#include "device.h"
+#include "context.h"
 
 namespace mst {
 

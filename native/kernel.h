@@ -1,8 +1,9 @@
-// KERNEL(name, parameters...) declares an op for both devices: mst::cpu::name, mst::cuda::name, and mst::name, which chooses by the
-// device of its first tensor. This is the only dispatch; the binder, the chunk loops and the benchmark runner all call mst::name.
-// The first parameter of a kernel is always a tensor that is present.
+// KERNEL(name, parameters...) declares an op for both devices: cpu::name(cpu::Context&, parameters...) and cuda::name(cuda::Context&,
+// parameters...), and mst::name(Context&, parameters...), which chooses by the context's kind. This is the only dispatch; the binder, the
+// chunk loops and the benchmark runner all call mst::name.
 #pragma once
 
+#include "context.h"
 #include "tensor.h"
 
 namespace mst {
@@ -10,10 +11,13 @@ namespace mst {
 template <auto on_cpu, auto on_cuda>
 struct Kernel;
 
-template <class... Parameters, void (*on_cpu)(const Tensor&, Parameters...), void (*on_cuda)(const Tensor&, Parameters...)>
+template <class... Parameters, void (*on_cpu)(cpu::Context&, Parameters...), void (*on_cuda)(cuda::Context&, Parameters...)>
 struct Kernel<on_cpu, on_cuda> {
-  void operator()(const Tensor& first, Parameters... rest) const {
-    (first.device.kind == Device::cpu ? on_cpu : on_cuda)(first, rest...);
+  void operator()(Context& context, Parameters... arguments) const {
+    if (context.device().kind == Device::cpu)
+      on_cpu(cpu::context_of(context), arguments...);
+    else
+      on_cuda(cuda::context_of(context), arguments...);
   }
 };
 
@@ -21,10 +25,10 @@ struct Kernel<on_cpu, on_cuda> {
 
 #define KERNEL(name, ...)                                         \
   namespace cpu {                                                 \
-  void name(__VA_ARGS__);                                         \
+  void name(Context& context, __VA_ARGS__);                       \
   }                                                               \
   namespace cuda {                                                \
-  void name(__VA_ARGS__);                                         \
+  void name(Context& context, __VA_ARGS__);                       \
   }                                                               \
   inline constexpr ::mst::Kernel<&cpu::name, &cuda::name> name {} \
   /* the caller writes the semicolon */

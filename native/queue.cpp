@@ -42,7 +42,7 @@ void register_stop(std::uint64_t num_commands) {
 
 }  // namespace
 
-Queue::Queue(std::unique_ptr<DeviceContext> context) : context_(std::move(context)) {
+Queue::Queue(std::unique_ptr<Context> context) : context_(std::move(context)) {
   const std::lock_guard lock(running().mutex);
   const auto place = running().queues.insert(this).first;
   try {
@@ -120,7 +120,7 @@ void Queue::execute(Entry& entry) {
 // Returns the error that a fence tells.
 std::exception_ptr Queue::process(Entry& entry) {
   register_stop(++num_commands_);
-  if (entry.completion || context_->num_notes() >= DeviceContext::max_notes) settle();
+  if (entry.completion || context_->num_notes() >= Context::max_notes) settle();
   Failure failure = run_command(entry);
   const bool is_unsettled = context_->num_notes() > 0;
   if (is_unsettled && unsettled_.empty()) before_unsettled_ = failures_;
@@ -158,7 +158,7 @@ void Queue::settle() {
   std::map<std::uint64_t, std::exception_ptr> late;
   try {
     context_->synchronize();
-    for (const DeviceContext::Note& note : context_->take_notes()) late[note.command] = std::make_exception_ptr(Error(note.message));
+    for (const Context::Note& note : context_->take_notes()) late[note.command] = std::make_exception_ptr(Error(note.message));
   } catch (...) {  // nothing tells whose it was: of all
     const std::exception_ptr error = std::current_exception();
     note_loss(error);

@@ -11,18 +11,18 @@
 #include <thread>
 #include <vector>
 
-#include "device.h"
+#include "context.h"
 #include "failures.h"
 
 namespace mst {
 
 class Queue {
  public:
-  using Command = std::function<void(DeviceContext&)>;
+  using Command = std::function<void(Context&)>;
   using Completion = std::function<void(std::exception_ptr)>;
 
   // The thread attaches itself to the device first; an error of that is every command's.
-  explicit Queue(std::unique_ptr<DeviceContext> context);
+  explicit Queue(std::unique_ptr<Context> context);
   // Lets the running command end and drops the others; completions of dropped fences get an error.
   ~Queue();
   Queue(const Queue&) = delete;
@@ -77,7 +77,7 @@ class Queue {
   void lose(const std::string& why, const std::exception_ptr& first);
   std::exception_ptr loss();
 
-  std::unique_ptr<DeviceContext> context_;
+  std::unique_ptr<Context> context_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Entry> entries_;

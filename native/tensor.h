@@ -1,4 +1,4 @@
-// A view of device memory: pointer, shape, dtype, device. It owns nothing.
+// A view of device memory: pointer, shape and dtype. It owns nothing.
 #pragma once
 
 #include <array>
@@ -12,21 +12,6 @@
 
 namespace mst {
 
-struct Device {
-  enum Kind : std::uint8_t { cpu, cuda } kind = cpu;
-  int index = 0;
-
-  friend bool operator==(const Device& a, const Device& b) {
-    return a.kind == b.kind && a.index == b.index;
-  }
-  friend bool operator!=(const Device& a, const Device& b) {
-    return !(a == b);
-  }
-  friend bool operator<(const Device& a, const Device& b) {
-    return a.kind != b.kind ? a.kind < b.kind : a.index < b.index;
-  }
-};
-
 // Kernels see every tensor as rows() rows of cols() adjacent elements, whatever its rank: activations (B,T,C) are N = B·T rows of C.
 // Consecutive rows are row_stride elements apart: cols() in a contiguous tensor, more in a view of some columns.
 struct Tensor {
@@ -34,7 +19,6 @@ struct Tensor {
 
   void* data = nullptr;
   Dtype dtype = Dtype::f32;
-  Device device;
   int rank = 0;  // 0: a scalar, one row of one element
   std::array<std::int64_t, max_rank> shape{};
   std::int64_t row_stride = 1;

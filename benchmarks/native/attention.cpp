@@ -37,10 +37,10 @@ struct Attention {
     return 1 / std::sqrt(double(D));
   }
   void forward() {
-    attention_forward(q, k, v, std::nullopt, out, lse, workspace(), T, D, scale(), 0, 0);
+    attention_forward(context(), q, k, v, std::nullopt, out, lse, workspace(), T, D, scale(), 0, 0);
   }
   void backward() {
-    attention_backward(dout, q, k, v, std::nullopt, out, lse, dq, dk, dv, workspace(), T, D, scale(), 0, 0);
+    attention_backward(context(), dout, q, k, v, std::nullopt, out, lse, dq, dk, dv, workspace(), T, D, scale(), 0, 0);
   }
   void count(benchmark::State& state, int products) const {
     const double pairs = 0.5 * double(T) * double(T + 1) * double(H);

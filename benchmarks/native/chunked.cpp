@@ -15,10 +15,10 @@ void mlp(benchmark::State& state, bool saves_gate_up) {
   x.random(0, 1), gate_and_up.random(1, 0.02), down.random(2, 0.02), dy.random(3, 1);
   const Tensor both = gate_and_up, gate = both.slice_rows(0, F), up = both.slice_rows(F, 2 * F);
   for (auto _ : state) {
-    chunked_mlp_forward(x, gate, up, down, y, gate_up, h, product_workspace(), Activation::silu, std::nullopt, std::nullopt, std::nullopt,
-                        std::nullopt, 0, 0, 0);
-    chunked_mlp_backward(dy, x, gate, up, down, dx, dgate, dup, ddown, gate_up, h, product_workspace(), saves_gate_up, true, true, true,
-                         Activation::silu, std::nullopt, std::nullopt, std::nullopt, std::nullopt, 0, 0, 0);
+    chunked_mlp_forward(context(), x, gate, up, down, y, gate_up, h, product_workspace(), Activation::silu, std::nullopt, std::nullopt,
+                        std::nullopt, std::nullopt, 0, 0, 0);
+    chunked_mlp_backward(context(), dy, x, gate, up, down, dx, dgate, dup, ddown, gate_up, h, product_workspace(), saves_gate_up, true,
+                         true, true, Activation::silu, std::nullopt, std::nullopt, std::nullopt, std::nullopt, 0, 0, 0);
   }
   const double units = saves_gate_up ? 9 : 11;
   state.counters["GFLOP/s"] =
@@ -41,9 +41,9 @@ void head(benchmark::State& state) {
   const Tensor ids = targets;
   for (std::int64_t n = 0; n < N; ++n) ids.as<std::int32_t>()[n] = static_cast<std::int32_t>(n * 7919 % V);
   for (auto _ : state)
-    chunked_cross_entropy(hidden, weight, targets, std::nullopt, losses, std::nullopt, std::nullopt, std::nullopt, std::nullopt, dhidden,
-                          dweight, logits, product_workspace(), 1.0 / double(N), -100, 0, 0, 0, std::nullopt, std::nullopt, std::nullopt,
-                          std::nullopt);
+    chunked_cross_entropy(context(), hidden, weight, targets, std::nullopt, losses, std::nullopt, std::nullopt, std::nullopt, std::nullopt,
+                          dhidden, dweight, logits, product_workspace(), 1.0 / double(N), -100, 0, 0, 0, std::nullopt, std::nullopt,
+                          std::nullopt, std::nullopt);
   state.counters["GFLOP/s"] = benchmark::Counter(6e-9 * double(N) * double(C) * double(V), benchmark::Counter::kIsIterationInvariantRate);
 }
 

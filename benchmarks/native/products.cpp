@@ -37,7 +37,7 @@ template <Pass pass>
 void ours(benchmark::State& state) {
   Operands o = operands(pass, state.range(0), state.range(1), state.range(2), dtype_of(state.range(3)));
   o.a.random(0, 1), o.b.random(1, 1);
-  for (auto _ : state) matmul(o.a, o.b, o.c, product_workspace(), o.transpose_a, o.transpose_b, 1, 0);
+  for (auto _ : state) matmul(context(), o.a, o.b, o.c, product_workspace(), o.transpose_a, o.transpose_b, 1, 0);
   count(state);
 }
 

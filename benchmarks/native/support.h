@@ -5,12 +5,18 @@
 
 #include <memory>
 
+#include "device.h"
 #include "ops/all.h"
 
 namespace mst::bench {
 
 // C 1024, F 2816, V 32000: a model of about 400 million parameters.
 constexpr std::int64_t C = 1024, F = 2816, V = 32000;
+
+inline Context& context() {
+  static const std::unique_ptr<Context> cpu = open_cpu(omp_get_max_threads());
+  return *cpu;
+}
 
 class Buffer {
  public:
@@ -24,7 +30,7 @@ class Buffer {
     view_.row_stride = cols;
   }
   Buffer& random(std::int64_t op, double deviation) {
-    random_normal(view_, 0, deviation, 1, op, 0);
+    random_normal(context(), view_, 0, deviation, 1, op, 0);
     return *this;
   }
   operator const Tensor&() const {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "launch.h"
+#include "check.h"
 
 namespace mst::cuda {
 

@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "launch.h"
+#include "check.h"
 #include "library.h"
 
 namespace mst::cuda {

@@ -12,6 +12,7 @@
 
 #include "../ops/random_normal.h"
 #include "cudnn_graph.h"
+#include "launch.h"
 #include "own_attention.h"
 
 namespace mst::cuda {
@@ -175,11 +176,11 @@ dnn::Plan backward_plan(const Configuration& c, void* handle) {
   return std::move(graph).build(handle);
 }
 
-void* handle_of(int device) {
+void* handle_of(Context& context) {
   thread_local std::map<int, void*> handles;
-  const auto [place, is_new] = handles.try_emplace(device, nullptr);
+  const auto [place, is_new] = handles.try_emplace(context.device().index, nullptr);
   if (is_new) check_cudnn(cudnn().create(&place->second), "cudnnCreate");
-  check_cudnn(cudnn().set_stream(place->second, current_stream()), "cudnnSetStream");
+  check_cudnn(cudnn().set_stream(place->second, context.stream()), "cudnnSetStream");
   return place->second;
 }
 
@@ -209,9 +210,10 @@ bool applies(std::initializer_list<const Tensor*> tensors, const AttentionGeomet
   });
 }
 
-Configuration forward_configuration(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const AttentionGeometry& g) {
+Configuration forward_configuration(const Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
+                                    const AttentionGeometry& g) {
   Configuration c{};
-  c.device = q.device.index;
+  c.device = context.device().index;
   c.B = q.rows() / g.T;
   c.T = g.T;
   c.H = q.cols() / g.D;
@@ -228,10 +230,10 @@ Configuration forward_configuration(const Tensor& q, const Tensor& k, const Tens
   return c;
 }
 
-bool run_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, const Workspace& workspace,
-                 const AttentionGeometry& g) {
-  void* const handle = handle_of(q.device.index);
-  dnn::Plan* const plan = find_plan(forward_configuration(q, k, v, out, g), handle);
+bool run_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+                 const Workspace& workspace, const AttentionGeometry& g) {
+  void* const handle = handle_of(context);
+  dnn::Plan* const plan = find_plan(forward_configuration(context, q, k, v, out, g), handle);
   if (!plan || plan->workspace_bytes > workspace.bytes) return false;
   plan->run(handle, {{id_q, q.data}, {id_k, k.data}, {id_v, v.data}, {id_out, out.data}, {id_lse, lse.data}}, workspace.data);
   return true;
@@ -251,9 +253,10 @@ BackwardMemory backward_memory(std::int64_t B, std::int64_t T, std::int64_t D, s
   return {rows * width * sizeof(float), rows * sizeof(float), (heads_per_group > 1 ? 2 * rows * width * 2 : 0) + plan_slack};
 }
 
-bool run_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
-                  const Tensor& dq, const Tensor& dk, const Tensor& dv, const Workspace& workspace, const AttentionGeometry& g) {
-  Configuration c = forward_configuration(q, k, v, out, g);
+bool run_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
+                  const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Workspace& workspace,
+                  const AttentionGeometry& g) {
+  Configuration c = forward_configuration(context, q, k, v, out, g);
   const std::int64_t G = c.G, heads_per_group = c.H / c.G;
   std::int64_t n = G;
   const auto fits = [&] { return G % n == 0 && backward_memory(c.B, c.T, c.D, heads_per_group, n).total() <= workspace.bytes; };
@@ -268,7 +271,7 @@ bool run_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Te
   c.dq_stride = dq.row_stride;
   c.dk_stride = dk.row_stride;
   c.dv_stride = dv.row_stride;
-  void* const handle = handle_of(q.device.index);
+  void* const handle = handle_of(context);
   dnn::Plan* const plan = find_plan(c, handle);
   if (!plan || plan->workspace_bytes > memory.plan) return false;
 
@@ -279,7 +282,7 @@ bool run_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Te
   for (std::int64_t group = 0; group < G; group += n) {
     const auto head = [&](const Tensor& tensor, std::int64_t first) { return tensor.slice_cols(first * g.D, (first + 1) * g.D).data; };
     const std::int64_t first = group * heads_per_group;
-    if (cudnn().version() < first_version_that_clears) CUDA_CHECK(cudaMemsetAsync(dq_sum, 0, memory.dq_sum, current_stream()));
+    if (cudnn().version() < first_version_that_clears) CUDA_CHECK(cudaMemsetAsync(dq_sum, 0, memory.dq_sum, context.stream()));
     plan->run(handle,
               {{id_q, head(q, first)},
                {id_k, head(k, group)},
@@ -314,7 +317,7 @@ struct TestKey {
 // Memory of a self-test, some MiB outside the arena, for as long as the test.
 class TestMemory {
  public:
-  explicit TestMemory(Device device) : device_(device) {}
+  explicit TestMemory(Context& context) : context_(context) {}
   ~TestMemory() {
     for (void* block : blocks_) cudaFree(block);
   }
@@ -322,11 +325,11 @@ class TestMemory {
   TestMemory& operator=(const TestMemory&) = delete;
 
   Tensor tensor(std::int64_t rows, std::int64_t cols, Dtype dtype) {
-    return {bytes(static_cast<std::size_t>(rows * cols) * size_of(dtype)), dtype, device_, 2, {rows, cols}, cols};
+    return {bytes(static_cast<std::size_t>(rows * cols) * size_of(dtype)), dtype, 2, {rows, cols}, cols};
   }
   Tensor random(std::int64_t rows, std::int64_t cols) {
     const Tensor made = tensor(rows, cols, Dtype::bf16);
-    random_normal(made, 0, 1, 1, static_cast<std::int64_t>(blocks_.size()), 0);
+    random_normal(context_, made, 0, 1, 1, static_cast<std::int64_t>(blocks_.size()), 0);
     return made;
   }
   Workspace workspace(std::size_t size) {
@@ -340,28 +343,28 @@ class TestMemory {
     blocks_.push_back(block);
     return block;
   }
-  Device device_;
+  Context& context_;
   std::vector<void*> blocks_;
 };
 
-std::vector<float> to_host(const Tensor& tensor) {
+std::vector<float> to_host(Context& context, const Tensor& tensor) {
   std::vector<float> values(static_cast<std::size_t>(tensor.size()));
   if (tensor.dtype == Dtype::f32) {
-    CUDA_CHECK(cudaMemcpyAsync(values.data(), tensor.data, values.size() * sizeof(float), cudaMemcpyDeviceToHost, current_stream()));
-    CUDA_CHECK(cudaStreamSynchronize(current_stream()));
+    CUDA_CHECK(cudaMemcpyAsync(values.data(), tensor.data, values.size() * sizeof(float), cudaMemcpyDeviceToHost, context.stream()));
+    CUDA_CHECK(cudaStreamSynchronize(context.stream()));
     return values;
   }
   std::vector<__nv_bfloat16> stored(values.size());
-  CUDA_CHECK(cudaMemcpyAsync(stored.data(), tensor.data, stored.size() * 2, cudaMemcpyDeviceToHost, current_stream()));
-  CUDA_CHECK(cudaStreamSynchronize(current_stream()));
+  CUDA_CHECK(cudaMemcpyAsync(stored.data(), tensor.data, stored.size() * 2, cudaMemcpyDeviceToHost, context.stream()));
+  CUDA_CHECK(cudaStreamSynchronize(context.stream()));
   std::transform(stored.begin(), stored.end(), values.begin(), [](__nv_bfloat16 value) { return __bfloat162float(value); });
   return values;
 }
 
 // ‖a - b‖ <= limit · ‖b‖; false with any NaN.
-bool agree(const Tensor& a, const Tensor& b) {
+bool agree(Context& context, const Tensor& a, const Tensor& b) {
   constexpr double limit = 2e-2;  // both sides round to bf16
-  const std::vector<float> x = to_host(a), y = to_host(b);
+  const std::vector<float> x = to_host(context, a), y = to_host(context, b);
   double difference = 0, norm = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
     difference += (double(x[i]) - y[i]) * (double(x[i]) - y[i]);
@@ -371,31 +374,32 @@ bool agree(const Tensor& a, const Tensor& b) {
 }
 
 // cuDNN against the own kernels on T = 256 with one key/value head.
-bool passes_test(const TestKey& key, Device device) {
+bool passes_test(Context& context, const TestKey& key) {
   const std::int64_t T = 256, D = key.D, H = key.heads_per_group;
   const AttentionGeometry g{T, D, 1 / std::sqrt(static_cast<double>(D)), key.has_window ? 100 : 0, key.has_softcap ? 5.0 : 0.0};
-  TestMemory memory(device);
+  TestMemory memory(context);
   const Tensor q = memory.random(T, H * D), k = memory.random(T, D), v = memory.random(T, D), dout = memory.random(T, H * D);
   const auto heads = [&](std::int64_t count) { return memory.tensor(T, count * D, Dtype::bf16); };
   const Tensor out = heads(H), own_out = heads(H), lse = memory.tensor(H, T, Dtype::f32), own_lse = memory.tensor(H, T, Dtype::f32);
   const Workspace workspace = memory.workspace(backward_memory(1, T, D, H, 1).total());
-  own_attention_forward(q, k, v, std::nullopt, own_out, own_lse, T, D, g.scale, g.window, g.softcap);
-  if (!key.is_backward) return run_forward(q, k, v, out, lse, workspace, g) && agree(out, own_out) && agree(lse, own_lse);
+  own_attention_forward(context, q, k, v, std::nullopt, own_out, own_lse, T, D, g.scale, g.window, g.softcap);
+  if (!key.is_backward)
+    return run_forward(context, q, k, v, out, lse, workspace, g) && agree(context, out, own_out) && agree(context, lse, own_lse);
   const Tensor dq = heads(H), dk = heads(1), dv = heads(1), own_dq = heads(H), own_dk = heads(1), own_dv = heads(1);
-  own_attention_backward(dout, q, k, v, std::nullopt, own_out, own_lse, own_dq, own_dk, own_dv, workspace, T, D, g.scale, g.window,
+  own_attention_backward(context, dout, q, k, v, std::nullopt, own_out, own_lse, own_dq, own_dk, own_dv, workspace, T, D, g.scale, g.window,
                          g.softcap);
-  return run_backward(dout, q, k, v, own_out, own_lse, dq, dk, dv, workspace, g) && agree(dq, own_dq) && agree(dk, own_dk) &&
-         agree(dv, own_dv);
+  return run_backward(context, dout, q, k, v, own_out, own_lse, dq, dk, dv, workspace, g) && agree(context, dq, own_dq) &&
+         agree(context, dk, own_dk) && agree(context, dv, own_dv);
 }
 
-bool is_trusted(const Tensor& q, const Tensor& k, const AttentionGeometry& g, bool is_backward) {
+bool is_trusted(Context& context, const Tensor& q, const Tensor& k, const AttentionGeometry& g, bool is_backward) {
   thread_local std::map<TestKey, bool> results;
-  const TestKey key{q.device.index, is_backward, g.D, q.cols() / k.cols(), g.window > 0 && g.window<g.T, g.softcap> 0};
+  const TestKey key{context.device().index, is_backward, g.D, q.cols() / k.cols(), g.window > 0 && g.window<g.T, g.softcap> 0};
   const auto found = results.find(key);
   if (found != results.end()) return found->second;
   bool passed = false;
   try {
-    passed = passes_test(key, q.device);
+    passed = passes_test(context, key);
   } catch (const Error&) {
     cudaGetLastError();
   }
@@ -416,17 +420,17 @@ std::string cudnn_attention_problem(int device) {
   return find_cudnn().problem;
 }
 
-bool cudnn_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+bool cudnn_attention_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
                              const Workspace& workspace, const AttentionGeometry& geometry) {
-  return is_used && applies({&q, &k, &v, &out}, geometry) && is_trusted(q, k, geometry, false) &&
-         run_forward(q, k, v, out, lse, workspace, geometry);
+  return is_used && applies({&q, &k, &v, &out}, geometry) && is_trusted(context, q, k, geometry, false) &&
+         run_forward(context, q, k, v, out, lse, workspace, geometry);
 }
 
-bool cudnn_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
-                              const Tensor& dq, const Tensor& dk, const Tensor& dv, const Workspace& workspace,
+bool cudnn_attention_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
+                              const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Workspace& workspace,
                               const AttentionGeometry& geometry) {
-  return is_used && applies({&dout, &q, &k, &v, &out, &dq, &dk, &dv}, geometry) && is_trusted(q, k, geometry, true) &&
-         run_backward(dout, q, k, v, out, lse, dq, dk, dv, workspace, geometry);
+  return is_used && applies({&dout, &q, &k, &v, &out, &dq, &dk, &dv}, geometry) && is_trusted(context, q, k, geometry, true) &&
+         run_backward(context, dout, q, k, v, out, lse, dq, dk, dv, workspace, geometry);
 }
 
 }  // namespace mst::cuda

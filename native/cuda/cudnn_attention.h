@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "../tensor.h"
+#include "../context.h"
 
 namespace mst::cuda {
 
@@ -25,10 +25,10 @@ std::string cudnn_attention_problem(int device);
 // configuration compares cuDNN with the own kernels on a small problem; one that fails is never used.
 // workspace: forward 1 MiB; backward 1 MiB + n·(H/G)·B·T·(4·D + 4) bytes, and 4·D more a row where H > G, for an n from 1 to G that
 // divides G: the key/value heads that one launch computes. More of them help short sequences to fill the device.
-bool cudnn_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+bool cudnn_attention_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
                              const Workspace& workspace, const AttentionGeometry& geometry);
-bool cudnn_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
-                              const Tensor& dq, const Tensor& dk, const Tensor& dv, const Workspace& workspace,
+bool cudnn_attention_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
+                              const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Workspace& workspace,
                               const AttentionGeometry& geometry);
 
 }  // namespace mst::cuda

@@ -3,7 +3,7 @@
 
 #include <cuda.h>
 
-#include "launch.h"
+#include <string>
 
 namespace mst::cuda {
 

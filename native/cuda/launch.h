@@ -1,11 +1,11 @@
 // What a .cu file includes: CUDA under nvcc, and in the native tests an emulation that runs the same source on the CPU.
 // Beyond CUDA C++ a .cu file uses
-//   launch(kernel, grid, block, shared_bytes, arguments...)   instead of kernel<<<…>>>(…)
-//   DYNAMIC_SHARED(type, name)                                declares type* name, the block's dynamic shared memory
+//   launch(context, kernel, grid, block, shared_bytes, arguments...)   instead of kernel<<<…>>>(…)
+//   DYNAMIC_SHARED(type, name)                                         declares type* name, the block's dynamic shared memory
 #pragma once
 
 #include "../tensor.h"
-#include "stream.h"
+#include "status.h"
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
@@ -13,22 +13,19 @@
 
 #include <utility>
 
+#include "check.h"
+#include "context.h"
+
 #define DYNAMIC_SHARED(type, name)                                       \
   extern __shared__ __align__(16) unsigned char dynamic_shared_memory[]; \
   type* const name = reinterpret_cast<type*>(dynamic_shared_memory)
-
-#define CUDA_CHECK(call)                                                                           \
-  do {                                                                                             \
-    const cudaError_t cuda_status = (call);                                                        \
-    MST_CHECK(cuda_status == cudaSuccess, "cuda: ", #call, ": ", cudaGetErrorString(cuda_status)); \
-  } while (false)
 
 namespace mst::cuda {
 
 // Consecutive blocks along x run together, `cluster_size` of them, and reach each other's shared memory; see cluster.h.
 template <class... Parameters, class... Arguments>
-void launch_clusters(void (*kernel)(Parameters...), unsigned cluster_size, dim3 grid, dim3 block, std::size_t shared_bytes,
-                     Arguments&&... arguments) {
+void launch_clusters(Context& context, void (*kernel)(Parameters...), unsigned cluster_size, dim3 grid, dim3 block,
+                     std::size_t shared_bytes, Arguments&&... arguments) {
   constexpr std::size_t always_given = 32 << 10;  // 48 KiB with what the kernel declares itself
   if (shared_bytes > always_given)
     CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
@@ -36,21 +33,13 @@ void launch_clusters(void (*kernel)(Parameters...), unsigned cluster_size, dim3 
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
-  config.stream = current_stream();
+  config.stream = context.stream();
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim = {cluster_size, 1, 1};
   config.attrs = &cluster;
   config.numAttrs = cluster_size > 1 ? 1 : 0;
   CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...));
-}
-
-// Bytes of shared memory that a block of the current device may have.
-inline std::size_t max_shared_bytes() {
-  int device = 0, bytes = 0;
-  CUDA_CHECK(cudaGetDevice(&device));
-  CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  return static_cast<std::size_t>(bytes);
 }
 
 // Blocks that a cluster of the kernel may have: 8 where the code that the current device runs was compiled for sm_90 or newer, else 1. A
@@ -72,8 +61,8 @@ unsigned max_cluster_size(void (*kernel)(Parameters...)) {
 namespace mst::cuda {
 
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, Arguments&&... arguments) {
-  launch_clusters(kernel, 1, grid, block, shared_bytes, std::forward<Arguments>(arguments)...);
+void launch(Context& context, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes, Arguments&&... arguments) {
+  launch_clusters(context, kernel, 1, grid, block, shared_bytes, std::forward<Arguments>(arguments)...);
 }
 
 // Calls function(type_tag<T>{}) with the C++ type of a floating dtype on CUDA: f32 or bf16.

@@ -6,13 +6,14 @@
 namespace mst::cuda {
 
 // Whether these kernels take the operands: their dtype, head size and alignment, and a positive scale.
-bool mma_attention_applies(std::initializer_list<const Tensor*> tensors, std::int64_t D, double scale);
+bool mma_attention_applies(const Context& context, std::initializer_list<const Tensor*> tensors, std::int64_t D, double scale);
 
-void mma_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, const Geometry& g);
+void mma_attention_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+                           const Geometry& g);
 
 // delta (B,H,T): Σ_d dout · out. shared_limit: bytes of shared memory that a block may have; tiles are smaller where it is.
-void mma_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& lse, const float* delta,
-                            const Tensor& dq, const Tensor& dk, const Tensor& dv, const Geometry& g,
-                            std::size_t shared_limit = max_shared_bytes());
+void mma_attention_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& lse,
+                            const float* delta, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Geometry& g,
+                            std::size_t shared_limit);
 
 }  // namespace mst::cuda

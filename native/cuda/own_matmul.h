@@ -1,7 +1,7 @@
 // The package's own matrix product, for machines without cuBLASLt; contract as in ops/matmul.h, and no workspace. Deterministic.
 #pragma once
 
-#include "../tensor.h"
+#include "../context.h"
 
 namespace mst::cuda {
 
@@ -10,6 +10,7 @@ void use_own_products(bool use);
 bool uses_own_products();
 
 // bf16 on tensor cores, f32 by plain FMAs.
-void own_matmul(const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha, double beta);
+void own_matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha,
+                double beta);
 
 }  // namespace mst::cuda

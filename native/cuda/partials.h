@@ -25,10 +25,10 @@ __global__ void add_partials_kernel(const float* partials, G* to, std::int64_t P
 }
 
 // to (C,) += Σ partials (P,C) f32, in a fixed order; a bf16 `to` is rounded once.
-inline void add_partials(const char* op, const Tensor& partials, const Tensor& to) {
+inline void add_partials(Context& context, const char* op, const Tensor& partials, const Tensor& to) {
   with_cuda_float(op, to.dtype, [&](auto tag) {
     using G = typename decltype(tag)::type;
-    launch(add_partials_kernel<G>, static_cast<unsigned>((to.size() + 31) / 32), 32 * partial_warps, 0, partials.as<const float>(),
+    launch(context, add_partials_kernel<G>, static_cast<unsigned>((to.size() + 31) / 32), 32 * partial_warps, 0, partials.as<const float>(),
            to.as<G>(), partials.rows(), to.size());
   });
 }

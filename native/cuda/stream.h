@@ -1,21 +1,62 @@
-// What kernels find on the command thread of a CUDA device.
+// Owners of CUDA's streams and events. They belong to the device that is current when they are made.
 #pragma once
 
-#ifdef __CUDACC__
 #include <cuda_runtime.h>
-#endif
+
+#include "check.h"
 
 namespace mst::cuda {
 
-#ifdef __CUDACC__
-// The stream that the device's commands run on. Set when the command thread attaches itself to the device.
-cudaStream_t current_stream();
-#endif
+// Does not wait for the legacy default stream.
+class Stream {
+ public:
+  Stream() {
+    CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  }
+  ~Stream() {
+    cudaStreamDestroy(stream_);
+  }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
 
-// Device memory in which the kernels of the running command note the first id that is out of range; DeviceContext::take_notes reads it.
-// [0] what: a Status; [1] row; [2] id; [3] V
-long long* status_words();
+  cudaStream_t get() const {
+    return stream_;
+  }
+  void synchronize() const {
+    CUDA_CHECK(cudaStreamSynchronize(stream_));
+  }
 
-enum Status : long long { status_ok = 0, status_embedding_forward = 1, status_embedding_backward = 2, status_cross_entropy = 3 };
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+// A point in a stream's work, with its time.
+class Event {
+ public:
+  Event() {
+    CUDA_CHECK(cudaEventCreate(&event_));
+  }
+  ~Event() {
+    cudaEventDestroy(event_);
+  }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  void record(cudaStream_t stream) {
+    CUDA_CHECK(cudaEventRecord(event_, stream));
+  }
+  void synchronize() const {
+    CUDA_CHECK(cudaEventSynchronize(event_));
+  }
+  // Both must have been reached.
+  float milliseconds_since(const Event& begin) const {
+    float milliseconds = 0;
+    CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin.event_, event_));
+    return milliseconds;
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
 
 }  // namespace mst::cuda

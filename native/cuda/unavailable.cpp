@@ -7,7 +7,7 @@
 #undef KERNEL
 #define KERNEL(name, ...)               \
   namespace cuda {                      \
-  void name(__VA_ARGS__) {              \
+  void name(Context&, __VA_ARGS__) {    \
     MST_FAIL(#name, ": ", MST_NO_CUDA); \
   }                                     \
   }                                     \
@@ -17,7 +17,11 @@
 
 namespace mst {
 
-std::unique_ptr<DeviceContext> open_cuda(int, const CudaOptions&) {
+cuda::Context& cuda::context_of(mst::Context&) {
+  MST_FAIL("cuda: ", MST_NO_CUDA);
+}
+
+std::unique_ptr<Context> open_cuda(int, const CudaOptions&) {
   MST_FAIL("cuda: ", MST_NO_CUDA);
 }
 

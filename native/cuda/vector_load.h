@@ -172,9 +172,9 @@ __global__ void for_each_vector_kernel(std::int64_t rows, std::int64_t cols, Bod
 }
 
 template <int width, class Body>
-void for_each_vector(std::int64_t rows, std::int64_t cols, const Body& body) {
+void for_each_vector(Context& context, std::int64_t rows, std::int64_t cols, const Body& body) {
   if (rows == 0 || cols == 0) return;
-  launch(for_each_vector_kernel<width, Body>, grid_for(rows * cols / width, 256), 256, 0, rows, cols, body);
+  launch(context, for_each_vector_kernel<width, Body>, grid_for(rows * cols / width, 256), 256, 0, rows, cols, body);
 }
 
 // Calls body(c, vector) for the vectors of a row that are the thread's, `batch` of which are on their way at once, and for the single

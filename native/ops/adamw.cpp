@@ -127,11 +127,11 @@ bool is_finite(const OptionalTensor& factor) {
 
 }  // namespace
 
-void adamw_count(const Tensor& num_steps, const OptionalTensor& gradient_factor) {
+void adamw_count(Context&, const Tensor& num_steps, const OptionalTensor& gradient_factor) {
   if (is_finite(gradient_factor)) num_steps.as<std::int32_t>()[0] += 1;
 }
 
-void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
+void adamw(Context&, const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
            const OptionalTensor& gradient_factor, const Tensor& num_steps, const AdamwSettings& settings) {
   check_adamw(parameter, master, gradient, states);
   if (!is_finite(gradient_factor)) return;

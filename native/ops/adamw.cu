@@ -256,11 +256,12 @@ bool are_aligned(std::initializer_list<const void*> pointers) {
 
 }  // namespace
 
-void adamw_count(const Tensor& num_steps, const OptionalTensor& gradient_factor) {
-  launch(adamw_count_kernel, 1, 1, 0, num_steps.as<std::int32_t>(), gradient_factor ? gradient_factor->as<const float>() : nullptr);
+void adamw_count(Context& context, const Tensor& num_steps, const OptionalTensor& gradient_factor) {
+  launch(context, adamw_count_kernel, 1, 1, 0, num_steps.as<std::int32_t>(),
+         gradient_factor ? gradient_factor->as<const float>() : nullptr);
 }
 
-void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
+void adamw(Context& context, const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
            const OptionalTensor& gradient_factor, const Tensor& num_steps, const AdamwSettings& settings) {
   check_adamw(parameter, master, gradient, states);
   const std::int64_t size = parameter.size();
@@ -282,14 +283,14 @@ void adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& 
         const States8 in_codes{states.m.as<std::uint8_t>(), states.v.as<std::uint8_t>(), states.m_scales->as<float>(),
                                states.v_scales->as<float>()};
         constexpr std::int64_t max_blocks = 132 * 4;  // each fills its tables once
-        return launch(adamw_8bit_kernel<T, G>, grid_for(size, 8 * adamw_block, max_blocks), 256, 0, p, copy, g, in_codes, factor, step,
-                      update, signed_map, unsigned_map, size, is_aligned);
+        return launch(context, adamw_8bit_kernel<T, G>, grid_for(size, 8 * adamw_block, max_blocks), 256, 0, p, copy, g, in_codes, factor,
+                      step, update, signed_map, unsigned_map, size, is_aligned);
       }
       with_cuda_float("adamw", states.m.dtype, [&](auto state_tag) {
         using M = typename decltype(state_tag)::type;
         const bool in_vectors = is_aligned && size % 4 == 0;
-        launch(in_vectors ? adamw_kernel<4, T, G, M> : adamw_kernel<1, T, G, M>, grid_for(size, in_vectors ? 1024 : 256), 256, 0, p, copy,
-               g, states.m.as<M>(), states.v.as<M>(), factor, step, update, size);
+        launch(context, in_vectors ? adamw_kernel<4, T, G, M> : adamw_kernel<1, T, G, M>, grid_for(size, in_vectors ? 1024 : 256), 256, 0,
+               p, copy, g, states.m.as<M>(), states.v.as<M>(), factor, step, update, size);
       });
     });
   });

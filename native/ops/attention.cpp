@@ -237,7 +237,7 @@ S* workspace_of(const char* op, const Workspace& workspace, std::int64_t num_ele
 
 }  // namespace
 
-void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start, const Tensor& out,
+void attention_forward(Context&, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start, const Tensor& out,
                        const Tensor& lse, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
                        double softcap) {
   const Sizes sizes(q, k, T, D);
@@ -255,9 +255,10 @@ void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const 
   });
 }
 
-void attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
-                        const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv,
-                        const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window, double softcap) {
+void attention_backward(Context&, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const OptionalTensor& document_start, const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk,
+                        const Tensor& dv, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
+                        double softcap) {
   const Sizes sizes(q, k, T, D);
   const Mask mask = mask_of(document_start, T, window);
   const std::int64_t N = q.rows(), width = q.cols(), num_rows = sizes.B * sizes.H * T;

@@ -282,25 +282,28 @@ void with_head_size(std::int64_t D, const Function& function) {
 
 }  // namespace
 
-void own_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start, const Tensor& out,
-                           const Tensor& lse, std::int64_t T, std::int64_t D, double scale, std::int64_t window, double softcap) {
+void own_attention_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
+                           const Tensor& out, const Tensor& lse, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
+                           double softcap) {
   constexpr int tile = 32;
   const Geometry g = geometry_of(q, k, document_start, T, D, scale, window, softcap);
   if (g.N == 0) return;
-  if (mma_attention_applies({&q, &k, &v, &out}, D, scale)) return mma_attention_forward(q, k, v, out, lse, g);
+  if (mma_attention_applies(context, {&q, &k, &v, &out}, D, scale)) return mma_attention_forward(context, q, k, v, out, lse, g);
   with_cuda_float("attention_forward", q.dtype, [&](auto tag) {
     using E = typename decltype(tag)::type;
     with_head_size(D, [&](auto columns) {
       const std::size_t shared_bytes = static_cast<std::size_t>(2 * tile * (D + 1) + tile * (tile + 1)) * sizeof(float);
-      launch(attention_forward_kernel<tile, decltype(columns)::value, E>, dim3(tiles(T, tile), static_cast<unsigned>(g.N / T * g.H)),
-             block_size, shared_bytes, heads<const E>(q), heads<const E>(k), heads<const E>(v), heads<E>(out), lse.as<float>(), g);
+      launch(context, attention_forward_kernel<tile, decltype(columns)::value, E>,
+             dim3(tiles(T, tile), static_cast<unsigned>(g.N / T * g.H)), block_size, shared_bytes, heads<const E>(q), heads<const E>(k),
+             heads<const E>(v), heads<E>(out), lse.as<float>(), g);
     });
   });
 }
 
-void own_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
-                            const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv,
-                            const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window, double softcap) {
+void own_attention_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
+                            const OptionalTensor& document_start, const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk,
+                            const Tensor& dv, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
+                            double softcap) {
   constexpr int tile = 32;
   const Geometry g = geometry_of(q, k, document_start, T, D, scale, window, softcap);
   if (g.N == 0) return;
@@ -310,33 +313,35 @@ void own_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k
   const unsigned B = static_cast<unsigned>(g.N / T), H = static_cast<unsigned>(g.H), G = static_cast<unsigned>(g.G);
   with_cuda_float("attention_backward", q.dtype, [&](auto tag) {
     using E = typename decltype(tag)::type;
-    launch(attention_delta_kernel<E>, grid_for(g.N * g.H, block_size / 32), block_size, 0, heads<const E>(dout), heads<const E>(out), delta,
-           g);
-    if (mma_attention_applies({&dout, &q, &k, &v, &dq, &dk, &dv}, D, scale))
-      return mma_attention_backward(dout, q, k, v, lse, delta, dq, dk, dv, g);
+    launch(context, attention_delta_kernel<E>, grid_for(g.N * g.H, block_size / 32), block_size, 0, heads<const E>(dout),
+           heads<const E>(out), delta, g);
+    if (mma_attention_applies(context, {&dout, &q, &k, &v, &dq, &dk, &dv}, D, scale))
+      return mma_attention_backward(context, dout, q, k, v, lse, delta, dq, dk, dv, g, context.max_shared_bytes());
     with_head_size(D, [&](auto columns) {
       constexpr int owned = decltype(columns)::value;
-      launch(attention_dq_kernel<tile, owned, E>, dim3(tiles(T, tile), B * H), block_size, backward_shared_bytes<tile>(D),
+      launch(context, attention_dq_kernel<tile, owned, E>, dim3(tiles(T, tile), B * H), block_size, backward_shared_bytes<tile>(D),
              heads<const E>(dout), heads<const E>(q), heads<const E>(k), heads<const E>(v), lse.as<const float>(), delta, heads<E>(dq), g);
-      launch(attention_dkv_kernel<tile, owned, E>, dim3(tiles(T, tile), B * G), block_size, backward_shared_bytes<tile>(D),
+      launch(context, attention_dkv_kernel<tile, owned, E>, dim3(tiles(T, tile), B * G), block_size, backward_shared_bytes<tile>(D),
              heads<const E>(dout), heads<const E>(q), heads<const E>(k), heads<const E>(v), lse.as<const float>(), delta, heads<E>(dk),
              heads<E>(dv), g);
     });
   });
 }
 
-void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start, const Tensor& out,
-                       const Tensor& lse, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
-                       double softcap) {
-  if (!document_start && cudnn_attention_forward(q, k, v, out, lse, workspace, {T, D, scale, window, softcap})) return;
-  own_attention_forward(q, k, v, document_start, out, lse, T, D, scale, window, softcap);
+void attention_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
+                       const Tensor& out, const Tensor& lse, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale,
+                       std::int64_t window, double softcap) {
+  if (!document_start && cudnn_attention_forward(context, q, k, v, out, lse, workspace, {T, D, scale, window, softcap})) return;
+  own_attention_forward(context, q, k, v, document_start, out, lse, T, D, scale, window, softcap);
 }
 
-void attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
-                        const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv,
-                        const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window, double softcap) {
-  if (!document_start && cudnn_attention_backward(dout, q, k, v, out, lse, dq, dk, dv, workspace, {T, D, scale, window, softcap})) return;
-  own_attention_backward(dout, q, k, v, document_start, out, lse, dq, dk, dv, workspace, T, D, scale, window, softcap);
+void attention_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const OptionalTensor& document_start, const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk,
+                        const Tensor& dv, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
+                        double softcap) {
+  if (!document_start && cudnn_attention_backward(context, dout, q, k, v, out, lse, dq, dk, dv, workspace, {T, D, scale, window, softcap}))
+    return;
+  own_attention_backward(context, dout, q, k, v, document_start, out, lse, dq, dk, dv, workspace, T, D, scale, window, softcap);
 }
 
 }  // namespace mst::cuda

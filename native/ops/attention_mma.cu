@@ -452,33 +452,35 @@ constexpr int row_tiles = steps <= 8 ? 2 : 1;
 
 }  // namespace
 
-bool mma_attention_applies(std::initializer_list<const Tensor*> tensors, std::int64_t D, double scale) {
+bool mma_attention_applies(const Context& context, std::initializer_list<const Tensor*> tensors, std::int64_t D, double scale) {
   if (scale <= 0) return false;
   if (D != 64 && D != 80 && D != 96 && D != 128 && D != 256) return false;
-  if (D == 256 && max_shared_bytes() < KeyWork<16, 64, 8>::shared_bytes(1) + dkv_queries * sizeof(QueryStatistics)) return false;
+  if (D == 256 && context.max_shared_bytes() < KeyWork<16, 64, 8>::shared_bytes(1) + dkv_queries * sizeof(QueryStatistics)) return false;
   return std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) {
     return t->dtype == Dtype::bf16 && t->row_stride % Tile<4>::chunk == 0 && reinterpret_cast<std::uintptr_t>(t->data) % 16 == 0;
   });
 }
 
-void mma_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse, const Geometry& g) {
+void mma_attention_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+                           const Geometry& g) {
   with_steps(g.D, [&](auto steps) {
     constexpr int n = decltype(steps)::value, R = row_tiles<n>, rows = owned_queries<R>;
-    launch(mma_attention_forward_kernel<n, R>, grid_of(g, g.H, rows), threads_of_queries, Tile<n>::bytes(rows + 2 * forward_keys),
+    launch(context, mma_attention_forward_kernel<n, R>, grid_of(g, g.H, rows), threads_of_queries, Tile<n>::bytes(rows + 2 * forward_keys),
            heads<const Element>(q), heads<const Element>(k), heads<const Element>(v), heads<Element>(out), lse.as<float>(), g);
   });
 }
 
-void mma_attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& lse, const float* delta,
-                            const Tensor& dq, const Tensor& dk, const Tensor& dv, const Geometry& g, std::size_t shared_limit) {
+void mma_attention_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& lse,
+                            const float* delta, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Geometry& g,
+                            std::size_t shared_limit) {
   with_steps(g.D, [&](auto steps) {
     constexpr int n = decltype(steps)::value, R = row_tiles<n>, rows = owned_queries<R>, key_stages = n <= 8 ? 2 : 1;
-    launch(mma_attention_dq_kernel<n, R, key_stages>, grid_of(g, g.H, rows), threads_of_queries,
+    launch(context, mma_attention_dq_kernel<n, R, key_stages>, grid_of(g, g.H, rows), threads_of_queries,
            Tile<n>::bytes(2 * rows + (1 + key_stages) * dq_keys), heads<const Element>(dout), heads<const Element>(q),
            heads<const Element>(k), heads<const Element>(v), lse.as<const float>(), delta, heads<Element>(dq), g);
     const auto launch_dkv = [&](auto keys_tag, auto warps_tag, auto stages_tag) {
       constexpr int keys = decltype(keys_tag)::value, warps = decltype(warps_tag)::value, stages = decltype(stages_tag)::value;
-      launch(mma_attention_dkv_kernel<n, keys, warps, stages>, grid_of(g, g.G, keys), 32 * warps,
+      launch(context, mma_attention_dkv_kernel<n, keys, warps, stages>, grid_of(g, g.G, keys), 32 * warps,
              KeyWork<n, keys, warps>::shared_bytes(stages), heads<const Element>(dout), heads<const Element>(q), heads<const Element>(k),
              heads<const Element>(v), lse.as<const float>(), delta, heads<Element>(dk), heads<Element>(dv), g);
     };

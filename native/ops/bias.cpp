@@ -22,7 +22,7 @@ MST_CLONES void add_row(const T* dy, S* sums, std::int64_t C) {
 
 }  // namespace
 
-void bias_forward(const Tensor& y, const Tensor& bias) {
+void bias_forward(Context&, const Tensor& y, const Tensor& bias) {
   MST_CHECK(bias.size() == y.cols() && bias.dtype == y.dtype, "bias_forward: bias ", bias, " is no row of y ", y);
   with_float("bias_forward", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -32,7 +32,7 @@ void bias_forward(const Tensor& y, const Tensor& bias) {
   });
 }
 
-void bias_backward(const Tensor& dy, const Tensor& dbias, const Tensor& partials) {
+void bias_backward(Context&, const Tensor& dy, const Tensor& dbias, const Tensor& partials) {
   MST_CHECK(dbias.size() == dy.cols() && partials.cols() == dy.cols(), "bias_backward: dbias ", dbias, " or partials ", partials,
             " do not have the columns of dy ", dy);
   with_float("bias_backward", dy.dtype, [&](auto tag) {

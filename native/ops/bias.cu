@@ -42,17 +42,17 @@ __global__ void sum_rows_kernel(Rows<const T> dy, float* partials, std::int64_t 
 
 }  // namespace
 
-void bias_forward(const Tensor& y, const Tensor& bias) {
+void bias_forward(Context& context, const Tensor& y, const Tensor& bias) {
   MST_CHECK(bias.size() == y.cols() && bias.dtype == y.dtype, "bias_forward: bias ", bias, " is no row of y ", y);
   with_cuda_float("bias_forward", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&y, &bias}), [&]<int width>(std::integral_constant<int, width>) {
-      for_each_vector<width>(y.rows(), y.cols(), Forward<width, T>{rows_of<T>(y), bias.as<const T>()});
+      for_each_vector<width>(context, y.rows(), y.cols(), Forward<width, T>{rows_of<T>(y), bias.as<const T>()});
     });
   });
 }
 
-void bias_backward(const Tensor& dy, const Tensor& dbias, const Tensor& partials) {
+void bias_backward(Context& context, const Tensor& dy, const Tensor& dbias, const Tensor& partials) {
   MST_CHECK(dbias.size() == dy.cols() && partials.cols() == dy.cols(), "bias_backward: dbias ", dbias, " or partials ", partials,
             " do not have the columns of dy ", dy);
   if (dy.rows() == 0) return;
@@ -62,10 +62,10 @@ void bias_backward(const Tensor& dy, const Tensor& dbias, const Tensor& partials
     with_width<vector_width<T>>(is_vectorizable({&dy}), [&]<int width>(std::integral_constant<int, width>) {
       constexpr std::int64_t cols_of_block = block_size * width;
       const dim3 grid(static_cast<unsigned>((C + cols_of_block - 1) / cols_of_block), static_cast<unsigned>(P));
-      launch(sum_rows_kernel<width, T>, grid, block_size, 0, rows_of<const T>(dy), partials.as<float>(), dy.rows(), C);
+      launch(context, sum_rows_kernel<width, T>, grid, block_size, 0, rows_of<const T>(dy), partials.as<float>(), dy.rows(), C);
     });
   });
-  add_partials("bias_backward", partials, dbias);
+  add_partials(context, "bias_backward", partials, dbias);
 }
 
 }  // namespace mst::cuda

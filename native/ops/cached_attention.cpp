@@ -25,7 +25,7 @@ MST_CLONES void add_scaled(S* sum, const T* v, S old_factor, S factor, std::int6
 
 }  // namespace
 
-void cached_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, std::int64_t position, std::int64_t D,
+void cached_attention(Context&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, std::int64_t position, std::int64_t D,
                       double scale, std::int64_t window, double softcap) {
   MST_CHECK(D <= max_head_size, "cached_attention: head size ", D, " is over ", max_head_size);
   MST_CHECK(position + q.rows() <= k.rows(), "cached_attention: position ", position, " and ", q.rows(), " queries pass the ", k.rows(),

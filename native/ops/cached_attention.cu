@@ -67,8 +67,8 @@ __global__ void cached_attention_kernel(const T* q, const T* k, const T* v, T* o
 
 }  // namespace
 
-void cached_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, std::int64_t position, std::int64_t D,
-                      double scale, std::int64_t window, double softcap) {
+void cached_attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, std::int64_t position,
+                      std::int64_t D, double scale, std::int64_t window, double softcap) {
   MST_CHECK(D <= max_head_size, "cached_attention: head size ", D, " is over ", max_head_size);
   MST_CHECK(position + q.rows() <= k.rows(), "cached_attention: position ", position, " and ", q.rows(), " queries pass the ", k.rows(),
             " rows of k");
@@ -77,8 +77,9 @@ void cached_attention(const Tensor& q, const Tensor& k, const Tensor& v, const T
   with_cuda_float("cached_attention", q.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const dim3 grid(static_cast<unsigned>(q.rows()), static_cast<unsigned>(H));
-    launch(cached_attention_kernel<T>, grid, num_warps * warp_size, 0, q.as<const T>(), k.as<const T>(), v.as<const T>(), out.as<T>(),
-           q.row_stride, k.row_stride, v.row_stride, out.row_stride, position, D, H / (k.cols() / D), float(scale), window, float(softcap));
+    launch(context, cached_attention_kernel<T>, grid, num_warps * warp_size, 0, q.as<const T>(), k.as<const T>(), v.as<const T>(),
+           out.as<T>(), q.row_stride, k.row_stride, v.row_stride, out.row_stride, position, D, H / (k.cols() / D), float(scale), window,
+           float(softcap));
   });
 }
 

@@ -15,11 +15,12 @@ namespace mst {
 // The head may have a low-rank part: logits = hidden · weightᵀ + low (N,r) · low_weight (V,r)ᵀ, of which dlow (N,r) and dlow_weight (V,r),
 // are made like dhidden and dweight. low and low_weight are absent together.
 // dlogits stays unscaled: scale (1 / divisor) is the alpha of both products.
-void chunked_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tensor& targets, const OptionalTensor& token_weights,
-                           const Tensor& losses, const OptionalTensor& lse, const OptionalTensor& log_probability,
-                           const OptionalTensor& entropy, const OptionalTensor& correct, const OptionalTensor& dhidden,
-                           const OptionalTensor& dweight, const Tensor& logits, const Workspace& matmul_workspace, double scale,
-                           std::int64_t ignore_index, double label_smoothing, double z_loss, double softcap, const OptionalTensor& low,
-                           const OptionalTensor& low_weight, const OptionalTensor& dlow, const OptionalTensor& dlow_weight);
+void chunked_cross_entropy(Context& context, const Tensor& hidden, const Tensor& weight, const Tensor& targets,
+                           const OptionalTensor& token_weights, const Tensor& losses, const OptionalTensor& lse,
+                           const OptionalTensor& log_probability, const OptionalTensor& entropy, const OptionalTensor& correct,
+                           const OptionalTensor& dhidden, const OptionalTensor& dweight, const Tensor& logits,
+                           const Workspace& matmul_workspace, double scale, std::int64_t ignore_index, double label_smoothing,
+                           double z_loss, double softcap, const OptionalTensor& low, const OptionalTensor& low_weight,
+                           const OptionalTensor& dlow, const OptionalTensor& dlow_weight);
 
 }  // namespace mst

@@ -14,17 +14,17 @@ namespace mst {
 // adapters.
 
 // y = MLP(x). h (M,F): workspace. gate_up: (M,2F) workspace, or (N,2F) to keep gate and up for the backward (save: 'gateUp').
-void chunked_mlp_forward(const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down, const Tensor& y, const Tensor& gate_up,
-                         const Tensor& h, const Workspace& matmul_workspace, Activation activation, const OptionalLowRank& gate_adapter,
-                         const OptionalLowRank& up_adapter, const OptionalLowRank& down_adapter, const OptionalTensor& adapter_scratch,
-                         double dropout_probability, std::int64_t seed, std::int64_t step);
+void chunked_mlp_forward(Context& context, const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down, const Tensor& y,
+                         const Tensor& gate_up, const Tensor& h, const Workspace& matmul_workspace, Activation activation,
+                         const OptionalLowRank& gate_adapter, const OptionalLowRank& up_adapter, const OptionalLowRank& down_adapter,
+                         const OptionalTensor& adapter_scratch, double dropout_probability, std::int64_t seed, std::int64_t step);
 
 // dx (N,C) =, dgate, dup (F,C) and ddown (C,F) += in the compute dtype (f32; f64 for f64), or = where the matching overwrite flag
 // says that the memory is new. With one chunk they may be bf16, rounded once; with more, every chunk would round. Absent outputs are
 // skipped. dx is neither dy nor x. gate_up (M,2F): workspace, recomputed from x per chunk; (N,2F): what the forward kept, overwritten. The
 // down product is never rerun. dh (M,F): workspace. Operations: 2 units of N·C·F recomputed, then 6 (1 unit = 2·N·C·F; 8 in all; 6 with
 // kept gate and up).
-void chunked_mlp_backward(const Tensor& dy, const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down,
+void chunked_mlp_backward(Context& context, const Tensor& dy, const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down,
                           const OptionalTensor& dx, const OptionalTensor& dgate, const OptionalTensor& dup, const OptionalTensor& ddown,
                           const Tensor& gate_up, const Tensor& dh, const Workspace& matmul_workspace, bool gate_up_saved,
                           bool overwrite_dgate, bool overwrite_dup, bool overwrite_ddown, Activation activation,

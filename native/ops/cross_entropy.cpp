@@ -74,7 +74,7 @@ void set(const OptionalTensor& tensor, std::int64_t m, double value) {
 
 }  // namespace
 
-void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTensor& token_weights, const Tensor& losses,
+void cross_entropy(Context&, const Tensor& logits, const Tensor& targets, const OptionalTensor& token_weights, const Tensor& losses,
                    const OptionalTensor& lse, const OptionalTensor& log_probability, const OptionalTensor& entropy,
                    const OptionalTensor& correct, std::int64_t first_row, std::int64_t ignore_index, double label_smoothing, double z_loss,
                    double softcap, bool write_dlogits) {
@@ -126,7 +126,7 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
   });
 }
 
-void cross_entropy_sum(const Tensor& losses, const OptionalTensor& token_weights, const Tensor& loss, double scale) {
+void cross_entropy_sum(Context&, const Tensor& losses, const OptionalTensor& token_weights, const Tensor& loss, double scale) {
   with_float("cross_entropy_sum", losses.dtype, [&](auto tag) {
     using S = typename decltype(tag)::type;
     double total = 0;
@@ -136,7 +136,8 @@ void cross_entropy_sum(const Tensor& losses, const OptionalTensor& token_weights
   });
 }
 
-void cross_entropy_divisor(const Tensor& targets, const OptionalTensor& token_weights, const Tensor& divisor, std::int64_t ignore_index) {
+void cross_entropy_divisor(Context&, const Tensor& targets, const OptionalTensor& token_weights, const Tensor& divisor,
+                           std::int64_t ignore_index) {
   with_float("cross_entropy_divisor", divisor.dtype, [&](auto tag) {
     using S = typename decltype(tag)::type;
     double total = 0;

@@ -353,7 +353,7 @@ __global__ void cross_entropy_divisor_kernel(const std::int32_t* targets, const 
 
 }  // namespace
 
-void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTensor& token_weights, const Tensor& losses,
+void cross_entropy(Context& context, const Tensor& logits, const Tensor& targets, const OptionalTensor& token_weights, const Tensor& losses,
                    const OptionalTensor& lse, const OptionalTensor& log_probability, const OptionalTensor& entropy,
                    const OptionalTensor& correct, std::int64_t first_row, std::int64_t ignore_index, double label_smoothing, double z_loss,
                    double softcap, bool write_dlogits) {
@@ -374,10 +374,10 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
         MST_CHECK(V <= most_blocks && M <= most_blocks / blocks, "cross_entropy: logits ", logits, " have too many rows or columns");
         const std::int64_t rows_of_cluster = std::clamp<std::int64_t>(M / enough_clusters, 1, most_rows_of_cluster);
         const std::int64_t clusters = (M + rows_of_cluster - 1) / rows_of_cluster;
-        launch_clusters(cross_entropy_kernel<Row, with_softcap, with_more, T>, blocks, static_cast<unsigned>(blocks * clusters),
+        launch_clusters(context, cross_entropy_kernel<Row, with_softcap, with_more, T>, blocks, static_cast<unsigned>(blocks * clusters),
                         Row::threads, BoardOfRow::bytes(blocks, Row::threads / 32), logits.as<T>(), targets.as<const std::int32_t>(),
                         token_weights ? token_weights->as<const float>() : nullptr, outputs, M, int(V), logits.row_stride, options,
-                        int(rows_of_cluster), status_words());
+                        int(rows_of_cluster), context.status_words());
       };
       using Held = HeldRow<width, T>;
       unsigned blocks = 1;
@@ -403,13 +403,14 @@ void cross_entropy(const Tensor& logits, const Tensor& targets, const OptionalTe
   });
 }
 
-void cross_entropy_sum(const Tensor& losses, const OptionalTensor& token_weights, const Tensor& loss, double scale) {
-  launch(cross_entropy_sum_kernel, 1, 1024, 0, losses.as<const float>(), token_weights ? token_weights->as<const float>() : nullptr,
-         loss.as<float>(), losses.size(), scale);
+void cross_entropy_sum(Context& context, const Tensor& losses, const OptionalTensor& token_weights, const Tensor& loss, double scale) {
+  launch(context, cross_entropy_sum_kernel, 1, 1024, 0, losses.as<const float>(),
+         token_weights ? token_weights->as<const float>() : nullptr, loss.as<float>(), losses.size(), scale);
 }
 
-void cross_entropy_divisor(const Tensor& targets, const OptionalTensor& token_weights, const Tensor& divisor, std::int64_t ignore_index) {
-  launch(cross_entropy_divisor_kernel, 1, 1024, 0, targets.as<const std::int32_t>(),
+void cross_entropy_divisor(Context& context, const Tensor& targets, const OptionalTensor& token_weights, const Tensor& divisor,
+                           std::int64_t ignore_index) {
+  launch(context, cross_entropy_divisor_kernel, 1, 1024, 0, targets.as<const std::int32_t>(),
          token_weights ? token_weights->as<const float>() : nullptr, divisor.as<float>(), targets.size(), ignore_index);
 }
 

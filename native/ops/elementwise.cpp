@@ -58,7 +58,7 @@ void fill_as(const Tensor& y, double value) {
 
 }  // namespace
 
-void add(const Tensor& a, const Tensor& b, const Tensor& y) {
+void add(Context&, const Tensor& a, const Tensor& b, const Tensor& y) {
   check_sizes("add", a, y);
   check_sizes("add", b, y);
   with_float("add", y.dtype, [&](auto tag) {
@@ -69,7 +69,7 @@ void add(const Tensor& a, const Tensor& b, const Tensor& y) {
   });
 }
 
-void add_to(const Tensor& x, const Tensor& y) {
+void add_to(Context&, const Tensor& x, const Tensor& y) {
   check_sizes("add_to", x, y);
   const bool is_rounded = x.dtype == Dtype::f32 && y.dtype == Dtype::bf16;
   MST_CHECK(is_rounded || y.dtype == x.dtype || y.dtype == compute_dtype(x.dtype), "add_to: ", y, " cannot take ", x);
@@ -85,7 +85,7 @@ void add_to(const Tensor& x, const Tensor& y) {
   with_float("add_to", x.dtype, [&](auto tag) { run(tag, tag); });
 }
 
-void scale(const Tensor& x, const Tensor& y, double factor) {
+void scale(Context&, const Tensor& x, const Tensor& y, double factor) {
   check_sizes("scale", x, y);
   with_float("scale", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -96,15 +96,15 @@ void scale(const Tensor& x, const Tensor& y, double factor) {
   });
 }
 
-void scale_by(const Tensor& x, const Tensor& factor, const OptionalTensor& divisor, const Tensor& y) {
+void scale_by(Context& context, const Tensor& x, const Tensor& factor, const OptionalTensor& divisor, const Tensor& y) {
   with_float("scale_by", factor.dtype, [&](auto tag) {
     using S = typename decltype(tag)::type;
     const double quotient = static_cast<double>(factor.as<S>()[0]) / (divisor ? static_cast<double>(divisor->as<S>()[0]) : 1.0);
-    scale(x, y, quotient);
+    scale(context, x, y, quotient);
   });
 }
 
-void cast(const Tensor& x, const Tensor& y) {
+void cast(Context&, const Tensor& x, const Tensor& y) {
   check_sizes("cast", x, y);
   const auto run = [&](auto from, auto to) {
     using T = typename decltype(from)::type;
@@ -122,7 +122,7 @@ void cast(const Tensor& x, const Tensor& y) {
   with_float("cast", x.dtype, [&](auto from) { with_float("cast", y.dtype, [&](auto to) { run(from, to); }); });
 }
 
-void fill(const Tensor& y, double value) {
+void fill(Context&, const Tensor& y, double value) {
   if (y.dtype == Dtype::i32) return fill_as<std::int32_t>(y, value);
   if (y.dtype == Dtype::u8) return fill_as<std::uint8_t>(y, value);
   with_float("fill", y.dtype, [&](auto tag) { fill_as<typename decltype(tag)::type>(y, value); });

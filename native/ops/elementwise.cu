@@ -86,26 +86,26 @@ void flatten(std::initializer_list<Tensor*> tensors) {
 }
 
 template <class T, class U>
-void run_scale(Tensor x, Tensor y, float factor, const float* device_factor, const float* divisor) {
+void run_scale(Context& context, Tensor x, Tensor y, float factor, const float* device_factor, const float* divisor) {
   flatten({&x, &y});
   constexpr int width = vector_width<T> < vector_width<U> ? vector_width<T> : vector_width<U>;
   with_width<width>(is_vectorizable({&x, &y}), [&]<int n>(std::integral_constant<int, n>) {
-    for_each_vector<n>(y.rows(), y.cols(), Scale<n, T, U>{rows_of<const T>(x), rows_of<U>(y), factor, device_factor, divisor});
+    for_each_vector<n>(context, y.rows(), y.cols(), Scale<n, T, U>{rows_of<const T>(x), rows_of<U>(y), factor, device_factor, divisor});
   });
 }
 
 template <class T, class U>
-void run_add_to(Tensor x, Tensor y) {
+void run_add_to(Context& context, Tensor x, Tensor y) {
   flatten({&x, &y});
   constexpr int width = vector_width<T> < vector_width<U> ? vector_width<T> : vector_width<U>;
   with_width<width>(is_vectorizable({&x, &y}), [&]<int n>(std::integral_constant<int, n>) {
-    for_each_vector<n>(y.rows(), y.cols(), AddTo<n, T, U>{rows_of<const T>(x), rows_of<U>(y)});
+    for_each_vector<n>(context, y.rows(), y.cols(), AddTo<n, T, U>{rows_of<const T>(x), rows_of<U>(y)});
   });
 }
 
 }  // namespace
 
-void add(const Tensor& a_tensor, const Tensor& b_tensor, const Tensor& y_tensor) {
+void add(Context& context, const Tensor& a_tensor, const Tensor& b_tensor, const Tensor& y_tensor) {
   check_sizes("add", a_tensor, y_tensor);
   check_sizes("add", b_tensor, y_tensor);
   Tensor a = a_tensor, b = b_tensor, y = y_tensor;
@@ -113,56 +113,58 @@ void add(const Tensor& a_tensor, const Tensor& b_tensor, const Tensor& y_tensor)
   with_cuda_float("add", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&a, &b, &y}), [&]<int n>(std::integral_constant<int, n>) {
-      for_each_vector<n>(y.rows(), y.cols(), Add<n, T>{rows_of<const T>(a), rows_of<const T>(b), rows_of<T>(y)});
+      for_each_vector<n>(context, y.rows(), y.cols(), Add<n, T>{rows_of<const T>(a), rows_of<const T>(b), rows_of<T>(y)});
     });
   });
 }
 
-void add_to(const Tensor& x, const Tensor& y) {
+void add_to(Context& context, const Tensor& x, const Tensor& y) {
   check_sizes("add_to", x, y);
   const bool is_rounded = x.dtype == Dtype::f32 && y.dtype == Dtype::bf16;
   MST_CHECK(is_rounded || y.dtype == x.dtype || y.dtype == compute_dtype(x.dtype), "add_to: ", y, " cannot take ", x);
-  if (x.dtype == Dtype::bf16 && y.dtype == Dtype::f32) return run_add_to<__nv_bfloat16, float>(x, y);
-  if (is_rounded) return run_add_to<float, __nv_bfloat16>(x, y);
-  with_cuda_float("add_to", x.dtype, [&](auto tag) { run_add_to<typename decltype(tag)::type, typename decltype(tag)::type>(x, y); });
+  if (x.dtype == Dtype::bf16 && y.dtype == Dtype::f32) return run_add_to<__nv_bfloat16, float>(context, x, y);
+  if (is_rounded) return run_add_to<float, __nv_bfloat16>(context, x, y);
+  with_cuda_float("add_to", x.dtype,
+                  [&](auto tag) { run_add_to<typename decltype(tag)::type, typename decltype(tag)::type>(context, x, y); });
 }
 
-void scale(const Tensor& x, const Tensor& y, double factor) {
+void scale(Context& context, const Tensor& x, const Tensor& y, double factor) {
   check_sizes("scale", x, y);
   with_cuda_float("scale", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    run_scale<T, T>(x, y, static_cast<float>(factor), nullptr, nullptr);
+    run_scale<T, T>(context, x, y, static_cast<float>(factor), nullptr, nullptr);
   });
 }
 
-void scale_by(const Tensor& x, const Tensor& factor, const OptionalTensor& divisor, const Tensor& y) {
+void scale_by(Context& context, const Tensor& x, const Tensor& factor, const OptionalTensor& divisor, const Tensor& y) {
   check_sizes("scale_by", x, y);
   with_cuda_float("scale_by", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    run_scale<T, T>(x, y, 1.0f, factor.as<float>(), divisor ? divisor->as<float>() : nullptr);
+    run_scale<T, T>(context, x, y, 1.0f, factor.as<float>(), divisor ? divisor->as<float>() : nullptr);
   });
 }
 
-void cast(const Tensor& x, const Tensor& y) {
+void cast(Context& context, const Tensor& x, const Tensor& y) {
   check_sizes("cast", x, y);
   if (x.dtype == Dtype::i32 || x.dtype == Dtype::f64) {
     MST_CHECK(x.dtype == y.dtype, "cast: ", x, " does not convert to ", y, " on CUDA");
     if (x.dtype == Dtype::i32)
-      return for_each_vector<1>(y.rows(), y.cols(), Copy<std::int32_t>{rows_of<const std::int32_t>(x), rows_of<std::int32_t>(y)});
-    return for_each_vector<1>(y.rows(), y.cols(), Copy<double>{rows_of<const double>(x), rows_of<double>(y)});
+      return for_each_vector<1>(context, y.rows(), y.cols(), Copy<std::int32_t>{rows_of<const std::int32_t>(x), rows_of<std::int32_t>(y)});
+    return for_each_vector<1>(context, y.rows(), y.cols(), Copy<double>{rows_of<const double>(x), rows_of<double>(y)});
   }
   with_cuda_float("cast", x.dtype, [&](auto from) {
-    with_cuda_float("cast", y.dtype,
-                    [&](auto to) { run_scale<typename decltype(from)::type, typename decltype(to)::type>(x, y, 1.0f, nullptr, nullptr); });
+    with_cuda_float("cast", y.dtype, [&](auto to) {
+      run_scale<typename decltype(from)::type, typename decltype(to)::type>(context, x, y, 1.0f, nullptr, nullptr);
+    });
   });
 }
 
-void fill(const Tensor& tensor, double value) {
+void fill(Context& context, const Tensor& tensor, double value) {
   Tensor y = tensor;
   flatten({&y});
   const auto run = [&](auto tag) {
     using T = typename decltype(tag)::type;
-    for_each_vector<1>(y.rows(), y.cols(), Fill<T>{rows_of<T>(y), value});
+    for_each_vector<1>(context, y.rows(), y.cols(), Fill<T>{rows_of<T>(y), value});
   };
   if (y.dtype == Dtype::i32) return run(type_tag<std::int32_t>{});
   if (y.dtype == Dtype::u8) return run(type_tag<std::uint8_t>{});

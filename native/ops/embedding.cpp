@@ -18,7 +18,7 @@ void check_id(const char* op, std::int64_t row, std::int32_t id, std::int64_t V)
 
 }  // namespace
 
-void embedding_forward(const Tensor& weight, const Tensor& ids, const Tensor& y) {
+void embedding_forward(Context&, const Tensor& weight, const Tensor& ids, const Tensor& y) {
   const std::int64_t V = weight.rows(), N = ids.size(), row_bytes = weight.cols() * static_cast<std::int64_t>(size_of(weight.dtype));
   for (std::int64_t n = 0; n < N; ++n) check_id("embedding_forward", n, ids.as<std::int32_t>()[n], V);
   parallel_for(N, 64, [&](std::int64_t begin, std::int64_t end) {
@@ -29,7 +29,7 @@ void embedding_forward(const Tensor& weight, const Tensor& ids, const Tensor& y)
   });
 }
 
-void embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweight, const Workspace& workspace) {
+void embedding_backward(Context&, const Tensor& dy, const Tensor& ids, const Tensor& dweight, const Workspace& workspace) {
   const std::int64_t V = dweight.rows(), C = dweight.cols(), N = ids.size();
   const std::int32_t* const id_of = ids.as<std::int32_t>();
   for (std::int64_t n = 0; n < N; ++n) check_id("embedding_backward", n, id_of[n], V);

@@ -214,28 +214,29 @@ __global__ void __launch_bounds__(add_threads) add_tokens_kernel(Backward<T, G> 
 
 }  // namespace
 
-void embedding_forward(const Tensor& weight, const Tensor& ids, const Tensor& y) {
+void embedding_forward(Context& context, const Tensor& weight, const Tensor& ids, const Tensor& y) {
   const std::int64_t N = ids.size();
   if (N == 0) return;
   with_cuda_float("embedding_forward", weight.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&weight, &y}), [&]<int width>(std::integral_constant<int, width>) {
       for_each_vector<width>(
-          N, weight.cols(),
-          Forward<width, T>{rows_of<const T>(weight), ids.as<const std::int32_t>(), rows_of<T>(y), weight.rows(), status_words()});
+          context, N, weight.cols(),
+          Forward<width, T>{rows_of<const T>(weight), ids.as<const std::int32_t>(), rows_of<T>(y), weight.rows(), context.status_words()});
     });
   });
 }
 
-void embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweight, const Workspace& workspace) {
+void embedding_backward(Context& context, const Tensor& dy, const Tensor& ids, const Tensor& dweight, const Workspace& workspace) {
   const std::int64_t N = ids.size(), C = dweight.cols();
   const std::size_t needed = 2 * sizeof(Key) * static_cast<std::size_t>(N);
   MST_CHECK(workspace.bytes >= needed, "embedding_backward: workspace of ", workspace.bytes, " bytes, needs ", needed);
   if (N == 0) return;
   Key* const sorted = static_cast<Key*>(workspace.data);
   Key* const tiles = sorted + N;
-  launch(sort_tiles_kernel, grid_for(N, tile), sort_threads, 0, ids.as<const std::int32_t>(), tiles, N, dweight.rows(), status_words());
-  launch(merge_tiles_kernel, grid_for(N * 32, merge_threads), merge_threads, 0, tiles, sorted, N);
+  launch(context, sort_tiles_kernel, grid_for(N, tile), sort_threads, 0, ids.as<const std::int32_t>(), tiles, N, dweight.rows(),
+         context.status_words());
+  launch(context, merge_tiles_kernel, grid_for(N * 32, merge_threads), merge_threads, 0, tiles, sorted, N);
   with_cuda_float("embedding_backward", dy.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_cuda_float("embedding_backward", dweight.dtype, [&](auto gradient_tag) {
@@ -245,7 +246,7 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweig
         constexpr int wide = decltype(wide_tag)::value, narrow = decltype(narrow_tag)::value;
         const std::int64_t blocks = Blocks<32, narrow>(N, C).count + Blocks<1, wide>(N, C).count;
         MST_CHECK(blocks <= std::numeric_limits<int>::max(), "embedding_backward: dy ", dy, " is too large");
-        launch(add_tokens_kernel<wide, narrow, T, G>, static_cast<unsigned>(blocks), add_threads, 0, backward);
+        launch(context, add_tokens_kernel<wide, narrow, T, G>, static_cast<unsigned>(blocks), add_threads, 0, backward);
       };
       if (is_vectorizable({&dy, &dweight}))
         run(std::integral_constant<int, vector_width<T>>{}, std::integral_constant<int, vector_width<T> / 4>{});

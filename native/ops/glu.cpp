@@ -76,12 +76,12 @@ void backward(const Tensor& dy, const Tensor& gate, const Tensor& up, const Tens
 
 }  // namespace
 
-void glu_forward(const Tensor& gate, const Tensor& up, const Tensor& y, Activation activation) {
+void glu_forward(Context&, const Tensor& gate, const Tensor& up, const Tensor& y, Activation activation) {
   (activation == Activation::silu ? forward<Activation::silu> : forward<Activation::gelu_tanh>)(gate, up, y);
 }
 
-void glu_backward(const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup, const OptionalTensor& y,
-                  Activation activation) {
+void glu_backward(Context&, const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup,
+                  const OptionalTensor& y, Activation activation) {
   if (activation == Activation::silu)
     backward<Activation::silu>(dy, gate, up, dgate, dup, y);
   else

@@ -64,23 +64,24 @@ struct Backward {
 };
 
 template <Activation activation>
-void forward(const Tensor& gate, const Tensor& up, const Tensor& y) {
+void forward(Context& context, const Tensor& gate, const Tensor& up, const Tensor& y) {
   with_cuda_float("glu_forward", gate.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&gate, &up, &y}), [&]<int width>(std::integral_constant<int, width>) {
-      for_each_vector<width>(gate.rows(), gate.cols(),
+      for_each_vector<width>(context, gate.rows(), gate.cols(),
                              Forward<activation, width, T>{rows_of<const T>(gate), rows_of<const T>(up), rows_of<T>(y)});
     });
   });
 }
 
 template <Activation activation>
-void backward(const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup, const OptionalTensor& y) {
+void backward(Context& context, const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup,
+              const OptionalTensor& y) {
   with_cuda_float("glu_backward", gate.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     const bool in_vectors = is_vectorizable({&dy, &gate, &up, &dgate, &dup}) && (!y || is_vectorizable({&*y}));
     with_width<vector_width<T>>(in_vectors, [&]<int width>(std::integral_constant<int, width>) {
-      for_each_vector<width>(gate.rows(), gate.cols(),
+      for_each_vector<width>(context, gate.rows(), gate.cols(),
                              Backward<activation, width, T>{rows_of<const T>(dy), rows_of<const T>(gate), rows_of<const T>(up),
                                                             rows_of<T>(dgate), rows_of<T>(dup), y ? rows_of<T>(*y) : Rows<T>{}});
     });
@@ -89,13 +90,13 @@ void backward(const Tensor& dy, const Tensor& gate, const Tensor& up, const Tens
 
 }  // namespace
 
-void glu_forward(const Tensor& gate, const Tensor& up, const Tensor& y, Activation activation) {
-  (activation == Activation::silu ? forward<Activation::silu> : forward<Activation::gelu_tanh>)(gate, up, y);
+void glu_forward(Context& context, const Tensor& gate, const Tensor& up, const Tensor& y, Activation activation) {
+  (activation == Activation::silu ? forward<Activation::silu> : forward<Activation::gelu_tanh>)(context, gate, up, y);
 }
 
-void glu_backward(const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup, const OptionalTensor& y,
-                  Activation activation) {
-  (activation == Activation::silu ? backward<Activation::silu> : backward<Activation::gelu_tanh>)(dy, gate, up, dgate, dup, y);
+void glu_backward(Context& context, const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup,
+                  const OptionalTensor& y, Activation activation) {
+  (activation == Activation::silu ? backward<Activation::silu> : backward<Activation::gelu_tanh>)(context, dy, gate, up, dgate, dup, y);
 }
 
 }  // namespace mst::cuda

@@ -9,10 +9,11 @@ namespace mst {
 namespace {
 
 // dropout(x), in the scratch; x itself without dropout.
-Tensor dropped(const Tensor& x, const LowRank& adapter, std::int64_t first_row, const Dropout& with, const LowRankScratch& scratch) {
+Tensor dropped(Context& context, const Tensor& x, const LowRank& adapter, std::int64_t first_row, const Dropout& with,
+               const LowRankScratch& scratch) {
   if (with.probability == 0) return x;
   const Tensor kept = scratch.dropped(x.rows(), x.cols());
-  dropout(x, kept, with.probability, first_row, with.seed, adapter.op, with.step);
+  dropout(context, x, kept, with.probability, first_row, with.seed, adapter.op, with.step);
   return kept;
 }
 
@@ -36,37 +37,37 @@ Tensor LowRankScratch::dropped(std::int64_t rows, std::int64_t cols) const {
   return part(2 * M * max_rank, rows, cols);
 }
 
-void low_rank_forward(const Tensor& x, const LowRank& adapter, const Tensor& z, std::int64_t first_row, const Dropout& dropout,
-                      const LowRankScratch& scratch, const Workspace& matmul_workspace) {
+void low_rank_forward(Context& context, const Tensor& x, const LowRank& adapter, const Tensor& z, std::int64_t first_row,
+                      const Dropout& dropout, const LowRankScratch& scratch, const Workspace& matmul_workspace) {
   const Tensor u = scratch.product(0, x.rows(), adapter.a.rows());
-  matmul(dropped(x, adapter, first_row, dropout, scratch), adapter.a, u, matmul_workspace, false, true, adapter.scale, 0);
-  matmul(u, adapter.b, z, matmul_workspace, false, true, 1, 1);
+  matmul(context, dropped(context, x, adapter, first_row, dropout, scratch), adapter.a, u, matmul_workspace, false, true, adapter.scale, 0);
+  matmul(context, u, adapter.b, z, matmul_workspace, false, true, 1, 1);
 }
 
-void low_rank_backward_input(const Tensor& dz, const LowRank& adapter, const Tensor& dx, std::int64_t first_row, const Dropout& with,
-                             const LowRankScratch& scratch, const Workspace& matmul_workspace) {
+void low_rank_backward_input(Context& context, const Tensor& dz, const LowRank& adapter, const Tensor& dx, std::int64_t first_row,
+                             const Dropout& with, const LowRankScratch& scratch, const Workspace& matmul_workspace) {
   const Tensor du = scratch.product(1, dz.rows(), adapter.a.rows());
-  matmul(dz, adapter.b, du, matmul_workspace, false, false, adapter.scale, 0);
-  if (with.probability == 0) return matmul(du, adapter.a, dx, matmul_workspace, false, false, 1, 1);
+  matmul(context, dz, adapter.b, du, matmul_workspace, false, false, adapter.scale, 0);
+  if (with.probability == 0) return matmul(context, du, adapter.a, dx, matmul_workspace, false, false, 1, 1);
   const Tensor through = scratch.dropped(dx.rows(), dx.cols());
-  matmul(du, adapter.a, through, matmul_workspace, false, false, 1, 0);
-  dropout(through, through, with.probability, first_row, with.seed, adapter.op, with.step);
-  add(dx, through, dx);
+  matmul(context, du, adapter.a, through, matmul_workspace, false, false, 1, 0);
+  dropout(context, through, through, with.probability, first_row, with.seed, adapter.op, with.step);
+  add(context, dx, through, dx);
 }
 
-void low_rank_backward_weights(const Tensor& dz, const Tensor& x, const LowRank& adapter, std::int64_t first_row, const Dropout& dropout,
-                               const LowRankScratch& scratch, const Workspace& matmul_workspace) {
+void low_rank_backward_weights(Context& context, const Tensor& dz, const Tensor& x, const LowRank& adapter, std::int64_t first_row,
+                               const Dropout& dropout, const LowRankScratch& scratch, const Workspace& matmul_workspace) {
   const std::int64_t r = adapter.a.rows();
-  const Tensor kept = dropped(x, adapter, first_row, dropout, scratch);
+  const Tensor kept = dropped(context, x, adapter, first_row, dropout, scratch);
   if (adapter.db) {
     const Tensor u = scratch.product(0, x.rows(), r);
-    matmul(kept, adapter.a, u, matmul_workspace, false, true, adapter.scale, 0);
-    matmul(dz, u, *adapter.db, matmul_workspace, true, false, 1, 1);
+    matmul(context, kept, adapter.a, u, matmul_workspace, false, true, adapter.scale, 0);
+    matmul(context, dz, u, *adapter.db, matmul_workspace, true, false, 1, 1);
   }
   if (adapter.da) {
     const Tensor du = scratch.product(1, x.rows(), r);
-    matmul(dz, adapter.b, du, matmul_workspace, false, false, adapter.scale, 0);
-    matmul(du, kept, *adapter.da, matmul_workspace, true, false, 1, 1);
+    matmul(context, dz, adapter.b, du, matmul_workspace, false, false, adapter.scale, 0);
+    matmul(context, du, kept, *adapter.da, matmul_workspace, true, false, 1, 1);
   }
 }
 

@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "../tensor.h"
+#include "../context.h"
 
 namespace mst {
 
@@ -35,14 +35,14 @@ struct LowRankScratch {
 };
 
 // z += scale · (dropout(x) · aᵀ) · bᵀ. first_row: of x, in the whole.
-void low_rank_forward(const Tensor& x, const LowRank& adapter, const Tensor& z, std::int64_t first_row, const Dropout& dropout,
-                      const LowRankScratch& scratch, const Workspace& matmul_workspace);
+void low_rank_forward(Context& context, const Tensor& x, const LowRank& adapter, const Tensor& z, std::int64_t first_row,
+                      const Dropout& dropout, const LowRankScratch& scratch, const Workspace& matmul_workspace);
 
 // With du = scale · dz · b:  dx (absent: skipped) += dropout(du · a);  da += duᵀ · dropout(x);  db += dzᵀ · scale · dropout(x) · aᵀ.
 // Where only dx is wanted, x is not read.
-void low_rank_backward_input(const Tensor& dz, const LowRank& adapter, const Tensor& dx, std::int64_t first_row, const Dropout& dropout,
-                             const LowRankScratch& scratch, const Workspace& matmul_workspace);
-void low_rank_backward_weights(const Tensor& dz, const Tensor& x, const LowRank& adapter, std::int64_t first_row, const Dropout& dropout,
-                               const LowRankScratch& scratch, const Workspace& matmul_workspace);
+void low_rank_backward_input(Context& context, const Tensor& dz, const LowRank& adapter, const Tensor& dx, std::int64_t first_row,
+                             const Dropout& dropout, const LowRankScratch& scratch, const Workspace& matmul_workspace);
+void low_rank_backward_weights(Context& context, const Tensor& dz, const Tensor& x, const LowRank& adapter, std::int64_t first_row,
+                               const Dropout& dropout, const LowRankScratch& scratch, const Workspace& matmul_workspace);
 
 }  // namespace mst

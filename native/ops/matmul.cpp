@@ -2,34 +2,14 @@
 #include "matmul.h"
 
 #include <algorithm>
-#include <map>
-#include <oneapi/dnnl/dnnl.hpp>
-#include <tuple>
 
+#include "../cpu/context.h"
 #include "../cpu/parallel.h"
+#include "../cpu/products.h"
 #include "../cpu/vectorize.h"
 
 namespace mst::cpu {
 namespace {
-
-// A product by its sizes and by where its operands' elements lie: (i, j) of op(a) is a[i * row + j * col].
-struct Strides {
-  std::int64_t row, col;
-};
-struct Product {
-  std::int64_t m, n, k;
-  Strides a, b;
-  std::int64_t c_stride;
-  Dtype dtype, c_dtype;
-  float alpha, beta;
-
-  auto key() const {
-    return std::tie(m, n, k, a.row, a.col, b.row, b.col, c_stride, dtype, c_dtype, alpha, beta);
-  }
-  friend bool operator<(const Product& x, const Product& y) {
-    return x.key() < y.key();
-  }
-};
 
 Strides strides_of(const Tensor& tensor, bool transposed) {
   return transposed ? Strides{1, tensor.row_stride} : Strides{tensor.row_stride, 1};
@@ -45,66 +25,10 @@ Product product_of(const Tensor& a, const Tensor& b, const Tensor& c, bool trans
   return {m, n, k, strides_of(a, transpose_a), strides_of(b, transpose_b), c.row_stride, a.dtype, c.dtype, float(alpha), float(beta)};
 }
 
-const dnnl::engine& engine() {
-  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
-  return cpu;
-}
-
-dnnl::memory::data_type data_type(Dtype dtype) {
-  return dtype == Dtype::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
-}
-
-struct Primitive {
-  dnnl::memory::desc a, b, c, scratchpad;
-  dnnl::matmul matmul;
-  std::string implementation;
-};
-
-// Throws dnnl::error where oneDNN has no such product on this CPU.
-Primitive make_primitive(const Product& p) {
-  const dnnl::memory::desc a({p.m, p.k}, data_type(p.dtype), {p.a.row, p.a.col});
-  const dnnl::memory::desc b({p.k, p.n}, data_type(p.dtype), {p.b.row, p.b.col});
-  const dnnl::memory::desc c({p.m, p.n}, data_type(p.c_dtype), {p.c_stride, 1});
-  dnnl::primitive_attr attributes;
-  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  if (p.alpha != 1) attributes.set_output_scales(0, {p.alpha});
-  if (p.beta != 0) {
-    dnnl::post_ops sum;
-    sum.append_sum(p.beta);
-    attributes.set_post_ops(sum);
-  }
-  const dnnl::matmul::primitive_desc description({a, b, c}, attributes, engine());
-  return {a, b, c, description.scratchpad_desc(), dnnl::matmul(description), description.impl_info_str()};
-}
-
-// Primitives of this thread: making one takes 0.1 ms and more.
-Primitive* find_primitive(const Product& product) {
-  constexpr std::size_t max_primitives = 512;
-  thread_local std::map<Product, std::optional<Primitive>> primitives;
-  if (primitives.size() > max_primitives) primitives.clear();
-  const auto [place, is_new] = primitives.try_emplace(product);
-  if (is_new) {
-    try {
-      place->second = make_primitive(product);
-    } catch (const dnnl::error&) {  // remembered as absent
-    }
-  }
-  return place->second ? &*place->second : nullptr;
-}
-
-void execute(const Primitive& primitive, void* a, void* b, void* c, void* scratchpad) {
-  thread_local dnnl::stream stream(engine());
-  primitive.matmul.execute(stream, {{DNNL_ARG_SRC, {primitive.a, engine(), a}},
-                                    {DNNL_ARG_WEIGHTS, {primitive.b, engine(), b}},
-                                    {DNNL_ARG_DST, {primitive.c, engine(), c}},
-                                    {DNNL_ARG_SCRATCHPAD, {primitive.scratchpad, engine(), scratchpad}}});
-  stream.wait();
-}
-
 // The most rows of c at a time whose product oneDNN makes within the workspace; 0: none. Rows apart from one another (views of some
 // columns) go to an implementation that keeps an f32 copy of a bf16 c.
-std::int64_t rows_that_fit(const Product& product, std::size_t workspace_bytes) {
-  const Primitive* const whole = find_primitive(product);
+std::int64_t rows_that_fit(Products& products, const Product& product, std::size_t workspace_bytes) {
+  const Primitive* const whole = products.find(product);
   if (!whole) return 0;
   if (whole->scratchpad.get_size() <= workspace_bytes) return product.m;
   constexpr std::int64_t granularity = 16, least = 32;
@@ -112,7 +36,7 @@ std::int64_t rows_that_fit(const Product& product, std::size_t workspace_bytes) 
   Product part = product;
   part.m = static_cast<std::int64_t>(share * static_cast<double>(product.m)) / granularity * granularity;
   if (part.m < least) return 0;
-  const Primitive* const primitive = find_primitive(part);
+  const Primitive* const primitive = products.find(part);
   return primitive && primitive->scratchpad.get_size() <= workspace_bytes ? part.m : 0;
 }
 
@@ -172,8 +96,8 @@ MST_CLONES void f64_row(const Product& p, const double* a, const double* b, doub
 
 }  // namespace
 
-void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace, bool transpose_a, bool transpose_b, double alpha,
-            double beta) {
+void matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace, bool transpose_a,
+            bool transpose_b, double alpha, double beta) {
   Product p = product_of(a, b, c, transpose_a, transpose_b, alpha, beta);
   if (p.m == 0 || p.n == 0) return;
   if (p.dtype == Dtype::f64) {
@@ -192,7 +116,8 @@ void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& 
       }
     return;
   }
-  const std::int64_t block = rows_that_fit(p, workspace.bytes);
+  Products& products = context.products();
+  const std::int64_t block = rows_that_fit(products, p, workspace.bytes);
   if (block == 0 && p.dtype == Dtype::bf16) return widened_product(p, a, b, c, workspace);
   MST_CHECK(block > 0, "matmul: oneDNN has no product of ", a, " and ", b, " on this CPU within ", workspace.bytes, " bytes of workspace");
   const std::int64_t a_bytes = p.a.row * static_cast<std::int64_t>(size_of(a.dtype)),
@@ -200,14 +125,15 @@ void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& 
   for (std::int64_t i = 0; i < p.m; i += block) {
     Product part = p;
     part.m = std::min(block, p.m - i);
-    execute(*find_primitive(part), static_cast<char*>(a.data) + i * a_bytes, b.data, static_cast<char*>(c.data) + i * c_bytes,
-            workspace.data);
+    products.execute(*products.find(part), static_cast<char*>(a.data) + i * a_bytes, b.data, static_cast<char*>(c.data) + i * c_bytes,
+                     workspace.data);
   }
 }
 
-std::string matmul_implementation(const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha,
-                                  double beta) {
-  return make_primitive(product_of(a, b, c, transpose_a, transpose_b, alpha, beta)).implementation;
+std::string matmul_implementation(Context& context, const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b,
+                                  double alpha, double beta) {
+  const Primitive* const primitive = context.products().find(product_of(a, b, c, transpose_a, transpose_b, alpha, beta));
+  return primitive ? primitive->implementation : "";
 }
 
 }  // namespace mst::cpu

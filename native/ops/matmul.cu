@@ -8,6 +8,7 @@
 #include <string>
 #include <tuple>
 
+#include "../cuda/context.h"
 #include "../cuda/cublaslt.h"
 #include "../cuda/own_matmul.h"
 #include "../cuda/tuning.h"
@@ -87,15 +88,15 @@ void* handle_of(int device) {
 constexpr int max_candidates = 8;
 constexpr double least_tuned = 2e9;  // operations from which a product is worth timing
 
-int run(const Plan& plan, void* handle, const Operands& on, float alpha, float beta, const CublasLtAlgorithm& algorithm) {
+int run(Context& context, const Plan& plan, void* handle, const Operands& on, float alpha, float beta, const CublasLtAlgorithm& algorithm) {
   return cublaslt().matmul(handle, plan.desc, &alpha, on.b, plan.b, on.a, plan.a, &beta, on.c, plan.c, on.c, plan.c, &algorithm,
-                           on.workspace.data, on.workspace.bytes, current_stream());
+                           on.workspace.data, on.workspace.bytes, context.stream());
 }
 
 // Times every candidate on the operands themselves. Tuning must leave c unchanged when beta is 1: with the smallest normal alpha the added
 // term vanishes in rounding, but for elements of c below 1e-30.
-CublasLtAlgorithm fastest(const Plan& plan, const Key& key, void* handle, const Operands& operands, const CublasLtHeuristic* candidates,
-                          int num_candidates) {
+CublasLtAlgorithm fastest(Context& context, const Plan& plan, const Key& key, void* handle, const Operands& operands,
+                          const CublasLtHeuristic* candidates, int num_candidates) {
   constexpr int rounds = 3;
   const float alpha = key.has_beta ? std::numeric_limits<float>::min() : 1.0f, beta = key.has_beta ? 1.0f : 0.0f;
   cudaEvent_t begin = nullptr, end = nullptr;
@@ -104,10 +105,10 @@ CublasLtAlgorithm fastest(const Plan& plan, const Key& key, void* handle, const 
   int best = 0;
   float best_time = std::numeric_limits<float>::infinity();
   for (int i = 0; i < num_candidates; ++i) {
-    int status = run(plan, handle, operands, alpha, beta, candidates[i].algorithm);  // not timed: the first run loads the kernel
-    CUDA_CHECK(cudaEventRecord(begin, current_stream()));
-    for (int round = 0; round < rounds; ++round) status |= run(plan, handle, operands, alpha, beta, candidates[i].algorithm);
-    CUDA_CHECK(cudaEventRecord(end, current_stream()));
+    int status = run(context, plan, handle, operands, alpha, beta, candidates[i].algorithm);  // not timed: the first run loads the kernel
+    CUDA_CHECK(cudaEventRecord(begin, context.stream()));
+    for (int round = 0; round < rounds; ++round) status |= run(context, plan, handle, operands, alpha, beta, candidates[i].algorithm);
+    CUDA_CHECK(cudaEventRecord(end, context.stream()));
     CUDA_CHECK(cudaEventSynchronize(end));
     float time = 0;
     CUDA_CHECK(cudaEventElapsedTime(&time, begin, end));
@@ -120,7 +121,7 @@ CublasLtAlgorithm fastest(const Plan& plan, const Key& key, void* handle, const 
   return candidates[best].algorithm;
 }
 
-Plan make_plan(const Key& key, void* handle, const Operands& operands) {
+Plan make_plan(Context& context, const Key& key, void* handle, const Operands& operands) {
   const CublasLt& lt = cublaslt();
   Plan plan{};
   check(lt.matmul_desc_create(&plan.desc, compute_f32, real_f32), "cublasLtMatmulDescCreate");
@@ -161,7 +162,7 @@ Plan make_plan(const Key& key, void* handle, const Operands& operands) {
     plan.algorithm = *known;
     return plan;
   }
-  plan.algorithm = fastest(plan, key, handle, operands, found.data(), num_found);
+  plan.algorithm = fastest(context, plan, key, handle, operands, found.data(), num_found);
   keep_tuned(text, plan.algorithm);
   return plan;
 }
@@ -172,7 +173,7 @@ void destroy(const Plan& plan) {
   for (void* layout : {plan.a, plan.b, plan.c}) lt.layout_destroy(layout);
 }
 
-const Plan& find_plan(const Key& key, void* handle, const Operands& operands) {
+const Plan& find_plan(Context& context, const Key& key, void* handle, const Operands& operands) {
   constexpr std::size_t max_plans = 1024;
   thread_local std::map<Key, Plan> plans;
   const auto found = plans.find(key);
@@ -181,13 +182,13 @@ const Plan& find_plan(const Key& key, void* handle, const Operands& operands) {
     for (const auto& [old, plan] : plans) destroy(plan);
     plans.clear();
   }
-  return plans.emplace(key, make_plan(key, handle, operands)).first->second;
+  return plans.emplace(key, make_plan(context, key, handle, operands)).first->second;
 }
 
 }  // namespace
 
-void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace, bool transpose_a, bool transpose_b, double alpha,
-            double beta) {
+void matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace, bool transpose_a,
+            bool transpose_b, double alpha, double beta) {
   const std::int64_t m = transpose_a ? a.cols() : a.rows(), k = transpose_a ? a.rows() : a.cols();
   const std::int64_t n = transpose_b ? b.rows() : b.cols(), b_k = transpose_b ? b.cols() : b.rows();
   MST_CHECK(k == b_k, "matmul: inner sizes ", k, " of a ", a, " and ", b_k, " of b ", b, " differ");
@@ -195,17 +196,30 @@ void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& 
   MST_CHECK(a.dtype == b.dtype, "matmul: a is ", name_of(a.dtype), ", b is ", name_of(b.dtype));
   MST_CHECK(c.dtype == a.dtype || (a.dtype == Dtype::bf16 && c.dtype == Dtype::f32), "matmul: c ", c, " cannot take a product of ", a);
   if (m == 0 || n == 0) return;
-  if (k == 0) return beta == 0 ? fill(c, 0) : scale(c, c, beta);
-  if (uses_own_products()) return own_matmul(a, b, c, transpose_a, transpose_b, alpha, beta);
+  if (k == 0) return beta == 0 ? fill(context, c, 0) : scale(context, c, c, beta);
+  if (uses_own_products()) return own_matmul(context, a, b, c, transpose_a, transpose_b, alpha, beta);
   // A matrix of one row may have any stride; cuBLASLt wants at least the row's length.
   const auto stride_of = [](const Tensor& tensor) { return tensor.rows() == 1 ? tensor.cols() : tensor.row_stride; };
-  const Key key{
-      a.device.index, m,         n,       k,       stride_of(a),         stride_of(b),         stride_of(c),         transpose_a,
-      transpose_b,    beta != 0, a.dtype, c.dtype, alignment_of(a.data), alignment_of(b.data), alignment_of(c.data), workspace.bytes};
-  void* const handle = handle_of(a.device.index);
+  const Key key{context.device().index,
+                m,
+                n,
+                k,
+                stride_of(a),
+                stride_of(b),
+                stride_of(c),
+                transpose_a,
+                transpose_b,
+                beta != 0,
+                a.dtype,
+                c.dtype,
+                alignment_of(a.data),
+                alignment_of(b.data),
+                alignment_of(c.data),
+                workspace.bytes};
+  void* const handle = handle_of(context.device().index);
   const Operands operands{a.data, b.data, c.data, workspace};
-  const Plan& plan = find_plan(key, handle, operands);
-  check(run(plan, handle, operands, static_cast<float>(alpha), static_cast<float>(beta), plan.algorithm), "cublasLtMatmul");
+  const Plan& plan = find_plan(context, key, handle, operands);
+  check(run(context, plan, handle, operands, static_cast<float>(alpha), static_cast<float>(beta), plan.algorithm), "cublasLtMatmul");
 }
 
 }  // namespace mst::cuda

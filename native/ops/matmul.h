@@ -1,4 +1,4 @@
-// The one matrix product: oneDNN on the CPU (a plain loop for f64), cuBLASLt on CUDA, or the own kernels where it is not found.
+// The one matrix product: oneDNN on the CPU (a plain loop for f64), cuBLASLt on CUDA, our kernels where it is not found.
 #pragma once
 
 #include <string>
@@ -16,9 +16,10 @@ KERNEL(matmul, const Tensor& a, const Tensor& b, const Tensor& c, const Workspac
        double alpha, double beta);
 
 namespace cpu {
-// Name of oneDNN's implementation for these arguments; "ref…" is a hundred times too slow and must not come up. For tests.
-std::string matmul_implementation(const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha,
-                                  double beta);
+// Name of oneDNN's implementation for these arguments, empty where it has none; "ref…" is a hundred times too slow and must not come up.
+// For tests.
+std::string matmul_implementation(Context& context, const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b,
+                                  double alpha, double beta);
 }  // namespace cpu
 
 }  // namespace mst

@@ -290,9 +290,9 @@ void with_flags(bool x, bool y, bool z, const Function& function) {
 }
 
 template <class S, class C>
-void launch_mma(const Product& p, const Tensor& c, bool transpose_a, bool transpose_b, bool aligned) {
+void launch_mma(Context& context, const Product& p, const Tensor& c, bool transpose_a, bool transpose_b, bool aligned) {
   with_flags(transpose_a, transpose_b, aligned, [&](auto a, auto b, auto fast) {
-    launch(mma_matmul_kernel<S, C, decltype(a)::value, decltype(b)::value, decltype(fast)::value>, tiles(p.m, p.n, S::M, S::N),
+    launch(context, mma_matmul_kernel<S, C, decltype(a)::value, decltype(b)::value, decltype(fast)::value>, tiles(p.m, p.n, S::M, S::N),
            S::num_threads, S::shared_bytes, p, c.as<C>(), c.row_stride);
   });
 }
@@ -306,15 +306,16 @@ bool uses_own_products() {
   return is_used;
 }
 
-void own_matmul(const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha, double beta) {
+void own_matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha,
+                double beta) {
   using Large = Shape<128, 128, 64, 64, 64, 3, 2>;
   using Small = Shape<64, 64, 32, 32, 32, 4, 4>;
   constexpr unsigned num_tiles_for_large = 128;  // fewer leave most of a GPU idle
   const std::int64_t m = c.rows(), n = c.cols(), k = transpose_a ? a.rows() : a.cols();
   const auto factor = static_cast<float>(alpha), old = static_cast<float>(beta);
   if (a.dtype == Dtype::f32) {
-    launch(plain_matmul_kernel, tiles(m, n, plain_tile, plain_tile), plain_threads, 0, matrix<float>(a), matrix<float>(b), c.as<float>(),
-           c.row_stride, m, n, k, transpose_a, transpose_b, factor, old);
+    launch(context, plain_matmul_kernel, tiles(m, n, plain_tile, plain_tile), plain_threads, 0, matrix<float>(a), matrix<float>(b),
+           c.as<float>(), c.row_stride, m, n, k, transpose_a, transpose_b, factor, old);
     return;
   }
   const Product p{matrix<Element>(a), matrix<Element>(b), m, n, k, factor, old};
@@ -322,9 +323,9 @@ void own_matmul(const Tensor& a, const Tensor& b, const Tensor& c, bool transpos
   const auto run = [&](auto type) {
     using C = typename decltype(type)::type;
     if (large)
-      launch_mma<Large, C>(p, c, transpose_a, transpose_b, aligned);
+      launch_mma<Large, C>(context, p, c, transpose_a, transpose_b, aligned);
     else
-      launch_mma<Small, C>(p, c, transpose_a, transpose_b, aligned);
+      launch_mma<Small, C>(context, p, c, transpose_a, transpose_b, aligned);
   };
   with_cuda_float("matmul", c.dtype, run);
 }

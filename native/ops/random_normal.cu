@@ -28,12 +28,13 @@ __global__ void random_normal_kernel(T* y, std::int64_t size, float mean, float 
 
 }  // namespace
 
-void random_normal(const Tensor& y, double mean, double standard_deviation, std::int64_t seed, std::int64_t op, std::int64_t step) {
+void random_normal(Context& context, const Tensor& y, double mean, double standard_deviation, std::int64_t seed, std::int64_t op,
+                   std::int64_t step) {
   MST_CHECK(y.is_contiguous(), "random_normal: y must be contiguous, rows of ", y.cols(), " are ", y.row_stride, " apart");
   if (y.size() == 0) return;
   with_cuda_float("random_normal", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    launch(random_normal_kernel<T>, grid_for(y.size(), 1024), 256, 0, y.as<T>(), y.size(), float(mean), float(standard_deviation),
+    launch(context, random_normal_kernel<T>, grid_for(y.size(), 1024), 256, 0, y.as<T>(), y.size(), float(mean), float(standard_deviation),
            static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32), static_cast<std::uint32_t>(op),
            static_cast<std::uint32_t>(step));
   });

@@ -19,7 +19,7 @@ MST_CLONES double squares(const T* x, std::int64_t n) {
 
 }  // namespace
 
-void sum_of_squares(const Tensor& x, const Tensor& sum, const Tensor& partials) {
+void sum_of_squares(Context&, const Tensor& x, const Tensor& sum, const Tensor& partials) {
   MST_CHECK(x.is_contiguous(), "sum_of_squares: x must be contiguous, rows of ", x.cols(), " are ", x.row_stride, " apart");
   const std::int64_t size = x.size(), P = partials.size();
   double* const parts = partials.as<double>();
@@ -37,7 +37,7 @@ void sum_of_squares(const Tensor& x, const Tensor& sum, const Tensor& partials) 
   with_float("sum_of_squares", sum.dtype, [&](auto tag) { *sum.as<typename decltype(tag)::type>() = typename decltype(tag)::type(total); });
 }
 
-void clip_factor(const Tensor& sums, const Tensor& norm, const Tensor& factor, double max_norm) {
+void clip_factor(Context&, const Tensor& sums, const Tensor& norm, const Tensor& factor, double max_norm) {
   with_float("clip_factor", sums.dtype, [&](auto tag) {
     using S = typename decltype(tag)::type;
     double total = 0;

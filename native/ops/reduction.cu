@@ -43,20 +43,20 @@ __global__ void clip_factor_kernel(const float* sums, float* norm, float* factor
 
 }  // namespace
 
-void sum_of_squares(const Tensor& x, const Tensor& sum, const Tensor& partials) {
+void sum_of_squares(Context& context, const Tensor& x, const Tensor& sum, const Tensor& partials) {
   MST_CHECK(x.is_contiguous(), "sum_of_squares: x must be contiguous, rows of ", x.cols(), " are ", x.row_stride, " apart");
   with_cuda_float("sum_of_squares", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr std::int64_t width = vector_width<T>;
     const bool is_aligned = reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0;
-    launch(is_aligned ? sum_of_squares_kernel<width, T> : sum_of_squares_kernel<1, T>, static_cast<unsigned>(partials.size()), block_size,
-           0, x.as<const T>(), partials.as<double>(), x.size());
+    launch(context, is_aligned ? sum_of_squares_kernel<width, T> : sum_of_squares_kernel<1, T>, static_cast<unsigned>(partials.size()),
+           block_size, 0, x.as<const T>(), partials.as<double>(), x.size());
   });
-  launch(sum_partials_kernel, 1, 256, 0, partials.as<const double>(), sum.as<float>(), partials.size());
+  launch(context, sum_partials_kernel, 1, 256, 0, partials.as<const double>(), sum.as<float>(), partials.size());
 }
 
-void clip_factor(const Tensor& sums, const Tensor& norm, const Tensor& factor, double max_norm) {
-  launch(clip_factor_kernel, 1, 1, 0, sums.as<const float>(), norm.as<float>(), factor.as<float>(), sums.size(), max_norm);
+void clip_factor(Context& context, const Tensor& sums, const Tensor& norm, const Tensor& factor, double max_norm) {
+  launch(context, clip_factor_kernel, 1, 1, 0, sums.as<const float>(), norm.as<float>(), factor.as<float>(), sums.size(), max_norm);
 }
 
 }  // namespace mst::cuda

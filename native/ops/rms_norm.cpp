@@ -54,7 +54,7 @@ void with_types(const char* op, const Tensor& x, const Tensor& weight, const Fun
 
 }  // namespace
 
-void rms_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& y, double eps, double weight_offset) {
+void rms_norm_forward(Context&, const Tensor& x, const Tensor& weight, const Tensor& y, double eps, double weight_offset) {
   with_types("rms_norm_forward", x, weight, [&](auto x_tag, auto weight_tag) {
     using T = typename decltype(x_tag)::type;
     using W = typename decltype(weight_tag)::type;
@@ -66,7 +66,7 @@ void rms_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& y, do
   });
 }
 
-void rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& dx, const OptionalTensor& dweight,
+void rms_norm_backward(Context&, const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& dx, const OptionalTensor& dweight,
                        const OptionalTensor& partials, double eps, double weight_offset) {
   MST_CHECK(dweight.has_value() == partials.has_value(), "rms_norm_backward: dweight and partials come together");
   with_types("rms_norm_backward", x, weight, [&](auto x_tag, auto weight_tag) {

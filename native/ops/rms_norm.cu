@@ -233,14 +233,14 @@ bool with_team(std::initializer_list<const Tensor*> tensors, std::int64_t C, con
 
 }  // namespace
 
-void rms_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& y, double eps, double weight_offset) {
+void rms_norm_forward(Context& context, const Tensor& x, const Tensor& weight, const Tensor& y, double eps, double weight_offset) {
   if (x.rows() == 0) return;
   with_types("rms_norm_forward", x, weight, [&](auto x_tag, auto weight_tag) {
     using T = typename decltype(x_tag)::type;
     using W = typename decltype(weight_tag)::type;
     const auto run = [&](auto kernel, int teams, int threads) {
-      launch(kernel, grid_for(x.rows(), teams, 65535), threads, 0, x.as<const T>(), weight.as<const W>(), y.as<T>(), x.rows(), x.cols(),
-             x.row_stride, y.row_stride, float(eps), float(weight_offset));
+      launch(context, kernel, grid_for(x.rows(), teams, 65535), threads, 0, x.as<const T>(), weight.as<const W>(), y.as<T>(), x.rows(),
+             x.cols(), x.row_stride, y.row_stride, float(eps), float(weight_offset));
     };
     const bool has_run = with_team<T, forward_held>({&x, &weight, &y}, x.cols(), [&](auto team, int threads) {
       using TeamOfRow = decltype(team);
@@ -250,8 +250,8 @@ void rms_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& y, do
   });
 }
 
-void rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& dx, const OptionalTensor& dweight,
-                       const OptionalTensor& partials, double eps, double weight_offset) {
+void rms_norm_backward(Context& context, const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& dx,
+                       const OptionalTensor& dweight, const OptionalTensor& partials, double eps, double weight_offset) {
   constexpr std::int64_t parts_without_partials = 132 * 8;
   MST_CHECK(dweight.has_value() == partials.has_value(), "rms_norm_backward: dweight and partials come together");
   if (x.rows() == 0) return;
@@ -260,9 +260,9 @@ void rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, 
     using T = typename decltype(x_tag)::type;
     using W = typename decltype(weight_tag)::type;
     const auto run = [&](auto kernel, int threads, std::size_t shared_bytes) {
-      launch(kernel, static_cast<unsigned>(P), threads, shared_bytes, dy.as<const T>(), x.as<const T>(), weight.as<const W>(), dx.as<T>(),
-             partials ? partials->as<float>() : nullptr, P, x.rows(), x.cols(), dy.row_stride, x.row_stride, dx.row_stride, float(eps),
-             float(weight_offset));
+      launch(context, kernel, static_cast<unsigned>(P), threads, shared_bytes, dy.as<const T>(), x.as<const T>(), weight.as<const W>(),
+             dx.as<T>(), partials ? partials->as<float>() : nullptr, P, x.rows(), x.cols(), dy.row_stride, x.row_stride, dx.row_stride,
+             float(eps), float(weight_offset));
     };
     const bool has_run = with_team<T, backward_held>({&dy, &x, &weight, &dx}, x.cols(), [&](auto team, int threads) {
       using TeamOfRow = decltype(team);
@@ -272,7 +272,7 @@ void rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, 
     });
     if (!has_run) run(plain_rms_norm_backward_kernel<T, W>, plain_threads, 0);
   });
-  if (dweight) add_partials("rms_norm_backward", *partials, *dweight);
+  if (dweight) add_partials(context, "rms_norm_backward", *partials, *dweight);
 }
 
 }  // namespace mst::cuda

@@ -23,8 +23,8 @@ MST_CLONES void rotate(const T* x, T* y, const S* cosines, const S* sines, std::
 
 }  // namespace
 
-void rope(const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y, std::int64_t T,
-          std::int64_t D, double scale, bool inverse) {
+void rope(Context&, const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y,
+          std::int64_t T, std::int64_t D, double scale, bool inverse) {
   const std::int64_t half = D / 2, num_heads = x.cols() / D;
   MST_CHECK(half <= max_pairs, "rope: head size ", D, " is over ", 2 * max_pairs);
   with_float("rope", x.dtype, [&](auto tag) {

@@ -48,8 +48,8 @@ __global__ void rope_kernel(const T* x, T* y, const double* inverse_frequencies,
 
 }  // namespace
 
-void rope(const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y, std::int64_t T,
-          std::int64_t D, double scale, bool inverse) {
+void rope(Context& context, const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y,
+          std::int64_t T, std::int64_t D, double scale, bool inverse) {
   const std::int64_t N = x.rows(), half = D / 2;
   if (N == 0) return;
   with_cuda_float("rope", x.dtype, [&](auto tag) {
@@ -57,7 +57,7 @@ void rope(const Tensor& x, const Tensor& inverse_frequencies, const OptionalTens
     constexpr std::int64_t heads_of_thread = 8;
     const std::int64_t num_heads = x.cols() / D, parts = (num_heads + heads_of_thread - 1) / heads_of_thread;
     const bool in_vectors = is_vectorizable({&x, &y}) && half % vector_width<E> == 0;
-    launch(in_vectors ? rope_kernel<vector_width<E>, E> : rope_kernel<1, E>,
+    launch(context, in_vectors ? rope_kernel<vector_width<E>, E> : rope_kernel<1, E>,
            grid_for(N * parts * half / (in_vectors ? vector_width<E> : 1), 128), 128, 0, x.as<const E>(), y.as<E>(),
            inverse_frequencies.as<const double>(), document_start ? document_start->as<const std::int32_t>() : nullptr, N, T, half,
            num_heads, parts, x.row_stride, y.row_stride, float(scale), inverse);

@@ -19,7 +19,7 @@ void for_rows(const Tensor& y, const Row& row) {
 
 }  // namespace
 
-void softcap_forward(const Tensor& x, const Tensor& y, double cap) {
+void softcap_forward(Context&, const Tensor& x, const Tensor& y, double cap) {
   MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), "softcap_forward: ", x, " and ", y, " differ in shape");
   with_float("softcap_forward", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -32,7 +32,7 @@ void softcap_forward(const Tensor& x, const Tensor& y, double cap) {
   });
 }
 
-void softcap_backward(const Tensor& dy, const Tensor& y, const Tensor& dx, double cap) {
+void softcap_backward(Context&, const Tensor& dy, const Tensor& y, const Tensor& dx, double cap) {
   MST_CHECK(dy.rows() == y.rows() && dy.cols() == y.cols(), "softcap_backward: ", dy, " and ", y, " differ in shape");
   with_float("softcap_backward", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;

@@ -40,22 +40,23 @@ struct Backward {
 
 }  // namespace
 
-void softcap_forward(const Tensor& x, const Tensor& y, double cap) {
+void softcap_forward(Context& context, const Tensor& x, const Tensor& y, double cap) {
   MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), "softcap_forward: ", x, " and ", y, " differ in shape");
   with_cuda_float("softcap_forward", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&x, &y}), [&]<int width>(std::integral_constant<int, width>) {
-      for_each_vector<width>(x.rows(), x.cols(), Forward<width, T>{rows_of<const T>(x), rows_of<T>(y), float(cap), float(1 / cap)});
+      for_each_vector<width>(context, x.rows(), x.cols(),
+                             Forward<width, T>{rows_of<const T>(x), rows_of<T>(y), float(cap), float(1 / cap)});
     });
   });
 }
 
-void softcap_backward(const Tensor& dy, const Tensor& y, const Tensor& dx, double cap) {
+void softcap_backward(Context& context, const Tensor& dy, const Tensor& y, const Tensor& dx, double cap) {
   MST_CHECK(dy.rows() == y.rows() && dy.cols() == y.cols(), "softcap_backward: ", dy, " and ", y, " differ in shape");
   with_cuda_float("softcap_backward", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&dy, &y, &dx}), [&]<int width>(std::integral_constant<int, width>) {
-      for_each_vector<width>(y.rows(), y.cols(),
+      for_each_vector<width>(context, y.rows(), y.cols(),
                              Backward<width, T>{rows_of<const T>(dy), rows_of<const T>(y), rows_of<T>(dx), float(1 / cap)});
     });
   });

@@ -41,18 +41,18 @@ struct Problem {
     return 1.0001 * scale * (map[below + 1] - map[below]);
   }
   void step_on_cpu(const AdamwSettings& settings, bool has_master = false) {
-    cpu::adamw_count(num_steps.cpu(), std::nullopt);
+    cpu::adamw_count(cpu_context(), num_steps.cpu(), std::nullopt);
     const AdamwStates states{m.cpu(), v.cpu(), is_8bit() ? OptionalTensor(m_scales.cpu()) : std::nullopt,
                              is_8bit() ? OptionalTensor(v_scales.cpu()) : std::nullopt};
-    cpu::adamw(parameter.cpu(), has_master ? OptionalTensor(master.cpu()) : std::nullopt, gradient.cpu(), states, std::nullopt,
-               num_steps.cpu(), settings);
+    cpu::adamw(cpu_context(), parameter.cpu(), has_master ? OptionalTensor(master.cpu()) : std::nullopt, gradient.cpu(), states,
+               std::nullopt, num_steps.cpu(), settings);
   }
   void step_on_cuda(const AdamwSettings& settings, bool has_master = false) {
-    cuda::adamw_count(num_steps.cuda(), std::nullopt);
+    cuda::adamw_count(cuda_context(), num_steps.cuda(), std::nullopt);
     const AdamwStates states{m.cuda(), v.cuda(), is_8bit() ? OptionalTensor(m_scales.cuda()) : std::nullopt,
                              is_8bit() ? OptionalTensor(v_scales.cuda()) : std::nullopt};
-    cuda::adamw(parameter.cuda(), has_master ? OptionalTensor(master.cuda()) : std::nullopt, gradient.cuda(), states, std::nullopt,
-                num_steps.cuda(), settings);
+    cuda::adamw(cuda_context(), parameter.cuda(), has_master ? OptionalTensor(master.cuda()) : std::nullopt, gradient.cuda(), states,
+                std::nullopt, num_steps.cuda(), settings);
   }
 };
 

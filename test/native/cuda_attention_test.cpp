@@ -14,8 +14,8 @@ TEST(CudaOps, CachedAttention) {
         const HostTensor q = HostTensor(dtype, N, H * D).randomize(1), k = HostTensor(dtype, position + N, G * D).randomize(2);
         const HostTensor v = HostTensor(dtype, position + N, G * D).randomize(3);
         HostTensor expected(dtype, N, H * D), found(dtype, N, H * D);
-        cpu::cached_attention(q.cpu(), k.cpu(), v.cpu(), expected.cpu(), position, D, 0.2, window, softcap);
-        cuda::cached_attention(q.cuda(), k.cuda(), v.cuda(), found.cuda(), position, D, 0.2, window, softcap);
+        cpu::cached_attention(cpu_context(), q.cpu(), k.cpu(), v.cpu(), expected.cpu(), position, D, 0.2, window, softcap);
+        cuda::cached_attention(cuda_context(), q.cuda(), k.cuda(), v.cuda(), found.cuda(), position, D, 0.2, window, softcap);
         EXPECT_CLOSE(found, expected, dtype == Dtype::f32 ? 2e-6 : 4e-3);
       }
 }
@@ -47,23 +47,25 @@ TEST(CudaOps, Attention) {
         HostTensor starts = HostTensor::vector(Dtype::i32, N);
         for (std::int64_t n = 0; n < N; ++n) starts.set(0, n, static_cast<double>(n - n % s.T % 23));
         if (s.gap == 8) {
-          EXPECT_EQ(cuda::mma_attention_applies({&q.cpu(), &k.cpu(), &v.cpu(), &dout.cpu()}, s.D, 0.2), dtype == Dtype::bf16);
+          EXPECT_EQ(cuda::mma_attention_applies(cuda_context(), {&q.cpu(), &k.cpu(), &v.cpu(), &dout.cpu()}, s.D, 0.2),
+                    dtype == Dtype::bf16);
         }
         const HostTensor scratch = HostTensor::vector(Dtype::f64, 8 << 20);
         const auto documents = [&](auto on) { return s.documents ? OptionalTensor(on(starts)) : std::nullopt; };
         HostTensor out(dtype, N, s.H * s.D), out_found = out, lse = HostTensor::vector(Dtype::f32, N * s.H), lse_found = lse;
-        cpu::attention_forward(q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(), workspace_of(scratch.cpu()), s.T, s.D,
-                               0.2, s.window, s.softcap);
-        cuda::attention_forward(q.cuda(), k.cuda(), v.cuda(), documents(on_cuda), out_found.cuda(), lse_found.cuda(), {}, s.T, s.D, 0.2,
-                                s.window, s.softcap);
+        cpu::attention_forward(cpu_context(), q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(),
+                               workspace_of(scratch.cpu()), s.T, s.D, 0.2, s.window, s.softcap);
+        cuda::attention_forward(cuda_context(), q.cuda(), k.cuda(), v.cuda(), documents(on_cuda), out_found.cuda(), lse_found.cuda(), {},
+                                s.T, s.D, 0.2, s.window, s.softcap);
         const double tolerance = dtype == Dtype::bf16 ? 6e-3 : 2e-6;
         EXPECT_CLOSE(out_found, out, tolerance);
         EXPECT_CLOSE(lse_found, lse, 2e-6);
         HostTensor dq(dtype, N, s.H * s.D), dk(dtype, N, s.G * s.D), dv = dk, dq_found = dq, dk_found = dk, dv_found = dk;
-        cpu::attention_backward(dout.cpu(), q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(), dq.cpu(), dk.cpu(),
-                                dv.cpu(), workspace_of(scratch.cpu()), s.T, s.D, 0.2, s.window, s.softcap);
-        cuda::attention_backward(dout.cuda(), q.cuda(), k.cuda(), v.cuda(), documents(on_cuda), out.cuda(), lse.cuda(), dq_found.cuda(),
-                                 dk_found.cuda(), dv_found.cuda(), workspace_of(scratch.cuda()), s.T, s.D, 0.2, s.window, s.softcap);
+        cpu::attention_backward(cpu_context(), dout.cpu(), q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(), dq.cpu(),
+                                dk.cpu(), dv.cpu(), workspace_of(scratch.cpu()), s.T, s.D, 0.2, s.window, s.softcap);
+        cuda::attention_backward(cuda_context(), dout.cuda(), q.cuda(), k.cuda(), v.cuda(), documents(on_cuda), out.cuda(), lse.cuda(),
+                                 dq_found.cuda(), dk_found.cuda(), dv_found.cuda(), workspace_of(scratch.cuda()), s.T, s.D, 0.2, s.window,
+                                 s.softcap);
         if (s.T > 1) {  // a lone key has gradient 0
           EXPECT_CLOSE(dq_found, dq, 5 * tolerance);
           EXPECT_CLOSE(dk_found, dk, 5 * tolerance);
@@ -83,11 +85,11 @@ TEST(CudaOps, AttentionInLittleSharedMemory) {
     const HostTensor v = HostTensor(Dtype::bf16, T, D).randomize(3), dout = HostTensor(Dtype::bf16, T, H * D).randomize(4);
     const HostTensor lse = HostTensor::vector(Dtype::f32, T * H).fill(9), delta = HostTensor::vector(Dtype::f32, T * H).randomize(5);
     const auto run = [&](HostTensor& dq, HostTensor& dk, HostTensor& dv, std::size_t shared_limit) {
-      cuda::mma_attention_backward(dout.cuda(), q.cuda(), k.cuda(), v.cuda(), lse.cuda(), delta.cuda().as<const float>(), dq.cuda(),
-                                   dk.cuda(), dv.cuda(), geometry, shared_limit);
+      cuda::mma_attention_backward(cuda_context(), dout.cuda(), q.cuda(), k.cuda(), v.cuda(), lse.cuda(), delta.cuda().as<const float>(),
+                                   dq.cuda(), dk.cuda(), dv.cuda(), geometry, shared_limit);
     };
     HostTensor dq(Dtype::bf16, T, H * D), dk(Dtype::bf16, T, D), dv = dk, dq_found = dq, dk_found = dk, dv_found = dk;
-    run(dq, dk, dv, cuda::max_shared_bytes());
+    run(dq, dk, dv, cuda_context().max_shared_bytes());
     run(dq_found, dk_found, dv_found, little_shared_memory);
     EXPECT_CLOSE(dq_found, dq, 0);
     EXPECT_CLOSE(dk_found, dk, 4e-3);

@@ -18,10 +18,10 @@ TEST(CudaOps, CrossEntropy) {
       HostTensor expected = layout.make().randomize(1, 3), found = expected;
       const auto outputs = [&] { return std::vector<HostTensor>(5, HostTensor::vector(Dtype::f32, M).fill(NAN)); };
       std::vector<HostTensor> e = outputs(), f = outputs();
-      cpu::cross_entropy(expected.cpu(), targets.cpu(), weights.cpu(), e[0].cpu(), e[1].cpu(), e[2].cpu(), e[3].cpu(), e[4].cpu(), 0, -100,
-                         v.label_smoothing, v.z_loss, v.softcap, true);
-      cuda::cross_entropy(found.cuda(), targets.cuda(), weights.cuda(), f[0].cuda(), f[1].cuda(), f[2].cuda(), f[3].cuda(), f[4].cuda(), 0,
-                          -100, v.label_smoothing, v.z_loss, v.softcap, true);
+      cpu::cross_entropy(cpu_context(), expected.cpu(), targets.cpu(), weights.cpu(), e[0].cpu(), e[1].cpu(), e[2].cpu(), e[3].cpu(),
+                         e[4].cpu(), 0, -100, v.label_smoothing, v.z_loss, v.softcap, true);
+      cuda::cross_entropy(cuda_context(), found.cuda(), targets.cuda(), weights.cuda(), f[0].cuda(), f[1].cuda(), f[2].cuda(), f[3].cuda(),
+                          f[4].cuda(), 0, -100, v.label_smoothing, v.z_loss, v.softcap, true);
       for (int i = 0; i < 5; ++i)
         for (std::int64_t m = 0; m < M; ++m) EXPECT_NEAR(f[i].get(0, m), e[i].get(0, m), 2e-5) << "output " << i << " of row " << m;
       for (std::int64_t m = 0; m < M; ++m)
@@ -54,10 +54,10 @@ TEST(CudaOps, CrossEntropyOfWideRows) {
         const auto output = [&](HostTensor& tensor, auto on) { return is_plain ? std::nullopt : OptionalTensor(on(tensor)); };
         const auto cpu = [](HostTensor& tensor) { return tensor.cpu(); };
         const auto cuda = [](HostTensor& tensor) { return tensor.cuda(); };
-        cpu::cross_entropy(logits.cpu(), targets.cpu(), std::nullopt, e[0].cpu(), e[1].cpu(), e[2].cpu(), output(e[3], cpu),
+        cpu::cross_entropy(cpu_context(), logits.cpu(), targets.cpu(), std::nullopt, e[0].cpu(), e[1].cpu(), e[2].cpu(), output(e[3], cpu),
                            output(e[4], cpu), 0, -100, smoothing, 1e-3, softcap, true);
-        cuda::cross_entropy(found.cuda(), targets.cuda(), std::nullopt, f[0].cuda(), f[1].cuda(), f[2].cuda(), output(f[3], cuda),
-                            output(f[4], cuda), 0, -100, smoothing, 1e-3, softcap, true);
+        cuda::cross_entropy(cuda_context(), found.cuda(), targets.cuda(), std::nullopt, f[0].cuda(), f[1].cuda(), f[2].cuda(),
+                            output(f[3], cuda), output(f[4], cuda), 0, -100, smoothing, 1e-3, softcap, true);
         EXPECT_CLOSE(found, logits, dtype == Dtype::bf16 ? 4e-3 : 2e-6);
         for (std::size_t i = 0; i < e.size(); ++i) EXPECT_CLOSE(f[i], e[i], i == 3 ? 3e-5 : 2e-6) << i;  // the entropy is a difference
       }
@@ -74,8 +74,8 @@ TEST(CudaOps, TheFirstOfEqualLogitsIsTheArgmax) {
         HostTensor losses = HostTensor::vector(Dtype::f32, 2), correct = HostTensor::vector(Dtype::f32, 2).fill(NAN);
         for (std::int64_t m = 0; m < 2; ++m)
           targets.set(0, m, static_cast<double>(target)), logits.set(m, target, 2), logits.set(m, other, 2);
-        cuda::cross_entropy(logits.cuda(), targets.cuda(), std::nullopt, losses.cuda(), std::nullopt, std::nullopt, std::nullopt,
-                            correct.cuda(), 0, -100, 0, 0, 0, false);
+        cuda::cross_entropy(cuda_context(), logits.cuda(), targets.cuda(), std::nullopt, losses.cuda(), std::nullopt, std::nullopt,
+                            std::nullopt, correct.cuda(), 0, -100, 0, 0, 0, false);
         for (std::int64_t m = 0; m < 2; ++m) EXPECT_EQ(correct.get(0, m), target <= other) << target << " and " << other;
       }
 }
@@ -95,10 +95,10 @@ TEST(CudaOps, CrossEntropyOfExtremeLogits) {
         HostTensor found = logits;
         std::vector<HostTensor> e(3, HostTensor::vector(Dtype::f32, M).fill(0)), f = e;
         const auto output = [&](const Tensor& tensor) { return is_plain ? std::nullopt : OptionalTensor(tensor); };
-        cpu::cross_entropy(logits.cpu(), targets.cpu(), std::nullopt, e[0].cpu(), std::nullopt, std::nullopt, output(e[1].cpu()),
-                           output(e[2].cpu()), 0, -100, 0, 0, softcap, true);
-        cuda::cross_entropy(found.cuda(), targets.cuda(), std::nullopt, f[0].cuda(), std::nullopt, std::nullopt, output(f[1].cuda()),
-                            output(f[2].cuda()), 0, -100, 0, 0, softcap, true);
+        cpu::cross_entropy(cpu_context(), logits.cpu(), targets.cpu(), std::nullopt, e[0].cpu(), std::nullopt, std::nullopt,
+                           output(e[1].cpu()), output(e[2].cpu()), 0, -100, 0, 0, softcap, true);
+        cuda::cross_entropy(cuda_context(), found.cuda(), targets.cuda(), std::nullopt, f[0].cuda(), std::nullopt, std::nullopt,
+                            output(f[1].cuda()), output(f[2].cuda()), 0, -100, 0, 0, softcap, true);
         EXPECT_CLOSE(found, logits, dtype == Dtype::bf16 ? 4e-3 : 2e-6);
         for (std::size_t i = 0; i < e.size(); ++i) EXPECT_CLOSE(f[i], e[i], 1e-5) << i;
       }
@@ -111,8 +111,8 @@ TEST(CudaOps, CrossEntropyOfNaN) {
       HostTensor logits = HostTensor(dtype, M, V).randomize(1), targets = HostTensor::vector(Dtype::i32, M).fill(8);
       HostTensor losses = HostTensor::vector(Dtype::f32, M);
       logits.set(0, 777, NAN);
-      cuda::cross_entropy(logits.cuda(), targets.cuda(), std::nullopt, losses.cuda(), std::nullopt, std::nullopt, std::nullopt,
-                          std::nullopt, 0, -100, 0, 0, softcap, true);
+      cuda::cross_entropy(cuda_context(), logits.cuda(), targets.cuda(), std::nullopt, losses.cuda(), std::nullopt, std::nullopt,
+                          std::nullopt, std::nullopt, 0, -100, 0, 0, softcap, true);
       EXPECT_TRUE(std::isnan(losses.get(0, 0)) && std::isnan(logits.get(0, 0)));
       EXPECT_TRUE(std::isfinite(losses.get(0, 1)) && std::isfinite(logits.get(1, 777)));
     }
@@ -124,12 +124,14 @@ TEST(CudaOps, CrossEntropySums) {
     HostTensor targets = HostTensor::vector(Dtype::i32, N);
     for (std::int64_t n = 0; n < N; ++n) targets.set(0, n, n % 3 ? n : -100);
     HostTensor expected = HostTensor::vector(Dtype::f32, 1), found = expected;
-    cpu::cross_entropy_sum(losses.cpu(), weights.cpu(), expected.cpu(), 0.5);
-    cuda::cross_entropy_sum(losses.cuda(), weights.cuda(), found.cuda(), 0.5);
+    cpu::cross_entropy_sum(cpu_context(), losses.cpu(), weights.cpu(), expected.cpu(), 0.5);
+    cuda::cross_entropy_sum(cuda_context(), losses.cuda(), weights.cuda(), found.cuda(), 0.5);
     EXPECT_CLOSE(found, expected, 1e-6);
     for (const bool weighted : {false, true}) {
-      cpu::cross_entropy_divisor(targets.cpu(), weighted ? OptionalTensor(weights.cpu()) : std::nullopt, expected.cpu(), -100);
-      cuda::cross_entropy_divisor(targets.cuda(), weighted ? OptionalTensor(weights.cuda()) : std::nullopt, found.cuda(), -100);
+      cpu::cross_entropy_divisor(cpu_context(), targets.cpu(), weighted ? OptionalTensor(weights.cpu()) : std::nullopt, expected.cpu(),
+                                 -100);
+      cuda::cross_entropy_divisor(cuda_context(), targets.cuda(), weighted ? OptionalTensor(weights.cuda()) : std::nullopt, found.cuda(),
+                                  -100);
       EXPECT_CLOSE(found, expected, 1e-6);
     }
   }

@@ -23,8 +23,8 @@ void expect_own_matmul(const ProductShape& s, Dtype dtype, Dtype c_dtype, std::i
       for (const double beta : betas) {
         HostTensor expected = HostTensor(c_dtype, s.m, s.n, s.gap).randomize(3), found = expected;
         if (beta == 0) found.fill(NAN);
-        cpu::matmul(a.cpu(), b.cpu(), expected.cpu(), workspace_of(scratch.cpu()), transpose_a, transpose_b, 0.7, beta);
-        cuda::own_matmul(a.cuda(), b.cuda(), found.cuda(), transpose_a, transpose_b, 0.7, beta);
+        cpu::matmul(cpu_context(), a.cpu(), b.cpu(), expected.cpu(), workspace_of(scratch.cpu()), transpose_a, transpose_b, 0.7, beta);
+        cuda::own_matmul(cuda_context(), a.cuda(), b.cuda(), found.cuda(), transpose_a, transpose_b, 0.7, beta);
         EXPECT_CLOSE(found, expected, c_dtype == Dtype::bf16 ? 4e-3 : 2e-6);
       }
     }

@@ -53,12 +53,13 @@ TEST(Emulation, BlocksOfAClusterSeeEachOther) {
   for (const bool reversed : {false, true}) {
     emulation::options.reversed = reversed;
     std::vector<float> found(num_blocks * threads);
-    cuda::launch_clusters(neighbour_blocks<true>, cluster_size, num_blocks, threads, threads * sizeof(float), found.data());
+    cuda::launch_clusters(cuda_context(), neighbour_blocks<true>, cluster_size, num_blocks, threads, threads * sizeof(float), found.data());
     for (unsigned i = 0; i < found.size(); ++i) {
       const unsigned block = i / threads, first = block / cluster_size * cluster_size;
       EXPECT_EQ(found[i], first + (block + cluster_size - 1) % cluster_size);
     }
-    cuda::launch_clusters(neighbour_blocks<false>, cluster_size, num_blocks, threads, threads * sizeof(float), found.data());
+    cuda::launch_clusters(cuda_context(), neighbour_blocks<false>, cluster_size, num_blocks, threads, threads * sizeof(float),
+                          found.data());
     EXPECT_TRUE(std::isnan(found[reversed ? found.size() - 1 : 0]));
   }
   emulation::options.reversed = false;
@@ -67,31 +68,31 @@ TEST(Emulation, BlocksOfAClusterSeeEachOther) {
 TEST(Emulation, ReportsBarriersAndWarpsThatNeverComplete) {
   std::vector<int> ints(64);
   std::vector<float> floats(64);
-  EXPECT_THROW(cuda::launch(divergent_barrier, 1, 64, 0, ints.data()), Error);
-  EXPECT_THROW(cuda::launch(half_a_warp_shuffles, 1, 64, 0, floats.data()), Error);
-  EXPECT_THROW(cuda::launch(mask_without_its_source, 1, 64, 0, floats.data()), Error);
-  EXPECT_THROW(cuda::launch_clusters(one_block_never_waits, 2, 2, 64, 0, floats.data()), Error);
-  cuda::launch(sums, 1, 64, 0, floats.data());  // and goes on
+  EXPECT_THROW(cuda::launch(cuda_context(), divergent_barrier, 1, 64, 0, ints.data()), Error);
+  EXPECT_THROW(cuda::launch(cuda_context(), half_a_warp_shuffles, 1, 64, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch(cuda_context(), mask_without_its_source, 1, 64, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch_clusters(cuda_context(), one_block_never_waits, 2, 2, 64, 0, floats.data()), Error);
+  cuda::launch(cuda_context(), sums, 1, 64, 0, floats.data());  // and goes on
   EXPECT_EQ(floats[3], 64 * 63 / 2);
 }
 
 TEST(Emulation, RefusesLaunchesThatAGpuRefuses) {
   std::vector<float> floats(2048);
-  EXPECT_THROW(cuda::launch(sums, 0, 64, 0, floats.data()), Error);
-  EXPECT_THROW(cuda::launch(sums, dim3(1, 65536), 64, 0, floats.data()), Error);
-  EXPECT_THROW(cuda::launch(sums, 1, 2048, 0, floats.data()), Error);
-  EXPECT_THROW(cuda::launch(sums, 1, 64, 100 << 10, floats.data()), Error);
-  EXPECT_THROW(cuda::launch_clusters(sums, 2, 3, 64, 0, floats.data()), Error);
-  EXPECT_THROW(cuda::launch_clusters(sums, 16, 16, 64, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch(cuda_context(), sums, 0, 64, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch(cuda_context(), sums, dim3(1, 65536), 64, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch(cuda_context(), sums, 1, 2048, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch(cuda_context(), sums, 1, 64, 100 << 10, floats.data()), Error);
+  EXPECT_THROW(cuda::launch_clusters(cuda_context(), sums, 2, 3, 64, 0, floats.data()), Error);
+  EXPECT_THROW(cuda::launch_clusters(cuda_context(), sums, 16, 16, 64, 0, floats.data()), Error);
 }
 
 TEST(Emulation, ShowsAMissingBarrierInOneOfTheTwoOrders) {
   for (const bool reversed : {false, true}) {
     emulation::options.reversed = reversed;
     std::vector<float> found(96);
-    cuda::launch(neighbours<true>, 1, 96, 96 * sizeof(float), found.data());
+    cuda::launch(cuda_context(), neighbours<true>, 1, 96, 96 * sizeof(float), found.data());
     for (int i = 0; i < 96; ++i) EXPECT_EQ(found[i], (i + 1) % 96);
-    cuda::launch(neighbours<false>, 1, 96, 96 * sizeof(float), found.data());
+    cuda::launch(cuda_context(), neighbours<false>, 1, 96, 96 * sizeof(float), found.data());
     EXPECT_TRUE(std::isnan(found[reversed ? 95 : 0]));
   }
   emulation::options.reversed = false;
@@ -100,7 +101,7 @@ TEST(Emulation, ShowsAMissingBarrierInOneOfTheTwoOrders) {
 TEST(Emulation, BlockReductionsAgreeInAllThreads) {
   for (const int size : {32, 64, 512, 1024}) {
     std::vector<float> found(size);
-    cuda::launch(sums, 1, size, 0, found.data());
+    cuda::launch(cuda_context(), sums, 1, size, 0, found.data());
     for (const float value : found) EXPECT_EQ(value, static_cast<float>(size) * static_cast<float>(size - 1) / 2);
   }
 }

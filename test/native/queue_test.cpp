@@ -12,18 +12,11 @@ namespace mst {
 namespace {
 
 // A device without memory, whose commands may note failures for later, as kernels do.
-class LateContext final : public DeviceContext {
+class LateContext final : public Context {
  public:
-  std::size_t granularity() const override {
-    return 1;
-  }
-  char* reserve(std::size_t) override {
-    return nullptr;
-  }
-  void map(char*, std::size_t) override {}
-  void unmap(char*, std::size_t) override {}
-  std::size_t available_bytes() const override {
-    return 0;
+  LateContext() : Context(Device{}) {}
+  Memory& memory() override {
+    MST_FAIL("no memory");
   }
   void attach_thread() override {}
   void copy_in(void*, const void*, std::size_t) override {}
@@ -58,7 +51,7 @@ class LateContext final : public DeviceContext {
   std::vector<Note> notes_;
 };
 
-LateContext& late(DeviceContext& context) {
+LateContext& late(Context& context) {
   return static_cast<LateContext&>(context);
 }
 
@@ -72,13 +65,13 @@ Accesses writes(std::uintptr_t begin, std::uintptr_t end, std::uint64_t owner = 
   return {access(Access::write, begin, end, owner)};
 }
 
-const Queue::Command succeed = [](DeviceContext&) {};
+const Queue::Command succeed = [](Context&) {};
 Queue::Command fail(const std::string& message) {
-  return [message](DeviceContext&) { MST_FAIL(message); };
+  return [message](Context&) { MST_FAIL(message); };
 }
 // Fails, and that shows when the device is waited for.
 Queue::Command fail_late(const std::string& message) {
-  return [message](DeviceContext& context) { late(context).note(message); };
+  return [message](Context& context) { late(context).note(message); };
 }
 
 // What a read of these bytes is told; empty: nothing.
@@ -155,7 +148,7 @@ TEST(Queue, AfterAFailureThatNothingTellsTheCommandOfAllSinceTheLastFenceHaveFai
   queue.push(fail_late(""), writes(0, 8));
   EXPECT_EQ(told(queue, reads(0, 8)), "");
   queue.push(fail_late(""), writes(8, 16));
-  queue.push([](DeviceContext& context) { late(context).synchronize_error = "lost track"; }, writes(16, 24));
+  queue.push([](Context& context) { late(context).synchronize_error = "lost track"; }, writes(16, 24));
   EXPECT_EQ(told(queue, reads(8, 16)), "lost track");
   EXPECT_EQ(told(queue, reads(16, 24)), "lost track");
   EXPECT_EQ(told(queue, reads(0, 8)), "lost track");  // once, as nobody's
@@ -165,16 +158,16 @@ TEST(Queue, AfterAFailureThatNothingTellsTheCommandOfAllSinceTheLastFenceHaveFai
 TEST(Queue, LooksAtNotesBeforeTheyAreTooMany) {
   Queue queue(std::make_unique<LateContext>());
   std::size_t most = 0;
-  for (std::size_t i = 0; i < 3 * DeviceContext::max_notes; ++i)
+  for (std::size_t i = 0; i < 3 * Context::max_notes; ++i)
     queue.push(
-        [&most, i](DeviceContext& context) {
+        [&most, i](Context& context) {
           late(context).note(i == 100 ? "the hundredth" : "");
           most = std::max(most, context.num_notes());
         },
         writes(8 * i, 8 * i + 8));
   EXPECT_EQ(told(queue, reads(800, 808)), "the hundredth");
   EXPECT_EQ(told(queue, reads(808, 816)), "");
-  EXPECT_EQ(most, DeviceContext::max_notes);
+  EXPECT_EQ(most, Context::max_notes);
 }
 
 // Random commands, against a model that has an error for each byte and knows of each failure at once.
@@ -228,11 +221,11 @@ TEST(Queue, StopsAfterTheRunningCommandAndTellsFencesThatWereDropped) {
   bool has_run = false;
   {
     Queue queue(std::make_unique<LateContext>());
-    queue.push([&](DeviceContext&) {
+    queue.push([&](Context&) {
       begun.set_value();
       go_on.get_future().wait();
     });
-    queue.push([&](DeviceContext&) { has_run = true; });
+    queue.push([&](Context&) { has_run = true; });
     queue.fence(nullptr, [&](const std::exception_ptr& error) {
       try {
         std::rethrow_exception(error);
@@ -245,7 +238,7 @@ TEST(Queue, StopsAfterTheRunningCommandAndTellsFencesThatWereDropped) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));  // until it waits, most likely; right either way
     go_on.set_value();
     stopping.join();
-    queue.push([&](DeviceContext&) { has_run = true; });
+    queue.push([&](Context&) { has_run = true; });
     EXPECT_EQ(told_at_end, "");
   }
   EXPECT_FALSE(has_run);

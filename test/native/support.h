@@ -8,18 +8,28 @@
 #include <random>
 #include <vector>
 
+#include "cpu/context.h"
+#include "cuda/launch.h"
 #include "tensor.h"
 
 namespace mst::test {
 
-// ---- The device of cuda:: ops: emulation/device.cpp, where its memory is the host's, or gpu/device.cpp
+// Of cpu:: ops, which run on as many threads as OpenMP takes.
+inline cpu::Context& cpu_context() {
+  static cpu::Context context(1);
+  return context;
+}
+
+// ---- The device of cuda:: ops: emulation/device.cpp, where its memory is the host's, or gpu/device.cu
+
+cuda::Context& cuda_context();
 
 // Memory of `bytes` bytes that stands for `host`; copied there where `is_written`, else as it was.
 void* device_memory(const char* host, std::size_t bytes, bool is_written);
 // Copies `rows` rows of `width` bytes, `pitch` bytes apart, when all ops so far have run.
 void copy_to_host(char* host, const char* device, std::size_t pitch, std::size_t width, std::size_t rows);
 void free_device_memory(void* device);
-// What a kernel has noted of an id out of range, in the order of cuda/stream.h; all 0 from then on.
+// What a kernel has noted of an id out of range, in the order of cuda/status.h; all 0 from then on.
 std::array<long long, 4> take_status();
 // Orders of threads to test in, as run_reversed() takes them: both where they are emulated, one on a GPU.
 std::vector<bool> orders();
@@ -81,7 +91,6 @@ class HostTensor {
     newest_ = Newest::device;
     Tensor view = view_;
     view.data = device_data();
-    view.device = {Device::cuda, 0};
     return view;
   }
 

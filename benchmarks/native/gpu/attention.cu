@@ -18,12 +18,14 @@ void attention(std::int64_t T, std::int64_t D) {
   const Workspace workspace{static_cast<const Tensor&>(scratch).data, static_cast<std::size_t>(workspace_bytes)};
   q.random(), k.random(), v.random(), dout.random();
   const double scale = 1 / std::sqrt(double(D));
-  const auto own_forward = [&] { cuda::own_attention_forward(q, k, v, std::nullopt, out, lse, T, D, scale, 0, 0); };
+  const auto own_forward = [&] { cuda::own_attention_forward(context(), q, k, v, std::nullopt, out, lse, T, D, scale, 0, 0); };
   const auto own_backward = [&] {
-    cuda::own_attention_backward(dout, q, k, v, std::nullopt, out, lse, dq, dk, dv, workspace, T, D, scale, 0, 0);
+    cuda::own_attention_backward(context(), dout, q, k, v, std::nullopt, out, lse, dq, dk, dv, workspace, T, D, scale, 0, 0);
   };
-  const auto forward = [&] { attention_forward(q, k, v, std::nullopt, out, lse, workspace, T, D, scale, 0, 0); };
-  const auto backward = [&] { attention_backward(dout, q, k, v, std::nullopt, out, lse, dq, dk, dv, workspace, T, D, scale, 0, 0); };
+  const auto forward = [&] { attention_forward(context(), q, k, v, std::nullopt, out, lse, workspace, T, D, scale, 0, 0); };
+  const auto backward = [&] {
+    attention_backward(context(), dout, q, k, v, std::nullopt, out, lse, dq, dk, dv, workspace, T, D, scale, 0, 0);
+  };
   const auto times = time_in_turn({{own_forward}, {forward}, {own_backward}, {backward}});
   const double operations = 2 * double(T) * double(T) * double(H * D);
   const auto tell = [&](const char* name, double operations, const std::vector<double>& times) {

@@ -18,7 +18,7 @@ void measure(const std::string& group, const std::string& name, double operation
 }
 
 void multiply(const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double beta = 0) {
-  matmul(a, b, c, product_workspace(), transpose_a, transpose_b, 1, beta);
+  matmul(context(), a, b, c, product_workspace(), transpose_a, transpose_b, 1, beta);
 }
 
 void mlp(std::int64_t N, std::int64_t M, bool saves_gate_up) {
@@ -29,10 +29,10 @@ void mlp(std::int64_t N, std::int64_t M, bool saves_gate_up) {
   const Tensor both = gate_and_up, gate = both.slice_rows(0, F), up = both.slice_rows(F, 2 * F);
   const Tensor dboth = dgate_and_dup, dgate = dboth.slice_rows(0, F), dup = dboth.slice_rows(F, 2 * F);
   const auto whole = [&] {
-    chunked_mlp_forward(x, gate, up, down, y, gate_up, h, product_workspace(), Activation::silu, std::nullopt, std::nullopt, std::nullopt,
-                        std::nullopt, 0, 0, 0);
-    chunked_mlp_backward(dy, x, gate, up, down, dx, dgate, dup, ddown, gate_up, h, product_workspace(), saves_gate_up, true, true, true,
-                         Activation::silu, std::nullopt, std::nullopt, std::nullopt, std::nullopt, 0, 0, 0);
+    chunked_mlp_forward(context(), x, gate, up, down, y, gate_up, h, product_workspace(), Activation::silu, std::nullopt, std::nullopt,
+                        std::nullopt, std::nullopt, 0, 0, 0);
+    chunked_mlp_backward(context(), dy, x, gate, up, down, dx, dgate, dup, ddown, gate_up, h, product_workspace(), saves_gate_up, true,
+                         true, true, Activation::silu, std::nullopt, std::nullopt, std::nullopt, std::nullopt, 0, 0, 0);
   };
   const Tensor x_rows = x, y_rows = y, dy_rows = dy, dx_rows = dx, gate_up_rows = gate_up;
   const auto products = [&] {
@@ -62,9 +62,9 @@ void head(std::int64_t N, std::int64_t M) {
   Buffer targets(Dtype::i32, 1, N), losses(Dtype::f32, 1, N);
   hidden.random(), weight.random(0.02), targets.set(distinct_ids(N));
   const auto whole = [&] {
-    chunked_cross_entropy(hidden, weight, targets, std::nullopt, losses, std::nullopt, std::nullopt, std::nullopt, std::nullopt, dhidden,
-                          dweight, logits, product_workspace(), 1.0 / double(N), -100, 0, 0, 0, std::nullopt, std::nullopt, std::nullopt,
-                          std::nullopt);
+    chunked_cross_entropy(context(), hidden, weight, targets, std::nullopt, losses, std::nullopt, std::nullopt, std::nullopt, std::nullopt,
+                          dhidden, dweight, logits, product_workspace(), 1.0 / double(N), -100, 0, 0, 0, std::nullopt, std::nullopt,
+                          std::nullopt, std::nullopt);
   };
   const Tensor hidden_rows = hidden, dhidden_rows = dhidden;
   const auto products = [&] {

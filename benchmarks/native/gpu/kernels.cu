@@ -13,7 +13,7 @@ constexpr double adamw_bytes = 2 * (2 + 4 + 4) + 4;             // parameter, m 
 constexpr double adamw_master_bytes = 2 * (4 + 4 + 4) + 4 + 2;  // master, m and v read and written, the parameter only written
 
 void copy(const Tensor& from, const Tensor& to, double bytes) {
-  CUDA_CHECK(cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, cuda::current_stream()));
+  CUDA_CHECK(cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, context().stream()));
 }
 void copy(const Tensor& from, const Tensor& to) {
   copy(from, to, bytes_of(from));
@@ -44,9 +44,9 @@ void glu(std::int64_t N) {
   const Tensor both = gate_up, gate = both.slice_cols(0, F), up = both.slice_cols(F, 2 * F);
   const std::string sizes = message_of(", N ", N);
   prepare();
-  measure("glu_forward" + sizes, 3 * bytes_of(dy), [&] { glu_forward(gate, up, dy, Activation::silu); });
+  measure("glu_forward" + sizes, 3 * bytes_of(dy), [&] { glu_forward(context(), gate, up, dy, Activation::silu); });
   measure(
-      "glu_backward" + sizes, 6 * bytes_of(dy), [&] { glu_backward(dy, gate, up, gate, up, dy, Activation::silu); }, prepare);
+      "glu_backward" + sizes, 6 * bytes_of(dy), [&] { glu_backward(context(), dy, gate, up, gate, up, dy, Activation::silu); }, prepare);
 }
 
 void cross_entropies(std::int64_t N) {
@@ -58,8 +58,8 @@ void cross_entropies(std::int64_t N) {
     measure(
         name + message_of(", N ", N), 2 * bytes_of(logits),
         [&] {
-          cross_entropy(logits, targets, std::nullopt, rows.slice_rows(0, 1), output(1), output(2), output(3), output(4), 0, -100,
-                        label_smoothing, z_loss, softcap, true);
+          cross_entropy(context(), logits, targets, std::nullopt, rows.slice_rows(0, 1), output(1), output(2), output(3), output(4), 0,
+                        -100, label_smoothing, z_loss, softcap, true);
         },
         [&] { copy(before, logits); });
   };
@@ -79,8 +79,9 @@ void norm_and_rope(std::int64_t N) {
   for (std::size_t d = 0; d < values.size(); ++d) values[d] = std::pow(500000.0, -2.0 * double(d) / double(D));
   CUDA_CHECK(cudaMemcpy(static_cast<const Tensor&>(frequencies).data, values.data(), values.size() * sizeof(double), cudaMemcpyDefault));
   const std::string sizes = message_of(", N ", N);
-  measure("rms_norm_forward" + sizes, 2 * bytes_of(x), [&] { rms_norm_forward(x, weight, y, 1e-5, 0); });
-  measure("rms_norm_backward" + sizes, 3 * bytes_of(x), [&] { rms_norm_backward(dy, x, weight, y, dweight, partials, 1e-5, 0); });
+  measure("rms_norm_forward" + sizes, 2 * bytes_of(x), [&] { rms_norm_forward(context(), x, weight, y, 1e-5, 0); });
+  measure("rms_norm_backward" + sizes, 3 * bytes_of(x),
+          [&] { rms_norm_backward(context(), dy, x, weight, y, dweight, partials, 1e-5, 0); });
   const auto of_heads = [&](const Tensor& rows) {
     Tensor heads = rows;
     heads.shape = {rows.size() / D, D}, heads.row_stride = D;
@@ -90,10 +91,11 @@ void norm_and_rope(std::int64_t N) {
                head_weight = static_cast<const Tensor&>(weight).slice_cols(0, D);
   const Tensor head_dweight = static_cast<const Tensor&>(dweight).slice_cols(0, D);
   const Buffer head_partials(Dtype::f32, num_partials, D);
-  measure("rms_norm_forward of heads" + sizes, 2 * bytes_of(x), [&] { rms_norm_forward(x_heads, head_weight, y_heads, 1e-5, 0); });
+  measure("rms_norm_forward of heads" + sizes, 2 * bytes_of(x),
+          [&] { rms_norm_forward(context(), x_heads, head_weight, y_heads, 1e-5, 0); });
   measure("rms_norm_backward of heads" + sizes, 3 * bytes_of(x),
-          [&] { rms_norm_backward(dy_heads, x_heads, head_weight, y_heads, head_dweight, head_partials, 1e-5, 0); });
-  measure("rope" + sizes, 2 * bytes_of(x), [&] { rope(x, frequencies, std::nullopt, y, N, D, 1, false); });
+          [&] { rms_norm_backward(context(), dy_heads, x_heads, head_weight, y_heads, head_dweight, head_partials, 1e-5, 0); });
+  measure("rope" + sizes, 2 * bytes_of(x), [&] { rope(context(), x, frequencies, std::nullopt, y, N, D, 1, false); });
 }
 
 void elementwise(std::int64_t N) {
@@ -101,12 +103,12 @@ void elementwise(std::int64_t N) {
   const Buffer partials(Dtype::f32, num_partials, C);
   x.random(), y.random(), dy.random(), bias.random(), dbias.random();
   const std::string sizes = message_of(", N ", N);
-  measure("add" + sizes, 3 * bytes_of(x), [&] { add(x, dy, y); });
-  measure("bias_forward" + sizes, 2 * bytes_of(y), [&] { bias_forward(y, bias); });
-  measure("bias_backward" + sizes, bytes_of(dy), [&] { bias_backward(dy, dbias, partials); });
-  measure("dropout" + sizes, 2 * bytes_of(x), [&] { dropout(x, y, 0.1, 0, 1, 2, 3); });
-  measure("softcap_forward" + sizes, 2 * bytes_of(x), [&] { softcap_forward(x, y, 30); });
-  measure("softcap_backward" + sizes, 3 * bytes_of(x), [&] { softcap_backward(dy, x, y, 30); });
+  measure("add" + sizes, 3 * bytes_of(x), [&] { add(context(), x, dy, y); });
+  measure("bias_forward" + sizes, 2 * bytes_of(y), [&] { bias_forward(context(), y, bias); });
+  measure("bias_backward" + sizes, bytes_of(dy), [&] { bias_backward(context(), dy, dbias, partials); });
+  measure("dropout" + sizes, 2 * bytes_of(x), [&] { dropout(context(), x, y, 0.1, 0, 1, 2, 3); });
+  measure("softcap_forward" + sizes, 2 * bytes_of(x), [&] { softcap_forward(context(), x, y, 30); });
+  measure("softcap_backward" + sizes, 3 * bytes_of(x), [&] { softcap_backward(context(), dy, x, y, 30); });
 }
 
 // Ids that all differ, and ids as often as words in a text: the r-th in frequency 1/r as often as the first.
@@ -120,8 +122,9 @@ void embeddings(std::int64_t N) {
     ids.set(list);
     const double num_ids = double(std::set(list.begin(), list.end()).size());
     const std::string sizes = message_of(", N ", N, ", ", kind);
-    measure("embedding_forward" + sizes, bytes_of(y) + num_ids * C * 2, [&] { embedding_forward(weight, ids, y); });
-    measure("embedding_backward" + sizes, bytes_of(y) + num_ids * C * 2 * 4, [&] { embedding_backward(y, ids, dweight, workspace); });
+    measure("embedding_forward" + sizes, bytes_of(y) + num_ids * C * 2, [&] { embedding_forward(context(), weight, ids, y); });
+    measure("embedding_backward" + sizes, bytes_of(y) + num_ids * C * 2 * 4,
+            [&] { embedding_backward(context(), y, ids, dweight, workspace); });
   }
 }
 
@@ -129,26 +132,27 @@ void optimizer() {
   Buffer parameter(Dtype::bf16, F, C), master(Dtype::f32, F, C), gradient(Dtype::f32, F, C), m(Dtype::f32, F, C), v(Dtype::f32, F, C);
   Buffer num_steps(Dtype::i32, 1, 1), factor(Dtype::f32, 1, 1), sum(Dtype::f32, 1, 1), partials(Dtype::f64, 1, 2 * 132);
   master.random(0.02), gradient.random(1e-3);
-  cast(master, parameter), fill(m, 0), fill(v, 0), fill(num_steps, 1), fill(factor, 1);
+  cast(context(), master, parameter), fill(context(), m, 0), fill(context(), v, 0), fill(context(), num_steps, 1),
+      fill(context(), factor, 1);
   const double size = double(F) * C;
   const auto run = [&](const OptionalTensor& master) {
-    adamw(parameter, master, gradient, {m, v, {}, {}}, factor, num_steps, {1e-5, 0.9, 0.95, 1e-8, 0.1, 0, 0});
+    adamw(context(), parameter, master, gradient, {m, v, {}, {}}, factor, num_steps, {1e-5, 0.9, 0.95, 1e-8, 0.1, 0, 0});
   };
   measure("adamw, random rounding", size * adamw_bytes, [&] { run(std::nullopt); });
   measure("adamw, master weights", size * adamw_master_bytes, [&] { run(master); });
   Buffer m16(Dtype::bf16, F, C), v16(Dtype::bf16, F, C), m8(Dtype::u8, F, C), v8(Dtype::u8, F, C);
   Buffer m_scales(Dtype::f32, 1, F * C / adamw_block), v_scales(Dtype::f32, 1, F * C / adamw_block);
-  for (const Buffer* zero : {&m16, &v16, &m8, &v8, &m_scales, &v_scales}) fill(*zero, 0);
+  for (const Buffer* zero : {&m16, &v16, &m8, &v8, &m_scales, &v_scales}) fill(context(), *zero, 0);
   const auto run_narrow = [&](const AdamwStates& states) {
-    adamw(parameter, std::nullopt, gradient, states, factor, num_steps, {1e-5, 0.9, 0.95, 1e-8, 0.1, 0, 0});
+    adamw(context(), parameter, std::nullopt, gradient, states, factor, num_steps, {1e-5, 0.9, 0.95, 1e-8, 0.1, 0, 0});
   };
   measure("adamw, random rounding, states in bf16", size * (adamw_bytes - 8), [&] { run_narrow({m16, v16, {}, {}}); });
   measure("adamw, random rounding, states in 8 bits", size * (adamw_bytes - 12 + 4.0 * 4 / adamw_block), [&] {
     run_narrow({m8, v8, m_scales, v_scales});
   });
-  measure("sum_of_squares", size * 4, [&] { sum_of_squares(gradient, sum, partials); });
-  measure("cast, f32 to bf16", size * (4 + 2), [&] { cast(gradient, parameter); });
-  measure("fill, f32", size * 4, [&] { fill(gradient, 0); });
+  measure("sum_of_squares", size * 4, [&] { sum_of_squares(context(), gradient, sum, partials); });
+  measure("cast, f32 to bf16", size * (4 + 2), [&] { cast(context(), gradient, parameter); });
+  measure("fill, f32", size * 4, [&] { fill(context(), gradient, 0); });
 }
 
 }  // namespace

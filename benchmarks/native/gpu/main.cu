@@ -18,31 +18,13 @@ constexpr int warm_up = 5, repetitions = 30;
 constexpr std::size_t flush_bytes = std::size_t{256} << 20;  // more than any L2
 constexpr std::size_t product_workspace_bytes = std::size_t{32} << 20;
 
-class Event {
- public:
-  Event() {
-    CUDA_CHECK(cudaEventCreate(&event_));
-  }
-  ~Event() {
-    cudaEventDestroy(event_);
-  }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-
-  void record() {
-    CUDA_CHECK(cudaEventRecord(event_, cuda::current_stream()));
-  }
-  double milliseconds_since(const Event& begin) const {
-    float milliseconds = 0;
-    CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin.event_, event_));
-    return milliseconds;
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
+std::unique_ptr<Context> opened;
 
 }  // namespace
+
+cuda::Context& context() {
+  return cuda::context_of(*opened);
+}
 
 Workspace product_workspace() {
   static const Buffer buffer(Dtype::f32, 1, product_workspace_bytes / sizeof(float));
@@ -58,19 +40,19 @@ std::vector<std::int32_t> distinct_ids(std::int64_t N) {
 // Nothing waits for the device in between, so that it never waits for the host.
 std::vector<std::vector<double>> time_in_turn(const std::vector<Run>& runs) {
   static const Buffer flush(Dtype::f32, 1, flush_bytes / sizeof(float));
-  std::vector<std::vector<Event>> begins, ends;
+  std::vector<std::vector<cuda::Event>> begins, ends;
   for (std::size_t i = 0; i < runs.size(); ++i) begins.emplace_back(repetitions), ends.emplace_back(repetitions);
   for (int repetition = -warm_up; repetition < repetitions; ++repetition) {
     for (std::size_t i = 0; i < runs.size(); ++i) {
       const Run& run = runs[i];
       if (run.prepare) run.prepare();
-      if (run.is_cold) CUDA_CHECK(cudaMemsetAsync(static_cast<const Tensor&>(flush).data, 0, flush_bytes, cuda::current_stream()));
-      if (repetition >= 0) begins[i][static_cast<std::size_t>(repetition)].record();
+      if (run.is_cold) CUDA_CHECK(cudaMemsetAsync(static_cast<const Tensor&>(flush).data, 0, flush_bytes, context().stream()));
+      if (repetition >= 0) begins[i][static_cast<std::size_t>(repetition)].record(context().stream());
       run.work();
-      if (repetition >= 0) ends[i][static_cast<std::size_t>(repetition)].record();
+      if (repetition >= 0) ends[i][static_cast<std::size_t>(repetition)].record(context().stream());
     }
   }
-  CUDA_CHECK(cudaStreamSynchronize(cuda::current_stream()));
+  context().synchronize();
   std::vector<std::vector<double>> times(runs.size());
   for (std::size_t i = 0; i < runs.size(); ++i)
     for (std::size_t j = 0; j < repetitions; ++j) times[i].push_back(ends[i][j].milliseconds_since(begins[i][j]));
@@ -110,12 +92,13 @@ void run(std::vector<std::string> names) {
     for (const auto& [name, group] : groups) names.push_back(name);
   for (const std::string& name : names) MST_CHECK(groups.count(name), "minisequence_gpu_bench: there is no group ", name);
   const auto tuning = std::filesystem::temp_directory_path() / message_of("minisequence-bench-", getpid());
-  const std::unique_ptr<DeviceContext> context = open_cuda(0, {"auto", "auto", tuning.string()});
-  context->attach_thread();
+  opened = open_cuda(0, {"auto", "auto", tuning.string()});
+  opened->attach_thread();
   std::cout.precision(10);
   for (const std::string& name : names) groups.at(name)();
-  context->synchronize();
-  for (const DeviceContext::Note& note : context->take_notes()) MST_FAIL(note.message);
+  opened->synchronize();
+  for (const Context::Note& note : opened->take_notes()) MST_FAIL(note.message);
+  opened.reset();
   std::filesystem::remove_all(tuning);
 }
 

@@ -17,8 +17,9 @@ void product(const std::string& layer, Pass pass, std::int64_t N, std::int64_t I
   a.random(), b.random(0.02), c.random();
   const bool transpose_a = is_wgrad, transpose_b = pass == Pass::forward;
   const double beta = pass == Pass::wgrad_added ? 1 : 0;
-  const auto run = [&] { matmul(a, b, c, product_workspace(), transpose_a, transpose_b, 1, beta); };
-  const auto times = time_in_turn({{run, nullptr, true}, {run}, {[&] { cuda::own_matmul(a, b, c, transpose_a, transpose_b, 1, beta); }}});
+  const auto run = [&] { matmul(context(), a, b, c, product_workspace(), transpose_a, transpose_b, 1, beta); };
+  const auto times =
+      time_in_turn({{run, nullptr, true}, {run}, {[&] { cuda::own_matmul(context(), a, b, c, transpose_a, transpose_b, 1, beta); }}});
   const double operations = 2.0 * double(N) * double(I) * double(O), hot = median(times[1]);
   report("products", message_of(layer, ", ", names[int(pass)], ", N ", N),
          {{"milliseconds", hot},

@@ -14,6 +14,8 @@ namespace mst::bench {
 
 constexpr std::int64_t C = 4096, F = 14336, V = 128256;
 
+cuda::Context& context();
+
 // Device memory of its own.
 class Buffer {
  public:
@@ -21,18 +23,18 @@ class Buffer {
     void* memory = nullptr;
     CUDA_CHECK(cudaMalloc(&memory, static_cast<std::size_t>(rows * cols) * size_of(dtype)));
     memory_.reset(memory);
-    view_ = {memory, dtype, {Device::cuda, 0}, 2, {rows, cols}, cols};
+    view_ = {memory, dtype, 2, {rows, cols}, cols};
   }
   Buffer& random(double deviation = 1) {
     static std::int64_t op = 0;
-    random_normal(view_, 0, deviation, 1, op++, 0);
+    random_normal(context(), view_, 0, deviation, 1, op++, 0);
     return *this;
   }
   // Overwrites an i32 buffer.
   Buffer& set(const std::vector<std::int32_t>& values) {
     CUDA_CHECK(
-        cudaMemcpyAsync(view_.data, values.data(), values.size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, cuda::current_stream()));
-    CUDA_CHECK(cudaStreamSynchronize(cuda::current_stream()));
+        cudaMemcpyAsync(view_.data, values.data(), values.size() * sizeof(std::int32_t), cudaMemcpyHostToDevice, context().stream()));
+    CUDA_CHECK(cudaStreamSynchronize(context().stream()));
     return *this;
   }
   operator const Tensor&() const {

@@ -10,6 +10,7 @@
 
 #include <math.h>
 
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -19,6 +20,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "cpu/context.h"
+#include "cuda/status.h"
 #include "dtype.h"
 
 #define __global__
@@ -181,16 +184,29 @@ void wait_for_copies(int pending);
 
 namespace mst::cuda {
 
+// The device of emulated kernels: the host, and its products.
+class Context final : public cpu::Context {
+ public:
+  explicit Context(int num_threads) : cpu::Context({Device::cuda, 0}, num_threads) {}
+
+  long long* status_words() {
+    return status_words_.data();
+  }
+  std::size_t max_shared_bytes() const {
+    return emulation::options.shared_bytes;
+  }
+
+ private:
+  std::array<long long, num_status_words> status_words_{};
+};
+
 template <class... Parameters, class... Arguments>
-void launch_clusters(void (*kernel)(Parameters...), unsigned cluster_size, dim3 grid, dim3 block, std::size_t shared_bytes,
+void launch_clusters(Context&, void (*kernel)(Parameters...), unsigned cluster_size, dim3 grid, dim3 block, std::size_t shared_bytes,
                      Arguments&&... arguments) {
   const std::tuple<Parameters...> values{static_cast<Parameters>(arguments)...};
   emulation::run_grid(grid, block, shared_bytes, cluster_size, [&] { std::apply(kernel, values); });
 }
 
-inline std::size_t max_shared_bytes() {
-  return emulation::options.shared_bytes;
-}
 template <class... Parameters>
 unsigned max_cluster_size(void (*)(Parameters...)) {
   return emulation::options.cluster_size;

@@ -2,12 +2,16 @@
 #include <algorithm>
 
 #include "cuda/cudnn_attention.h"
-#include "cuda/stream.h"
 #include "cuda_emulation.h"
 #include "ops/matmul.h"
 #include "support.h"
 
 namespace mst::test {
+
+cuda::Context& cuda_context() {
+  static cuda::Context context(1);
+  return context;
+}
 
 void* device_memory(const char* host, std::size_t, bool) {
   return const_cast<char*>(host);
@@ -16,7 +20,7 @@ void copy_to_host(char*, const char*, std::size_t, std::size_t, std::size_t) {}
 void free_device_memory(void*) {}
 
 std::array<long long, 4> take_status() {
-  long long* const words = cuda::status_words();
+  long long* const words = cuda_context().status_words();
   const std::array<long long, 4> taken{words[0], words[1], words[2], words[3]};
   std::fill(words, words + 4, 0);
   return taken;
@@ -42,25 +46,24 @@ void give_clusters(unsigned size) {
 
 namespace mst::cuda {
 
-long long* status_words() {
-  static long long words[4] = {};
-  return words;
+Context& context_of(mst::Context& context) {
+  return static_cast<Context&>(context);
 }
 
 // cuBLASLt is not emulated: its contract is the CPU's.
-void matmul(const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace, bool transpose_a, bool transpose_b, double alpha,
-            double beta) {
-  cpu::matmul(a, b, c, workspace, transpose_a, transpose_b, alpha, beta);
+void matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace, bool transpose_a,
+            bool transpose_b, double alpha, double beta) {
+  cpu::matmul(context, a, b, c, workspace, transpose_a, transpose_b, alpha, beta);
 }
 
 // Without cuDNN attention runs by the kernels under test.
-bool cudnn_attention_forward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Workspace&,
+bool cudnn_attention_forward(Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Workspace&,
                              const AttentionGeometry&) {
   return false;
 }
 
-bool cudnn_attention_backward(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                              const Tensor&, const Tensor&, const Workspace&, const AttentionGeometry&) {
+bool cudnn_attention_backward(Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                              const Tensor&, const Tensor&, const Tensor&, const Workspace&, const AttentionGeometry&) {
   return false;
 }
 

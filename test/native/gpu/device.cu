@@ -9,38 +9,41 @@
 namespace mst::test {
 namespace {
 
-// Opened before the first test, with the package's own attention; this thread runs its commands.
+std::unique_ptr<Context> context;
+
+// Opened before the first test, with our attention kernels; this thread runs its commands.
 class Gpu final : public testing::Environment {
  public:
   void SetUp() override {
-    context_ = open_cuda(0, {"own", "auto", ""});
-    context_->attach_thread();
+    context = open_cuda(0, {"own", "auto", ""});
+    context->attach_thread();
   }
   void TearDown() override {
-    context_.reset();
+    context.reset();
   }
-
- private:
-  std::unique_ptr<DeviceContext> context_;
 };
 
 const testing::Environment* const gpu = testing::AddGlobalTestEnvironment(new Gpu);
 
 }  // namespace
 
+cuda::Context& cuda_context() {
+  return cuda::context_of(*context);
+}
+
 void* device_memory(const char* host, std::size_t bytes, bool is_written) {
   void* device = nullptr;
   CUDA_CHECK(cudaMalloc(&device, bytes));
   if (is_written) {
-    CUDA_CHECK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda::current_stream()));
-    CUDA_CHECK(cudaStreamSynchronize(cuda::current_stream()));
+    CUDA_CHECK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda_context().stream()));
+    CUDA_CHECK(cudaStreamSynchronize(cuda_context().stream()));
   }
   return device;
 }
 
 void copy_to_host(char* host, const char* device, std::size_t pitch, std::size_t width, std::size_t rows) {
-  CUDA_CHECK(cudaMemcpy2DAsync(host, pitch, device, pitch, width, rows, cudaMemcpyDeviceToHost, cuda::current_stream()));
-  CUDA_CHECK(cudaStreamSynchronize(cuda::current_stream()));
+  CUDA_CHECK(cudaMemcpy2DAsync(host, pitch, device, pitch, width, rows, cudaMemcpyDeviceToHost, cuda_context().stream()));
+  CUDA_CHECK(cudaStreamSynchronize(cuda_context().stream()));
 }
 
 void free_device_memory(void* device) {
@@ -49,9 +52,9 @@ void free_device_memory(void* device) {
 
 std::array<long long, 4> take_status() {
   std::array<long long, 4> words;
-  CUDA_CHECK(cudaMemcpyAsync(words.data(), cuda::status_words(), sizeof words, cudaMemcpyDeviceToHost, cuda::current_stream()));
-  CUDA_CHECK(cudaMemsetAsync(cuda::status_words(), 0, sizeof words, cuda::current_stream()));
-  CUDA_CHECK(cudaStreamSynchronize(cuda::current_stream()));
+  CUDA_CHECK(cudaMemcpyAsync(words.data(), cuda_context().status_words(), sizeof words, cudaMemcpyDeviceToHost, cuda_context().stream()));
+  CUDA_CHECK(cudaMemsetAsync(cuda_context().status_words(), 0, sizeof words, cuda_context().stream()));
+  CUDA_CHECK(cudaStreamSynchronize(cuda_context().stream()));
   return words;
 }
 

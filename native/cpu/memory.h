@@ -1,0 +1,30 @@
+// The host's memory as a device's.
+#pragma once
+
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "../memory.h"
+
+namespace mst::cpu {
+
+class Memory final : public mst::Memory {
+ public:
+  Memory() = default;
+  ~Memory() override;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  std::size_t granularity() const override;
+  char* reserve(std::size_t bytes) override;
+  void map(char* begin, std::size_t bytes) override;
+  void unmap(char* begin, std::size_t bytes) override;
+  std::size_t available_bytes() const override;
+
+ private:
+  std::mutex mutex_;  // of what follows
+  std::vector<std::pair<void*, std::size_t>> reserved_;
+};
+
+}  // namespace mst::cpu

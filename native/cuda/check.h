@@ -1,0 +1,12 @@
+// A failed call of CUDA's runtime throws, with the call and CUDA's own words.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "../check.h"
+
+#define CUDA_CHECK(call)                                                                           \
+  do {                                                                                             \
+    const cudaError_t cuda_status = (call);                                                        \
+    MST_CHECK(cuda_status == cudaSuccess, "cuda: ", #call, ": ", cudaGetErrorString(cuda_status)); \
+  } while (false)

@@ -1,0 +1,118 @@
+// See context.h.
+#include "context.h"
+
+#include <utility>
+
+#include "check.h"
+#include "cublaslt.h"
+#include "cudnn_attention.h"
+#include "own_matmul.h"
+#include "tuning.h"
+
+namespace mst {
+namespace cuda {
+namespace {
+
+// Makes the device current, and its context of CUDA's, which the driver's calls need.
+int made_current(int index) {
+  CUDA_CHECK(cudaSetDevice(index));
+  CUDA_CHECK(cudaFree(nullptr));
+  return index;
+}
+
+std::size_t shared_bytes_of(int index) {
+  int bytes = 0;
+  CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
+  return static_cast<std::size_t>(bytes);
+}
+
+}  // namespace
+
+Context::Context(int index, bool uses_cudnn_attention, std::string own_products_reason, std::string tuning_directory)
+    : mst::Context({Device::cuda, index}),
+      index_(made_current(index)),
+      uses_cudnn_attention_(uses_cudnn_attention),
+      own_products_reason_(std::move(own_products_reason)),
+      tuning_directory_(std::move(tuning_directory)),
+      max_shared_bytes_(shared_bytes_of(index)),
+      memory_(index),
+      notes_(stream_) {}
+
+Context::~Context() {
+  cudaSetDevice(index_);
+  cudaStreamSynchronize(stream_.get());
+  if (graph_) cudaGraphExecDestroy(graph_);
+}
+
+void Context::attach_thread() {
+  CUDA_CHECK(cudaSetDevice(index_));
+  use_cudnn_attention(uses_cudnn_attention_);
+  use_own_products(!own_products_reason_.empty());
+  use_tuning(index_, tuning_directory_);
+}
+
+// CUDA copies pageable memory to the device or to a buffer of its own before the call returns, but does not promise it of all memory:
+// `from` may only be freed when the stream has been waited for.
+void Context::copy_in(void* to, const void* from, std::size_t bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_.get()));
+  stream_.synchronize();
+}
+void Context::copy_out(void* to, const void* from, std::size_t bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_.get()));
+  stream_.synchronize();
+}
+void Context::copy_within(void* to, const void* from, std::size_t bytes) {
+  CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_.get()));
+}
+void Context::fill_bytes(void* to, int value, std::size_t bytes) {
+  CUDA_CHECK(cudaMemsetAsync(to, value, bytes, stream_.get()));
+}
+void Context::synchronize() {
+  stream_.synchronize();
+}
+
+// An error that comes again after it was read is the context's of CUDA, and there is no way back from it.
+std::string Context::loss() {
+  cudaSetDevice(index_);
+  cudaStreamSynchronize(stream_.get());
+  cudaGetLastError();
+  const cudaError_t status = cudaStreamSynchronize(stream_.get());
+  if (status == cudaSuccess) return "";
+  return message_of("cuda:", index_, ": the device was lost: ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ")");
+}
+
+// Relaxed: the arena may map memory from another thread meanwhile.
+void Context::begin_capture() {
+  CUDA_CHECK(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeRelaxed));
+}
+void Context::end_capture() {
+  if (graph_) CUDA_CHECK(cudaGraphExecDestroy(std::exchange(graph_, nullptr)));
+  cudaGraph_t captured = nullptr;
+  CUDA_CHECK(cudaStreamEndCapture(stream_.get(), &captured));
+  const cudaError_t status = cudaGraphInstantiate(&graph_, captured, 0);
+  cudaGraphDestroy(captured);
+  MST_CHECK(status == cudaSuccess, "cuda: cudaGraphInstantiate: ", cudaGetErrorString(status));
+  num_captured_notes_ = notes_.size();
+}
+void Context::replay() {
+  MST_CHECK(graph_, "cuda: nothing was captured");
+  notes_.replay(num_captured_notes_);
+  CUDA_CHECK(cudaGraphLaunch(graph_, stream_.get()));
+}
+
+Context& context_of(mst::Context& context) {
+  return static_cast<Context&>(context);
+}
+
+}  // namespace cuda
+
+std::unique_ptr<Context> open_cuda(int index, const CudaOptions& options) {
+  const std::string problem = cuda::device_problem(index);
+  MST_CHECK(problem.empty(), "cuda:", index, ": ", problem);
+  const std::string cudnn_problem = options.attention == "own" ? "not asked for" : cuda::cudnn_attention_problem(index);
+  MST_CHECK(options.attention != "cudnn" || cudnn_problem.empty(), "cuda:", index, ": attention by cuDNN: ", cudnn_problem);
+  const std::string own_products_reason = options.products == "own" ? "asked for" : cuda::find_cublaslt().problem;
+  return std::make_unique<cuda::Context>(index, cudnn_problem.empty(), own_products_reason, options.tuning_directory);
+}
+
+}  // namespace mst

@@ -1,0 +1,79 @@
+// A GPU as a device: its streams, what kernels note, limits, and the state of NVIDIA's libraries.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "../context.h"
+#include "../device.h"
+#include "memory.h"
+#include "notes.h"
+#include "stream.h"
+
+namespace mst::cuda {
+
+class Context final : public mst::Context {
+ public:
+  Context(int index, bool uses_cudnn_attention, std::string own_products_reason, std::string tuning_directory);
+  ~Context() override;
+
+  // That commands run on.
+  cudaStream_t stream() const {
+    return stream_.get();
+  }
+  // Where the kernels of the running command note an id that is out of range; see status.h.
+  long long* status_words() {
+    return notes_.of_command();
+  }
+  // Of shared memory that a block may have.
+  std::size_t max_shared_bytes() const {
+    return max_shared_bytes_;
+  }
+
+  Memory& memory() override {
+    return memory_;
+  }
+  std::string own_products_reason() const override {
+    return own_products_reason_;
+  }
+  bool uses_cudnn_attention() const override {
+    return uses_cudnn_attention_;
+  }
+
+  void attach_thread() override;
+  void copy_in(void* to, const void* from, std::size_t bytes) override;
+  void copy_out(void* to, const void* from, std::size_t bytes) override;
+  void copy_within(void* to, const void* from, std::size_t bytes) override;
+  void fill_bytes(void* to, int value, std::size_t bytes) override;
+  void synchronize() override;
+
+  void begin_command(std::uint64_t number) override {
+    notes_.begin_command(number);
+  }
+  std::size_t num_notes() const override {
+    return notes_.size();
+  }
+  std::vector<Note> take_notes() override {
+    return notes_.take();
+  }
+  std::string loss() override;
+
+  void begin_capture() override;
+  void end_capture() override;
+  void replay() override;
+
+ private:
+  int index_;
+  bool uses_cudnn_attention_;
+  std::string own_products_reason_;
+  std::string tuning_directory_;
+  std::size_t max_shared_bytes_;
+  Memory memory_;
+  Stream stream_;
+  Notes notes_;
+  cudaGraphExec_t graph_ = nullptr;  // of the last capture
+  std::size_t num_captured_notes_ = 0;
+};
+
+}  // namespace mst::cuda

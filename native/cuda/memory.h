@@ -1,0 +1,44 @@
+// A GPU's memory, by CUDA's virtual memory management.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "../memory.h"
+#include "driver.h"
+
+namespace mst::cuda {
+
+class Memory final : public mst::Memory {
+ public:
+  // Of device `index`, which is current and has its context.
+  explicit Memory(int index);
+  ~Memory() override;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  std::size_t granularity() const override {
+    return granularity_;
+  }
+  char* reserve(std::size_t bytes) override;
+  void map(char* begin, std::size_t bytes) override;
+  void unmap(char* begin, std::size_t bytes) override;
+  std::size_t available_bytes() const override;
+
+ private:
+  struct Piece {
+    CUmemGenericAllocationHandle handle;
+    std::size_t bytes;
+  };
+
+  int index_;
+  CUmemAllocationProp properties_{};
+  std::size_t granularity_ = 0;
+  std::mutex mutex_;  // of what follows
+  std::vector<std::pair<CUdeviceptr, std::size_t>> reserved_;
+  std::map<CUdeviceptr, Piece> pieces_;  // as map() made them
+};
+
+}  // namespace mst::cuda

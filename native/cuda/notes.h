@@ -1,0 +1,41 @@
+// The notes of a device's kernels: status words for each command that asks for them, until they are read.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "../context.h"
+#include "stream.h"
+
+namespace mst::cuda {
+
+class Notes {
+ public:
+  explicit Notes(const Stream& stream);
+  ~Notes();
+  Notes(const Notes&) = delete;
+  Notes& operator=(const Notes&) = delete;
+
+  void begin_command(std::uint64_t number) {
+    command_ = number;
+  }
+  std::size_t size() const {
+    return commands_.size();
+  }
+  // The words of the running command, on the device; see status.h.
+  long long* of_command();
+  // Kernels of a graph note where they did when they were captured, when there were `size` notes.
+  void replay(std::size_t size) {
+    if (commands_.size() < size) commands_.resize(size, command_);
+  }
+  std::vector<mst::Context::Note> take();
+
+ private:
+  const Stream& stream_;
+  long long* words_ = nullptr;           // on the device
+  std::vector<std::uint64_t> commands_;  // whose words are in use, in their order
+  std::uint64_t command_ = 0;
+};
+
+}  // namespace mst::cuda
