@@ -215,15 +215,3 @@ export async function makeDataset(store: TokenStore, options: DatasetOptions): P
   }
   return new StoredDataset(store, isPacked ? pack(windows, T, seed) : windows.map((window) => [window]), T, isPacked);
 }
-
-/** Splits a dataset's sequences in two: `fraction` of them, at least one, drawn by the seed, for validation. */
-export function splitDocuments(
-  numDocuments: number,
-  fraction: number,
-  seed: number,
-): { training: number[]; validation: number[] } {
-  const order = [...shuffled(numDocuments, seed, -1)];
-  const count = Math.min(Math.max(1, Math.round(numDocuments * fraction)), numDocuments - 1);
-  const ascending = (a: number, b: number) => a - b;
-  return { validation: order.slice(0, count).sort(ascending), training: order.slice(count).sort(ascending) };
-}

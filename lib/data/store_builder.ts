@@ -1,12 +1,11 @@
 // Records of files to the folder of a token store.
-import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type EncodeOptions, idOf, type MarkedIds, RecordEncoder } from '../text/encode.ts';
 import { readRecords } from '../text/records/read_records.ts';
 import type { DataRecord } from '../text/records/record.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { type Note, Notes } from './notes.ts';
-import { HashedFile, INFO, OFFSETS, type StoreInfo, TOKENS } from './store_files.ts';
+import { Notes } from './notes.ts';
+import { StoreWriter } from './store_writer.ts';
 
 /** Milliseconds of work after which other events get their turn. */
 const TURN = 10;
@@ -41,6 +40,7 @@ export async function buildStore(
         part = { text: text.slice(0, end) };
         if (!isEnd && end === 0) continue;
       }
+      if (isBegin) await writer.beginRecord();
       for (const ids of await encoded(part, place, { isBegin, isEnd })) {
         await writer.append(ids);
         if (isEnd) await writer.endDocument(place);
@@ -76,85 +76,4 @@ function shortList(files: readonly string[]): string {
 function checkIds(ids: MarkedIds, V: number): void {
   const wrong = ids.findIndex((marked) => idOf(marked) >= V);
   if (wrong >= 0) throw new RangeError(`token ${wrong} has id ${idOf(ids[wrong]!)}, outside [0, ${V})`);
-}
-
-class StoreWriter {
-  readonly #folder: string;
-  readonly #tokens: HashedFile;
-  readonly #offsets: HashedFile;
-  #numTokens = 0;
-  #numDocuments = 0;
-  /** Of the document at hand. */
-  #begin = 0;
-  #hasTarget = false;
-  readonly #untrained = { documents: 0, tokens: 0, first: '' };
-
-  private constructor(folder: string, tokens: HashedFile, offsets: HashedFile) {
-    this.#folder = folder;
-    this.#tokens = tokens;
-    this.#offsets = offsets;
-  }
-
-  static async create(folder: string): Promise<StoreWriter> {
-    const tokens = await HashedFile.create(join(folder, TOKENS));
-    try {
-      const offsets = await HashedFile.create(join(folder, OFFSETS));
-      await offsets.append(Float64Array.of(0));
-      return new StoreWriter(folder, tokens, offsets);
-    } catch (error) {
-      await tokens.close();
-      throw error;
-    }
-  }
-
-  get numDocuments(): number {
-    return this.#numDocuments;
-  }
-
-  async append(ids: MarkedIds): Promise<void> {
-    // Nothing is before a document's first token.
-    this.#hasTarget ||= ids.some((marked, i) => marked >= 0 && this.#numTokens + i > this.#begin);
-    this.#numTokens += ids.length;
-    await this.#tokens.append(ids);
-  }
-
-  async endDocument(place: string): Promise<void> {
-    if (!this.#hasTarget) {
-      if (this.#untrained.documents === 0) this.#untrained.first = place;
-      this.#untrained.documents += 1;
-      this.#untrained.tokens += this.#numTokens - this.#begin;
-    }
-    this.#begin = this.#numTokens;
-    this.#hasTarget = false;
-    this.#numDocuments += 1;
-    await this.#offsets.append(Float64Array.of(this.#numTokens));
-  }
-
-  async finish(notes: Note[]): Promise<void> {
-    const info: StoreInfo = {
-      numTokens: this.#numTokens,
-      numDocuments: this.#numDocuments,
-      tokens: await this.#tokens.finish(),
-      offsets: await this.#offsets.finish(),
-      notes: [...this.#ownNotes(), ...notes],
-    };
-    const file = await HashedFile.create(join(this.#folder, INFO));
-    try {
-      await file.append(Buffer.from(JSON.stringify(info)));
-      await file.finish();
-    } finally {
-      await file.close();
-    }
-  }
-
-  #ownNotes(): Note[] {
-    const { documents: count, tokens, first } = this.#untrained;
-    const what = `a document with nothing to train on, which is left out (in all ${tokens} of ${this.#numTokens} tokens)`;
-    return count > 0 ? [{ what, count, first }] : [];
-  }
-
-  async close(): Promise<void> {
-    await this.#tokens.close();
-    await this.#offsets.close();
-  }
 }

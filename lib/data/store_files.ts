@@ -1,4 +1,4 @@
-// A token store on disk: a folder of tokens, of where documents begin, and of what both must hash to.
+// A token store on disk: a folder of tokens, of where documents and records begin, and of what these files must hash to.
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,29 +7,37 @@ import type { Note } from './notes.ts';
 
 export const TOKENS = 'tokens.bin'; // int32, marked as lib/text/encode.ts says
 export const OFFSETS = 'documents.bin'; // float64: where each document begins, and where the last one ends
+export const RECORDS = 'records.bin'; // float64: the first document of each record that has one
 export const INFO = 'store.json'; // StoreInfo
 /** Changes whenever the same files would be stored differently. */
-export const FORMAT = 3;
+export const FORMAT = 4;
 /** Bytes written or hashed at once. */
 const PIECE = 2 ** 20;
 
 export interface StoreInfo {
   numTokens: number;
   numDocuments: number;
+  numRecords: number;
   /** SHA-256 of the files. */
   tokens: string;
   offsets: string;
+  records: string;
   notes: Note[];
 }
 
 export interface Stored {
   info: StoreInfo;
   offsets: Float64Array;
+  records: Float64Array;
 }
 
-/** Of what is trained on alone: not of the paths, times and options that it was made from. */
-export function fingerprintOf({ tokens, offsets }: StoreInfo): string {
-  return createHash('sha256').update(`${tokens} ${offsets}`).digest('hex');
+/**
+ * Of what is trained on alone: not of the paths, times and options that it was made from. Where each record is a document, the documents
+ * say all.
+ */
+export function fingerprintOf({ tokens, offsets, records, numDocuments, numRecords }: StoreInfo): string {
+  const ofRecords = numRecords === numDocuments ? '' : ` ${records}`;
+  return createHash('sha256').update(`${tokens} ${offsets}${ofRecords}`).digest('hex');
 }
 
 /** A store that is whole; null: there is none, or it is damaged (a loss of power, a disk's fault). Reads all of it once. */
@@ -42,14 +50,19 @@ export async function readStore(folder: string): Promise<Stored | null> {
     throw error;
   }
   if (info === null) return null;
-  const [tokens, offsets] = [join(folder, TOKENS), join(folder, OFFSETS)];
+  const [tokens, offsets, records] = [join(folder, TOKENS), join(folder, OFFSETS), join(folder, RECORDS)];
   const isWhole =
     (await hashOf(tokens, info.numTokens * 4)) === info.tokens &&
-    (await hashOf(offsets, (info.numDocuments + 1) * 8)) === info.offsets;
-  return isWhole ? { info, offsets: new Float64Array(bufferOf(await readFile(offsets))) } : null;
+    (await hashOf(offsets, (info.numDocuments + 1) * 8)) === info.offsets &&
+    (await hashOf(records, info.numRecords * 8)) === info.records;
+  return isWhole ? { info, offsets: await numbersOf(offsets), records: await numbersOf(records) } : null;
 }
 
-const bufferOf = ({ buffer, byteOffset, byteLength }: Buffer) => buffer.slice(byteOffset, byteOffset + byteLength);
+async function numbersOf(path: string): Promise<Float64Array> {
+  const { buffer, byteOffset, byteLength } = await readFile(path);
+  return new Float64Array(buffer.slice(byteOffset, byteOffset + byteLength));
+}
+
 const isMissing = (error: unknown) => (error as NodeJS.ErrnoException).code === 'ENOENT';
 
 /** Of a file of `size` bytes; null: it has another size, or is not there. */

@@ -14,15 +14,18 @@ export class TokenStore {
   readonly #tokens: FileHandle;
   /** Where each document begins, and at the end where the last one ends. */
   readonly offsets: Float64Array;
-  /** SHA-256 of what is trained on: ids, marks and where documents begin. The same text under another path has the same. */
+  /** The first document of each record: of a conversation that is several. */
+  readonly records: Float64Array;
+  /** SHA-256 of what is trained on: ids, marks, where documents and records begin. The same text under another path has the same. */
   readonly fingerprint: string;
   /** What a user should know of the files. */
   readonly notes: readonly Note[];
 
-  private constructor(path: string, tokens: FileHandle, { offsets, info }: Stored) {
+  private constructor(path: string, tokens: FileHandle, { offsets, records, info }: Stored) {
     this.#path = path;
     this.#tokens = tokens;
     this.offsets = offsets;
+    this.records = records;
     this.fingerprint = fingerprintOf(info);
     this.notes = info.notes;
   }

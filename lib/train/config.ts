@@ -48,7 +48,11 @@ const runFields = z.strictObject({
       .union([
         z.strictObject({ files: z.array(z.string()).min(1).describe('documents to validate on') }),
         z.strictObject({
-          fraction: z.number().gt(0).lt(1).describe('of the documents (of the sequences of one document)'),
+          fraction: z
+            .number()
+            .gt(0)
+            .lt(1)
+            .describe('of the records (a text is one; a single text is split by sequences)'),
         }),
       ])
       .optional()

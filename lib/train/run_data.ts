@@ -1,7 +1,8 @@
 // What a run trains and validates on.
 import { join } from 'node:path';
-import { type Dataset, makeDataset, type StoredDataset, splitDocuments, type TokenBatch } from '../data/dataset.ts';
+import { type Dataset, makeDataset, type StoredDataset, type TokenBatch } from '../data/dataset.ts';
 import type { Note } from '../data/notes.ts';
+import { split, splitDocuments } from '../data/split.ts';
 import { TokenStore } from '../data/token_store.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { RunConfig } from './config.ts';
@@ -51,7 +52,10 @@ export async function openRunData(config: RunConfig, tokenizer: Tokenizer, V: nu
     }
     const { fraction } = data.validation;
     if (store.numDocuments > 1) {
-      const { training, validation } = splitDocuments(store.numDocuments, fraction, seed);
+      if (store.records.length < 2) {
+        throw new Error('data.validation: one conversation cannot be split; give validation files');
+      }
+      const { training, validation } = splitDocuments(store, fraction, seed);
       return {
         training: await makeDataset(store, { ...shape, documents: training }),
         validation: await makeDataset(store, { ...shape, documents: validation }),
@@ -60,7 +64,7 @@ export async function openRunData(config: RunConfig, tokenizer: Tokenizer, V: nu
     }
     const whole = await makeDataset(store, shape);
     if (whole.length < 2) throw new Error('data.validation: one sequence cannot be split; give validation files');
-    const { training, validation } = splitDocuments(whole.length, fraction, seed);
+    const { training, validation } = split(whole.length, fraction, seed);
     return { training: new Subset(whole, training), validation: new Subset(whole, validation), ...facts };
   } catch (error) {
     await close();

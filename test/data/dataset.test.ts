@@ -1,15 +1,7 @@
 // From stored tokens to batches: every token is a target once, documents keep apart, orders are permutations.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import {
-  IGNORED,
-  makeDataset,
-  pack,
-  paddedLength,
-  StoredDataset,
-  splitDocuments,
-  windowsOf,
-} from '../../lib/data/dataset.ts';
+import { IGNORED, makeDataset, pack, paddedLength, StoredDataset, windowsOf } from '../../lib/data/dataset.ts';
 import { shuffled, shuffledInTurns } from '../../lib/data/shuffle.ts';
 import type { TokenStore } from '../../lib/data/token_store.ts';
 
@@ -184,17 +176,5 @@ describe('orders', () => {
     for (let epoch = 0; epoch < 2000; epoch++) counts[shuffled(10, 1, epoch)[0]!]! += 1;
     const deviation = Math.sqrt(2000 * 0.1 * 0.9);
     for (const count of counts) assert.ok(Math.abs(count - 200) < 5 * deviation, `${counts}`);
-  });
-
-  it('split into parts that share nothing', () => {
-    const { training, validation } = splitDocuments(100, 0.15, 3);
-    assert.equal(validation.length, 15);
-    assert.deepEqual(
-      [...training, ...validation].sort((a, b) => a - b),
-      all({ length: 100 }),
-    );
-    assert.deepEqual(splitDocuments(100, 0.15, 3).validation, validation);
-    assert.notDeepEqual(splitDocuments(100, 0.15, 4).validation, validation);
-    assert.deepEqual([splitDocuments(2, 0.9, 0).training.length, splitDocuments(2, 0.01, 0).validation.length], [1, 1]);
   });
 });

@@ -27,10 +27,10 @@ async function fileOf(name: string, content: string): Promise<string> {
 /** Opens and closes a store. */
 async function openedOnce(path: string, cacheDir: string, options: object = {}) {
   const store = await TokenStore.open([path], bytes, { cacheDir, V: 258, ...options });
-  const { fingerprint, offsets } = store;
+  const { fingerprint, offsets, records } = store;
   const ids = [...(await store.read(0, store.numTokens))];
   await store.close();
-  return { fingerprint, offsets: [...offsets], ids };
+  return { fingerprint, offsets: [...offsets], records: [...records], ids };
 }
 
 describe('TokenStore, opened again', () => {
@@ -94,6 +94,13 @@ describe('TokenStore, opened again', () => {
     ['tokens cut short', 'tokens.bin', (path) => writeFile(path, readFileSync(path).subarray(0, 8))],
     ['no tokens', 'tokens.bin', (path) => rm(path)],
     ['offsets of zeros', 'documents.bin', async (path) => writeFile(path, Buffer.alloc((await stat(path)).size))],
+    ['no records', 'records.bin', (path) => rm(path)],
+    ['records of another', 'records.bin', (path) => writeFile(path, new Float64Array(1).fill(1))],
+    [
+      'a store.json of a version without records',
+      'store.json',
+      (path) => writeFile(path, readFileSync(path, 'utf8').replace(/"numRecords":\d+,/, '')),
+    ],
     ['an empty store.json', 'store.json', (path) => writeFile(path, '')],
     ['no store.json', 'store.json', (path) => rm(path)],
     [
