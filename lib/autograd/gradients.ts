@@ -19,58 +19,36 @@ interface Target {
   overwrite: boolean;
 }
 
-/** Memory that the chunks of an op add a gradient up in; isNew: none has yet. */
-interface Sum {
-  memory: Tensor;
-  isNew: boolean;
-}
+/** f32 memory that the chunks of an op add bf16 gradients up in; isNew: true until the first write. */
+type Sums = Map<Tensor, { memory: Tensor; isNew: boolean }>;
 
-/** Gradients of values between the ops, while a backward is under way. */
+/** All gradients of a backward under way: those of values between the ops, by id, and the way into those of parameters. */
 export class Gradients {
-  readonly #byId = new Map<number, Tensor>();
-  #destinations: readonly (Destination | null)[] = [];
-  /** f32 memory of bf16 gradients while an op adds to them chunk by chunk; see `overChunks`. */
-  #sums: Map<Tensor, Sum> | null = null;
+  readonly #byId: Map<number, Tensor>;
+  readonly #sums: Sums | null;
 
-  /** For the op whose backward runs now. */
-  enter(destinations: readonly (Destination | null)[]): void {
-    this.#destinations = destinations;
+  constructor(byId: Map<number, Tensor> = new Map(), sums: Sums | null = null) {
+    this.#byId = byId;
+    this.#sums = sums;
   }
 
-  /** Whether input i wants a gradient. */
-  needs(i: number): boolean {
-    return this.#destinations[i] != null;
-  }
-
-  /**
-   * Runs `fn`, which adds to the gradients of weights once a chunk. Where there are several chunks, bf16 gradients of parameters are
-   * meanwhile summed in f32 memory and rounded at the end: rounding in every chunk would lose training.
-   */
-  overChunks(numChunks: number, fn: () => void): void {
+  /** See OpGradients. */
+  overChunks(numChunks: number, fn: (gradients: Gradients) => void): void {
     if (numChunks === 1 || this.#sums) {
-      fn(); // one chunk, or inside an op that sums already
+      fn(this); // one chunk, or inside an op that sums already
       return;
     }
-    const sums = new Map<Tensor, Sum>();
-    this.#sums = sums;
+    const sums: Sums = new Map();
     try {
-      tidy(fn); // workspaces are gone before the gradients come
-      this.#sums = null;
+      tidy(() => fn(new Gradients(this.#byId, sums))); // workspaces are gone before the gradients come
       for (const [parameter, { memory, isNew }] of sums) if (!isNew) addTo(targetOf(parameter), memory);
     } finally {
-      this.#sums = null;
       for (const { memory } of sums.values()) memory.dispose();
     }
   }
 
-  /**
-   * Memory for the gradient of input i, a weight, in the compute dtype, or bf16 where the parameter's gradient is and the op runs
-   * outside of `overChunks` or in one chunk.
-   */
-  target(i: number): Target | null {
-    const destination = this.#destinations[i];
-    if (!destination) return null;
-    const { id, parameter, prototype } = destination;
+  /** Memory for a weight's gradient. */
+  target({ id, parameter, prototype }: Destination): Target {
     if (parameter) return this.#ofParameter(parameter);
     const present = this.#byId.get(id);
     if (present) return { gradient: present, overwrite: false };
@@ -81,10 +59,8 @@ export class Gradients {
     return { gradient, overwrite: true };
   }
 
-  /** Hands the finished gradient of input i over: it becomes a parameter's `.grad` where there is none yet. */
-  adopt(i: number, gradient: Tensor): void {
-    const destination = this.#destinations[i];
-    if (!destination) return;
+  /** Hands a finished gradient over: it becomes a parameter's `.grad` where there is none yet. */
+  adopt(destination: Destination, gradient: Tensor): void {
     const { parameter } = destination;
     const fits = gradient.dtype === parameter?.gradientDtype && !this.#sums;
     if (fits && parameter.grad === null && !parameter.reservedGrad && !parameter.group) {
@@ -137,6 +113,46 @@ export class Gradients {
   }
 }
 
+/** What the backward of one op sees: the gradients of its inputs. */
+export class OpGradients {
+  /** Those of the whole backward; the nodes of a region inside go on with them. */
+  readonly all: Gradients;
+  readonly #destinations: readonly (Destination | null)[];
+
+  constructor(all: Gradients, destinations: readonly (Destination | null)[]) {
+    this.all = all;
+    this.#destinations = destinations;
+  }
+
+  /** Whether input i wants a gradient. */
+  needs(i: number): boolean {
+    return this.#destinations[i] != null;
+  }
+
+  /**
+   * Memory for the gradient of input i, a weight, in the compute dtype, or bf16 where the parameter's gradient is and the op runs
+   * outside of `overChunks` or in one chunk.
+   */
+  target(i: number): Target | null {
+    const destination = this.#destinations[i];
+    return destination ? this.all.target(destination) : null;
+  }
+
+  /** Hands the finished gradient of input i over: it becomes a parameter's `.grad` where there is none yet. */
+  adopt(i: number, gradient: Tensor): void {
+    const destination = this.#destinations[i];
+    if (destination) this.all.adopt(destination, gradient);
+  }
+
+  /**
+   * Runs `fn`, which adds to the gradients of weights once a chunk, through the gradients that it is given. Where there are several chunks,
+   * bf16 gradients of parameters are meanwhile summed in f32 memory and rounded at the end: rounding in every chunk would lose training.
+   */
+  overChunks(numChunks: number, fn: (gradients: OpGradients) => void): void {
+    this.all.overChunks(numChunks, (all) => fn(new OpGradients(all, this.#destinations)));
+  }
+}
+
 /** A handle that no scope owns. */
 export function hold(tensor: Tensor): Tensor {
   const handle = tensor.alias();
@@ -173,7 +189,7 @@ function allocateGradient(parameter: Tensor): void {
 }
 
 /** As allocateGradient(), for sums over chunks. */
-function reserveSums(parameter: Tensor, sums: Map<Tensor, Sum>): void {
+function reserveSums(parameter: Tensor, sums: Sums): void {
   const members = groupOf(parameter);
   together(members, 'float32', 'workspace').forEach((memory, i) => {
     sums.set(members[i]!, { memory, isNew: true });

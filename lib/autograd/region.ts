@@ -3,23 +3,64 @@
 
 import { own, tidy } from '../runtime/scope.ts';
 import type { Tensor } from '../runtime/tensor.ts';
-import type { Gradients } from './gradients.ts';
-import {
-  countMissing,
-  currentMode,
-  type Node,
-  noGrad,
-  operation,
-  ReplayComplete,
-  runBackward,
-  withMode,
-} from './tape.ts';
+import type { OpGradients } from './gradients.ts';
+import { type Node, type Operation, present } from './node.ts';
+import { compute, isFirstRun, type Mode, noGrad, operation, record, runBackward, withMode } from './tape.ts';
+
+/** The function's run in the backward: fills what the nodes of its first run did not save, and ends it once all of that exists. */
+class Replay implements Mode {
+  readonly isFirstRun = false;
+  readonly #nodes: readonly Node[];
+  #next = 0;
+  #numMissing: number;
+
+  constructor(nodes: readonly Node[]) {
+    this.#nodes = nodes;
+    this.#numMissing = nodes.reduce((sum, { numMissing }) => sum + numMissing, 0);
+  }
+
+  get isComplete(): boolean {
+    return this.#numMissing === 0;
+  }
+
+  run(op: Operation): Tensor {
+    const node = this.#nodes[this.#next];
+    if (node?.operation.name !== op.name) {
+      throw new Error(
+        `recompute: ${op.name} ran where ${node?.operation.name ?? 'nothing'} ran the first time; the function must repeat its ops`,
+      );
+    }
+    this.#next += 1;
+    node.save(op.saved);
+    this.#numMissing -= present(op.saved).length;
+    const output = this.#output(op, node);
+    if (this.isComplete) throw new ReplayComplete();
+    output.requiresGrad = true;
+    return output;
+  }
+
+  #output(op: Operation, node: Node): Tensor {
+    if (node.kept) return node.kept.alias();
+    if (this.isComplete) throw new ReplayComplete();
+    const { output, more } = compute(op, true);
+    node.saveMore(more);
+    if (op.savesMore) this.#numMissing -= 1;
+    return output;
+  }
+}
+
+/** Thrown through a function that runs again, once everything that was not saved exists again. */
+class ReplayComplete extends Error {}
 
 /** One region: what its ops left on the tape the first time, and how to bring back what they did not save. */
 export class Region {
   readonly #fn: (...inputs: Tensor[]) => Tensor;
   readonly #keep: ReadonlySet<string>;
   readonly #nodes: Node[] = [];
+  readonly #firstRun: Mode = {
+    isFirstRun: true,
+    run: (op) => record(op, this.#nodes, { saves: false, keeps: this.#keep.has(op.name) }),
+  };
   #inputIds: number[] = [];
   #outputId = 0;
 
@@ -33,32 +74,33 @@ export class Region {
     return tidy(() => {
       const local = localInputs(inputs);
       this.#inputIds = local.map(({ id }) => id);
-      const output = withMode({ kind: 'first', nodes: this.#nodes, keep: this.#keep }, () => this.#fn(...local));
+      const output = withMode(this.#firstRun, () => this.#fn(...local));
       this.#outputId = output.id;
       return output;
     });
   }
 
   /** Computes again what the backward needs, and goes through it. Returns the inputs' gradients. */
-  backward(inputs: readonly Tensor[], dy: Tensor, gradients: Gradients): (Tensor | null)[] {
-    const missing = countMissing(this.#nodes);
-    if (missing > 0) {
-      tidy(() => {
-        try {
-          withMode({ kind: 'replay', nodes: this.#nodes, next: 0, missing }, () => {
-            this.#fn(...localInputs(inputs));
-          });
-        } catch (error) {
-          if (!(error instanceof ReplayComplete)) throw error;
-        }
-      });
-    }
-    gradients.put(this.#outputId, dy);
-    runBackward(this.#nodes, gradients);
+  backward(inputs: readonly Tensor[], dy: Tensor, { all }: OpGradients): (Tensor | null)[] {
+    this.#replay(inputs);
+    all.put(this.#outputId, dy);
+    runBackward(this.#nodes, all);
     return this.#inputIds.map((id) => {
-      const gradient = gradients.take(id);
+      const gradient = all.take(id);
       if (gradient) own(gradient);
       return gradient;
+    });
+  }
+
+  #replay(inputs: readonly Tensor[]): void {
+    const replay = new Replay(this.#nodes);
+    if (replay.isComplete) return;
+    tidy(() => {
+      try {
+        withMode(replay, () => this.#fn(...localInputs(inputs)));
+      } catch (error) {
+        if (!(error instanceof ReplayComplete)) throw error;
+      }
     });
   }
 
@@ -84,18 +126,11 @@ export function recompute(
   return operation({
     name: 'recompute',
     inputs,
-    saved: inputs,
-    isRegion: true,
+    saved: Object.fromEntries(inputs.entries()),
+    regions: [region],
     forward: () => ({ output: isFirstRun() ? region.run(inputs) : noGrad(() => fn(...inputs)) }),
-    backward: (dy, saved, gradients) => region.backward(saved, dy, gradients),
-    dispose: () => region.dispose(),
+    backward: (dy, saved, gradients) => region.backward(Object.values(saved), dy, gradients),
   });
-}
-
-/** Whether a tape records what runs now for the first time: not where none records, nor where an outer region runs again. */
-export function isFirstRun(): boolean {
-  const mode = currentMode();
-  return mode !== null && mode.kind !== 'replay';
 }
 
 /** The inputs as the region's own values, so that their gradients are told from the same tensors' outside. */

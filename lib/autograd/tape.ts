@@ -2,109 +2,28 @@
 // A node owns what it saves; nothing waits for the garbage collector. Regions (region.ts) record without saving.
 
 import { kernels } from '../runtime/native.ts';
-import { disown, tidy } from '../runtime/scope.ts';
+import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
-import { type Destination, Gradients, hold } from './gradients.ts';
+import { Gradients, hold } from './gradients.ts';
+import { Node, type Operation, present, type Saved } from './node.ts';
 
-/** What an op's file tells the tape. */
-export interface Operation {
-  /** The op's name in errors, as users call it. */
-  name: string;
-  /** Where gradients go, in the order of what `backward` returns; null: an input that is absent. */
-  inputs: readonly (Tensor | null)[];
-  /** Inputs whose values the backward reads. Given to it as they were, or computed again. */
-  saved: readonly Tensor[];
-  /** Whether `forward` makes further tensors for the backward. @default false */
-  savesMore?: boolean;
-  /** Whether parameters inside may need gradients although no input does (regions). @default false */
-  isRegion?: boolean;
-  /**
-   * Computes. `recording`: a backward may follow, and `more` is what it needs beyond `saved`.
-   * Otherwise the op may leave out what only gradients need.
-   */
-  forward(recording: boolean): { output: Tensor; more?: readonly Tensor[] };
-  /**
-   * dy: gradient of the output. Returns the inputs' gradients: a new tensor, dy itself, or null where there is none or where it has been
-   * written to `gradients.target(i)`.
-   */
-  backward(dy: Tensor, saved: readonly Tensor[], gradients: Gradients): readonly (Tensor | null)[];
-  /** Frees what the op itself holds. */
-  dispose?(): void;
+/** What becomes of ops that gradients flow through. */
+export interface Mode {
+  /** Whether this is the first time that the ops run: not where a region runs again. */
+  readonly isFirstRun: boolean;
+  run(op: Operation): Tensor;
 }
 
-/** One recorded op. */
-export class Node {
-  readonly operation: Operation;
-  readonly #destinations: (Destination | null)[];
-  outputId = 0;
-  saved: Tensor[] = [];
-  more: Tensor[] = [];
-  /** The output, where a region keeps it instead of computing it again. */
-  kept: Tensor | null = null;
+/** null: ops compute and leave nothing. */
+let mode: Mode | null = null;
 
-  constructor(operation: Operation) {
-    this.operation = operation;
-    this.#destinations = operation.inputs.map((input) =>
-      input?.requiresGrad ? { id: input.id, parameter: input.isParameter ? input : null, prototype: input } : null,
-    );
-  }
-
-  save(tensors: readonly Tensor[]): void {
-    this.saved = tensors.map(hold);
-  }
-
-  finish(output: Tensor, more: readonly Tensor[] = []): Tensor {
-    for (const tensor of more) disown(tensor);
-    this.more = [...more];
-    this.outputId = output.id;
-    output.requiresGrad = true;
-    return output;
-  }
-
-  backward(gradients: Gradients): void {
-    const dy = gradients.take(this.outputId);
-    try {
-      if (!dy) return;
-      tidy(() => {
-        gradients.enter(this.#destinations);
-        const results = this.operation.backward(dy, [...this.saved, ...this.more], gradients);
-        results.forEach((result, i) => {
-          const destination = this.#destinations[i];
-          if (result && destination) gradients.add(destination, result);
-        });
-      });
-    } finally {
-      dy?.dispose();
-      this.dispose();
-    }
-  }
-
-  dispose(): void {
-    for (const tensor of [...this.saved, ...this.more]) tensor.dispose();
-    this.kept?.dispose();
-    this.saved = [];
-    this.more = [];
-    this.kept = null;
-    this.operation.dispose?.();
-  }
-}
-
-/** What ops do with their nodes: nothing (null), record and save, record without saving, or fill what was not saved. */
-export type Mode =
-  | null
-  | { kind: 'record'; nodes: Node[] }
-  | { kind: 'first'; nodes: Node[]; keep: ReadonlySet<string> }
-  | { kind: 'replay'; nodes: readonly Node[]; next: number; missing: number };
-
-let mode: Mode = null;
-
-/** The mode that ops run in now. */
-export function currentMode(): Mode {
-  return mode;
+/** Whether a tape records what runs now for the first time: not where none records, nor where an outer region runs again. */
+export function isFirstRun(): boolean {
+  return mode?.isFirstRun ?? false;
 }
 
 /** Runs `fn`, which must be synchronous, in another mode. */
-export function withMode<T>(newMode: Mode, fn: () => T): T {
+export function withMode<T>(newMode: Mode | null, fn: () => T): T {
   const before = mode;
   mode = newMode;
   try {
@@ -117,24 +36,33 @@ export function withMode<T>(newMode: Mode, fn: () => T): T {
   }
 }
 
-/** Thrown through a function that is computed again, once everything that was not saved exists again. */
-export class ReplayComplete extends Error {}
-
 /** Runs an op and leaves its node on the tape, where one is recording and an input wants gradients. */
-export function operation(op: Operation): Tensor {
+export function operation<Inputs extends Saved, More extends Saved = Record<never, never>>(
+  op: Operation<Inputs, More>,
+): Tensor {
   if (mode !== null) for (const input of op.inputs) if (input) requireUncut(op.name, input);
-  const wanted = mode !== null && (op.isRegion || op.inputs.some((input) => input?.requiresGrad));
-  if (!wanted) return compute(op, false).output;
-  if (mode!.kind === 'replay') return replay(op, mode as Extract<Mode, { kind: 'replay' }>);
-  const { nodes } = mode as Exclude<Mode, null | { kind: 'replay' }>;
+  const isWanted = op.regions !== undefined || op.inputs.some((input) => input?.requiresGrad);
+  return mode !== null && isWanted ? mode.run(op) : compute(op, false).output;
+}
+
+/**
+ * Computes and appends a node.
+ * @param options.saves whether the node keeps what the op saves
+ * @param options.keeps whether the node keeps the output
+ */
+export function record(
+  op: Operation,
+  nodes: Node[],
+  { saves, keeps = false }: { saves: boolean; keeps?: boolean },
+): Tensor {
   const node = new Node(op);
-  const keeps = mode!.kind === 'first' && mode!.keep.has(op.name);
-  if (mode!.kind === 'record') node.save(op.saved);
+  if (saves) node.save(op.saved);
   try {
-    const recording = mode!.kind === 'record' || keeps;
-    const { output, more } = compute(op, recording);
+    const { output, more } = compute(op, saves || keeps);
     if (keeps) node.kept = hold(output);
-    node.finish(output, more);
+    node.saveMore(more);
+    node.outputId = output.id;
+    output.requiresGrad = true;
     nodes.push(node);
     return output;
   } catch (error) {
@@ -152,43 +80,11 @@ function requireUncut(op: string, input: Tensor): void {
   );
 }
 
-/** Number of tensors that a replay has to bring back for these nodes. */
-export function countMissing(nodes: readonly Node[]): number {
-  return nodes.reduce(
-    (sum, { operation: { saved, savesMore }, kept }) => sum + saved.length + (savesMore && !kept ? 1 : 0),
-    0,
-  );
-}
-
-function replay(op: Operation, run: Extract<Mode, { kind: 'replay' }>): Tensor {
-  const node = run.nodes[run.next];
-  if (node?.operation.name !== op.name) {
-    throw new Error(
-      `recompute: ${op.name} ran where ${node?.operation.name ?? 'nothing'} ran the first time; the function must repeat its ops`,
-    );
-  }
-  run.next += 1;
-  node.save(op.saved);
-  run.missing -= op.saved.length;
-  let output: Tensor;
-  if (node.kept) output = node.kept.alias();
-  else {
-    if (run.missing === 0) throw new ReplayComplete();
-    const result = compute(op, true);
-    output = result.output;
-    for (const tensor of result.more ?? []) disown(tensor);
-    node.more = [...(result.more ?? [])];
-    if (op.savesMore) run.missing -= 1;
-  }
-  if (run.missing === 0) throw new ReplayComplete();
-  output.requiresGrad = true;
-  return output;
-}
-
-function compute(op: Operation, recording: boolean): { output: Tensor; more?: readonly Tensor[] } {
+/** Runs an op's forward; what is for the backward alone is freed where none follows. */
+export function compute(op: Operation, recording: boolean): { output: Tensor; more?: Saved } {
   const result = op.forward(recording);
   if (recording) return result;
-  for (const tensor of result.more ?? []) tensor.dispose();
+  for (const tensor of present(result.more ?? {})) tensor.dispose();
   return { output: result.output };
 }
 
@@ -214,11 +110,12 @@ export function runBackward(nodes: Node[], gradients: Gradients): void {
  */
 export class Tape {
   readonly #nodes: Node[] = [];
+  readonly #recording: Mode = { isFirstRun: true, run: (op) => record(op, this.#nodes, { saves: true }) };
 
   /** Runs `fn` (synchronous) and records its ops. Tensors made inside are freed unless the backward needs them or `fn` returns them. */
   run<T>(fn: () => T): T {
     try {
-      return tidy(() => withMode({ kind: 'record', nodes: this.#nodes }, fn));
+      return tidy(() => withMode(this.#recording, fn));
     } catch (error) {
       this.dispose();
       throw error;

@@ -91,7 +91,7 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
     backward(dy, [x, gate, up, down, ...more], gradients) {
       const kept = more[adapters.present.length] ?? null;
       const dx = gradients.needs(0) ? empty([N, C], { dtype, device, category: 'activation' }) : null;
-      gradients.overChunks(Math.ceil(N / M), () => {
+      gradients.overChunks(Math.ceil(N / M), (gradients) => {
         const [dgate, dup, ddown] = [gradients.target(1), gradients.target(2), gradients.target(3)];
         const [gateAdapter, upAdapter, downAdapter] = adapters.native(gradients, 4) as [LowRank, LowRank, LowRank];
         kernels.chunked_mlp_backward(

@@ -15,7 +15,7 @@ export function add(a: Tensor, b: Tensor): Tensor {
   return operation({
     name: 'add',
     inputs: [a, b],
-    saved: [],
+    saved: {},
     forward() {
       const y = empty(a.shape, { dtype: a.dtype, device: a.device, category: 'activation' });
       kernels.add(a, b, y);
@@ -37,7 +37,7 @@ export function scale(x: Tensor, factor: number): Tensor {
   return operation({
     name: 'scale',
     inputs: [x],
-    saved: [],
+    saved: {},
     forward: () => ({ output: scaled(x) }),
     backward: (dy) => [scaled(dy)],
   });
@@ -55,7 +55,7 @@ export function cast(x: Tensor, dtype: Dtype): Tensor {
   return operation({
     name: 'cast',
     inputs: [x],
-    saved: [],
+    saved: {},
     forward: () => ({ output: converted(x, dtype) }),
     backward: (dy) => [converted(dy, original)],
   });

@@ -21,16 +21,16 @@ export function embedding(weight: Tensor, ids: Tensor): Tensor {
   return operation({
     name: 'embedding',
     inputs: [weight],
-    saved: [ids],
+    saved: { ids },
     forward() {
       const y = empty([N, C], { dtype: weight.dtype, device: weight.device, category: 'activation' });
       kernels.embedding_forward(weight, ids.reshape([N]), y);
       return { output: y };
     },
-    backward(dy, [ids], gradients) {
+    backward(dy, { ids }, gradients) {
       const { gradient, overwrite } = gradients.target(0)!;
       if (overwrite) kernels.fill(gradient, 0);
-      kernels.embedding_backward(dy, ids!.reshape([N]), gradient, sortWorkspace(weight.device, N));
+      kernels.embedding_backward(dy, ids.reshape([N]), gradient, sortWorkspace(weight.device, N));
       return [null];
     },
   });

@@ -32,17 +32,17 @@ function glu(name: string, gate: Tensor, up: Tensor, activation: Activation): Te
   return operation({
     name,
     inputs: [gate, up],
-    saved: [gate, up],
+    saved: { gate, up },
     forward() {
       const y = empty([N, F], like);
       kernels.glu_forward(gate, up, y, code);
       return { output: y };
     },
     // y = act(gate) * up;  dup = dy * act(gate);  dgate = dy * up * act'(gate)
-    backward(dy, [gate, up]) {
+    backward(dy, { gate, up }) {
       const dgate = empty([N, F], like);
       const dup = empty([N, F], like);
-      kernels.glu_backward(dy, gate!, up!, dgate, dup, null, code);
+      kernels.glu_backward(dy, gate, up, dgate, dup, null, code);
       return [dgate, dup];
     },
   });

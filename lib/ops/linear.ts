@@ -31,7 +31,7 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
   return operation({
     name: 'linear',
     inputs: [x, weight, bias],
-    saved: [x, weight],
+    saved: { x, weight },
     forward() {
       const y = empty([N, O], { dtype, device, category: 'activation' });
       tidy(() => kernels.matmul(x, weight, y, matmulWorkspace(device), false, true, 1, 0));
@@ -39,11 +39,11 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
       return { output: y };
     },
     // y = x Wᵀ + b;  dx = dy W;  dW = dyᵀ x;  db = Σ dy over the rows
-    backward(dy, [x, weight], gradients) {
+    backward(dy, { x, weight }, gradients) {
       const workspace = matmulWorkspace(device);
       const dweight = gradients.target(1);
       if (dweight) {
-        kernels.matmul(dy, x!, dweight.gradient, workspace, true, false, 1, dweight.overwrite ? 0 : 1);
+        kernels.matmul(dy, x, dweight.gradient, workspace, true, false, 1, dweight.overwrite ? 0 : 1);
       }
       const dbias = gradients.target(2);
       if (dbias) {
@@ -54,7 +54,7 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
       }
       if (!gradients.needs(0)) return [null, null, null];
       const dx = empty([N, I], { dtype, device, category: 'activation' });
-      kernels.matmul(dy, weight!, dx, workspace, false, false, 1, 0);
+      kernels.matmul(dy, weight, dx, workspace, false, false, 1, 0);
       return [dx, null, null];
     },
   });

@@ -1,5 +1,5 @@
 // Low-rank adapters (LoRA, arXiv 2106.09685) of linear layers, outside and inside mini-sequence ops.
-import type { Gradients } from '../autograd/gradients.ts';
+import type { OpGradients } from '../autograd/gradients.ts';
 import { kernels, type LowRank } from '../runtime/native.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireShape } from './check.ts';
@@ -85,7 +85,7 @@ export class OpAdapters {
   }
 
   /** Arguments of a kernel: each projection's adapter. `gradients`: in a backward, with the index of the first a among the inputs. */
-  native(gradients?: Gradients, firstInput = 0): LowRank[] {
+  native(gradients?: OpGradients, firstInput = 0): LowRank[] {
     return this.#adapters.map((adapter, i) => {
       if (!adapter) return null;
       const target = (input: number) => {

@@ -1,7 +1,7 @@
 // Any function of single tokens as a mini-sequence block: the generality of the method in one call.
 
-import { isFirstRun, Region } from '../autograd/region.ts';
-import { noGrad, operation } from '../autograd/tape.ts';
+import { Region } from '../autograd/region.ts';
+import { isFirstRun, noGrad, operation } from '../autograd/tape.ts';
 import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
@@ -24,8 +24,8 @@ export function miniSequence(fn: (x: Tensor) => Tensor, x: Tensor, options: { ch
   return operation({
     name: 'miniSequence',
     inputs: [x],
-    saved: [x],
-    isRegion: true,
+    saved: { x },
+    regions,
     forward() {
       const records = isFirstRun();
       const rows = x.reshape([N, C]);
@@ -50,12 +50,12 @@ export function miniSequence(fn: (x: Tensor) => Tensor, x: Tensor, options: { ch
       }
       return { output: y! };
     },
-    backward(dy, [x], gradients) {
-      const rows = x!.reshape([N, C]);
+    backward(dy, { x }, gradients) {
+      const rows = x.reshape([N, C]);
       const dx = gradients.needs(0)
-        ? empty([N, C], { dtype: x!.dtype, device: x!.device, category: 'activation' })
+        ? empty([N, C], { dtype: x.dtype, device: x.device, category: 'activation' })
         : null;
-      gradients.overChunks(regions.length, () => {
+      gradients.overChunks(regions.length, (gradients) => {
         chunksOf(N, chunkSize).forEach(([begin, end], i) => {
           tidy(() => {
             const chunk = rows.rows(begin, end);
@@ -68,9 +68,6 @@ export function miniSequence(fn: (x: Tensor) => Tensor, x: Tensor, options: { ch
         });
       });
       return [dx];
-    },
-    dispose() {
-      for (const region of regions) region.dispose();
     },
   });
 }

@@ -33,20 +33,20 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: { eps: number; weigh
   return operation({
     name: 'rmsNorm',
     inputs: [x, weight],
-    saved: [x, weight],
+    saved: { x, weight },
     forward() {
       const y = empty([N, C], { dtype, device, category: 'activation' });
       tidy(() => kernels.rms_norm_forward(heads(x), weight, heads(y), eps, weightOffset));
       return { output: y };
     },
-    backward(dy, [x, weight], gradients) {
+    backward(dy, { x, weight }, gradients) {
       const dx = dy.isShared ? empty([N, C], { dtype, device, category: 'activation' }) : dy;
       const dweight = gradients.target(1);
       if (dweight?.overwrite) kernels.fill(dweight.gradient, 0);
       const partials =
         dweight && empty([numPartials(device), D], { dtype: computeDtype(dtype), device, category: 'workspace' });
       const gradient = dweight?.gradient ?? null;
-      kernels.rms_norm_backward(heads(dy), heads(x!), weight!, heads(dx), gradient, partials, eps, weightOffset);
+      kernels.rms_norm_backward(heads(dy), heads(x), weight, heads(dx), gradient, partials, eps, weightOffset);
       return [dx, null];
     },
   });

@@ -46,20 +46,19 @@ export function rope(
     requireShape('rope', 'documentStart', documentStart, [N]);
   }
   const { device, dtype } = x;
-  const saved = documentStart ? [inverseFrequencies, documentStart] : [inverseFrequencies];
   return operation({
     name: 'rope',
     inputs: [x],
-    saved,
+    saved: { inverseFrequencies, documentStart },
     forward() {
       const y = empty([N, width], { dtype, device, category: 'activation' });
       kernels.rope(x, inverseFrequencies, documentStart, y, T, D, scale, false);
       return { output: y };
     },
     // A rotation's transpose is the rotation by the opposite angle.
-    backward(dy, [inverseFrequencies, documentStart = null]) {
+    backward(dy, { inverseFrequencies, documentStart }) {
       const dx = dy.isShared ? empty([N, width], { dtype, device, category: 'activation' }) : dy;
-      kernels.rope(dy, inverseFrequencies!, documentStart, dx, T, D, scale, true);
+      kernels.rope(dy, inverseFrequencies, documentStart, dx, T, D, scale, true);
       return [dx];
     },
   });

@@ -16,16 +16,16 @@ export function softcap(x: Tensor, cap: number): Tensor {
   return operation({
     name: 'softcap',
     inputs: [x],
-    saved: [],
+    saved: {},
     savesMore: true,
     forward() {
       const y = empty(shape, { dtype, device, category: 'activation' });
       kernels.softcap_forward(x, y, cap);
-      return { output: y, more: [y.alias()] };
+      return { output: y, more: { y: y.alias() } };
     },
-    backward(dy, [y]) {
+    backward(dy, { y }) {
       const dx = dy.isShared ? empty(shape, { dtype, device, category: 'activation' }) : dy;
-      kernels.softcap_backward(dy, y!, dx, cap);
+      kernels.softcap_backward(dy, y, dx, cap);
       return [dx];
     },
   });

@@ -10,7 +10,7 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   return operation({
     name: 'reshape',
     inputs: [x],
-    saved: [],
+    saved: {},
     forward: () => ({ output: constant(x, (memory) => memory.reshape(shape)) }),
     backward: (dy) => [dy.reshape(original)],
   });
@@ -22,7 +22,7 @@ export function rows(x: Tensor, begin: number, end: number): Tensor {
   return operation({
     name: 'rows',
     inputs: [x],
-    saved: [],
+    saved: {},
     forward: () => ({ output: constant(x, (memory) => memory.rows(begin, end)) }),
     backward(dy) {
       const dx = empty(shape, { dtype, device, category: 'activation' });

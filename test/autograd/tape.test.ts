@@ -1,6 +1,7 @@
 // The tape and its regions: what is saved, what runs again, what is freed.
 import assert from 'node:assert/strict';
-import { operation } from '../../lib/autograd/tape.ts';
+import { Region } from '../../lib/autograd/region.ts';
+import { isFirstRun, operation } from '../../lib/autograd/tape.ts';
 import {
   linear,
   miniSequence,
@@ -113,7 +114,7 @@ function counted(x: Tensor, count: { runs: number }): Tensor {
   return operation({
     name: 'counted',
     inputs: [x],
-    saved: [x],
+    saved: { x },
     forward() {
       count.runs += 1;
       const y = empty(x.shape, { dtype: x.dtype, device: x.device, category: 'activation' });
@@ -124,7 +125,66 @@ function counted(x: Tensor, count: { runs: number }): Tensor {
   });
 }
 
+/** fn(x) + w, whose backward asks for w's gradient after a region inside has gone through its own. */
+function plusAfter(fn: (x: Tensor) => Tensor, x: Tensor, w: Tensor): Tensor {
+  const regions: Region[] = [];
+  return operation({
+    name: 'plusAfter',
+    inputs: [x, w],
+    saved: { x },
+    regions,
+    forward() {
+      if (isFirstRun()) regions.push(new Region(fn));
+      return tidy(() => {
+        const inner = regions[0] ? regions[0].run([x]) : noGrad(() => fn(x));
+        const y = empty(x.shape, { dtype: x.dtype, device: x.device, category: 'activation' });
+        kernels.add(inner, w, y);
+        return { output: y };
+      });
+    },
+    backward(dy, { x }, gradients) {
+      const [dx = null] = regions[0]!.backward([x], dy, gradients);
+      assert.ok(gradients.needs(1));
+      const { gradient, overwrite } = gradients.target(1)!;
+      if (overwrite) kernels.cast(dy, gradient);
+      else kernels.add_to(dy, gradient);
+      return [dx, null];
+    },
+  });
+}
+
 describe('regions', () => {
+  it('an op inside of others has its own destinations after an inner backward', () =>
+    leavingNothing(device(), async () => {
+      const [x, w] = [random([6, 2], 1).asParameter('x'), random([2, 2], 2).asParameter('w')];
+      const dy = random([6, 2], 3);
+      const tape = new Tape();
+      const y = tape.run(() =>
+        recompute(
+          (x) =>
+            miniSequence((rows) => recompute((rows) => plusAfter((rows) => scale(rows, 3), rows, w), [rows]), x, {
+              chunkSize: 2,
+            }),
+          [x],
+        ),
+      );
+      tape.backward(y, dy);
+      const [found, values] = [await w.grad!.toFloat32(), await dy.toFloat32()];
+      assertClose(
+        found,
+        found.map((_, i) => values[i]! + values[4 + i]! + values[8 + i]!),
+        1e-6,
+        'dw',
+      );
+      assertClose(
+        await x.grad!.toFloat32(),
+        values.map((value) => 3 * value),
+        1e-6,
+        'dx',
+      );
+      for (const each of [x, w, y, dy]) each.dispose();
+    }));
+
   it('recompute stops before an op at the end that saves its inputs alone', () => {
     tidy(() => {
       const first = { runs: 0 };
