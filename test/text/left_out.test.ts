@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { ChatTemplate } from '../../lib/text/chat_template.ts';
 import type { Conversation, Message } from '../../lib/text/records/record.ts';
 import { SpecialTokens } from '../../lib/text/targets/special.ts';
-import { Targets } from '../../lib/text/targets/targets.ts';
+import { type TargetOptions, Targets } from '../../lib/text/targets/targets.ts';
 import { special, type TemplateName, templateOf } from '../support/chat_templates.ts';
 
 const user = (content: string): Message => ({ role: 'user', content });
@@ -13,10 +13,15 @@ const calls = (name: string) => ({ tool_calls: [{ type: 'function', function: { 
 const TWO_ROLES =
   "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}{% elif m.role == 'assistant' %}<|assistant|>{{ m.content }}<|end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
 
-async function shown(template: TemplateName | ChatTemplate, given: Message[] | Conversation, tokens = special) {
+async function shown(
+  template: TemplateName | ChatTemplate,
+  given: Message[] | Conversation,
+  tokens = special,
+  options: TargetOptions = {},
+) {
   const conversation = Array.isArray(given) ? { messages: given } : given;
   const told: string[] = [];
-  const targets = new Targets(typeof template === 'string' ? templateOf(template) : template, tokens);
+  const targets = new Targets(typeof template === 'string' ? templateOf(template) : template, tokens, options);
   const documents = await targets.documents(conversation, (what) => told.push(what));
   return { told, text: documents.map(({ text }) => text).join() };
 }
@@ -92,6 +97,41 @@ describe('what a chat template leaves out is told of', () => {
     const { told, text } = await shown(knowing, [user('hi'), answer(parts)]);
     assert.equal(text, '<|user|>hi<|assistant|>[because]yo<|end|>');
     assert.deepEqual(told, []);
+  });
+
+  it('where prompts are trained on too', async () => {
+    const all = { trainOnPrompts: true };
+    const tools = [{ type: 'function', function: { name: 'clock' } }];
+    const lost = [{ role: 'system', content: 'be kind' }, user('hi'), answer('yo', calls('noon')), answer('')];
+    const { told } = await shown(new ChatTemplate(TWO_ROLES), { messages: lost, tools }, special, all);
+    assert.deepEqual(told, [
+      'an answer whose tool calls the chat template leaves out',
+      'an answer that is empty',
+      'a message of role system that the chat template leaves out',
+      'tools that the chat template leaves out',
+    ]);
+    const turns = [user('hi'), answer('<think>because</think>yo'), user('ho'), answer('ya')];
+    assert.deepEqual((await shown('qwen3', turns, special, all)).told, [
+      'an answer whose thoughts the chat template leaves out',
+    ]);
+    assert.deepEqual((await shown('chatml', [user('hi'), answer('yo')], special, all)).told, []);
+  });
+
+  it('answers that end twice: by their own text and by the template', async () => {
+    const turns = (text: string) => ['a', 'b', 'c'].flatMap((name) => [user(name), answer(`${name} ${text}`)]);
+    const twice = (own: string, added: string) =>
+      `an answer whose text ends with ${own}, to which the chat template adds ${added}: it ends twice`;
+    for (const options of [{}, { trainOnPrompts: true }]) {
+      const toldOf = async (name: TemplateName, text: string) =>
+        (await shown(name, turns(text), special, options)).told.filter((what) => what.endsWith('ends twice'));
+      assert.deepEqual(await toldOf('chatml', 'yo<|im_end|>'), Array(3).fill(twice('<|im_end|>', '<|im_end|>')));
+      assert.deepEqual(await toldOf('chatml', 'yo</s>\n'), Array(3).fill(twice('</s>', '<|im_end|>')));
+      assert.deepEqual(await toldOf('llama2', 'yo </s>'), Array(3).fill(twice('</s>', '</s>')));
+      assert.deepEqual(await toldOf('tags', 'yo<|end|>'), Array(3).fill(twice('<|end|>', '<|end|>')));
+      assert.deepEqual(await toldOf('endsBetween', 'yo<|end|>'), Array(2).fill(twice('<|end|>', '<|end|>')));
+      assert.deepEqual(await toldOf('headersOnly', 'yo</s>'), [], 'the template ends no turn');
+      assert.deepEqual(await toldOf('chatml', 'write <|im_end|> at the end'), []);
+    }
   });
 
   it('answers that are empty', async () => {

@@ -10,6 +10,7 @@ import {
 import type { Message } from '../records/record.ts';
 import type { Document } from './marked_text.ts';
 import type { SpecialTokens } from './special.ts';
+import type { TurnEnd } from './turn_end.ts';
 
 /** Characters of a tag and white space after it. */
 const LONGEST_TAG = 40;
@@ -44,13 +45,25 @@ function isEmpty(message: Message): boolean {
   return isText && textOf(content).trim() === '' && thoughtPartsOf(content).length === 0 && !hasOtherContent(message);
 }
 
-/** Tells of answers whose words the chat template leaves out, and of those without any. */
+/**
+ * The token that ends an answer's own text and that the template ends the turn after; null: it is not so.
+ * @param text from the answer on
+ */
+function ownEnd(text: string, message: Message, { special, turnEnd }: Ends): string | null {
+  const content = textOf(message.content).trim();
+  const own = turnEnd.tail === null ? null : special.endOf(content);
+  const begin = own === null ? -1 : text.indexOf(content);
+  return begin >= 0 && special.nextIn(text, begin + content.length).trim() === turnEnd.token ? own : null;
+}
+
+interface Ends {
+  special: SpecialTokens;
+  turnEnd: Pick<TurnEnd, 'token' | 'tail'>;
+}
+
+/** Tells of answers whose words the chat template leaves out, of those without any, and of those that end twice. */
 export function tellLeftOut(
-  {
-    messages,
-    documents,
-    special,
-  }: { messages: readonly Message[]; documents: readonly Document[]; special: SpecialTokens },
+  { messages, documents, special, turnEnd }: Ends & { messages: readonly Message[]; documents: readonly Document[] },
   tell: (what: string) => void,
 ): void {
   for (const { text, turns } of documents) {
@@ -65,6 +78,10 @@ export function tellLeftOut(
       }
       if (!hasThoughts(answer, messages[message]!)) {
         tell('an answer whose thoughts the chat template leaves out');
+      }
+      const own = ownEnd(text.slice(begin), messages[message]!, { special, turnEnd });
+      if (own !== null) {
+        tell(`an answer whose text ends with ${own}, to which the chat template adds ${turnEnd.token}: it ends twice`);
       }
       const [, opened] = OPENED_THOUGHTS.exec(text.slice(Math.max(0, begin - LONGEST_TAG), begin)) ?? [];
       if (opened !== undefined && !answer.includes(`</${opened}>`)) {

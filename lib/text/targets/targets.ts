@@ -52,7 +52,11 @@ export class Targets {
     // As the record has them: what is left out of their prepared form is told too.
     const { messages } = given;
     const { text: whole, generated } = await this.#template.rendered(conversation);
-    if (this.#options.trainOnPrompts) return [await this.#all(conversation, whole, generated)];
+    if (this.#options.trainOnPrompts) {
+      const document = await this.#all(conversation, whole, generated);
+      await this.#tellOfText({ given, conversation, text: document.text }, tell);
+      return [document];
+    }
     const targets = answersToTrainOn(conversation, this.#options.trainOnLastAnswer);
     if (targets.length === 0) {
       const roles = [...new Set(messages.map(({ role }) => role))].sort().join(', ');
@@ -68,9 +72,7 @@ export class Targets {
       if (spans.length === 0) tell('a conversation in which the chat template marks nothing as generated');
       const isOpen = ([begin, end]: Span) =>
         !this.#special.endOf(whole.slice(begin, end)) && this.#special.nextIn(whole, end);
-      const turns = targets.map((message) => ({ message, begin: 0, end: whole.length, isEnded: true }));
-      tellLeftOut({ messages, documents: [{ text: whole, turns }], special: this.#special }, tell);
-      await tellNotRead({ template: this.#template, conversation }, { texts: [whole], lastAnswer: -1 }, tell);
+      await this.#tellOfText({ given, conversation, text: whole, targets }, tell);
       if (spans.some(isOpen)) tell('an answer whose end the chat template does not mark as generated');
       return [{ text: whole, targets: spans }];
     }
@@ -82,12 +84,32 @@ export class Targets {
     if (documents.length > 1) {
       tell('a conversation with a document for each answer, as the chat template rewrites earlier turns');
     }
-    tellLeftOut({ messages, documents, special: this.#special }, tell);
+    tellLeftOut({ messages, documents, special: this.#special, turnEnd: turns.turnEnd }, tell);
     await tellNotRead(turns, { texts: documents.map(({ text }) => text), lastAnswer: targets.at(-1)! }, tell);
     return documents.map((document) => ({
       text: document.text,
       targets: document.turns.map(({ begin, end }) => [begin, end] as const),
     }));
+  }
+
+  /**
+   * Tells what a text leaves out of its conversation, where it is not known which part of it is which answer.
+   * @param given as the record has it
+   * @param targets the messages that are trained on; all answers
+   */
+  async #tellOfText(
+    {
+      given: { messages },
+      conversation,
+      text,
+      targets = answersToTrainOn(conversation),
+    }: { given: Conversation; conversation: Conversation; text: string; targets?: readonly number[] },
+    tell: Tell,
+  ): Promise<void> {
+    const { special, turnEnd } = await this.#turns(conversation, text);
+    const turns = targets.map((message) => ({ message, begin: 0, end: text.length, isEnded: true }));
+    tellLeftOut({ messages, documents: [{ text, turns }], special, turnEnd }, tell);
+    await tellNotRead({ template: this.#template, conversation }, { texts: [text], lastAnswer: -1 }, tell);
   }
 
   async #turns(conversation: Conversation, whole: string): Promise<Turns> {
