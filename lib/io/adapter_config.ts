@@ -52,6 +52,9 @@ export async function readAdapterConfig(folder: string, ignoreFields: readonly s
   fields.only('fan_in_fan_out', false);
   checkInitialization(fields);
   refuseUnknown(path, source, fields.ignored);
+  for (const name of ['r', 'lora_alpha', 'lora_dropout']) {
+    if (fields.isNull(name)) fields.fail(name, null, 'a number, or absent'); // PEFT computes with null as it is
+  }
   const rank = fields.count('r', 8);
   const alpha = fields.number('lora_alpha', 8);
   const ranks = pattern(fields, 'rank_pattern', (value) => Number.isInteger(value) && value > 0);

@@ -7,6 +7,7 @@ import type { Lora, LoraLayout } from '../models/adapter.ts';
 import type { Decoder } from '../models/decoder.ts';
 import { addLora, removeLora } from '../models/lora.ts';
 import type { Dtype } from '../runtime/dtype.ts';
+import type { Tensor } from '../runtime/tensor.ts';
 import { ADAPTER_CONFIG, type AdapterConfig, readAdapterConfig, toAdapterConfig } from './adapter_config.ts';
 import { PREFIX, parseTensorName } from './adapter_names.ts';
 import { fileDtypes, fromFile, holds } from './elements.ts';
@@ -176,31 +177,28 @@ function layoutOf(
   return { adapters, dropout, useRslora, seed: 0 };
 }
 
-async function fill(lora: Lora, found: ReadonlyMap<string, FoundAdapter>, file: SafetensorsFile): Promise<void> {
+/** Each tensor of the adapters with its name in the file. */
+function* tensorsOf(lora: Lora, found: ReadonlyMap<string, FoundAdapter>): Generator<[name: string, tensor: Tensor]> {
   for (const { path, a, b } of lora.adapters.values()) {
     const names = found.get(path)!;
-    for (const [name, tensor] of [
-      [names.lora_A, a],
-      [names.lora_B, b],
-    ] as const) {
-      tensor.write(fromFile(name, await file.read(name), file.entries.get(name)!.dtype, tensor.dtype));
-    }
+    yield [names.lora_A, a];
+    yield [names.lora_B, b];
+  }
+}
+
+async function fill(lora: Lora, found: ReadonlyMap<string, FoundAdapter>, file: SafetensorsFile): Promise<void> {
+  for (const [name, tensor] of tensorsOf(lora, found)) {
+    tensor.write(fromFile(name, await file.read(name), file.entries.get(name)!.dtype, tensor.dtype));
   }
 }
 
 /** Lets adapters that were rounded know what they were. Returns whether the file stays open for that. */
 function rememberStored(lora: Lora, found: ReadonlyMap<string, FoundAdapter>, file: SafetensorsFile): boolean {
   let isKept = false;
-  for (const { path, a, b } of lora.adapters.values()) {
-    const names = found.get(path)!;
-    for (const [name, tensor] of [
-      [names.lora_A, a],
-      [names.lora_B, b],
-    ] as const) {
-      if (holds(tensor.dtype, file.entries.get(name)!.dtype)) continue;
-      tensor.stored = new StoredTensor(file, name);
-      isKept = true;
-    }
+  for (const [name, tensor] of tensorsOf(lora, found)) {
+    if (holds(tensor.dtype, file.entries.get(name)!.dtype)) continue;
+    tensor.stored = new StoredTensor(file, name);
+    isKept = true;
   }
   if (isKept) lora.close = () => file.close().catch(() => {});
   return isKept;

@@ -177,6 +177,7 @@ export async function stageSafetensors(path: string, tensors: readonly TensorToW
   const header: Record<string, unknown> = Object.assign(Object.create(null), { __metadata__: { format: 'pt' } });
   let offset = 0;
   const sizes = tensors.map(({ name, dtype, shape }) => {
+    if (name === '__metadata__') throw new SafetensorsError(`${path}: no tensor can be named '${name}'`);
     if (name in header) throw new SafetensorsError(`${path}: two tensors are named '${name}'`);
     if (!isSizes(shape)) throw new SafetensorsError(`${path}: tensor '${name}': shape (${shape}) is no list of sizes`);
     const bytes = shape.reduce((product, size) => product * size, dtypeBytes[dtype]);

@@ -122,8 +122,10 @@ export class Decoder extends Module {
     head!.stored = embed.stored;
     const { origin } = this;
     const dtype = origin?.stored.get(embed.name!)?.dtype;
-    if (!origin || !dtype || origin.stored.has('lm_head.weight')) return;
-    const stored = new Map(origin.stored).set('lm_head.weight', { name: 'lm_head.weight', dtype });
+    if (!origin || !dtype) return;
+    // Each under its own name: the one tensor may be stored as the head, and names without 'model.' are a base model's, which has no head.
+    const stored = new Map([...origin.stored].map(([name, { dtype }]) => [name, { name, dtype }]));
+    if (!stored.has('lm_head.weight')) stored.set('lm_head.weight', { name: 'lm_head.weight', dtype });
     this.origin = { ...origin, stored };
   }
 

@@ -27,15 +27,17 @@ export function learningRateAt(step: number, options: ScheduleOptions): number {
   }
 }
 
-/** What is wrong with a warm-up that leaves at most one step for the decay; null: nothing. */
+/**
+ * What is wrong with a warm-up that leaves at most one step for the decay; null: nothing.
+ * @throws RangeError where the run ends before its warm-up
+ */
 export function warmupProblem({ type, warmupSteps, numSteps, learningRate }: ScheduleOptions): string | null {
-  if (warmupSteps === 0) return null;
   if (warmupSteps > numSteps) {
-    return (
+    throw new RangeError(
       `schedule.warmupSteps ${warmupSteps} is more than the run's ${numSteps} steps: ` +
-      `the learning rate ends at ${(learningRate * numSteps) / warmupSteps} and never reaches ${learningRate}`
+        `the learning rate would end at ${(learningRate * numSteps) / warmupSteps} and never reach ${learningRate}`,
     );
   }
-  if (type === 'constant' || warmupSteps < numSteps - 1) return null;
+  if (warmupSteps === 0 || type === 'constant' || warmupSteps < numSteps - 1) return null;
   return `schedule.warmupSteps ${warmupSteps} of ${numSteps} steps leaves no step for the decay, which is ${type}`;
 }

@@ -20,7 +20,7 @@ import { NonFiniteSteps } from './non_finite.ts';
 import { choosePolicy } from './policy.ts';
 import type { RunData } from './run_data.ts';
 import type { Machine, RunSources, RunState } from './run_state.ts';
-import { type Sample, writeSamples } from './samples.ts';
+import { cutSamples, openSamples, writeSamples } from './samples.ts';
 import { modelIn, requireSpace } from './start_checks.ts';
 import { StepBatches } from './step_batches.ts';
 import { StepFile } from './step_file.ts';
@@ -105,6 +105,8 @@ export class Run {
   async run(): Promise<TrainResult> {
     const { outDir, optimizer: settings, seed, masterWeights } = this.#config;
     const { model, state, checkpoints } = this.#parts;
+    const problem = warmupProblem(this.#schedule);
+    if (problem) this.#options.onWarning?.({ code: 'warm-up', message: problem });
     using optimizer = new AdamW(model.trainableParameters(), {
       ...settings,
       seed,
@@ -163,9 +165,11 @@ export class Run {
     const keyOf = (line: Line) => `${line.step} ${'loss' in line}`;
     const { state } = this.#parts;
     this.#file = await StepFile.open<Line>(path, this.#done, keyOf);
-    for (const line of state?.unwritten ?? []) await this.#file.append(line);
-    const lines = [...this.#file.earlier, ...(state?.unwritten ?? [])];
+    const added: Line[] = [];
+    for (const line of state?.unwritten ?? []) if (await this.#file.append(line)) added.push(line);
+    const lines = [...this.#file.earlier, ...added];
     this.#metrics = lines.filter((line): line is StepMetrics => 'loss' in line);
+    await cutSamples(this.#config.outDir, this.#told);
     this.#started = performance.now() - (state?.seconds ?? 0) * 1000;
     this.#lastDone = performance.now();
   }
@@ -173,7 +177,7 @@ export class Run {
   #tellStart(): void {
     const { model, data } = this.#parts;
     const { training, numTokens } = data;
-    const { onStart, onWarning } = this.#options;
+    const { onStart } = this.#options;
     onStart?.({
       model,
       policy: this.#policy,
@@ -184,8 +188,6 @@ export class Run {
       longestSequence: training.T,
       isPacked: training.isPacked,
     });
-    const problem = warmupProblem(this.#schedule);
-    if (problem) onWarning?.({ code: 'warm-up', message: problem });
   }
 
   async #steps(optimizer: AdamW, results: readonly StepResult[]): Promise<void> {
@@ -311,7 +313,7 @@ export class Run {
     const { outDir, samples, seed } = this.#config;
     const { model, tokenizer } = this.#parts;
     const { onSample } = this.#options;
-    const file = await StepFile.open<Sample>(join(outDir, 'samples.jsonl'), step - 1);
+    const file = await openSamples(outDir, step - 1);
     try {
       for (const sample of await writeSamples(model, tokenizer, samples, { step, seed })) {
         await file.append(sample);

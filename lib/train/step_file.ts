@@ -8,12 +8,14 @@ export class StepFile<Line extends { step: number }> {
   readonly #handle: FileHandle;
   /** Lines that were in the file already. */
   readonly earlier: Line[];
+  readonly #keys: Keys<Line>;
   #bytes: number;
 
-  private constructor(path: string, handle: FileHandle, earlier: Line[], bytes: number) {
+  private constructor(path: string, handle: FileHandle, earlier: Line[], { keys, bytes }: Written<Line>) {
     this.#path = path;
     this.#handle = handle;
     this.earlier = earlier;
+    this.#keys = keys;
     this.#bytes = bytes;
   }
 
@@ -24,29 +26,30 @@ export class StepFile<Line extends { step: number }> {
   static async open<Line extends { step: number }>(
     path: string,
     step: number,
-    keyOf?: (line: Line) => string,
+    keyOf: (line: Line) => string | null = () => null,
   ): Promise<StepFile<Line>> {
     const lines = step === 0 ? [] : ((await readIfThere(path)) ?? '').split('\n');
-    const keys = new Set<string>();
+    const keys = new Keys(keyOf);
     const earlier = lines.flatMap((line) => {
       const parsed = parse<Line>(line);
-      if (!parsed || !(parsed.step <= step)) return [];
-      const key = keyOf?.(parsed);
-      if (key !== undefined && keys.has(key)) return [];
-      if (key !== undefined) keys.add(key);
+      if (!parsed || !(parsed.step <= step) || keys.has(parsed)) return [];
+      keys.add(parsed);
       return [parsed];
     });
     const text = new TextEncoder().encode(earlier.map((line) => `${JSON.stringify(line)}\n`).join(''));
     await writeWhole(path, (handle) => writeFully(handle, text));
-    return new StepFile(path, await open(path, 'a'), earlier, text.length);
+    return new StepFile(path, await open(path, 'a'), earlier, { keys, bytes: text.length });
   }
 
-  /** A line that cannot be written whole is not written at all. */
-  async append(line: Line): Promise<void> {
+  /** A line that cannot be written whole is not written at all. False: a line with its key is there already. */
+  async append(line: Line): Promise<boolean> {
+    if (this.#keys.has(line)) return false;
     const text = new TextEncoder().encode(`${JSON.stringify(line)}\n`);
     try {
       await writeFully(this.#handle, text);
       this.#bytes += text.length;
+      this.#keys.add(line);
+      return true;
     } catch (error) {
       await this.#handle.truncate(this.#bytes).catch(() => {});
       const { code, message } = error as NodeJS.ErrnoException;
@@ -61,6 +64,29 @@ export class StepFile<Line extends { step: number }> {
 
   async close(): Promise<void> {
     await this.#handle.close();
+  }
+}
+
+interface Written<Line> {
+  keys: Keys<Line>;
+  bytes: number;
+}
+
+/** Keys of the lines of a file; null is no key. */
+class Keys<Line> {
+  readonly #keyOf: (line: Line) => string | null;
+  readonly #keys = new Set<string>();
+
+  constructor(keyOf: (line: Line) => string | null) {
+    this.#keyOf = keyOf;
+  }
+  has(line: Line): boolean {
+    const key = this.#keyOf(line);
+    return key !== null && this.#keys.has(key);
+  }
+  add(line: Line): void {
+    const key = this.#keyOf(line);
+    if (key !== null) this.#keys.add(key);
   }
 }
 

@@ -95,6 +95,7 @@ describe('safetensors', () => {
       ['empty', [0, 5]],
       ['__proto__', [2]],
       ['constructor', [1]],
+      ['toString', [1]],
       ['naïve 東京 "\n', [1]],
     ] as [string, number[]][]) {
       const length = shape.reduce((a, b) => a * b, 1);
@@ -107,6 +108,19 @@ describe('safetensors', () => {
       tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
     );
     for (const [i, tensor] of tensors.entries()) assert.deepEqual(await read[i]!.data(), await tensor.data());
+  });
+
+  it("is not written with a name twice, or with the metadata's", async () => {
+    const path = join(folder, 'twice.safetensors');
+    const named = (name: string) => ({ name, dtype: 'U8', shape: [1], data: () => new Uint8Array(1) }) as const;
+    for (const name of ['w', 'toString', '__proto__']) {
+      await rejectsWith(
+        () => writeSafetensors(path, [named(name), named(name)]),
+        path,
+        `two tensors are named '${name}'`,
+      );
+    }
+    await rejectsWith(() => writeSafetensors(path, [named('__metadata__')]), path, "'__metadata__'");
   });
 
   it('asked for a tensor that is not there, names it', async () => {

@@ -17,13 +17,14 @@ import {
   toFloat32,
 } from '../../lib/index.ts';
 import { fromFile, toFile } from '../../lib/io/elements.ts';
-import { writeSafetensors } from '../../lib/io/safetensors.ts';
+import { SafetensorsFile, writeSafetensors } from '../../lib/io/safetensors.ts';
 import { LORA_MODULES } from '../../lib/models/adapter.ts';
 import type { SafetensorsDtype } from '../../lib/runtime/safetensors_dtype.ts';
 import { adapterTensors, bytesByName, merged, pathOf, peftConfig, writeAdapter } from '../support/adapters.ts';
 import { runCommand } from '../support/command.ts';
 import { assertClose } from '../support/compare.ts';
 import { openTestDevice } from '../support/devices.ts';
+import { configOf } from '../support/folders.ts';
 import { integers, normals } from '../support/random.ts';
 import { newFolder, tinyLlama } from '../support/runs.ts';
 
@@ -162,6 +163,34 @@ describe('minisequence merge', () => {
     const expected = toFloat32(toBfloat16(Float32Array.from(merged(weight, a!, b!, 2))));
     assertClose(fromFile('', head, 'BF16', 'float32') as Float32Array, expected, 1e-4, 'the head');
     assert.equal(JSON.parse(await readFile(join(out, 'config.json'), 'utf8')).tie_word_embeddings, false);
+  });
+
+  it('unties a head whose one tensor is stored as lm_head, and one of a base model without prefix', async () => {
+    const tensors = adapterTensors(['lm_head'], () => 4);
+    const [a, b] = [...tensors.values()];
+    const embedding = 'model.embed_tokens.weight';
+    for (const rename of [
+      (name: string) => (name === embedding ? 'lm_head.weight' : name),
+      (name: string) => name.replace(/^model\./, ''),
+    ]) {
+      const model = await modelFolder('F32', true);
+      const path = join(model, 'model.safetensors');
+      const before = await bytesByName(path);
+      const file = await SafetensorsFile.open(path);
+      await writeSafetensors(
+        path,
+        [...before].map(([name, data]) => ({ ...file.entries.get(name)!, name: rename(name), data: () => data })),
+      );
+      await file.close();
+      const out = merge(model, await writeAdapter(config, tensors));
+      const after = await bytesByName(join(out, 'model.safetensors'));
+      assert.deepEqual([...after.keys()].sort(), [...before.keys(), 'lm_head.weight'].sort());
+      for (const [name, bytes] of before) assert.deepEqual(after.get(name), bytes, name);
+      const floats = (bytes: Uint8Array) => Float32Array.from(fromFile('', bytes, 'F32', 'float64') as Float64Array);
+      const expected = merged(floats(before.get(embedding)!), a!, b!, 2);
+      assertClose(floats(after.get('lm_head.weight')!), expected, 1e-6, 'the head');
+      assert.equal((await configOf(out)).tie_word_embeddings, false);
+    }
   });
 
   it('does not write over what it merges', async () => {

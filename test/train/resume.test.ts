@@ -1,7 +1,7 @@
 // Runs that stop anywhere and go on: losses bit for bit those of an uninterrupted run; checkpoints, validation, packed documents.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync, rmdirSync, rmSync } from 'node:fs';
 import { appendFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decoderConfig, loadModel, parseConfig, type RunConfigInput, simulateStep, train } from '../../lib/index.ts';
@@ -130,6 +130,39 @@ describe('a continued run', () => {
       lines.map(({ step, prompt }) => [step, prompt]),
       [2, 4, 5].flatMap((step) => samples.prompts.map((prompt) => [step, prompt])),
     );
+  });
+
+  it('has each line once where a run ended between a validation and its samples, and before its lines were written', async () => {
+    const samples = { everySteps: 2, prompts: ['The quick '], maxTokens: 5 };
+    const validation = { files: [textFile('zyx wvu '.repeat(30))] };
+    const common = { data: { ...data, validation }, maxSteps: 6, samples, evaluation: { everySteps: 2 } };
+    const whole = await run(common);
+    const outDir = newFolder();
+    const path = join(outDir, 'samples.jsonl');
+    // The place of the samples is taken while validation's line is told.
+    const onEvaluation = async ({ step }: { step: number }) => {
+      if (step !== 4) return;
+      rmSync(path);
+      mkdirSync(path);
+    };
+    await assert.rejects(run({ ...common, outDir }, { onEvaluation }), /EISDIR/);
+    assert.equal((await stepsIn(outDir)).at(-1), 'step-000004');
+    rmdirSync(path);
+    await writeFile(path, '{"step":2,"prompt":"p","text":"t"}\n{"step":9,"prompt":"p","text":"t"}\n');
+    // Killed after the start of its continuation: lines of the checkpoint are not written again.
+    const stop = new AbortController();
+    await run(
+      { ...common, outDir, samples: { everySteps: 2, prompts: ['x'], maxTokens: 1 } },
+      { resume: true, signal: stop.signal, onStart: () => stop.abort() },
+    );
+    assert.equal(await readFile(path, 'utf8'), '{"step":2,"prompt":"p","text":"t"}\n');
+    await run({ ...common, outDir }, { resume: true });
+    assert.deepEqual(await linesOf(outDir), await linesOf(whole.outDir));
+    const steps = (await readFile(path, 'utf8'))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).step);
+    assert.deepEqual(steps, [2, 4, 6]);
   });
 
   it('is not needed after a run that ended: nothing is left of it, and it can be run again', async () => {

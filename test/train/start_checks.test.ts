@@ -99,6 +99,23 @@ describe('at the start a run refuses', () => {
     await refuses({ outDir: textFile('a file') }, /EEXIST.*text\.txt/);
   });
 
+  it('a warm-up of more steps than the run has, from epochs too, and leaves no model', async () => {
+    const schedule = { warmupSteps: 17 };
+    for (const [length, steps] of [
+      [{ maxSteps: 4 }, 4],
+      [{ epochs: 1 }, 16],
+      [{ epochs: 9, maxSteps: 16 }, 16],
+    ] as const) {
+      const outDir = newFolder();
+      await refuses(
+        { ...length, schedule, outDir },
+        new RegExp(`^RangeError: schedule\\.warmupSteps 17 is more than the run's ${steps} steps`),
+      );
+      assert.equal(existsSync(join(outDir, 'metrics.jsonl')), false);
+    }
+    assert.equal((await run({ maxSteps: 2, schedule: { type: 'constant', warmupSteps: 2 } })).metrics.length, 2);
+  });
+
   it('documents of several lengths in one sequence beyond the reach of dynamic rope', async () => {
     const rope = { rope_scaling: { rope_type: 'dynamic', factor: 2 }, max_position_embeddings: 128 };
     const data = { files: ['first '.repeat(20), 'second '.repeat(20)].map(textFile) };
