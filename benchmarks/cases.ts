@@ -289,7 +289,7 @@ export const llama3: Case = async (device, dtype, sizes, rounds) => {
   }
   const milliseconds = median(times);
   const multiplied = model.numParameters() - config.vocabSize * config.hiddenSize;
-  const operations = 6 * multiplied * N + 6 * config.numLayers * N * N * config.hiddenSize;
+  const operations = 6 * multiplied * N + 6 * config.layers.length * N * N * config.hiddenSize;
   const { reservedBytes: peakBytes } = device.memory();
   return [
     {

@@ -17,7 +17,16 @@ export type { AdapterLayout, Lora, LoraLayout, LoraModule } from './models/adapt
 export { KeyValueCache } from './models/cache.ts';
 export { decoderConfig } from './models/config.ts';
 export { type Batch, Decoder } from './models/decoder.ts';
-export type { DecoderConfig } from './models/decoder_config.ts';
+export type {
+  AttentionSpec,
+  DecoderConfig,
+  EmbeddingSpec,
+  HeadSpec,
+  LayerNorms,
+  LayerSpec,
+  MlpSpec,
+  NormSpec,
+} from './models/decoder_config.ts';
 export type { HuggingFaceConfig } from './models/fields.ts';
 export { addLora, type LoraOptions } from './models/lora.ts';
 export { mergeLora } from './models/merge_lora.ts';

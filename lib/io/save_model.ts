@@ -1,6 +1,7 @@
 // A model in HuggingFace's layout: config.json, weights in one file or shards, the tokenizer's files.
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { familyOf } from '../models/config.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
 import type { Dtype } from '../runtime/dtype.ts';
@@ -108,8 +109,6 @@ function configOf(model: Decoder, tensors: readonly TensorToWrite[]): HuggingFac
     F16: 'float16',
     BF16: 'bfloat16',
   };
-  const type = String(source.model_type);
-  const family = type[0]!.toUpperCase() + type.slice(1);
   const key = 'torch_dtype' in source ? 'torch_dtype' : 'dtype';
-  return { architectures: [`${family}ForCausalLM`], ...source, [key]: names[tensors[0]!.dtype] };
+  return { architectures: [familyOf(source).architecture], ...source, [key]: names[tensors[0]!.dtype] };
 }

@@ -12,14 +12,16 @@ export class KeyValueCache {
   length = 0;
   readonly #layers: { k: Tensor; v: Tensor }[];
 
-  /** Room for `capacity` tokens: 2·layers·G·D elements each. */
+  /** Room for `capacity` tokens: 2·G·D elements of every layer each. */
   constructor(model: { config: DecoderConfig; dtype: Dtype; device: Device }, capacity: number) {
-    const { numLayers, numKeyValueHeads, headSize } = model.config;
     this.capacity = capacity;
     const { dtype, device } = model;
-    const make = () => empty([capacity, numKeyValueHeads * headSize], { dtype, device, category: 'activation' });
+    const make = (width: number) => empty([capacity, width], { dtype, device, category: 'activation' });
     this.#layers = tidy(() => {
-      const layers = Array.from({ length: numLayers }, () => ({ k: make(), v: make() }));
+      const layers = model.config.layers.map(({ attention: { numKeyValueHeads, headSize } }) => {
+        const width = numKeyValueHeads * headSize;
+        return { k: make(width), v: make(width) };
+      });
       for (const { k, v } of layers) for (const tensor of [k, v]) tensor.keep();
       return layers;
     });

@@ -2,19 +2,13 @@
 
 import { recompute } from '../autograd/region.ts';
 import { noGrad } from '../autograd/tape.ts';
-import { attention } from '../ops/attention.ts';
-import { cachedAttention } from '../ops/cached_attention.ts';
 import { requireInteger } from '../ops/check.ts';
 import { chunkedCrossEntropy } from '../ops/chunked_cross_entropy.ts';
-import { chunkedMlp } from '../ops/chunked_mlp.ts';
 import type { CrossEntropyOptions, CrossEntropyResult } from '../ops/cross_entropy.ts';
 import type { DropoutMask } from '../ops/dropout.ts';
-import { add, scale } from '../ops/elementwise.ts';
+import { scale } from '../ops/elementwise.ts';
 import { embedding } from '../ops/embedding.ts';
-import { linear } from '../ops/linear.ts';
-import { adaptedLinear, lowRankInput } from '../ops/low_rank.ts';
-import { rmsNorm } from '../ops/rms_norm.ts';
-import { type Rope, rope } from '../ops/rope.ts';
+import { lowRankInput } from '../ops/low_rank.ts';
 import { softcap } from '../ops/softcap.ts';
 import { type Device, type DeviceName, getDevice } from '../runtime/device.ts';
 import { type Dtype, type GradientDtype, gradientDtypeFor, toBfloat16, toFloat32 } from '../runtime/dtype.ts';
@@ -22,32 +16,25 @@ import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { emptyGroup, type Tensor, tensor } from '../runtime/tensor.ts';
 import type { Adapter, Lora } from './adapter.ts';
+import type { Forward, Tokens } from './blocks/forward.ts';
+import { Layer } from './blocks/layer.ts';
+import { Norm } from './blocks/norm.ts';
+import { type Maker, parameter } from './blocks/parameters.ts';
+import { project } from './blocks/projection.ts';
 import type { KeyValueCache } from './cache.ts';
 import type { DecoderConfig } from './decoder_config.ts';
-import { type Layer, type Layers, makeLayers, type Projection } from './layers.ts';
 import { Module } from './module.ts';
 import type { ModelOrigin } from './origin.ts';
 import type { StepPolicy } from './policy.ts';
+import type { RopeConfig } from './rope_config.ts';
 import { RopeTables } from './rope_tables.ts';
 
-/** Token ids of B sequences of T, flat. */
-export interface Batch {
-  /** (N,) int32. */
-  inputs: Tensor;
+export interface Batch extends Tokens {
   /** (N,) int32: what follows each input; ignored rows hold the ignore index. */
   targets: Tensor;
-  /** Length of one sequence. */
-  T: number;
-  /** (N,) int32: the row where each row's document begins; absent: each sequence is one document. */
-  documentStart?: Tensor | null;
-  /** Tokens of the longest sequence without its padding, which dynamic rope depends on. @default T */
-  length?: number;
 }
 
-/** What a layer runs on: a batch, or the next tokens of a sequence whose keys and values are kept. */
-interface Tokens extends Omit<Batch, 'targets'> {
-  cache?: KeyValueCache;
-}
+const NO_ADAPTERS: ReadonlyMap<string, Adapter> = new Map();
 
 export class Decoder extends Module {
   /** null: made here. */
@@ -61,10 +48,14 @@ export class Decoder extends Module {
   /** What gradients are kept in; 'bfloat16' is for one micro-batch a step. */
   readonly gradientDtype: GradientDtype;
   readonly #named = new Map<string, Tensor>();
-  readonly #layers: Layers;
+  readonly #embedding: Tensor;
+  readonly #layers: readonly Layer[];
+  /** After the last layer. */
+  readonly #norm: Norm;
   #head: Tensor;
   #config: DecoderConfig;
-  readonly #ropeTables: RopeTables;
+  /** By what they are made from: layers may differ in it. */
+  readonly #ropeTables = new Map<string, RopeTables>();
 
   /**
    * Parameters are garbage until `initialize` or `loadWeights`.
@@ -80,14 +71,22 @@ export class Decoder extends Module {
     this.dtype = options.dtype ?? 'float32';
     this.gradientDtype = options.gradientDtype ?? 'float32';
     gradientDtypeFor('Decoder', this.dtype, this.gradientDtype);
-    this.#ropeTables = new RopeTables(config.rope, config.headSize, this.device);
+    const { vocabSize: V, hiddenSize: C, norm } = config;
+    const maker: Maker = {
+      hiddenSize: C,
+      norm,
+      group: (names, shapes) => this.#group(names, shapes),
+      ropeTables: (rope, headSize) => this.#tablesOf(rope, headSize),
+    };
     try {
-      this.#layers = makeLayers(config, (names, shapes) => this.#group(names, shapes));
+      this.#embedding = parameter(maker, 'model.embed_tokens.weight', V, C);
+      this.#layers = config.layers.map((spec, index) => new Layer(spec, index, maker));
+      this.#norm = new Norm('model.norm', C, maker);
+      this.#head = config.tieWordEmbeddings ? this.#embedding : parameter(maker, 'lm_head.weight', V, C);
     } catch (error) {
       this.dispose();
       throw error;
     }
-    this.#head = this.#layers.head ?? this.#layers.embed;
   }
 
   /** The model's own; adapters are in `lora`. */
@@ -111,7 +110,7 @@ export class Decoder extends Module {
 
   /** Makes a head that is the embedding a parameter of its own, 'lm_head.weight', with the same values. */
   untieHead(): void {
-    const { embed } = this.#layers;
+    const embed = this.#embedding;
     if (this.#head !== embed) return;
     const [head] = this.#group(['lm_head.weight'], [[...embed.shape]]);
     kernels.cast(embed, head!);
@@ -131,10 +130,7 @@ export class Decoder extends Module {
 
   /** Every linear layer by its name without '.weight', the head last. */
   *projections(): Generator<[path: string, weight: Tensor]> {
-    for (const { path, q, k, v, o, gate, up, down } of this.#layers.layers) {
-      for (const projection of [q, k, v, o]) yield [projection.path, projection.weight];
-      for (const [name, weight] of Object.entries({ gate, up, down })) yield [`${path}.mlp.${name}_proj`, weight];
-    }
+    for (const { projections } of this.#layers) for (const { path, weight } of projections) yield [path, weight];
     yield ['lm_head', this.#head];
   }
 
@@ -143,7 +139,7 @@ export class Decoder extends Module {
     requireInteger('initialize', 'seed', seed);
     [...this.#named].forEach(([name, parameter], i) => {
       if (name.endsWith('.bias')) kernels.fill(parameter, 0);
-      else if (parameter.shape.length === 1) kernels.fill(parameter, 1 - this.config.normOffset);
+      else if (parameter.shape.length === 1) kernels.fill(parameter, 1 - this.config.norm.offset);
       else kernels.random_normal(parameter, 0, this.config.initializerRange, seed, i, 0);
     });
     return this;
@@ -156,28 +152,28 @@ export class Decoder extends Module {
       const adapter = this.#adapter('lm_head');
       return chunkedCrossEntropy(hidden, this.#head, batch.targets, {
         chunkSize: policy.lossChunkSize,
-        softcap: this.config.finalSoftcap,
+        softcap: this.config.head.softcap,
         lowRank: adapter && { low: lowRankInput(hidden, adapter, this.#mask()), weight: adapter.b },
         ...options,
       });
     });
   }
 
-  /** What the head reads: (N,C), after the last norm. */
+  /** What the head reads: (N,C), after the last norm and times the head's factor. */
   hidden(batch: Batch, policy: StepPolicy): Tensor {
     const N = batch.inputs.size;
     if (N % batch.T !== 0) throw new RangeError(`Decoder: inputs are ${N} tokens, not a multiple of T ${batch.T}`);
-    const { postNorms } = this.config;
-    const keep = policy.recompute === 'attention' ? ['attention', ...(postNorms ? ['chunkedMlp'] : [])] : [];
     return tidy(() => {
       let x = this.#embedded(batch.inputs);
-      for (const layer of this.#layers.layers) {
+      const forward = this.#forward(batch, policy);
+      for (const layer of this.#layers) {
         const before = x;
-        const run = (x: Tensor) => this.#layer(layer, x, batch, policy);
+        const run = (x: Tensor) => layer.forward(x, forward);
+        const keep = policy.recompute === 'attention' ? layer.kept : [];
         x = policy.recompute === 'none' ? run(x) : recompute(run, [x], { keep });
         before.dispose(); // what the backward needs of it, the tape holds
       }
-      return this.#normalize(x, this.#layers.norm);
+      return this.#last(x);
     });
   }
 
@@ -187,9 +183,14 @@ export class Decoder extends Module {
   }
 
   #logits(hidden: Tensor): Tensor {
-    const { finalSoftcap } = this.config;
-    const logits = this.#linear(hidden, { path: 'lm_head', weight: this.#head, bias: null });
-    return finalSoftcap ? softcap(logits, finalSoftcap) : logits;
+    const { head } = this.config;
+    const adapters = this.#adapters;
+    const logits = project(
+      hidden,
+      { path: 'lm_head', weight: this.#head, bias: null },
+      { adapters, dropout: this.#mask() },
+    );
+    return head.softcap ? softcap(logits, head.softcap) : logits;
   }
 
   /**
@@ -212,15 +213,16 @@ export class Decoder extends Module {
         const starts = new Int32Array(N).fill(-cache.length); // so that row n has position cache.length + n
         const inputs = tensor(ids, { device });
         const length = Math.max(cache.length + N, options.length ?? 0);
-        const tokens = { inputs, T: N, documentStart: tensor(starts, { device }), cache, length };
+        const tokens = { inputs, T: N, documentStart: tensor(starts, { device }), length };
         const policy = { mlpChunkSize: N, lossChunkSize: N, mlpSave: 'input', recompute: 'none' } as const;
+        const forward = this.#forward(tokens, policy, cache);
         let x = this.#embedded(tokens.inputs);
-        for (const layer of this.#layers.layers) {
+        for (const layer of this.#layers) {
           const before = x;
-          x = this.#layer(layer, x, tokens, policy);
+          x = layer.forward(x, forward);
           before.dispose();
         }
-        return this.#logits(this.#normalize(x.rows(N - 1, N), this.#layers.norm));
+        return this.#logits(this.#last(x.rows(N - 1, N)));
       }),
     );
     cache.length += N;
@@ -231,73 +233,41 @@ export class Decoder extends Module {
 
   override dispose(): void {
     super.dispose();
-    this.#ropeTables.dispose();
+    for (const tables of this.#ropeTables.values()) tables.dispose();
     this.origin?.close();
     this.lora?.close?.();
   }
 
   #embedded(ids: Tensor): Tensor {
-    const { embeddingScale } = this.config;
-    const x = embedding(this.#layers.embed, ids);
-    if (embeddingScale === 1) return x;
-    const scaled = scale(x, this.dtype === 'bfloat16' ? toFloat32(toBfloat16([embeddingScale]))[0]! : embeddingScale);
+    const { scale: factor, isScaleRounded } = this.config.embedding;
+    const x = embedding(this.#embedding, ids);
+    if (factor === 1) return x;
+    const isNarrow = isScaleRounded && this.dtype === 'bfloat16';
+    const scaled = scale(x, isNarrow ? toFloat32(toBfloat16([factor]))[0]! : factor);
     x.dispose();
     return scaled;
   }
 
-  #layer(layer: Layer, x: Tensor, batch: Tokens, policy: StepPolicy): Tensor {
-    const h = tidy(() => {
-      const out = this.#attention(layer, this.#normalize(x, layer.inputNorm), batch);
-      return add(x, this.#normalize(out, layer.attentionPostNorm));
-    });
-    return tidy(() => {
-      const adapterOf = (name: string) => this.#adapter(`${layer.path}.mlp.${name}_proj`);
-      const mlp = chunkedMlp(this.#normalize(h, layer.mlpNorm), layer.gate, layer.up, layer.down, {
-        activation: this.config.activation,
-        chunkSize: policy.mlpChunkSize,
-        save: policy.mlpSave,
-        adapters: { gate: adapterOf('gate'), up: adapterOf('up'), down: adapterOf('down') },
-        dropout: this.#mask(),
-      });
-      return add(h, this.#normalize(mlp, layer.mlpPostNorm));
-    });
+  /** The product with the head is linear: a factor on its input is one on the logits, without another pass over them. */
+  #last(x: Tensor): Tensor {
+    const normalized = this.#norm.forward(x);
+    const { scale: factor } = this.config.head;
+    if (factor === 1) return normalized;
+    const scaled = scale(normalized, factor);
+    normalized.dispose();
+    return scaled;
   }
 
-  #attention(layer: Layer, x: Tensor, batch: Tokens): Tensor {
-    const { headSize, attentionScale, attentionSoftcap } = this.config;
-    const { T, documentStart = null, cache } = batch;
-    const positions = this.#rope(batch);
-    const rotated = (projection: Projection, norm: Tensor | null) =>
-      tidy(() => rope(this.#normalize(this.#linear(x, projection), norm), positions, T, documentStart));
-    const out = tidy(() => {
-      const q = rotated(layer.q, layer.qNorm);
-      const k = rotated(layer.k, layer.kNorm);
-      const v = this.#linear(x, layer.v);
-      const { window } = layer;
-      const scores = { headSize, window, scale: attentionScale, softcap: attentionSoftcap };
-      if (cache) {
-        const kept = cache.append(layer.index, k, v);
-        return cachedAttention(q, kept.k, kept.v, { ...scores, position: cache.length });
-      }
-      return attention(q, k, v, {
-        T,
-        headSize,
-        documentStart,
-        window,
-        scale: attentionScale,
-        softcap: attentionSoftcap,
-      });
-    });
-    return this.#linear(out, layer.o);
+  #forward(tokens: Tokens, policy: StepPolicy, cache: KeyValueCache | null = null): Forward {
+    return { tokens, policy, adapters: this.#adapters, dropout: this.#mask(), cache };
   }
 
-  #linear(x: Tensor, { path, weight, bias }: Projection): Tensor {
-    const adapter = this.#adapter(path);
-    return adapter ? adaptedLinear(x, weight, bias, adapter, this.#mask()) : linear(x, weight, bias);
+  get #adapters(): ReadonlyMap<string, Adapter> {
+    return this.lora?.adapters ?? NO_ADAPTERS;
   }
 
   #adapter(path: string): Adapter | null {
-    return this.lora?.adapters.get(path) ?? null;
+    return this.#adapters.get(path) ?? null;
   }
 
   #mask(): DropoutMask | null {
@@ -305,23 +275,11 @@ export class Decoder extends Module {
     return this.dropout && probability > 0 ? { probability, ...this.dropout } : null;
   }
 
-  /** x itself where there is no norm. */
-  #normalize(x: Tensor, weight: Tensor | null): Tensor {
-    const { normEps: eps, normOffset: weightOffset } = this.config;
-    return weight ? rmsNorm(x, weight, { eps, weightOffset }) : x;
-  }
-
-  #rope({ T, documentStart, cache, length = T }: Tokens): Rope {
-    const { rope } = this.config;
-    if (rope.type === 'dynamic' && documentStart && !cache && this.#ropeTables.dependsOn(T)) {
-      throw new RangeError(
-        `Decoder: dynamic rope beyond max_position_embeddings ${rope.maxPositions} needs one document a sequence, got documents in T ${T}`,
-      );
-    }
-    return {
-      inverseFrequencies: this.#ropeTables.of(length),
-      scale: rope.type === 'yarn' ? rope.attentionFactor : 1,
-    };
+  #tablesOf(rope: RopeConfig, headSize: number): RopeTables {
+    const key = JSON.stringify([rope, headSize]);
+    const tables = this.#ropeTables.get(key) ?? new RopeTables(rope, headSize, this.device);
+    this.#ropeTables.set(key, tables);
+    return tables;
   }
 
   /** Parameters that lie side by side in memory. */

@@ -1,40 +1,17 @@
-// The shape of a decoder, whatever family it is of.
+// What a decoder is made of, whatever family it is of: sizes, and a specification of every layer.
 import type { Activation } from '../ops/glu.ts';
 import type { HuggingFaceConfig } from './fields.ts';
 import type { RopeConfig } from './rope_config.ts';
 
-/** One decoder for all families: what differs between them is a field here. */
+/** One decoder for all families: a family's config.json becomes this, and nothing else of the family is needed. */
 export interface DecoderConfig {
   vocabSize: number;
   hiddenSize: number;
-  intermediateSize: number;
-  numLayers: number;
-  numHeads: number;
-  numKeyValueHeads: number;
-  headSize: number;
-  activation: Activation;
-  normEps: number;
-  /** Added to every norm's weight: 1 for checkpoints that store `weight - 1`. */
-  normOffset: number;
-  /** Whether attention's and the MLP's outputs are normalised too, before they are added. */
-  postNorms: boolean;
-  /** Whether every head of the queries and keys is normalised, before its rotation. */
-  qkNorm: boolean;
-  /** Whether the projections of queries, keys and values have a bias. */
-  attentionBias: boolean;
-  /** Whether attention's output projection has a bias. */
-  outputBias: boolean;
-  /** Factor on q·k. */
-  attentionScale: number;
-  /** c * tanh(score / c) on attention's scores; 0: none. */
-  attentionSoftcap: number;
-  /** The same on the logits. */
-  finalSoftcap: number;
-  /** For each layer, how many positions a query sees, its own included; 0: all before it. */
-  windows: number[];
-  /** Factor on the embedding's output, rounded to the model's dtype. */
-  embeddingScale: number;
-  rope: RopeConfig;
+  layers: readonly LayerSpec[];
+  /** Of every norm. */
+  norm: NormSpec;
+  embedding: EmbeddingSpec;
+  head: HeadSpec;
   /** Whether the head is the embedding. */
   tieWordEmbeddings: boolean;
   /** Standard deviation of new weights. */
@@ -43,4 +20,66 @@ export interface DecoderConfig {
   eosTokenIds: number[];
   /** The config.json that this was read from, written beside saved weights. */
   source: HuggingFaceConfig;
+}
+
+/** h = x + s · n(attention(n(x))), then h + s · n(mlp(n(h))): s is `residualScale`, each n one of `norms`, or nothing. */
+export interface LayerSpec {
+  norms: LayerNorms;
+  attention: AttentionSpec;
+  mlp: MlpSpec;
+  residualScale: number;
+}
+
+/** A layer's norms by their names in checkpoints; null: there is none. */
+export interface LayerNorms {
+  attentionInput: string | null;
+  attentionOutput: string | null;
+  mlpInput: string | null;
+  mlpOutput: string | null;
+}
+
+export interface AttentionSpec {
+  numHeads: number;
+  numKeyValueHeads: number;
+  headSize: number;
+  /** Whether the projections of queries, keys and values have a bias. */
+  bias: boolean;
+  /** Whether the output projection has a bias. */
+  outputBias: boolean;
+  /** Whether every head of the queries and keys is normalised, before its rotation. */
+  qkNorm: boolean;
+  /** null: queries and keys are not rotated. */
+  rope: RopeConfig | null;
+  /** How many positions a query sees, its own included; 0: all before it. */
+  window: number;
+  /** Factor on q·k. */
+  scale: number;
+  /** c * tanh(score / c) on the scores; 0: none. */
+  softcap: number;
+}
+
+export interface MlpSpec {
+  intermediateSize: number;
+  activation: Activation;
+}
+
+/** y = x / sqrt(mean(x²) + eps) · (weight + offset). */
+export interface NormSpec {
+  eps: number;
+  /** 1 for checkpoints that store `weight - 1`. */
+  offset: number;
+}
+
+export interface EmbeddingSpec {
+  /** Factor on the embedding's output. */
+  scale: number;
+  /** Whether the factor is rounded to the model's dtype. */
+  isScaleRounded: boolean;
+}
+
+/** logits = c · tanh(scale · hidden · headᵀ / c). */
+export interface HeadSpec {
+  scale: number;
+  /** c; 0: none. */
+  softcap: number;
 }

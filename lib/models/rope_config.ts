@@ -29,7 +29,7 @@ export type RopeConfig =
     };
 
 /** Both spellings: rope_parameters, and rope_theta beside rope_scaling. */
-export function ropeConfig(fields: Fields): RopeConfig {
+export function ropeConfig(fields: Fields, defaultTheta = 10000): RopeConfig {
   const scaling = fields.object('rope_scaling');
   const parameters = fields.object('rope_parameters');
   for (const [name, value] of Object.entries(scaling)) {
@@ -38,7 +38,7 @@ export function ropeConfig(fields: Fields): RopeConfig {
   }
   const rope = new Fields({ ...scaling, ...parameters }, 'config.json: rope_parameters', fields.ignored);
   const beside = fields.get('rope_theta');
-  const theta = rope.positive('rope_theta', fields.positive('rope_theta', 10000));
+  const theta = rope.positive('rope_theta', fields.positive('rope_theta', defaultTheta));
   if (beside !== undefined && beside !== theta) {
     fields.fail('rope_theta', beside, `that of rope_parameters, ${theta}`);
   }

@@ -90,8 +90,9 @@ export async function requirePrompts({ samples }: RunConfig, tokenizer: Tokenize
 }
 
 /** With dynamic rope the frequencies are those of one length, so that documents of several cannot share a sequence beyond it. */
-export function requireRope({ rope }: DecoderConfig, { training, validation }: RunData): void {
-  if (rope.type !== 'dynamic') return;
+export function requireRope({ layers }: DecoderConfig, { training, validation }: RunData): void {
+  const rope = layers.map(({ attention }) => attention.rope).find((rope) => rope?.type === 'dynamic');
+  if (rope?.type !== 'dynamic') return;
   for (const [option, dataset] of Object.entries({ 'data.files': training, 'data.validation': validation })) {
     if (dataset?.isPacked && dataset.T > rope.maxPositions) {
       throw new RangeError(

@@ -1,6 +1,6 @@
 // From config.json to the decoder's config, with files as the Hub has them.
 import assert from 'node:assert/strict';
-import { decoderConfig } from '../../lib/index.ts';
+import { type DecoderConfig, decoderConfig } from '../../lib/index.ts';
 import { inverseFrequencies } from '../../lib/models/rope_frequencies.ts';
 import { relativeError } from '../support/compare.ts';
 
@@ -13,6 +13,8 @@ const tiny = {
   vocab_size: 500,
 };
 const llama = { model_type: 'llama', ...tiny };
+const attentionOf = ({ layers }: DecoderConfig) => layers[0]!.attention;
+const windowsOf = ({ layers }: DecoderConfig) => layers.map(({ attention }) => attention.window);
 
 /** What the published models say, without the fields that are alike everywhere. */
 const published: Record<string, Record<string, unknown>> = {
@@ -144,47 +146,53 @@ describe('decoderConfig', () => {
       const config = decoderConfig(source);
       assert.equal(config.vocabSize, source.vocab_size);
       assert.equal(
-        config.headSize,
+        attentionOf(config).headSize,
         source.head_dim ?? (source.hidden_size as number) / (source.num_attention_heads as number),
       );
-      assert.deepEqual(config.windows.slice(0, 2), name === 'gemma-2-9b' ? [4096, 0] : [0, 0]);
+      assert.deepEqual(windowsOf(config).slice(0, 2), name === 'gemma-2-9b' ? [4096, 0] : [0, 0]);
       assert.equal(config.tieWordEmbeddings, name === 'gemma-2-9b');
     });
   }
 
   it('reads both spellings of rotary positions', () => {
-    assert.deepEqual(decoderConfig({ ...llama, rope_theta: 500000 }).rope, { type: 'default', theta: 500000 });
+    assert.deepEqual(attentionOf(decoderConfig({ ...llama, rope_theta: 500000 })).rope, {
+      type: 'default',
+      theta: 500000,
+    });
     assert.deepEqual(
-      decoderConfig({ ...llama, rope_parameters: { rope_type: 'linear', rope_theta: 7, factor: 2 } }).rope,
+      attentionOf(decoderConfig({ ...llama, rope_parameters: { rope_type: 'linear', rope_theta: 7, factor: 2 } })).rope,
       { type: 'linear', theta: 7, factor: 2 },
     );
-    assert.deepEqual(decoderConfig({ ...llama, rope_theta: 9, rope_scaling: { type: 'linear', factor: 4 } }).rope, {
-      type: 'linear',
-      theta: 9,
-      factor: 4,
-    });
+    assert.deepEqual(
+      attentionOf(decoderConfig({ ...llama, rope_theta: 9, rope_scaling: { type: 'linear', factor: 4 } })).rope,
+      {
+        type: 'linear',
+        theta: 9,
+        factor: 4,
+      },
+    );
   });
 
   it('gives windows to the layers that have one', () => {
-    assert.deepEqual(decoderConfig({ ...tiny, model_type: 'mistral', sliding_window: 5 }).windows, [5, 5, 5]);
+    assert.deepEqual(windowsOf(decoderConfig({ ...tiny, model_type: 'mistral', sliding_window: 5 })), [5, 5, 5]);
     const qwen = { ...tiny, model_type: 'qwen2', sliding_window: 7, max_window_layers: 2 };
-    assert.deepEqual(decoderConfig(qwen).windows, [0, 0, 0]);
-    assert.deepEqual(decoderConfig({ ...qwen, use_sliding_window: true }).windows, [0, 0, 7]);
+    assert.deepEqual(windowsOf(decoderConfig(qwen)), [0, 0, 0]);
+    assert.deepEqual(windowsOf(decoderConfig({ ...qwen, use_sliding_window: true })), [0, 0, 7]);
     const types = ['sliding_attention', 'full_attention', 'sliding_attention'];
-    assert.deepEqual(decoderConfig({ ...qwen, use_sliding_window: true, layer_types: types }).windows, [7, 0, 7]);
+    assert.deepEqual(windowsOf(decoderConfig({ ...qwen, use_sliding_window: true, layer_types: types })), [7, 0, 7]);
     assert.throws(() => decoderConfig({ ...qwen, layer_types: types }), /layer_types .*sliding windows are off/);
     assert.deepEqual(
-      decoderConfig({ ...tiny, model_type: 'gemma2', head_dim: 16, sliding_window: 9 }).windows,
+      windowsOf(decoderConfig({ ...tiny, model_type: 'gemma2', head_dim: 16, sliding_window: 9 })),
       [9, 0, 9],
     );
   });
 
   it('takes null for none and absence for the default', () => {
     const gemma = { ...tiny, model_type: 'gemma2' };
-    assert.equal(decoderConfig(gemma).finalSoftcap, 30);
-    assert.equal(decoderConfig({ ...gemma, final_logit_softcapping: null }).finalSoftcap, 0);
-    assert.equal(decoderConfig(gemma).headSize, 256);
-    assert.equal(decoderConfig({ ...llama, num_key_value_heads: null }).numKeyValueHeads, 4);
+    assert.equal(decoderConfig(gemma).head.softcap, 30);
+    assert.equal(decoderConfig({ ...gemma, final_logit_softcapping: null }).head.softcap, 0);
+    assert.equal(attentionOf(decoderConfig(gemma)).headSize, 256);
+    assert.equal(attentionOf(decoderConfig({ ...llama, num_key_value_heads: null })).numKeyValueHeads, 4);
   });
 
   for (const [model, field, value] of [
@@ -250,11 +258,11 @@ describe('inverse frequencies', () => {
         beta_slow: 1,
       },
     });
-    assert.equal(config.rope.type, 'yarn');
-    assert.ok(config.rope.type === 'yarn' && Math.abs(config.rope.attentionFactor - 1.1386294361119891) < 1e-15);
+    const { rope } = attentionOf(config);
+    assert.ok(rope?.type === 'yarn' && Math.abs(rope.attentionFactor - 1.1386294361119891) < 1e-15);
     // pairs that turn 4 times and once in 64 positions: 0.81 and 2.02, so that the ramp goes from 0 to 3
     const slowed = [0, 1 / 3, 2 / 3, 1, 1, 1, 1, 1];
     const expected = plain(10000).map((frequency, d) => frequency * (1 - slowed[d]!) + (frequency / 4) * slowed[d]!);
-    assert.ok(relativeError(inverseFrequencies(config.rope, D, 64), expected) < 1e-14);
+    assert.ok(relativeError(inverseFrequencies(rope, D, 64), expected) < 1e-14);
   });
 });

@@ -1,6 +1,6 @@
 // Configurations as the Hub has them: what loads, as what, and what is refused. Fields that are alike everywhere are left out.
 import assert from 'node:assert/strict';
-import { decoderConfig, type HuggingFaceConfig } from '../../lib/index.ts';
+import { type DecoderConfig, decoderConfig, type HuggingFaceConfig } from '../../lib/index.ts';
 
 /** [hidden, intermediate, layers, heads, key/value heads, vocabulary] */
 type Sizes = [number, number, number, number, number, number];
@@ -92,32 +92,36 @@ const loads: [
   ['gemma-2, as transformers 5 writes it', of('gemma2', [2304, 9216, 26, 8, 4, 256000], { ...gemma, rope_parameters: { rope_theta: 10000, rope_type: 'default' }, mlp_bias: false, use_bidirectional_attention: null, layer_types: Array.from({ length: 26 }, (_, i) => (i % 2 === 0 ? 'sliding_attention' : 'full_attention')) }), 256, 'default 10000', true, '13x4096'],
 ];
 
+const attentionOf = ({ layers }: DecoderConfig) => layers[0]!.attention;
+const windowsOf = ({ layers }: DecoderConfig) => layers.map(({ attention }) => attention.window);
+
 describe('public configurations', () => {
   for (const [name, source, headSize, rope, tied, windows] of loads) {
     it(name, () => {
       const config = decoderConfig(source);
-      const sliding = config.windows.filter((window) => window > 0);
+      const attention = attentionOf(config);
+      const sliding = windowsOf(config).filter((window) => window > 0);
       assert.deepEqual(
-        [config.headSize, `${config.rope.type} ${config.rope.theta}`, config.tieWordEmbeddings],
+        [attention.headSize, `${attention.rope?.type} ${attention.rope?.theta}`, config.tieWordEmbeddings],
         [headSize, rope, tied],
       );
       assert.equal(
         sliding.length > 0 ? `${sliding.length}x${new Set(sliding).size === 1 ? sliding[0] : sliding}` : '',
         windows,
       );
-      assert.equal(config.attentionBias, source.model_type === 'qwen2');
+      assert.equal(attention.bias, source.model_type === 'qwen2');
       assert.equal(config.source, source);
     });
   }
 
   it('say which layers have the window', () => {
     const ministral = loads.find(([name]) => name.startsWith('Ministral'))![1];
-    assert.deepEqual(decoderConfig(ministral).windows.slice(0, 5), [0, 32768, 32768, 32768, 0]);
+    assert.deepEqual(windowsOf(decoderConfig(ministral)).slice(0, 5), [0, 32768, 32768, 32768, 0]);
   });
 
   it('give yarn the factor that transformers computes, whatever attn_factor says', () => {
-    const { rope } = decoderConfig(loads.find(([name]) => name.startsWith('DeepSeek-R1-0528'))![1]);
-    assert.ok(rope.type === 'yarn' && Math.abs(rope.attentionFactor - (0.1 * Math.log(4) + 1)) < 1e-15);
+    const { rope } = attentionOf(decoderConfig(loads.find(([name]) => name.startsWith('DeepSeek-R1-0528'))![1]));
+    assert.ok(rope?.type === 'yarn' && Math.abs(rope.attentionFactor - (0.1 * Math.log(4) + 1)) < 1e-15);
   });
 });
 
@@ -188,7 +192,7 @@ describe('fields of a config', () => {
   it('within rope_scaling likewise', () => {
     const source = { ...tiny, rope_scaling: { type: 'linear', factor: 2, mystery: 1 } };
     assert.throws(() => decoderConfig(source), /rope_parameters: mystery/);
-    assert.deepEqual(decoderConfig(source, { ignoreFields: ['mystery'] }).rope, {
+    assert.deepEqual(attentionOf(decoderConfig(source, { ignoreFields: ['mystery'] })).rope, {
       type: 'linear',
       theta: 10000,
       factor: 2,

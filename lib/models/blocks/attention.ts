@@ -1,0 +1,90 @@
+// Grouped-query self-attention: projections of queries, keys and values, their norms and rotations, and the output's projection.
+import { attention } from '../../ops/attention.ts';
+import { cachedAttention } from '../../ops/cached_attention.ts';
+import { type Rope, rope } from '../../ops/rope.ts';
+import { tidy } from '../../runtime/scope.ts';
+import type { Tensor } from '../../runtime/tensor.ts';
+import type { AttentionSpec } from '../decoder_config.ts';
+import type { RopeConfig } from '../rope_config.ts';
+import type { RopeTables } from '../rope_tables.ts';
+import type { Forward } from './forward.ts';
+import { Norm } from './norm.ts';
+import { type Maker, parameter } from './parameters.ts';
+import { type Projection, project } from './projection.ts';
+
+export class Attention {
+  readonly #spec: AttentionSpec;
+  /** Of the layer, for the cache. */
+  readonly #index: number;
+  readonly #q: Projection;
+  readonly #k: Projection;
+  readonly #v: Projection;
+  readonly #o: Projection;
+  readonly #qNorm: Norm | null;
+  readonly #kNorm: Norm | null;
+  readonly #rope: { config: RopeConfig; tables: RopeTables } | null;
+
+  constructor(spec: AttentionSpec, layer: { path: string; index: number }, maker: Maker) {
+    const { numHeads: H, numKeyValueHeads: G, headSize: D, bias, outputBias, qkNorm } = spec;
+    const C = maker.hiddenSize;
+    const path = `${layer.path}.self_attn`;
+    this.#spec = spec;
+    this.#index = layer.index;
+    const [q, k, v] = maker.group(
+      ['q', 'k', 'v'].map((name) => `${path}.${name}_proj.weight`),
+      [H, G, G].map((heads) => [heads * D, C]),
+    ) as [Tensor, Tensor, Tensor];
+    const o = parameter(maker, `${path}.o_proj.weight`, C, H * D);
+    const projection = (name: string, weight: Tensor, hasBias: boolean): Projection => ({
+      path: `${path}.${name}_proj`,
+      weight,
+      bias: hasBias ? parameter(maker, `${path}.${name}_proj.bias`, weight.shape[0]!) : null,
+    });
+    this.#q = projection('q', q, bias);
+    this.#k = projection('k', k, bias);
+    this.#v = projection('v', v, bias);
+    this.#o = projection('o', o, outputBias);
+    this.#qNorm = qkNorm ? new Norm(`${path}.q_norm`, D, maker) : null;
+    this.#kNorm = qkNorm ? new Norm(`${path}.k_norm`, D, maker) : null;
+    this.#rope = spec.rope && { config: spec.rope, tables: maker.ropeTables(spec.rope, D) };
+  }
+
+  get projections(): Projection[] {
+    return [this.#q, this.#k, this.#v, this.#o];
+  }
+
+  /** @param x (N,C) */
+  forward(x: Tensor, forward: Forward): Tensor {
+    const { headSize, window, scale, softcap } = this.#spec;
+    const { tokens, cache } = forward;
+    const { T, documentStart = null } = tokens;
+    const angles = this.#rope && this.#angles(this.#rope, forward);
+    /** Queries or keys, normalised and rotated where the specification says so. */
+    const rotated = (projection: Projection, norm: Norm | null) =>
+      tidy(() => {
+        const projected = project(x, projection, forward);
+        const normalized = norm ? norm.forward(projected) : projected;
+        return angles ? rope(normalized, angles, T, documentStart) : normalized;
+      });
+    const out = tidy(() => {
+      const q = rotated(this.#q, this.#qNorm);
+      const k = rotated(this.#k, this.#kNorm);
+      const v = project(x, this.#v, forward);
+      const scores = { headSize, window, scale, softcap };
+      if (!cache) return attention(q, k, v, { ...scores, T, documentStart });
+      const kept = cache.append(this.#index, k, v);
+      return cachedAttention(q, kept.k, kept.v, { ...scores, position: cache.length });
+    });
+    return project(out, this.#o, forward);
+  }
+
+  #angles({ config, tables }: { config: RopeConfig; tables: RopeTables }, { tokens, cache }: Forward): Rope {
+    const { T, documentStart, length = T } = tokens;
+    if (config.type === 'dynamic' && documentStart && !cache && tables.dependsOn(T)) {
+      throw new RangeError(
+        `Decoder: dynamic rope beyond max_position_embeddings ${config.maxPositions} needs one document a sequence, got documents in T ${T}`,
+      );
+    }
+    return { inverseFrequencies: tables.of(length), scale: config.type === 'yarn' ? config.attentionFactor : 1 };
+  }
+}

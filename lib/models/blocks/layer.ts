@@ -1,0 +1,64 @@
+// One layer: attention and MLP, each with its norms and added to what came in.
+import { add, scale } from '../../ops/elementwise.ts';
+import { tidy } from '../../runtime/scope.ts';
+import type { Tensor } from '../../runtime/tensor.ts';
+import type { LayerSpec } from '../decoder_config.ts';
+import { Attention } from './attention.ts';
+import type { Forward } from './forward.ts';
+import { Mlp } from './mlp.ts';
+import { Norm } from './norm.ts';
+import type { Maker } from './parameters.ts';
+import type { Projection } from './projection.ts';
+
+export class Layer {
+  readonly #residualScale: number;
+  readonly #attentionInput: Norm | null;
+  readonly #attention: Attention;
+  readonly #attentionOutput: Norm | null;
+  readonly #mlpInput: Norm | null;
+  readonly #mlpOutput: Norm | null;
+  readonly #mlp: Mlp;
+
+  constructor(spec: LayerSpec, index: number, maker: Maker) {
+    const layer = { path: `model.layers.${index}`, index };
+    const norm = (name: string | null) => (name ? new Norm(`${layer.path}.${name}`, maker.hiddenSize, maker) : null);
+    const { norms } = spec;
+    this.#residualScale = spec.residualScale;
+    this.#attentionInput = norm(norms.attentionInput);
+    this.#attention = new Attention(spec.attention, layer, maker);
+    this.#attentionOutput = norm(norms.attentionOutput);
+    this.#mlpInput = norm(norms.mlpInput);
+    this.#mlpOutput = norm(norms.mlpOutput);
+    this.#mlp = new Mlp(spec.mlp, layer, maker);
+  }
+
+  get projections(): Projection[] {
+    return [...this.#attention.projections, ...this.#mlp.projections];
+  }
+
+  /** Ops whose outputs recompute: 'attention' keeps: attention's, and the MLP's where a norm reads it. */
+  get kept(): string[] {
+    return this.#mlpOutput ? ['attention', 'chunkedMlp'] : ['attention'];
+  }
+
+  /** @param x (N,C) */
+  forward(x: Tensor, forward: Forward): Tensor {
+    const h = tidy(() => {
+      const out = this.#attention.forward(normalized(x, this.#attentionInput), forward);
+      return this.#added(x, normalized(out, this.#attentionOutput));
+    });
+    return tidy(() => {
+      const out = this.#mlp.forward(normalized(h, this.#mlpInput), forward);
+      return this.#added(h, normalized(out, this.#mlpOutput));
+    });
+  }
+
+  #added(x: Tensor, out: Tensor): Tensor {
+    return add(x, this.#residualScale === 1 ? out : scale(out, this.#residualScale));
+  }
+}
+
+/** x itself where there is no norm. */
+function normalized(x: Tensor, norm: Norm | null): Tensor {
+  return norm ? norm.forward(x) : x;
+}

@@ -1,0 +1,90 @@
+// A decoder as most families have it, from fields that all of them have; a family changes what is its own.
+import type { DecoderConfig, LayerNorms, LayerSpec } from '../decoder_config.ts';
+import type { Fields, HuggingFaceConfig } from '../fields.ts';
+import { ropeConfig } from '../rope_config.ts';
+import { refuseQuantised } from './quantised.ts';
+
+/** Before attention and before the MLP. */
+export const PRE_NORMS: LayerNorms = {
+  attentionInput: 'input_layernorm',
+  attentionOutput: null,
+  mlpInput: 'post_attention_layernorm',
+  mlpOutput: null,
+};
+
+/** What a missing field stands for, where families differ. */
+export interface Defaults {
+  /** @default one for each head */
+  keyValueHeads?: number;
+  /** @default hidden_size / num_attention_heads */
+  headSize?: number;
+  /** @default false */
+  tie?: boolean;
+  /** @default 10000 */
+  ropeTheta?: number;
+}
+
+export interface PlainDecoder extends Omit<DecoderConfig, 'layers'> {
+  numLayers: number;
+  /** SiLU, rotary positions and norms before attention and MLP, all positions seen, no biases. */
+  layer: LayerSpec;
+}
+
+export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults: Defaults = {}): PlainDecoder {
+  fields.only('attention_dropout', 0);
+  fields.only('mlp_bias', false);
+  fields.count('pretraining_tp', 1); // how Megatron's products were cut: the same sums in another order, read by old versions alone
+  refuseQuantised(fields);
+  const hiddenSize = fields.count('hidden_size');
+  const numHeads = fields.count('num_attention_heads');
+  const oneEach = fields.isNull('num_key_value_heads') || !defaults.keyValueHeads;
+  const numKeyValueHeads = fields.count('num_key_value_heads', oneEach ? numHeads : defaults.keyValueHeads);
+  const headSize = fields.count('head_dim', defaults.headSize ?? hiddenSize / numHeads);
+  if (numHeads % numKeyValueHeads !== 0) {
+    fields.fail('num_key_value_heads', numKeyValueHeads, `a divisor of num_attention_heads ${numHeads}`);
+  }
+  if (headSize % 2 !== 0) fields.fail('head_dim', headSize, 'even');
+  return {
+    vocabSize: fields.count('vocab_size'),
+    hiddenSize,
+    numLayers: fields.count('num_hidden_layers'),
+    layer: {
+      norms: PRE_NORMS,
+      attention: {
+        numHeads,
+        numKeyValueHeads,
+        headSize,
+        bias: false,
+        outputBias: false,
+        qkNorm: false,
+        rope: ropeConfig(fields, defaults.ropeTheta),
+        window: 0,
+        scale: 1 / Math.sqrt(headSize),
+        softcap: 0,
+      },
+      mlp: { intermediateSize: fields.count('intermediate_size'), activation: 'silu' },
+      residualScale: 1,
+    },
+    norm: { eps: fields.positive('rms_norm_eps', 1e-6), offset: 0 },
+    embedding: { scale: 1, isScaleRounded: false },
+    head: { scale: 1, softcap: 0 },
+    tieWordEmbeddings: fields.boolean('tie_word_embeddings', defaults.tie ?? false),
+    initializerRange: fields.number('initializer_range', 0.02),
+    eosTokenIds: [fields.get('eos_token_id') ?? []].flat().filter((id): id is number => typeof id === 'number'),
+    source,
+  };
+}
+
+/** The plain decoder with what is special about attention: everywhere, and in single layers. */
+export function withAttention(
+  { numLayers, layer, ...decoder }: PlainDecoder,
+  ofAll: Partial<LayerSpec['attention']>,
+  ofLayer: (index: number) => Partial<LayerSpec['attention']> = () => ({}),
+): DecoderConfig {
+  const attention = { ...layer.attention, ...ofAll };
+  const layers = Array.from({ length: numLayers }, (_, index) => ({
+    ...layer,
+    attention: { ...attention, ...ofLayer(index) },
+  }));
+  return { ...decoder, layers };
+}

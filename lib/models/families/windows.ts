@@ -1,0 +1,45 @@
+// Which layers see a window of positions, and how long it is. 0: none.
+import type { Fields } from '../fields.ts';
+import { isEmpty } from '../inert_fields.ts';
+
+/** The field sliding_window. */
+export function slidingWindow(fields: Fields): number {
+  return fields.isNull('sliding_window') ? 0 : fields.count('sliding_window', 4096);
+}
+
+/** Each layer's: layer_types says it, without it `isSliding` does. */
+export function layerWindows(
+  fields: Fields,
+  numLayers: number,
+  window: number,
+  isSliding: (layer: number) => boolean,
+): number[] {
+  const types = fields.get('layer_types');
+  if (types === undefined || isEmpty(types))
+    return Array.from({ length: numLayers }, (_, layer) => (isSliding(layer) ? window : 0));
+  if (!Array.isArray(types) || types.length !== numLayers) fields.fail('layer_types', types, `a list of ${numLayers}`);
+  return (types as unknown[]).map((type) => {
+    if (type === 'full_attention') return 0;
+    if (type !== 'sliding_attention') fields.fail('layer_types', type, 'full_attention or sliding_attention');
+    if (window === 0) fields.fail('layer_types', type, 'full_attention where sliding windows are off');
+    return window;
+  });
+}
+
+/** Qwen's: the first max_window_layers layers see everything. */
+export function qwenWindows(fields: Fields, numLayers: number): number[] {
+  const isUsed = fields.boolean('use_sliding_window', false);
+  const fullLayers = fields.number('max_window_layers', 28);
+  const window = slidingWindow(fields);
+  return layerWindows(fields, numLayers, isUsed ? window : 0, (layer) => layer >= fullLayers);
+}
+
+/** Refuses windows: a config that has them is of another model than one of a family that has none. */
+export function onlyFullAttention(fields: Fields): void {
+  const types = fields.get('layer_types') ?? [];
+  const isFull = Array.isArray(types) && types.every((type) => type === 'full_attention');
+  if (!isFull) fields.fail('layer_types', types, 'full_attention for every layer');
+  const isUsed = fields.boolean('use_sliding_window', true);
+  const window = fields.get('sliding_window');
+  if (isUsed && window !== undefined) fields.fail('sliding_window', window, 'absent, or use_sliding_window false');
+}
