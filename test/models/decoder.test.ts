@@ -23,6 +23,7 @@ import {
 import { addon } from '../../lib/runtime/native.ts';
 import { assertClose } from '../support/compare.ts';
 import { itOnCpu, itOnCuda, openTestDevice, testTarget } from '../support/devices.ts';
+import { itRefusesNumbers } from '../support/ops.ts';
 import { integers } from '../support/random.ts';
 
 const source = {
@@ -306,3 +307,5 @@ describe('packed documents', () => {
     });
   }
 });
+
+itRefusesNumbers('initialize: seed', [0.5, 2 ** 53], (seed) => Decoder.prototype.initialize.call(null as never, seed));

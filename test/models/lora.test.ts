@@ -4,29 +4,21 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   AdamW,
-  add,
   addLora,
   type Batch,
-  chunkedCrossEntropy,
-  chunkedMlp,
   Decoder,
   type Device,
   decoderConfig,
   disposeResult,
-  dropout,
   type LoraModule,
   type LoraOptions,
-  linear,
   noGrad,
   openDevice,
   parseConfig,
   type StepPolicy,
-  scale,
   simulateStep,
   stepResult,
-  swiglu,
   Tape,
-  type Tensor,
   tensor,
   tidy,
   train,
@@ -35,164 +27,16 @@ import {
 import { LORA_MODULES } from '../../lib/models/adapter.ts';
 import { bytesByName } from '../support/adapters.ts';
 import { assertClose } from '../support/compare.ts';
-import { debugDevice, itOnCpu, openTestDevice, precise, valuesOf, within } from '../support/devices.ts';
-import { checkGradients } from '../support/gradient_check.ts';
+import { itOnCpu, openTestDevice } from '../support/devices.ts';
 import { integers, normals } from '../support/random.ts';
 import { newFolder, tinyLlama, tinyRun } from '../support/runs.ts';
 
-const [N, C, F, r] = [7, 5, 9, 3];
 const all = { rank: 4, alpha: 6, modules: LORA_MODULES };
 const policies: StepPolicy[] = [
   { mlpChunkSize: 100, lossChunkSize: 100, mlpSave: 'gateUp', recompute: 'none' },
   { mlpChunkSize: 7, lossChunkSize: 11, mlpSave: 'input', recompute: 'attention' },
   { mlpChunkSize: 13, lossChunkSize: 5, mlpSave: 'gateUp', recompute: 'layer' },
 ];
-
-describe('adapters of the chunked MLP', () => {
-  const shapes = {
-    x: [N, C],
-    gate: [F, C],
-    up: [F, C],
-    down: [C, F],
-    ga: [r, C],
-    gb: [F, r],
-    ua: [2, C],
-    ub: [F, 2],
-    da: [r, F],
-    db: [C, r],
-  };
-  const names = Object.keys(shapes);
-  const mlp =
-    (probability: number, which: string[], chunkSize: number, save: 'input' | 'gateUp') =>
-    (...inputs: Tensor[]) => {
-      const t = Object.fromEntries(names.map((name, i) => [name, inputs[i]!])) as Record<keyof typeof shapes, Tensor>;
-      const adapter = (name: string, a: Tensor, b: Tensor, op: number) =>
-        which.includes(name) ? { a, b, scale: 0.7, op } : null;
-      return chunkedMlp(t.x, t.gate, t.up, t.down, {
-        chunkSize,
-        save,
-        dropout: { probability, seed: 3, step: 5 },
-        adapters: {
-          gate: adapter('gate', t.ga, t.gb, 11),
-          up: adapter('up', t.ua, t.ub, 12),
-          down: adapter('down', t.da, t.db, 13),
-        },
-      });
-    };
-
-  for (const probability of [0, 0.4]) {
-    for (const [chunkSize, save] of [
-      [3, 'input'],
-      [N, 'gateUp'],
-    ] as const) {
-      it(`have the gradients of central differences: dropout ${probability}, chunks of ${chunkSize}`, () =>
-        checkGradients(mlp(probability, ['gate', 'up', 'down'], chunkSize, save), Object.values(shapes), {
-          tolerance: 1e-7,
-        }));
-    }
-  }
-
-  it('equal adapters of plain ops with the same masks, any of them, in chunks of any size', async () => {
-    const device = debugDevice();
-    const mask = { probability: 0.3, seed: 3, step: 5 };
-    for (const which of [['gate'], ['up'], ['down'], ['gate', 'up', 'down']]) {
-      const values = Object.values(shapes).map((shape, i) => normals(shape[0]! * shape[1]!, 40 + i));
-      const dy = normals(N * C, 99);
-      const run = async (fn: (...inputs: Tensor[]) => Tensor) => {
-        const leaves = values.map((data, i) =>
-          tensor(data, { shape: Object.values(shapes)[i]!, dtype: precise, device }).asParameter(),
-        );
-        const tape = new Tape();
-        const y = tape.run(() => fn(...leaves));
-        tidy(() => tape.backward(y, tensor(dy, { shape: [N, C], dtype: precise, device })));
-        const results = [await valuesOf(y)];
-        for (const leaf of leaves) results.push(leaf.grad ? await valuesOf(leaf.grad) : new Float64Array(1));
-        for (const each of [y, ...leaves]) each.dispose();
-        return results;
-      };
-      const plain = (...t: Tensor[]) =>
-        tidy(() => {
-          const [x, gate, up, down, ga, gb, ua, ub, da, db] = t as [
-            Tensor,
-            Tensor,
-            Tensor,
-            Tensor,
-            Tensor,
-            Tensor,
-            Tensor,
-            Tensor,
-            Tensor,
-            Tensor,
-          ];
-          const projection = (name: string, x: Tensor, w: Tensor, a: Tensor, b: Tensor, op: number) => {
-            const base = linear(x, w);
-            return which.includes(name) ? add(base, linear(scale(linear(dropout(x, mask, op), a), 0.7), b)) : base;
-          };
-          const h = swiglu(projection('gate', x, gate, ga, gb, 11), projection('up', x, up, ua, ub, 12));
-          return projection('down', h, down, da, db, 13);
-        });
-      const expected = await run(plain);
-      for (const chunkSize of [1, 3, N, N + 5]) {
-        for (const save of ['input', 'gateUp'] as const) {
-          const found = await run(mlp(0.3, which, chunkSize, save));
-          for (const [i, each] of found.entries()) {
-            assertClose(
-              each,
-              expected[i]!,
-              within({ float64: 1e-12, float32: 2e-6 }),
-              `${which} ${i === 0 ? 'y' : names[i - 1]}`,
-            );
-          }
-        }
-      }
-    }
-  });
-});
-
-describe('a low-rank part of the head', () => {
-  it('has the gradients of central differences', () =>
-    checkGradients(
-      (h, w, low, b) =>
-        tidy(
-          () =>
-            chunkedCrossEntropy(h, w, tensor(Int32Array.of(0, 3, -100, 2, 1, 4, 3), { device: debugDevice() }), {
-              chunkSize: 3,
-              softcap: 2,
-              labelSmoothing: 0.1,
-              lowRank: { low, weight: b },
-            }).loss,
-        ),
-      [
-        [N, C],
-        [6, C],
-        [N, r],
-        [6, r],
-      ],
-      { tolerance: 1e-7 },
-    ));
-});
-
-describe('dropout', () => {
-  it('drops the share asked for, keeps the mean, and repeats itself', async () => {
-    using device = openTestDevice();
-    const size = 200_000;
-    using x = tensor(new Float32Array(size).fill(1), { shape: [400, 500], device });
-    const of = async (probability: number, op: number, step: number) => {
-      using y = dropout(x, { probability, seed: 1, step }, op);
-      return await y.toFloat32();
-    };
-    const y = await of(0.3, 1, 1);
-    const dropped = y.filter((value) => value === 0).length;
-    assert.ok(Math.abs(dropped - 0.3 * size) < 5 * Math.sqrt(0.21 * size), `${dropped} of ${size}`);
-    assert.ok(y.every((value) => value === 0 || Math.abs(value - 1 / 0.7) < 1e-6));
-    assert.deepEqual(await of(0.3, 1, 1), y);
-    for (const other of [await of(0.3, 2, 1), await of(0.3, 1, 2)]) {
-      const both = other.filter((value, i) => value === 0 && y[i] === 0).length;
-      assert.ok(Math.abs(both - 0.09 * size) < 5 * Math.sqrt(0.09 * 0.91 * size), `${both}`);
-    }
-    assert.deepEqual(await of(0, 1, 1), new Float32Array(size).fill(1));
-  });
-});
 
 function batchOf(device: Device, seed = 1): Batch {
   const ids = integers(60, 256, seed);

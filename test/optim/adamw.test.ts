@@ -9,9 +9,11 @@ import {
   tensor,
   toBfloat16,
   toFloat32,
+  zeros,
 } from '../../lib/index.ts';
 import { assertClose } from '../support/compare.ts';
 import { debugDevice, hasFloat64, leavingNothing, precise, valuesOf, within } from '../support/devices.ts';
+import { itRefusesNumbers } from '../support/ops.ts';
 import { normals } from '../support/random.ts';
 
 const rates = [1e-2, 3e-3, 1e-1, 0, 2e-2];
@@ -296,3 +298,5 @@ describe('AdamW', () => {
     assert.throws(() => new AdamW([]), /AdamW: there are no parameters/);
   });
 });
+
+itRefusesNumbers('AdamW: seed', [0.5, 2 ** 53], (seed, on) => new AdamW([zeros([1], on)], { seed }));

@@ -1,14 +1,30 @@
-// A user's own block in miniSequence: the example's wrapped block against the plain one.
+// Any function of single tokens in chunks: gradients, and the example's wrapped block against the plain one.
 import assert from 'node:assert/strict';
 import { chunkedTwoGateMlp, makeTwoGates, type TwoGates, twoGateMlp } from '../../examples/custom_block.ts';
-import { empty, openDevice, Tape, type Tensor, tensor, tidy } from '../../lib/index.ts';
+import { empty, linear, miniSequence, openDevice, swiglu, Tape, type Tensor, tensor, tidy } from '../../lib/index.ts';
 import { assertClose } from '../support/compare.ts';
 import { openTestDevice } from '../support/devices.ts';
+import { checkGradients } from '../support/gradient_check.ts';
 import { normals } from '../support/random.ts';
+
+describe('miniSequence', () => {
+  for (const chunkSize of [1, 2, 5, 8]) {
+    it(`has the gradients of central differences: chunks of ${chunkSize}`, () =>
+      checkGradients(
+        (x, g, u, d) => miniSequence((x) => linear(swiglu(linear(x, g), linear(x, u)), d), x, { chunkSize }),
+        [
+          [5, 3],
+          [4, 3],
+          [4, 3],
+          [2, 4],
+        ],
+      ));
+  }
+});
 
 const [N, C, F] = [50, 12, 40];
 
-describe("miniSequence on a user's own block", () => {
+describe("miniSequence on a user's block", () => {
   for (const chunkSize of [1, 7, 49, 50, 60]) {
     it(`gives the output and the gradients of the plain block, in chunks of ${chunkSize}`, async () => {
       using device = openTestDevice();

@@ -1,0 +1,99 @@
+// The chunked MLP: gradients, precision, and chunked equals whole for every chunk size.
+import fc from 'fast-check';
+import { type Activation, add, chunkedMlp, linear, Tape, type Tensor, tensor, tidy, zeros } from '../../lib/index.ts';
+import { assertClose } from '../support/compare.ts';
+import { debugDevice, leavingNothing, valuesOf } from '../support/devices.ts';
+import { checkGradients } from '../support/gradient_check.ts';
+import { itIsPrecise, itRefusesNumbers, mlpShapes } from '../support/ops.ts';
+import { assertAllClose, assertNoWorse, outputs } from '../support/outputs.ts';
+import { normals } from '../support/random.ts';
+
+const N = 23;
+const mlp =
+  (chunkSize: number, save: 'input' | 'gateUp' = 'input', activation: Activation = 'silu') =>
+  ([x, gate, up, down]: Tensor[]) =>
+    chunkedMlp(x!, gate!, up!, down!, { chunkSize, save, activation });
+
+describe('chunkedMlp', () => {
+  for (const chunkSize of [1, 2, 5, 9]) {
+    for (const save of ['input', 'gateUp'] as const) {
+      it(`has the gradients of central differences: chunks of ${chunkSize}, saving ${save}`, () =>
+        checkGradients((...inputs) => mlp(chunkSize, save)(inputs), mlpShapes(5, 3, 4)));
+    }
+  }
+  it('has them with geluTanh', () =>
+    checkGradients((...inputs) => mlp(2, 'input', 'geluTanh')(inputs), mlpShapes(5, 3, 4)));
+
+  for (const chunkSize of [1, 64, 200, 300]) {
+    for (const save of ['input', 'gateUp'] as const) {
+      itIsPrecise(`chunks of ${chunkSize} ${save}`, mlpShapes(200, 64, 176), (...inputs) =>
+        mlp(chunkSize, save)(inputs),
+      );
+    }
+  }
+
+  for (const chunkSize of [1, 3, 7, N - 1, N, N + 5]) {
+    it(`equals the whole in f32: chunks of ${chunkSize} of ${N}`, async () => {
+      const whole = await outputs('float32', mlpShapes(N, 19, 37), mlp(N));
+      for (const save of ['input', 'gateUp'] as const) {
+        assertAllClose(await outputs('float32', mlpShapes(N, 19, 37), mlp(chunkSize, save)), whole, 1e-5);
+      }
+    });
+  }
+  it('equals the whole for any N, C, F and chunk size', () =>
+    fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 1, max: 20 }),
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 1, max: 50 }),
+        async (N, C, F, chunkSize) => {
+          const whole = await outputs('float32', mlpShapes(N, C, F), mlp(N));
+          assertAllClose(await outputs('float32', mlpShapes(N, C, F), mlp(chunkSize)), whole, 1e-5);
+        },
+      ),
+      { numRuns: 40 },
+    ));
+  for (const chunkSize of [1, 7, N - 1]) {
+    it(`is no worse than the whole in bf16: chunks of ${chunkSize}`, () =>
+      assertNoWorse(mlpShapes(N, 64, 96), mlp(chunkSize), mlp(N)));
+  }
+
+  for (const other of ['gate', 'up'] as const) {
+    it(`adds to the gradient that ${other} has, and assigns its neighbour's that is new`, async () => {
+      const [x, gate, up, down] = await gradientsWithUse(other, false);
+      const grouped = await gradientsWithUse(other, true);
+      for (const [i, expected] of [x, gate, up, down].entries())
+        assertClose(grouped[i]!, expected!, 1e-6, `gradient ${i}`);
+    });
+  }
+
+  itRefusesNumbers('adapters: dropout probability', [2], (probability, on) =>
+    chunkedMlp(zeros([4, 4], on), zeros([4, 4], on), zeros([4, 4], on), zeros([4, 4], on), {
+      dropout: { probability, seed: 0, step: 0 },
+    }),
+  );
+});
+
+/** Gradients where gate or up has one from another op already, in memory of its own or beside the other's. */
+function gradientsWithUse(other: 'gate' | 'up', grouped: boolean): Promise<Float64Array[]> {
+  const device = debugDevice();
+  return leavingNothing(device, async () => {
+    const leaves = mlpShapes(5, 4, 4).map((shape, i) =>
+      tensor(Float32Array.from(normals(shape[0]! * shape[1]!, i + 1)), { shape, device }).asParameter(),
+    );
+    const [x, gate, up, down] = leaves as [Tensor, Tensor, Tensor, Tensor];
+    if (grouped) for (const member of [gate, up]) member.group = [gate, up];
+    const tape = new Tape();
+    // The product is recorded last, so that its gradient comes first.
+    const y = tape.run(() => {
+      const h = chunkedMlp(x, gate, up, down, { chunkSize: 2 });
+      return add(h, linear(h, other === 'gate' ? gate : up));
+    });
+    tidy(() => tape.backward(y, tensor(Float32Array.from(normals(20, 9)), { shape: [5, 4], device })));
+    const found: Float64Array[] = [];
+    for (const { grad } of leaves) found.push(await valuesOf(grad!));
+    for (const each of [y, ...leaves]) each.dispose();
+    return found;
+  });
+}
