@@ -5,16 +5,21 @@
 
 namespace {
 
-// Letters that depend on arguments, by these arguments' places.
-const auto of_matmul = [](const auto& arguments) { return std::get<7>(arguments) == 0 ? "rrw" : "rru"; };  // beta
-const auto of_cross_entropy = [](const auto& arguments) {
-  return std::get<13>(arguments) ? "urrwwwww" : "rrrwwwww";  // write_dlogits
-};
-const auto of_chunked_mlp_backward = [](const auto& arguments) {
-  const auto gradient = [](bool overwrite) { return overwrite ? "w" : "u"; };
-  return std::string("rrrrrw") + gradient(std::get<13>(arguments)) + gradient(std::get<14>(arguments)) + gradient(std::get<15>(arguments)) +
-         (std::get<12>(arguments) ? "u" : "s") + "ss";  // gate_up_saved
-};
+using namespace mst;
+
+// Letters that depend on arguments.
+std::string of_matmul(const Tensor&, const Tensor&, const Tensor&, const Workspace&, bool, bool, double, double beta) {
+  return beta == 0 ? "rrw" : "rru";
+}
+std::string of_cross_entropy(const Tensor&, const Tensor&, const OptionalTensor&, const Tensor&, const OptionalTensor&,
+                             const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, std::int64_t, std::int64_t, double,
+                             double, double, bool write_dlogits) {
+  return write_dlogits ? "urrwwwww" : "rrrwwwww";
+}
+std::string of_chunked_mlp_backward(const Tensor&, const Tensor&, const MlpWeights&, const MlpGradients&, const GateUp& gate_up,
+                                    const Tensor&, const Workspace&, Activation, const MlpAdapters&) {
+  return gate_up.is_kept ? "rrrfusf" : "rrrfssf";
+}
 
 Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new mst::Environment(env));
@@ -32,7 +37,7 @@ Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
   ROW(cached_attention, "rrrw");
   ROW(glu_forward, "rrw");
   ROW(glu_backward, "rrrwww");
-  ROW(chunked_mlp_forward, "rrrrwwss");
+  ROW(chunked_mlp_forward, "rrwwsf");
   ROW(chunked_mlp_backward, of_chunked_mlp_backward);
   ROW(dropout, "rw");
   ROW(softcap_forward, "rw");
@@ -50,7 +55,7 @@ Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
   ROW(sum_of_squares, "rws");
   ROW(clip_factor, "rww");
   ROW(adamw_count, "ur");
-  ROW(adamw, "uuruuuurr");
+  ROW(adamw, "uururr");
   ROW(random_normal, "w");
 #undef ROW
   mst::add_device_calls(env, exports);

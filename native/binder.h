@@ -3,10 +3,9 @@
 // A JavaScript call is native.op(device, arguments...), with the number of an open device, whose context the op gets, and, for each
 // parameter after it,
 //   Tensor           a Float64Array [address, dtype, device, row stride, shape..., -owner]; the owner may be left out (see failures.h)
-//   OptionalTensor   the same or null
-//   Workspace        the same
-//   OptionalLowRank  [a, b, da or null, db or null, scale, op], or null
-//   a struct with fields   an object with a property for each of them; its tensors have their letters in the order of the fields
+//   Workspace        the same or null
+//   a struct with fields   an object with a property for each of them
+//   std::optional    the same or null
 //   double, int64_t, enum, bool   a number or a boolean
 // It checks all of this on the JavaScript thread, also that tensors are of this device and lie in its memory, then enqueues the op and
 // returns.
@@ -23,7 +22,6 @@
 #include "fields.h"
 #include "kernel.h"
 #include "ops/glu.h"
-#include "ops/low_rank.h"
 
 namespace mst {
 
@@ -35,24 +33,37 @@ inline constexpr std::int64_t num_values<Activation> = 2;
 template <>
 inline constexpr std::int64_t num_values<Dtype> = 5;
 
-// What an op does with its tensors, a letter for each that is given, in the order of its parameters without workspaces and adapters:
-//   r  reads   w  assigns   u  reads and overwrites, or adds to   s  workspace
+// What an op does with tensors: a letter for each parameter that is or holds any, in their order:
+//   r  reads   w  assigns   u  reads and overwrites, or adds to   s  workspace   f  as the fields of the struct say
 // or a function of the arguments that returns the letters.
-inline std::string letters_of(const char* letters, const auto&) {
+template <class Arguments>
+std::string letters_of(const char* letters, const Arguments&) {
   return letters;
 }
-inline std::string letters_of(const auto& function, const auto& arguments) {
-  return function(arguments);
+template <class Function, class Arguments>
+std::string letters_of(const Function& function, const Arguments& arguments) {
+  return std::apply(function, arguments);
 }
+
+// Where a value is inside an argument.
+struct FieldPath {
+  const FieldPath* outer;
+  const char* name;
+
+  friend std::ostream& operator<<(std::ostream& out, const FieldPath& path) {
+    if (path.outer) out << *path.outer;
+    return out << '.' << path.name;
+  }
+};
 
 struct ArgumentContext {
   const char* op;
   std::int64_t device_id;
   const OpenDevice& open;
-  const char* field = nullptr;  // of the argument, where it has names
+  const FieldPath* path = nullptr;
 
   [[noreturn]] void fail(std::size_t index, const std::string& required) const {
-    throw ArgumentError(message_of(op, ": argument ", index + 1, field ? "." : "", field ? field : "", " must be ", required));
+    throw ArgumentError(message_of(op, ": argument ", index + 1, path ? message_of(*path) : "", " must be ", required));
   }
 };
 
@@ -119,19 +130,21 @@ class Arguments {
 
   template <class T>
   T convert(std::size_t index) {
-    return convert<T>(index, info_[index + 1]);
+    T result = convert<T>(index, info_[index + 1]);
+    if constexpr (holds_tensors<T>()) ++num_letters_;
+    return result;
   }
 
   // What the op does with each tensor that it was given.
   Accesses accesses(const std::string& letters) const {
-    MST_CHECK(letters.size() == num_tensors_, context_.op, ": ", letters.size(), " letters for ", num_tensors_, " tensors");
+    MST_CHECK(letters.size() == num_letters_, context_.op, ": ", letters.size(), " letters for ", num_letters_, " arguments with tensors");
     Accesses accesses;
-    accesses.reserve(tensors_.size() + adapters_.size());
-    accesses.insert(accesses.end(), adapters_.begin(), adapters_.end());
-    for (const auto& [place, owned] : tensors_) {
-      const char letter = letters[place];
+    accesses.reserve(tensors_.size());
+    for (const Given& given : tensors_) {
+      const char letter = letters[given.place] == 'f' ? given.access : letters[given.place];
+      MST_CHECK(letter, context_.op, ": no letter for a field of struct ", given.place + 1);
       if (letter == 's') continue;
-      accesses.push_back(owned.access(letter == 'r' ? Access::read : letter == 'w' ? Access::write : Access::update));
+      accesses.push_back(given.owned.access(letter == 'r' ? Access::read : letter == 'w' ? Access::write : Access::update));
     }
     return accesses;
   }
@@ -139,40 +152,19 @@ class Arguments {
  private:
   template <class T>
   T convert(std::size_t index, const Napi::Value& value) {
-    const bool is_absent = value.IsNull() || value.IsUndefined();
-    if constexpr (std::is_same_v<T, Tensor>) {
-      tensors_.emplace_back(num_tensors_++, to_tensor(context_, index, value));
-      return tensors_.back().second.tensor;
-    } else if constexpr (std::is_same_v<T, OptionalTensor>) {
-      if (!is_absent) return convert<Tensor>(index, value);
-      ++num_tensors_;
-      return std::nullopt;
+    if constexpr (is_optional<T>) {
+      if (value.IsNull() || value.IsUndefined()) return std::nullopt;
+      return convert<typename T::value_type>(index, value);
+    } else if constexpr (std::is_same_v<T, Tensor>) {
+      tensors_.push_back({num_letters_, 0, to_tensor(context_, index, value)});
+      return tensors_.back().owned.tensor;
     } else if constexpr (std::is_same_v<T, Workspace>) {
-      if (is_absent) return {};
+      if (value.IsNull() || value.IsUndefined()) return {};
       const Owned owned = to_tensor(context_, index, value);
       return {owned.tensor.data, owned.bytes};
-    } else if constexpr (std::is_same_v<T, OptionalLowRank>) {
-      if (is_absent) return std::nullopt;
-      constexpr std::uint32_t num_fields = 6;
-      const auto fields = value.IsArray() ? value.As<Napi::Array>() : Napi::Array();
-      if (!value.IsArray() || fields.Length() != num_fields) context_.fail(index, "an adapter");
-      return LowRank{adapter_tensor(index, fields.Get(0u), Access::read).value(),
-                     adapter_tensor(index, fields.Get(1u), Access::read).value(),
-                     adapter_tensor(index, fields.Get(2u), Access::update),
-                     adapter_tensor(index, fields.Get(3u), Access::update),
-                     convert<double>(index, fields.Get(4u)),
-                     convert<std::int64_t>(index, fields.Get(5u))};
     } else if constexpr (HasFields<T>) {
       if (!value.IsObject()) context_.fail(index, "an object");
-      const auto object = value.As<Napi::Object>();
-      T result{};
-      const auto read = [&]<class Value>(const Field<T, Value>& field) {
-        context_.field = field.name;
-        result.*field.member = convert<Value>(index, object.Get(field.name));
-        context_.field = nullptr;
-      };
-      std::apply([&](const auto&... fields) { (read(fields), ...); }, T::fields);
-      return result;
+      return to_struct<T>(index, value.As<Napi::Object>());
     } else if constexpr (std::is_same_v<T, bool>) {
       if (!value.IsBoolean()) context_.fail(index, "a boolean");
       return value.As<Napi::Boolean>().Value();
@@ -193,28 +185,48 @@ class Arguments {
     }
   }
 
-  OptionalTensor adapter_tensor(std::size_t index, const Napi::Value& value, Access::Kind kind) {
-    if (kind == Access::update && (value.IsNull() || value.IsUndefined())) return std::nullopt;
-    const Owned owned = to_tensor(context_, index, value);
-    adapters_.push_back(owned.access(kind));
-    return owned.tensor;
+  template <class Struct>
+  Struct to_struct(std::size_t index, const Napi::Object& object) {
+    Struct result{};
+    const std::size_t first = tensors_.size();
+    const auto read = [&]<class Value>(const Field<Struct, Value>& field) {
+      const FieldPath path{context_.path, field.name};
+      const std::size_t first_of_field = tensors_.size();
+      context_.path = &path;
+      result.*field.member = convert<Value>(index, object.Get(field.name));
+      context_.path = path.outer;
+      set_access(first_of_field, field.access);
+    };
+    std::apply([&](const auto&... fields) { (read(fields), ...); }, Struct::fields);
+    if constexpr (HasAccess<Struct>) set_access(first, result.access());
+    return result;
   }
+
+  // Of the tensors from the first on that have no letter yet.
+  void set_access(std::size_t first, char access) {
+    for (std::size_t i = first; i < tensors_.size(); ++i)
+      if (!tensors_[i].access) tensors_[i].access = access;
+  }
+
+  struct Given {
+    std::size_t place;  // of the argument's letter
+    char access;        // as the fields say
+    Owned owned;
+  };
 
   ArgumentContext context_;
   const Napi::CallbackInfo& info_;
-  std::size_t num_tensors_ = 0;                         // absent ones included
-  std::vector<std::pair<std::size_t, Owned>> tensors_;  // with their places among all
-  Accesses adapters_;
+  std::size_t num_letters_ = 0;
+  std::vector<Given> tensors_;
 };
 
-inline void describe(std::ostream&) {}
-template <class First, class... Rest>
-void describe(std::ostream& out, const First& first, const Rest&... rest) {
-  if constexpr (std::is_same_v<First, Tensor>) out << ' ' << first;
-  if constexpr (std::is_same_v<First, OptionalTensor>)
-    if (first) out << ' ' << *first;
-  if constexpr (HasFields<First>) std::apply([&](const auto&... fields) { (describe(out, first.*fields.member), ...); }, First::fields);
-  describe(out, rest...);
+// The shapes of an argument's tensors.
+template <class T>
+void describe(std::ostream& out, const T& argument) {
+  if constexpr (std::is_same_v<T, Tensor>) out << ' ' << argument;
+  if constexpr (is_optional<T>)
+    if (argument) describe(out, *argument);
+  if constexpr (HasFields<T>) std::apply([&](const auto&... fields) { (describe(out, argument.*fields.member), ...); }, T::fields);
 }
 
 // Runs the op on the command thread; an error is given the op's name and its tensors' shapes.
@@ -225,7 +237,7 @@ void run_op(const char* name, const Op& op, Context& context, const Arguments&..
   } catch (const std::exception& error) {
     std::ostringstream text;
     text << error.what() << " (in " << name << " of";
-    describe(text, arguments...);
+    (describe(text, arguments), ...);
     text << ')';
     throw Error(text.str());
   }

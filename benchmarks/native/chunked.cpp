@@ -13,12 +13,13 @@ void mlp(benchmark::State& state, bool saves_gate_up) {
   Buffer dgate(Dtype::f32, F, C), dup(Dtype::f32, F, C), ddown(Dtype::f32, C, F);
   Buffer gate_up(dtype, saves_gate_up ? N : M, 2 * F), h(dtype, M, F);
   x.random(0, 1), gate_and_up.random(1, 0.02), down.random(2, 0.02), dy.random(3, 1);
-  const Tensor both = gate_and_up, gate = both.slice_rows(0, F), up = both.slice_rows(F, 2 * F);
+  const Tensor both = gate_and_up, dx_rows = dx;
+  const MlpWeights weights{both.slice_rows(0, F), both.slice_rows(F, 2 * F), down};
+  const MlpGradients gradients{dx_rows, WeightGradient{dgate, true}, WeightGradient{dup, true}, WeightGradient{ddown, true}};
+  const GateUp intermediate{gate_up, saves_gate_up};
   for (auto _ : state) {
-    chunked_mlp_forward(context(), x, gate, up, down, y, gate_up, h, product_workspace(), Activation::silu, std::nullopt, std::nullopt,
-                        std::nullopt, std::nullopt, 0, 0, 0);
-    chunked_mlp_backward(context(), dy, x, gate, up, down, dx, dgate, dup, ddown, gate_up, h, product_workspace(), saves_gate_up, true,
-                         true, true, Activation::silu, std::nullopt, std::nullopt, std::nullopt, std::nullopt, 0, 0, 0);
+    chunked_mlp_forward(context(), x, weights, y, intermediate, h, product_workspace(), Activation::silu, {});
+    chunked_mlp_backward(context(), dy, x, weights, gradients, intermediate, h, product_workspace(), Activation::silu, {});
   }
   const double units = saves_gate_up ? 9 : 11;
   state.counters["GFLOP/s"] =

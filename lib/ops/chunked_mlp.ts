@@ -1,7 +1,7 @@
 // The gated MLP over mini-sequences: its (N,F) intermediates exist for one chunk of M rows at a time, forward and backward.
 
 import { operation } from '../autograd/tape.ts';
-import { kernels, type LowRank } from '../runtime/native.ts';
+import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireCount, requireDtype, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';
@@ -41,19 +41,17 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
   requireShape(op, 'down', down, [C, F]);
   for (const [name, weight] of Object.entries({ gate, up, down })) requireDtype(op, name, weight, x.dtype);
   const { activation = 'silu', chunkSize = defaultChunkSize(N, C), save = 'input' } = options;
-  const adapters = new OpAdapters(
-    [options.adapters?.gate, options.adapters?.up, options.adapters?.down],
-    options.dropout,
-  );
-  adapters.check(op, 0, 'gate', C, F, x.dtype);
-  adapters.check(op, 1, 'up', C, F, x.dtype);
-  adapters.check(op, 2, 'down', F, C, x.dtype);
+  const adapters = new OpAdapters(options.adapters, options.dropout);
+  adapters.check(op, 'gate', C, F, x.dtype);
+  adapters.check(op, 'up', C, F, x.dtype);
+  adapters.check(op, 'down', F, C, x.dtype);
   requireCount(op, 'chunkSize', chunkSize);
   if (!Object.hasOwn(activationCodes, activation))
     throw new RangeError(`${op}: activation '${activation}' is neither 'silu' nor 'geluTanh'`);
   if (save !== 'input' && save !== 'gateUp')
     throw new RangeError(`${op}: save '${save}' is neither 'input' nor 'gateUp'`);
   const M = Math.min(N, chunkSize);
+  const width = Math.max(C, F);
   const code = activationCodes[activation];
   const { device, dtype } = x;
   const scratch = (rows: number, cols: number) => empty([rows, cols], { dtype, device, category: 'workspace' });
@@ -68,22 +66,15 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
       return tidy(() => {
         const keeps = keepsGateUp && recording;
         const gateUp = keeps ? empty([N, 2 * F], { dtype, device, category: 'activation' }) : scratch(M, 2 * F);
-        const [gateAdapter, upAdapter, downAdapter] = adapters.native() as [LowRank, LowRank, LowRank];
         kernels.chunked_mlp_forward(
           x,
-          gate,
-          up,
-          down,
+          { gate, up, down },
           y,
-          gateUp,
+          { memory: gateUp, isKept: keeps },
           scratch(M, F),
           matmulWorkspace(device),
           code,
-          gateAdapter,
-          upAdapter,
-          downAdapter,
-          adapters.scratch(M, Math.max(C, F), x),
-          ...adapters.mask,
+          adapters.native(M, width, x),
         );
         return { output: y, more: keeps ? [gateUp] : [] };
       });
@@ -92,31 +83,16 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
       const kept = more[adapters.present.length] ?? null;
       const dx = gradients.needs(0) ? empty([N, C], { dtype, device, category: 'activation' }) : null;
       gradients.overChunks(Math.ceil(N / M), (gradients) => {
-        const [dgate, dup, ddown] = [gradients.target(1), gradients.target(2), gradients.target(3)];
-        const [gateAdapter, upAdapter, downAdapter] = adapters.native(gradients, 4) as [LowRank, LowRank, LowRank];
         kernels.chunked_mlp_backward(
           dy,
           x!,
-          gate!,
-          up!,
-          down!,
-          dx,
-          dgate?.gradient ?? null,
-          dup?.gradient ?? null,
-          ddown?.gradient ?? null,
-          kept ?? scratch(M, 2 * F),
+          { gate: gate!, up: up!, down: down! },
+          { dx, dgate: gradients.target(1), dup: gradients.target(2), ddown: gradients.target(3) },
+          { memory: kept ?? scratch(M, 2 * F), isKept: kept !== null },
           scratch(M, F),
           matmulWorkspace(device),
-          kept !== null,
-          dgate?.overwrite ?? false,
-          dup?.overwrite ?? false,
-          ddown?.overwrite ?? false,
           code,
-          gateAdapter,
-          upAdapter,
-          downAdapter,
-          adapters.scratch(M, Math.max(C, F), x!),
-          ...adapters.mask,
+          adapters.native(M, width, x!, gradients, 4),
         );
       });
       return [dx];

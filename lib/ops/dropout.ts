@@ -35,7 +35,7 @@ export function dropout(x: Tensor, { probability, seed, step }: DropoutMask, op:
   const [rows, cols] = rowsAndCols(x);
   const apply = (from: Tensor, to: Tensor) => {
     const [flatFrom, flatTo] = [from.reshape([rows, cols]), to.reshape([rows, cols])];
-    kernels.dropout(flatFrom, flatTo, probability, 0, seed, op, step);
+    kernels.dropout(flatFrom, flatTo, { probability, seed, step }, op, 0);
     for (const view of [flatFrom, flatTo]) view.dispose();
   };
   return operation({

@@ -1,11 +1,13 @@
 // Low-rank adapters (LoRA, arXiv 2106.09685) of linear layers, outside and inside mini-sequence ops.
 import type { OpGradients } from '../autograd/gradients.ts';
-import { kernels, type LowRank } from '../runtime/native.ts';
+import { kernels, type MlpAdapters } from '../runtime/native.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireShape } from './check.ts';
 import { type DropoutMask, dropout, requireMask } from './dropout.ts';
 import { add, scale } from './elementwise.ts';
 import { linear } from './linear.ts';
+
+type Projection = 'gate' | 'up' | 'down';
 
 /** What an adapter adds to x·weightᵀ: scale · (dropout(x)·aᵀ)·bᵀ. */
 export interface LowRankAdapter {
@@ -45,61 +47,73 @@ export function adaptedLinear(
   return y;
 }
 
-/** The adapters of an op's projections, as its file needs them. */
+/** The adapters of an MLP's projections, as chunked_mlp.ts needs them. */
 export class OpAdapters {
-  readonly #adapters: readonly (LowRankAdapter | null)[];
-  readonly #mask: DropoutMask | null;
+  readonly #adapters: Record<Projection, LowRankAdapter | null>;
+  readonly #dropout: DropoutMask;
 
-  constructor(adapters: readonly (LowRankAdapter | null | undefined)[], mask: DropoutMask | null | undefined) {
-    this.#adapters = adapters.map((adapter) => adapter ?? null);
+  constructor(
+    { gate = null, up = null, down = null }: Partial<Record<Projection, LowRankAdapter | null>> = {},
+    mask: DropoutMask | null = null,
+  ) {
+    this.#adapters = { gate, up, down };
     if (mask) requireMask('adapters', mask);
-    this.#mask = mask && mask.probability > 0 ? mask : null;
+    this.#dropout = mask ?? { probability: 0, seed: 0, step: 0 };
   }
 
   /** a and b of every projection, null where there is none: inputs of the op. */
   get tensors(): (Tensor | null)[] {
-    return this.#adapters.flatMap((adapter) => (adapter ? [adapter.a, adapter.b] : [null, null]));
+    return Object.values(this.#adapters).flatMap((adapter) => (adapter ? [adapter.a, adapter.b] : [null, null]));
   }
   get present(): Tensor[] {
     return this.tensors.filter((tensor) => tensor !== null);
   }
 
-  /** Throws unless projection i, of I columns to O, fits its adapter. */
-  check(op: string, i: number, name: string, I: number, O: number, dtype: Tensor['dtype']): void {
-    const adapter = this.#adapters[i];
+  /** Throws unless the projection, of I columns to O, fits its adapter. */
+  check(op: string, projection: Projection, I: number, O: number, dtype: Tensor['dtype']): void {
+    const adapter = this.#adapters[projection];
     if (!adapter) return;
     const { a, b } = adapter;
     const [r = 0] = a.shape;
-    requireShape(op, `${name} adapter's a`, a, [r, I]);
-    requireShape(op, `${name} adapter's b`, b, [O, r]);
-    requireDtype(op, `${name} adapter's a`, a, dtype);
-    requireDtype(op, `${name} adapter's b`, b, dtype);
+    requireShape(op, `${projection} adapter's a`, a, [r, I]);
+    requireShape(op, `${projection} adapter's b`, b, [O, r]);
+    requireDtype(op, `${projection} adapter's a`, a, dtype);
+    requireDtype(op, `${projection} adapter's b`, b, dtype);
   }
 
-  /** Elements of scratch for chunks of M rows of at most `width` columns; null without adapters. See native/ops/low_rank.h. */
-  scratch(M: number, width: number, like: Tensor): Tensor | null {
-    const rank = Math.max(0, ...this.#adapters.map((adapter) => adapter?.a.shape[0] ?? 0));
+  /**
+   * The kernels' argument, with scratch for chunks of M rows of at most `width` columns.
+   * @param gradients in a backward, with the index of the first a among the op's inputs
+   */
+  native(M: number, width: number, like: Tensor, gradients: OpGradients | null = null, firstInput = 0): MlpAdapters {
+    const target = (input: number) => {
+      const place = gradients?.target(input);
+      if (place?.overwrite) kernels.fill(place.gradient, 0);
+      return place?.gradient ?? null;
+    };
+    const of = (projection: Projection, input: number) => {
+      const adapter = this.#adapters[projection];
+      return adapter && { ...pick(adapter), da: target(input), db: target(input + 1) };
+    };
+    return {
+      gate: of('gate', firstInput),
+      up: of('up', firstInput + 2),
+      down: of('down', firstInput + 4),
+      scratch: this.#scratch(M, width, like),
+      dropout: this.#dropout,
+    };
+  }
+
+  /** See native/ops/chunked_mlp.h. */
+  #scratch(M: number, width: number, { dtype, device }: Tensor): Tensor | null {
+    const rank = Math.max(0, ...Object.values(this.#adapters).map((adapter) => adapter?.a.shape[0] ?? 0));
     if (rank === 0) return null;
-    const size = 2 * M * rank + (this.#mask ? M * width : 0);
-    return empty([size], { dtype: like.dtype, device: like.device, category: 'workspace' });
+    const size = 2 * M * rank + (this.#dropout.probability > 0 ? M * width : 0);
+    return empty([size], { dtype, device, category: 'workspace' });
   }
+}
 
-  /** Arguments of a kernel: each projection's adapter. `gradients`: in a backward, with the index of the first a among the inputs. */
-  native(gradients?: OpGradients, firstInput = 0): LowRank[] {
-    return this.#adapters.map((adapter, i) => {
-      if (!adapter) return null;
-      const target = (input: number) => {
-        const place = gradients?.target(input);
-        if (place?.overwrite) kernels.fill(place.gradient, 0);
-        return place?.gradient ?? null;
-      };
-      const { a, b, scale, op } = adapter;
-      return [a, b, target(firstInput + 2 * i), target(firstInput + 2 * i + 1), scale, op];
-    });
-  }
-
-  /** The last arguments: probability, seed, step. */
-  get mask(): [number, number, number] {
-    return this.#mask ? [this.#mask.probability, this.#mask.seed, this.#mask.step] : [0, 0, 0];
-  }
+/** Without what a model's adapter has beyond an op's. */
+function pick({ a, b, scale, op }: LowRankAdapter): LowRankAdapter {
+  return { a, b, scale, op };
 }

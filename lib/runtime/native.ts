@@ -10,8 +10,50 @@ interface Tensor {
 }
 
 type Optional = Tensor | null;
-/** [a, b, da, db, scale, op]; see native/ops/low_rank.h. */
-export type LowRank = [a: Tensor, b: Tensor, da: Optional, db: Optional, scale: number, op: number] | null;
+
+/** See native/ops/dropout.h. */
+export interface Dropout {
+  probability: number;
+  seed: number;
+  step: number;
+}
+/** See native/ops/low_rank.h. */
+export interface LowRank {
+  a: Tensor;
+  b: Tensor;
+  da: Optional;
+  db: Optional;
+  scale: number;
+  op: number;
+}
+
+/** See native/ops/chunked_mlp.h. */
+export interface MlpWeights {
+  gate: Tensor;
+  up: Tensor;
+  down: Tensor;
+}
+export interface MlpAdapters {
+  gate: LowRank | null;
+  up: LowRank | null;
+  down: LowRank | null;
+  scratch: Optional;
+  dropout: Dropout;
+}
+export interface WeightGradient {
+  gradient: Tensor;
+  overwrite: boolean;
+}
+export interface MlpGradients {
+  dx: Optional;
+  dgate: WeightGradient | null;
+  dup: WeightGradient | null;
+  ddown: WeightGradient | null;
+}
+export interface GateUp {
+  memory: Tensor;
+  isKept: boolean;
+}
 
 /** See native/ops/adamw.h. */
 export interface AdamwStates {
@@ -53,11 +95,10 @@ export interface Kernels {
   // biome-ignore format: one line for each kernel
   glu_backward(dy: Tensor, gate: Tensor, up: Tensor, dgate: Tensor, dup: Tensor, y: Optional, activation: number): void;
   // biome-ignore format: one line for each kernel
-  chunked_mlp_forward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, y: Tensor, gateUp: Tensor, h: Tensor, workspace: Optional, activation: number, gateAdapter: LowRank, upAdapter: LowRank, downAdapter: LowRank, adapterScratch: Optional, dropout: number, seed: number, step: number): void;
+  chunked_mlp_forward(x: Tensor, weights: MlpWeights, y: Tensor, gateUp: GateUp, h: Tensor, workspace: Optional, activation: number, adapters: MlpAdapters): void;
   // biome-ignore format: one line for each kernel
-  chunked_mlp_backward(dy: Tensor, x: Tensor, gate: Tensor, up: Tensor, down: Tensor, dx: Optional, dgate: Optional, dup: Optional, ddown: Optional, gateUp: Tensor, dh: Tensor, workspace: Optional, gateUpSaved: boolean, overwriteDgate: boolean, overwriteDup: boolean, overwriteDdown: boolean, activation: number, gateAdapter: LowRank, upAdapter: LowRank, downAdapter: LowRank, adapterScratch: Optional, dropout: number, seed: number, step: number): void;
-  // biome-ignore format: one line for each kernel
-  dropout(x: Tensor, y: Tensor, probability: number, firstRow: number, seed: number, op: number, step: number): void;
+  chunked_mlp_backward(dy: Tensor, x: Tensor, weights: MlpWeights, gradients: MlpGradients, gateUp: GateUp, dh: Tensor, workspace: Optional, activation: number, adapters: MlpAdapters): void;
+  dropout(x: Tensor, y: Tensor, dropout: Dropout, op: number, firstRow: number): void;
   softcap_forward(x: Tensor, y: Tensor, cap: number): void;
   softcap_backward(dy: Tensor, y: Tensor, dx: Tensor, cap: number): void;
   // biome-ignore format: one line for each kernel
@@ -217,12 +258,11 @@ function loadAddon(): Addon {
   );
 }
 
-type Argument = Tensor | number | boolean | null | readonly Argument[] | { [name: string]: Argument };
+type Argument = Tensor | number | boolean | null | { [name: string]: Argument };
 
 function toNative(argument: Argument): unknown {
   if (typeof argument !== 'object' || argument === null) return argument;
   if ('view' in argument) return argument.view;
-  if (Array.isArray(argument)) return argument.map(toNative);
   const named: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(argument)) named[name] = toNative(value);
   return named;

@@ -9,26 +9,61 @@
 
 namespace mst {
 
-// The three projections may have low-rank adapters, whose gradients are added; the weights are then usually frozen. They cost operations
-// and memory of their rank alone. adapter_scratch, x's dtype: 2·M·(largest rank), and with dropout M·max(C,F) more; absent without
-// adapters.
+struct MlpWeights {
+  Tensor gate, up, down;
 
-// y = MLP(x). h (M,F): workspace. gate_up: (M,2F) workspace, or (N,2F) to keep gate and up for the backward (save: 'gateUp').
-void chunked_mlp_forward(Context& context, const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down, const Tensor& y,
-                         const Tensor& gate_up, const Tensor& h, const Workspace& matmul_workspace, Activation activation,
-                         const OptionalLowRank& gate_adapter, const OptionalLowRank& up_adapter, const OptionalLowRank& down_adapter,
-                         const OptionalTensor& adapter_scratch, double dropout_probability, std::int64_t seed, std::int64_t step);
+  static constexpr std::tuple fields{Field{"gate", &MlpWeights::gate}, Field{"up", &MlpWeights::up}, Field{"down", &MlpWeights::down}};
+};
 
-// dx (N,C) =, dgate, dup (F,C) and ddown (C,F) += in the compute dtype (f32; f64 for f64), or = where the matching overwrite flag
-// says that the memory is new. With one chunk they may be bf16, rounded once; with more, every chunk would round. Absent outputs are
-// skipped. dx is neither dy nor x. gate_up (M,2F): workspace, recomputed from x per chunk; (N,2F): what the forward kept, overwritten. The
-// down product is never rerun. dh (M,F): workspace. Operations: 2 units of N·C·F recomputed, then 6 (1 unit = 2·N·C·F; 8 in all; 6 with
-// kept gate and up).
-void chunked_mlp_backward(Context& context, const Tensor& dy, const Tensor& x, const Tensor& gate, const Tensor& up, const Tensor& down,
-                          const OptionalTensor& dx, const OptionalTensor& dgate, const OptionalTensor& dup, const OptionalTensor& ddown,
-                          const Tensor& gate_up, const Tensor& dh, const Workspace& matmul_workspace, bool gate_up_saved,
-                          bool overwrite_dgate, bool overwrite_dup, bool overwrite_ddown, Activation activation,
-                          const OptionalLowRank& gate_adapter, const OptionalLowRank& up_adapter, const OptionalLowRank& down_adapter,
-                          const OptionalTensor& adapter_scratch, double dropout_probability, std::int64_t seed, std::int64_t step);
+// The projections may have low-rank adapters, whose gradients are added; the weights are then usually frozen. They cost operations and
+// memory of their rank alone.
+struct MlpAdapters {
+  OptionalLowRank gate, up, down;
+  OptionalTensor scratch;  // x's dtype: 2·M·(largest rank) elements, and with dropout M·max(C,F) more; absent without adapters
+  Dropout dropout;         // of all three
+
+  static constexpr std::tuple fields{Field{"gate", &MlpAdapters::gate}, Field{"up", &MlpAdapters::up}, Field{"down", &MlpAdapters::down},
+                                     Field{"scratch", &MlpAdapters::scratch, 's'}, Field{"dropout", &MlpAdapters::dropout}};
+};
+
+// What the gradient of a weight goes to: overwrite says that the memory is new; otherwise the gradient is added to what it holds.
+struct WeightGradient {
+  Tensor gradient;
+  bool overwrite;
+
+  static constexpr std::tuple fields{Field{"gradient", &WeightGradient::gradient}, Field{"overwrite", &WeightGradient::overwrite}};
+  char access() const {
+    return overwrite ? 'w' : 'u';
+  }
+};
+
+// Absent ones are skipped.
+struct MlpGradients {
+  OptionalTensor dx;  // neither dy nor x
+  std::optional<WeightGradient> dgate, dup, ddown;
+
+  static constexpr std::tuple fields{Field{"dx", &MlpGradients::dx, 'w'}, Field{"dgate", &MlpGradients::dgate},
+                                     Field{"dup", &MlpGradients::dup}, Field{"ddown", &MlpGradients::ddown}};
+};
+
+// (M,2F) workspace, or (N,2F): gate and up of every row, which the forward kept for the backward (save: 'gateUp').
+struct GateUp {
+  Tensor memory;
+  bool is_kept;
+
+  static constexpr std::tuple fields{Field{"memory", &GateUp::memory}, Field{"isKept", &GateUp::is_kept}};
+};
+
+// y = MLP(x). h (M,F): workspace. gate_up, where it is kept, is assigned.
+void chunked_mlp_forward(Context& context, const Tensor& x, const MlpWeights& weights, const Tensor& y, const GateUp& gate_up,
+                         const Tensor& h, const Workspace& matmul_workspace, Activation activation, const MlpAdapters& adapters);
+
+// dx (N,C) =, dgate, dup (F,C) and ddown (C,F) += or = in the compute dtype (f32; f64 for f64). With one chunk they may be bf16, rounded
+// once; with more, every chunk would round. gate_up, where it is kept, is overwritten; else it is computed again from x for each chunk.
+// The down product is never rerun. dh (M,F): workspace. Operations: 2 units of N·C·F recomputed, then 6 (1 unit = 2·N·C·F; 8 in all; 6
+// with kept gate and up).
+void chunked_mlp_backward(Context& context, const Tensor& dy, const Tensor& x, const MlpWeights& weights, const MlpGradients& gradients,
+                          const GateUp& gate_up, const Tensor& dh, const Workspace& matmul_workspace, Activation activation,
+                          const MlpAdapters& adapters);
 
 }  // namespace mst

@@ -5,16 +5,14 @@
 
 namespace mst::cpu {
 
-void dropout(Context&, const Tensor& x, const Tensor& y, double probability, std::int64_t first_row, std::int64_t seed, std::int64_t op,
-             std::int64_t step) {
-  MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), "dropout: ", x, " and ", y, " differ in shape");
-  MST_CHECK(probability >= 0 && probability < 1, "dropout: probability must be in [0, 1), got ", probability);
-  const DropoutMask mask = DropoutMask::of(probability, seed, op, step);
+void dropout(Context&, const Tensor& x, const Tensor& y, const Dropout& with, std::int64_t op, std::int64_t first_row) {
+  check_dropout(x, y, with);
+  const DropoutMask mask = DropoutMask::of(with, op);
   const std::int64_t C = x.cols();
   with_float("dropout", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;
-    const S factor = S(1 / (1 - probability));
+    const S factor = S(1 / (1 - with.probability));
     parallel_for(x.rows(), 1024 / (C + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t n = begin; n < end; ++n)
         for (std::int64_t c = 0; c < C; ++c)
@@ -24,3 +22,12 @@ void dropout(Context&, const Tensor& x, const Tensor& y, double probability, std
 }
 
 }  // namespace mst::cpu
+
+namespace mst {
+
+void check_dropout(const Tensor& x, const Tensor& y, const Dropout& with) {
+  MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols() && x.dtype == y.dtype, "dropout: ", x, " and ", y, " differ");
+  MST_CHECK(with.probability >= 0 && with.probability < 1, "dropout: probability must be in [0, 1), got ", with.probability);
+}
+
+}  // namespace mst

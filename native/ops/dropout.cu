@@ -7,7 +7,7 @@ namespace mst::cuda {
 namespace {
 
 template <int width, class T>
-struct Dropout {
+struct DropVectors {
   Rows<const T> x;
   Rows<T> y;
   std::int64_t C, first_row;
@@ -33,16 +33,14 @@ struct Dropout {
 
 }  // namespace
 
-void dropout(Context& context, const Tensor& x, const Tensor& y, double probability, std::int64_t first_row, std::int64_t seed,
-             std::int64_t op, std::int64_t step) {
-  MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), "dropout: ", x, " and ", y, " differ in shape");
-  MST_CHECK(probability >= 0 && probability < 1, "dropout: probability must be in [0, 1), got ", probability);
+void dropout(Context& context, const Tensor& x, const Tensor& y, const Dropout& with, std::int64_t op, std::int64_t first_row) {
+  check_dropout(x, y, with);
   with_cuda_float("dropout", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&x, &y}), [&]<int width>(std::integral_constant<int, width>) {
       for_each_vector<width>(context, x.rows(), x.cols(),
-                             Dropout<width, T>{rows_of<const T>(x), rows_of<T>(y), x.cols(), first_row, float(1 / (1 - probability)),
-                                               DropoutMask::of(probability, seed, op, step)});
+                             DropVectors<width, T>{rows_of<const T>(x), rows_of<T>(y), x.cols(), first_row,
+                                                   float(1 / (1 - with.probability)), DropoutMask::of(with, op)});
     });
   });
 }

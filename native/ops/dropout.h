@@ -2,24 +2,36 @@
 // recomputation see the same mask.
 #pragma once
 
+#include "../fields.h"
 #include "../kernel.h"
 #include "../philox.h"
 
 namespace mst {
 
-// y (N,C) = x (N,C) * keep / (1 - probability), one dtype; y may be x. Its own backward, with dy for x. 0 <= probability < 1.
+// Which masks a forward draws. The op's own number comes beside it.
+struct Dropout {
+  double probability = 0;  // in [0, 1)
+  std::int64_t seed = 0, step = 0;
+
+  static constexpr std::tuple fields{Field{"probability", &Dropout::probability}, Field{"seed", &Dropout::seed},
+                                     Field{"step", &Dropout::step}};
+};
+
+// y (N,C) = x (N,C) * keep / (1 - probability), one dtype; y may be x. Its own backward, with dy for x.
 // Element i = (first_row + n)·C + c is dropped where word i % 4 of Philox4x32-10, with key = (seed low word, seed high word) and counter
 // = (i / 4 low word, i / 4 high word, op, step), is below probability · 2^32.
-KERNEL(dropout, const Tensor& x, const Tensor& y, double probability, std::int64_t first_row, std::int64_t seed, std::int64_t op,
-       std::int64_t step);
+KERNEL(dropout, const Tensor& x, const Tensor& y, const Dropout& with, std::int64_t op, std::int64_t first_row);
+
+// Throws where x, y and the probability do not go together.
+void check_dropout(const Tensor& x, const Tensor& y, const Dropout& with);
 
 // What all elements of a call share.
 struct DropoutMask {
   std::uint32_t threshold, key0, key1, op, step;
 
-  static DropoutMask of(double probability, std::int64_t seed, std::int64_t op, std::int64_t step) {
-    return {static_cast<std::uint32_t>(probability * 4294967296.0), static_cast<std::uint32_t>(seed),
-            static_cast<std::uint32_t>(seed >> 32), static_cast<std::uint32_t>(op), static_cast<std::uint32_t>(step)};
+  static DropoutMask of(const Dropout& dropout, std::int64_t op) {
+    return {static_cast<std::uint32_t>(dropout.probability * 4294967296.0), static_cast<std::uint32_t>(dropout.seed),
+            static_cast<std::uint32_t>(dropout.seed >> 32), static_cast<std::uint32_t>(op), static_cast<std::uint32_t>(dropout.step)};
   }
   // Of elements 4·j to 4·j + 3.
   MST_HOST_DEVICE Philox random(std::int64_t j) const {

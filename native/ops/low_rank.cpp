@@ -13,7 +13,7 @@ Tensor dropped(Context& context, const Tensor& x, const LowRank& adapter, std::i
                const LowRankScratch& scratch) {
   if (with.probability == 0) return x;
   const Tensor kept = scratch.dropped(x.rows(), x.cols());
-  dropout(context, x, kept, with.probability, first_row, with.seed, adapter.op, with.step);
+  dropout(context, x, kept, with, adapter.op, first_row);
   return kept;
 }
 
@@ -51,7 +51,7 @@ void low_rank_backward_input(Context& context, const Tensor& dz, const LowRank& 
   if (with.probability == 0) return matmul(context, du, adapter.a, dx, matmul_workspace, false, false, 1, 1);
   const Tensor through = scratch.dropped(dx.rows(), dx.cols());
   matmul(context, du, adapter.a, through, matmul_workspace, false, false, 1, 0);
-  dropout(context, through, through, with.probability, first_row, with.seed, adapter.op, with.step);
+  dropout(context, through, through, with, adapter.op, first_row);
   add(context, dx, through, dx);
 }
 

@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "../context.h"
+#include "dropout.h"
 
 namespace mst {
 
@@ -13,14 +13,11 @@ struct LowRank {
   OptionalTensor da, db;  // += in the compute dtype, or bf16 with one chunk; absent: not wanted, or a forward
   double scale;
   std::int64_t op;  // of the dropout
+
+  static constexpr std::tuple fields{Field{"a", &LowRank::a, 'r'},   Field{"b", &LowRank::b, 'r'},    Field{"da", &LowRank::da, 'u'},
+                                     Field{"db", &LowRank::db, 'u'}, Field{"scale", &LowRank::scale}, Field{"op", &LowRank::op}};
 };
 using OptionalLowRank = std::optional<LowRank>;
-
-// Of all adapters of an op. probability 0: none.
-struct Dropout {
-  double probability;
-  std::int64_t seed, step;
-};
 
 // Memory that the adapters of an op share: (M,r) twice for the largest r, and with dropout (M,I) for the largest I.
 struct LowRankScratch {

@@ -118,8 +118,8 @@ TEST(CudaOps, Dropout) {
   for_layouts([](const Layout& layout) {
     const HostTensor x = layout.make().randomize(1);
     HostTensor expected = layout.make(), found = layout.make();
-    cpu::dropout(cpu_context(), x.cpu(), expected.cpu(), 0.4, 3, 7, 8, 9);
-    cuda::dropout(cuda_context(), x.cuda(), found.cuda(), 0.4, 3, 7, 8, 9);
+    cpu::dropout(cpu_context(), x.cpu(), expected.cpu(), {0.4, 7, 9}, 8, 3);
+    cuda::dropout(cuda_context(), x.cuda(), found.cuda(), {0.4, 7, 9}, 8, 3);
     EXPECT_CLOSE(found, expected, layout.tolerance());
   });
 }
@@ -335,11 +335,11 @@ TEST(CudaOps, ChunkLoops) {
         results.push_back(HostTensor(Dtype::f32, rows, cols).fill(NAN));
       const HostTensor gate_up(Dtype::f32, M, 2 * F), h(Dtype::f32, M, F), logits = HostTensor(Dtype::f32, M, padded).fill(7);
       const Workspace workspace = workspace_of(on(scratch));
-      chunked_mlp_forward(context, on(x), on(gate), on(up), on(down), on(results[0]), on(gate_up), on(h), workspace, Activation::silu,
-                          std::nullopt, std::nullopt, std::nullopt, std::nullopt, 0, 0, 0);
-      chunked_mlp_backward(context, on(dy), on(x), on(gate), on(up), on(down), on(results[1]), on(results[2]), on(results[3]),
-                           on(results[4]), on(gate_up), on(h), workspace, false, true, true, true, Activation::silu, std::nullopt,
-                           std::nullopt, std::nullopt, std::nullopt, 0, 0, 0);
+      const MlpWeights weights{on(gate), on(up), on(down)};
+      const auto new_memory = [&](HostTensor& tensor) { return WeightGradient{on(tensor), true}; };
+      const MlpGradients gradients{on(results[1]), new_memory(results[2]), new_memory(results[3]), new_memory(results[4])};
+      chunked_mlp_forward(context, on(x), weights, on(results[0]), {on(gate_up), false}, on(h), workspace, Activation::silu, {});
+      chunked_mlp_backward(context, on(dy), on(x), weights, gradients, {on(gate_up), false}, on(h), workspace, Activation::silu, {});
       chunked_cross_entropy(context, on(x), on(head), on(targets), std::nullopt, on(results[7]), std::nullopt, std::nullopt, std::nullopt,
                             std::nullopt, on(results[5]), on(results[6]), on(logits), workspace, 0.1, -100, 0, 0, 0, std::nullopt,
                             std::nullopt, std::nullopt, std::nullopt);

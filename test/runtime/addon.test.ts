@@ -117,11 +117,12 @@ describe('the addon', () => {
   it('survives: a getter of an argument may close the device', () => {
     const device = openDevice('cpu');
     const [x, w, h] = [zeros([2, 2], { device }), zeros([2, 2], { device }), zeros([2, 4], { device })];
-    const adapter = [w.view, w.view, null, null, 1, 0];
-    Object.defineProperty(adapter, 1, { get: () => device.close() });
-    const args = [x, w, w, w, x, h, h].map(({ view }) => view);
-    const call = () => addon().chunked_mlp_forward!(device.id!, ...args, null, 0, adapter, null, null, null, 0, 0, 0);
-    assert.throws(call, /chunked_mlp_forward: argument 10 must be a tensor's view/);
+    const weights = { gate: w.view, up: w.view, down: w.view };
+    const gate = Object.defineProperty({ a: w.view }, 'b', { get: () => device.close() });
+    const gateUp = { memory: h.view, isKept: false };
+    const call = () =>
+      addon().chunked_mlp_forward!(device.id!, x.view, weights, x.view, gateUp, w.view, null, 0, { gate });
+    assert.throws(call, /chunked_mlp_forward: argument 8\.gate\.b must be a tensor's view/);
     for (const each of [x, w, h]) each.dispose();
   });
 });

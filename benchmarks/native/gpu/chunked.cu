@@ -26,15 +26,16 @@ void mlp(std::int64_t N, std::int64_t M, bool saves_gate_up) {
   Buffer x(dtype, N, C), gate_and_up(dtype, 2 * F, C), down(dtype, C, F), y(dtype, N, C), dy(dtype, N, C), dx(dtype, N, C);
   Buffer dgate_and_dup(Dtype::f32, 2 * F, C), ddown(Dtype::f32, C, F), gate_up(dtype, saves_gate_up ? N : M, 2 * F), h(dtype, M, F);
   x.random(), gate_and_up.random(0.02), down.random(0.02), dy.random();
-  const Tensor both = gate_and_up, gate = both.slice_rows(0, F), up = both.slice_rows(F, 2 * F);
-  const Tensor dboth = dgate_and_dup, dgate = dboth.slice_rows(0, F), dup = dboth.slice_rows(F, 2 * F);
+  const Tensor both = gate_and_up, dboth = dgate_and_dup, dx_rows = dx;
+  const MlpWeights weights{both.slice_rows(0, F), both.slice_rows(F, 2 * F), down};
+  const MlpGradients gradients{dx_rows, WeightGradient{dboth.slice_rows(0, F), true}, WeightGradient{dboth.slice_rows(F, 2 * F), true},
+                               WeightGradient{ddown, true}};
+  const GateUp intermediate{gate_up, saves_gate_up};
   const auto whole = [&] {
-    chunked_mlp_forward(context(), x, gate, up, down, y, gate_up, h, product_workspace(), Activation::silu, std::nullopt, std::nullopt,
-                        std::nullopt, std::nullopt, 0, 0, 0);
-    chunked_mlp_backward(context(), dy, x, gate, up, down, dx, dgate, dup, ddown, gate_up, h, product_workspace(), saves_gate_up, true,
-                         true, true, Activation::silu, std::nullopt, std::nullopt, std::nullopt, std::nullopt, 0, 0, 0);
+    chunked_mlp_forward(context(), x, weights, y, intermediate, h, product_workspace(), Activation::silu, {});
+    chunked_mlp_backward(context(), dy, x, weights, gradients, intermediate, h, product_workspace(), Activation::silu, {});
   };
-  const Tensor x_rows = x, y_rows = y, dy_rows = dy, dx_rows = dx, gate_up_rows = gate_up;
+  const Tensor x_rows = x, y_rows = y, dy_rows = dy, gate_up_rows = gate_up;
   const auto products = [&] {
     for (std::int64_t begin = 0; begin < N; begin += M) {
       multiply(x_rows.slice_rows(begin, begin + M), both, gate_up_rows.slice_rows(0, M), false, true);

@@ -106,7 +106,7 @@ void elementwise(std::int64_t N) {
   measure("add" + sizes, 3 * bytes_of(x), [&] { add(context(), x, dy, y); });
   measure("bias_forward" + sizes, 2 * bytes_of(y), [&] { bias_forward(context(), y, bias); });
   measure("bias_backward" + sizes, bytes_of(dy), [&] { bias_backward(context(), dy, dbias, partials); });
-  measure("dropout" + sizes, 2 * bytes_of(x), [&] { dropout(context(), x, y, 0.1, 0, 1, 2, 3); });
+  measure("dropout" + sizes, 2 * bytes_of(x), [&] { dropout(context(), x, y, {0.1, 1, 3}, 2, 0); });
   measure("softcap_forward" + sizes, 2 * bytes_of(x), [&] { softcap_forward(context(), x, y, 30); });
   measure("softcap_backward" + sizes, 3 * bytes_of(x), [&] { softcap_backward(context(), dy, x, y, 30); });
 }
