@@ -37,17 +37,13 @@ export type { RopeConfig } from './models/rope_config.ts';
 export { type AttentionOptions, attention } from './ops/attention.ts';
 export { type ChunkedCrossEntropyOptions, chunkedCrossEntropy } from './ops/chunked_cross_entropy.ts';
 export { type ChunkedMlpOptions, chunkedMlp } from './ops/chunked_mlp.ts';
-export {
-  type CrossEntropyOptions,
-  type CrossEntropyResult,
-  crossEntropy,
-  type PerTokenOutput,
-} from './ops/cross_entropy.ts';
+export { crossEntropy } from './ops/cross_entropy.ts';
 export { type DropoutMask, dropout } from './ops/dropout.ts';
 export { add, cast, scale } from './ops/elementwise.ts';
 export { embedding } from './ops/embedding.ts';
 export { type Activation, geglu, swiglu } from './ops/glu.ts';
 export { linear } from './ops/linear.ts';
+export type { CrossEntropyOptions, CrossEntropyResult, PerTokenOutput } from './ops/loss_options.ts';
 export type { LowRankAdapter } from './ops/low_rank.ts';
 export { miniSequence } from './ops/mini_sequence.ts';
 export { rmsNorm } from './ops/rms_norm.ts';

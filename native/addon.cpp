@@ -11,10 +11,8 @@ using namespace mst;
 std::string of_matmul(const Tensor&, const Tensor&, const Tensor&, const Workspace&, bool, bool, double, double beta) {
   return beta == 0 ? "rrw" : "rru";
 }
-std::string of_cross_entropy(const Tensor&, const Tensor&, const OptionalTensor&, const Tensor&, const OptionalTensor&,
-                             const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, std::int64_t, std::int64_t, double,
-                             double, double, bool write_dlogits) {
-  return write_dlogits ? "urrwwwww" : "rrrwwwww";
+std::string of_cross_entropy(const Tensor&, const LossTargets&, const TokenOutputs&, const LossOptions&, std::int64_t, bool write_dlogits) {
+  return write_dlogits ? "urw" : "rrw";
 }
 std::string of_chunked_mlp_backward(const Tensor&, const Tensor&, const MlpWeights&, const MlpGradients&, const GateUp& gate_up,
                                     const Tensor&, const Workspace&, Activation, const MlpAdapters&) {
@@ -45,7 +43,7 @@ Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
   ROW(cross_entropy, of_cross_entropy);
   ROW(cross_entropy_sum, "rrw");
   ROW(cross_entropy_divisor, "rrw");
-  ROW(chunked_cross_entropy, "rrrrwwwwwwwsrrww");
+  ROW(chunked_cross_entropy, "rrrwws");
   ROW(add, "rrw");
   ROW(add_to, "ru");
   ROW(scale, "rw");

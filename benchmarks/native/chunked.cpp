@@ -39,12 +39,10 @@ void head(benchmark::State& state) {
   Buffer hidden(dtype, N, C), weight(dtype, V, C), dhidden(dtype, N, C), dweight(Dtype::f32, V, C), logits(dtype, M, V);
   Buffer targets(Dtype::i32, 1, N), losses(Dtype::f32, 1, N);
   hidden.random(0, 1), weight.random(1, 0.02);
-  const Tensor ids = targets;
+  const Tensor ids = targets, dhidden_rows = dhidden, dweight_rows = dweight;
+  const HeadGradients gradients{1.0 / double(N), dhidden_rows, dweight_rows};
   for (std::int64_t n = 0; n < N; ++n) ids.as<std::int32_t>()[n] = static_cast<std::int32_t>(n * 7919 % V);
-  for (auto _ : state)
-    chunked_cross_entropy(context(), hidden, weight, targets, std::nullopt, losses, std::nullopt, std::nullopt, std::nullopt, std::nullopt,
-                          dhidden, dweight, logits, product_workspace(), 1.0 / double(N), -100, 0, 0, 0, std::nullopt, std::nullopt,
-                          std::nullopt, std::nullopt);
+  for (auto _ : state) chunked_cross_entropy(context(), hidden, {weight}, {targets}, {losses}, gradients, logits, product_workspace(), {});
   state.counters["GFLOP/s"] = benchmark::Counter(6e-9 * double(N) * double(C) * double(V), benchmark::Counter::kIsIterationInvariantRate);
 }
 

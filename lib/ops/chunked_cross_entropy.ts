@@ -19,10 +19,10 @@ import {
   type CrossEntropyOptions,
   type CrossEntropyResult,
   checkOptions,
-  perTokenTensors,
-  pick,
+  lossResult,
   reduceLosses,
-} from './cross_entropy.ts';
+  tokenOutputs,
+} from './loss_options.ts';
 import { defaultChunkSize, logitsWorkspace, matmulWorkspace } from './workspace.ts';
 
 export interface ChunkedCrossEntropyOptions extends CrossEntropyOptions {
@@ -59,7 +59,8 @@ export function chunkedCrossEntropy(
   const checked = checkOptions(op, N, targets, hidden.dtype, options);
   const { chunkSize = defaultChunkSize(N, C) } = options;
   requireCount(op, 'chunkSize', chunkSize);
-  const { low = null, weight: lowWeight = null } = options.lowRank ?? {};
+  const { lowRank = null } = options;
+  const { low = null, weight: lowWeight = null } = lowRank ?? {};
   if (low && lowWeight) {
     requireOneDevice(op, { hidden, low, lowWeight });
     const r = low.shape.at(-1) ?? 0;
@@ -68,10 +69,10 @@ export function chunkedCrossEntropy(
     requireDtype(op, 'lowRank.low', low, hidden.dtype);
     requireDtype(op, 'lowRank.weight', lowWeight, hidden.dtype);
   }
-  const { ignoreIndex, labelSmoothing, zLoss, softcap, tokenWeights, factor, countsOnDevice } = checked;
+  const { tokenWeights, factor, countsOnDevice } = checked;
   const M = Math.min(N, chunkSize);
   const { device, dtype } = hidden;
-  const outputs = perTokenTensors(hidden, N, options.perToken);
+  const outputs = tokenOutputs(hidden, N, options.perToken);
   const wantsDhidden = hidden.requiresGrad;
   const wantsDweight = weight.requiresGrad;
   const wantsDlow = low?.requiresGrad ?? false;
@@ -90,27 +91,13 @@ export function chunkedCrossEntropy(
         tidy(() =>
           kernels.chunked_cross_entropy(
             hidden,
-            weight,
-            targets.reshape([N]),
-            tokenWeights,
-            outputs.losses,
-            outputs.lse ?? null,
-            outputs.logProbability ?? null,
-            outputs.entropy ?? null,
-            outputs.correct ?? null,
-            dhidden,
-            dweight,
+            { weight, lowRank },
+            { ids: targets.reshape([N]), weights: tokenWeights },
+            outputs,
+            { scale: factor, dhidden, dweight, dlow, dlowWeight },
             logitsWorkspace(device, M, V, dtype),
             matmulWorkspace(device),
-            factor,
-            ignoreIndex,
-            labelSmoothing,
-            zLoss,
-            softcap,
-            low,
-            lowWeight,
-            dlow,
-            dlowWeight,
+            checked.kernel,
           ),
         );
         const { loss, divisor } = reduceLosses(outputs.losses, targets, checked);
@@ -143,7 +130,7 @@ export function chunkedCrossEntropy(
       return [dhidden, null, dlow, null];
     },
   });
-  return pick(loss, outputs, options.perToken);
+  return lossResult(loss, outputs, options.perToken);
 }
 
 /** Memory that a weight's gradient is made in: its own, but for a bf16 gradient of several chunks f32 to sum in. */

@@ -55,6 +55,37 @@ export interface GateUp {
   isKept: boolean;
 }
 
+/** See native/ops/cross_entropy.h. */
+export interface LossTargets {
+  ids: Tensor;
+  weights: Optional;
+}
+export interface TokenOutputs {
+  losses: Tensor;
+  lse: Optional;
+  logProbability: Optional;
+  entropy: Optional;
+  correct: Optional;
+}
+export interface LossOptions {
+  ignoreIndex: number;
+  labelSmoothing: number;
+  zLoss: number;
+  softcap: number;
+}
+/** See native/ops/chunked_cross_entropy.h. */
+export interface Head {
+  weight: Tensor;
+  lowRank: { low: Tensor; weight: Tensor } | null;
+}
+export interface HeadGradients {
+  scale: number;
+  dhidden: Optional;
+  dweight: Optional;
+  dlow: Optional;
+  dlowWeight: Optional;
+}
+
 /** See native/ops/adamw.h. */
 export interface AdamwStates {
   m: Tensor;
@@ -102,11 +133,11 @@ export interface Kernels {
   softcap_forward(x: Tensor, y: Tensor, cap: number): void;
   softcap_backward(dy: Tensor, y: Tensor, dx: Tensor, cap: number): void;
   // biome-ignore format: one line for each kernel
-  cross_entropy(logits: Tensor, targets: Tensor, tokenWeights: Optional, losses: Tensor, lse: Optional, logProbability: Optional, entropy: Optional, correct: Optional, firstRow: number, ignoreIndex: number, labelSmoothing: number, zLoss: number, softcap: number, writeDlogits: boolean): void;
+  cross_entropy(logits: Tensor, targets: LossTargets, outputs: TokenOutputs, options: LossOptions, firstRow: number, writeDlogits: boolean): void;
   cross_entropy_sum(losses: Tensor, tokenWeights: Optional, loss: Tensor, scale: number): void;
   cross_entropy_divisor(targets: Tensor, tokenWeights: Optional, divisor: Tensor, ignoreIndex: number): void;
   // biome-ignore format: one line for each kernel
-  chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, tokenWeights: Optional, losses: Tensor, lse: Optional, logProbability: Optional, entropy: Optional, correct: Optional, dhidden: Optional, dweight: Optional, logits: Tensor, workspace: Optional, scale: number, ignoreIndex: number, labelSmoothing: number, zLoss: number, softcap: number, low: Optional, lowWeight: Optional, dlow: Optional, dlowWeight: Optional): void;
+  chunked_cross_entropy(hidden: Tensor, head: Head, targets: LossTargets, outputs: TokenOutputs, gradients: HeadGradients, logits: Tensor, workspace: Optional, options: LossOptions): void;
   add(a: Tensor, b: Tensor, y: Tensor): void;
   add_to(x: Tensor, y: Tensor): void;
   scale(x: Tensor, y: Tensor, factor: number): void;

@@ -6,21 +6,36 @@
 
 namespace mst {
 
-// hidden (N,C), weight (V,C), targets (N,) i32. logits (M, at least V): workspace, its rows are the chunk size; the last chunk may be
-// shorter. Columns beyond V are not touched: they serve to begin every row where wide loads can.
-// losses, lse, log_probability, entropy, correct, token_weights (N,): see cross_entropy.h; the sum over rows is cross_entropy_sum's.
-// dhidden (N,C) = scale * dlogits · weight; absent: skipped (no gradient wanted).
-// dweight (V,C) = scale * dlogitsᵀ · hidden, in the compute dtype, or bf16 with one chunk; absent: skipped (frozen head). Both absent:
-// only losses are computed.
-// The head may have a low-rank part: logits = hidden · weightᵀ + low (N,r) · low_weight (V,r)ᵀ, of which dlow (N,r) and dlow_weight (V,r),
-// are made like dhidden and dweight. low and low_weight are absent together.
-// dlogits stays unscaled: scale (1 / divisor) is the alpha of both products.
-void chunked_cross_entropy(Context& context, const Tensor& hidden, const Tensor& weight, const Tensor& targets,
-                           const OptionalTensor& token_weights, const Tensor& losses, const OptionalTensor& lse,
-                           const OptionalTensor& log_probability, const OptionalTensor& entropy, const OptionalTensor& correct,
-                           const OptionalTensor& dhidden, const OptionalTensor& dweight, const Tensor& logits,
-                           const Workspace& matmul_workspace, double scale, std::int64_t ignore_index, double label_smoothing,
-                           double z_loss, double softcap, const OptionalTensor& low, const OptionalTensor& low_weight,
-                           const OptionalTensor& dlow, const OptionalTensor& dlow_weight);
+// The head may have a low-rank part: logits = hidden · weightᵀ + low (N,r) · weight (V,r)ᵀ.
+struct LowRankHead {
+  Tensor low, weight;
+
+  static constexpr std::tuple fields{Field{"low", &LowRankHead::low}, Field{"weight", &LowRankHead::weight}};
+};
+struct Head {
+  Tensor weight;  // (V,C)
+  std::optional<LowRankHead> low_rank = {};
+
+  static constexpr std::tuple fields{Field{"weight", &Head::weight}, Field{"lowRank", &Head::low_rank}};
+};
+
+// dhidden (N,C) = scale * dlogits · weight, dweight (V,C) = scale * dlogitsᵀ · hidden; dlow (N,r) and dlow_weight (V,r) are made like them.
+// Those of weights are in the compute dtype, or bf16 with one chunk. Absent ones are skipped; where all are, only losses are computed.
+// dlogits stays unscaled: scale (1 / divisor) is the alpha of the products.
+struct HeadGradients {
+  double scale = 1;
+  OptionalTensor dhidden = {}, dweight = {}, dlow = {}, dlow_weight = {};
+
+  static constexpr std::tuple fields{Field{"scale", &HeadGradients::scale}, Field{"dhidden", &HeadGradients::dhidden},
+                                     Field{"dweight", &HeadGradients::dweight}, Field{"dlow", &HeadGradients::dlow},
+                                     Field{"dlowWeight", &HeadGradients::dlow_weight}};
+};
+
+// hidden (N,C); targets and outputs (N,): see cross_entropy.h; the sum over rows is cross_entropy_sum's.
+// logits (M, at least V): workspace, its rows are the chunk size; the last chunk may be shorter. Columns beyond V are not touched: they
+// serve to begin every row where wide loads can.
+void chunked_cross_entropy(Context& context, const Tensor& hidden, const Head& head, const LossTargets& targets,
+                           const TokenOutputs& outputs, const HeadGradients& gradients, const Tensor& logits,
+                           const Workspace& matmul_workspace, const LossOptions& options);
 
 }  // namespace mst

@@ -74,11 +74,12 @@ void set(const OptionalTensor& tensor, std::int64_t m, double value) {
 
 }  // namespace
 
-void cross_entropy(Context&, const Tensor& logits, const Tensor& targets, const OptionalTensor& token_weights, const Tensor& losses,
-                   const OptionalTensor& lse, const OptionalTensor& log_probability, const OptionalTensor& entropy,
-                   const OptionalTensor& correct, std::int64_t first_row, std::int64_t ignore_index, double label_smoothing, double z_loss,
-                   double softcap, bool write_dlogits) {
+void cross_entropy(Context&, const Tensor& logits, const LossTargets& targets, const TokenOutputs& outputs, const LossOptions& options,
+                   std::int64_t first_row, bool write_dlogits) {
   const std::int64_t M = logits.rows(), V = logits.cols();
+  check_loss("cross_entropy", {"logits", logits}, targets, outputs);
+  const auto& [losses, lse, log_probability, entropy, correct] = outputs;
+  const auto& [ignore_index, label_smoothing, z_loss, softcap] = options;
   const Parameters parameters{label_smoothing, z_loss, softcap, label_smoothing > 0, entropy.has_value()};
   with_float("cross_entropy", logits.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -86,7 +87,7 @@ void cross_entropy(Context&, const Tensor& logits, const Tensor& targets, const 
     const auto run_row = [&](std::int64_t m, auto capped_tag) {
       constexpr bool capped = decltype(capped_tag)::value;
       T* const row = logits.row<T>(m);
-      const std::int64_t target = targets.as<std::int32_t>()[m];
+      const std::int64_t target = targets.ids.as<std::int32_t>()[m];
       if (target == ignore_index) {
         losses.as<S>()[m] = S(0);
         for (const OptionalTensor* output : {&lse, &log_probability, &entropy, &correct}) set<S>(*output, m, 0);
@@ -106,7 +107,7 @@ void cross_entropy(Context&, const Tensor& logits, const Tensor& targets, const 
       set<S>(entropy, m, row_lse - static_cast<double>(sums.sum_exp_z) / static_cast<double>(sums.sum_exp));
       if (correct) set<S>(correct, m, is_first_maximum<T, S>(row, V, target) ? 1 : 0);
       if (!write_dlogits) return;
-      const double weight = token_weights ? static_cast<double>(token_weights->as<S>()[m]) : 1.0;
+      const double weight = targets.weights ? static_cast<double>(targets.weights->as<S>()[m]) : 1.0;
       const S inverse_sum = S((1 + 2 * z_loss * row_lse) / static_cast<double>(sums.sum_exp));
       const double smoothing = label_smoothing / static_cast<double>(V);
       // The target's element is worked out apart, before its logit is overwritten, and rounded once.
@@ -127,6 +128,7 @@ void cross_entropy(Context&, const Tensor& logits, const Tensor& targets, const 
 }
 
 void cross_entropy_sum(Context&, const Tensor& losses, const OptionalTensor& token_weights, const Tensor& loss, double scale) {
+  check_loss_sum(losses, token_weights, loss);
   with_float("cross_entropy_sum", losses.dtype, [&](auto tag) {
     using S = typename decltype(tag)::type;
     double total = 0;
@@ -138,6 +140,7 @@ void cross_entropy_sum(Context&, const Tensor& losses, const OptionalTensor& tok
 
 void cross_entropy_divisor(Context&, const Tensor& targets, const OptionalTensor& token_weights, const Tensor& divisor,
                            std::int64_t ignore_index) {
+  check_loss_divisor(targets, token_weights, divisor);
   with_float("cross_entropy_divisor", divisor.dtype, [&](auto tag) {
     using S = typename decltype(tag)::type;
     double total = 0;

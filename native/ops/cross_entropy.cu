@@ -5,117 +5,14 @@
 #include <algorithm>
 #include <limits>
 
-#include "../cuda/cluster.h"
 #include "../cuda/math.h"
 #include "../cuda/reduce.h"
-#include "../cuda/vector_load.h"
+#include "cross_entropy_rows.h"
 
 namespace mst::cuda {
 namespace {
 
-// ---- Rows: for_each(body) calls body(v, vector) for the thread's logits from column v on. for_each_then_load(body, next) does the same
-// for a body that overwrites the logits in memory, and prefetches the row at `next`, if any, while the body runs. load(next) only loads.
-// is_mine(v): whether the thread holds the logit of column v.
-
-// A row in registers; each block of the cluster has a part of nearly equal length.
-template <int width, class T>
-class HeldRow {
- public:
-  static constexpr int threads = 512, blocks_of_multiprocessor = 2, held = 8;  // vectors of a thread
-  static constexpr int max_cols = threads * held * width;                      // of a block
-
-  __device__ HeldRow(const T* row, int V) {
-    const int whole = V / width, blocks = cluster_size(), rank = cluster_rank();
-    const int of_block = (whole + blocks - 1) / blocks, thread = static_cast<int>(threadIdx.x);
-    first_ = (of_block * rank + thread) * width;
-    const int end = of_block * (rank + 1);
-    end_ = (end < whole ? end : whole) * width;
-    left_over_ = rank + 1 == blocks && whole * width + thread < V ? whole * width + thread : -1;
-    load(row);
-  }
-
-  __device__ void load(const T* row) {
-    if (!row) return;
-#pragma unroll
-    for (int j = 0; j < held; ++j)
-      if (column(j) < end_) vectors_[j] = load_vector<width>(row + column(j));
-    if (left_over_ >= 0) last_ = load_vector<1>(row + left_over_);
-  }
-
-  template <class Body>
-  __device__ void for_each(const Body& body) const {
-#pragma unroll
-    for (int j = 0; j < held; ++j) {
-      if (column(j) >= end_) break;
-      body(column(j), as_new(vectors_[j]));
-    }
-    if (left_over_ >= 0) body(left_over_, last_);
-  }
-
-  template <class Body>
-  __device__ void for_each_then_load(const Body& body, const T* next) {
-#pragma unroll
-    for (int j = 0; j < held; ++j) {
-      if (column(j) >= end_) break;
-      body(column(j), as_new(vectors_[j]));
-      if (next) vectors_[j] = load_vector<width>(next + column(j));
-    }
-    if (left_over_ < 0) return;
-    body(left_over_, last_);
-    if (next) last_ = load_vector<1>(next + left_over_);
-  }
-
-  __device__ bool is_mine(int v) const {
-    return v == left_over_ || (v >= first_ && v < end_ && (v - first_) % (threads * width) < width);
-  }
-
- private:
-  __device__ int column(int j) const {
-    return first_ + j * threads * width;
-  }
-
-  Vector<T, width> vectors_[held] = {};
-  int first_, end_, left_over_;  // columns: the thread's first, the block's end, the thread's behind the whole vectors or -1
-  Vector<T, 1> last_ = {};
-};
-
-// In memory. Blocks take all registers of a multiprocessor, so that the L2 holds the rows that are in flight.
-template <int width, class T>
-class ReadRow {
- public:
-  static constexpr int threads = 1024, blocks_of_multiprocessor = 1;
-
-  __device__ ReadRow(const T* row, int V) : row_(row), V_(V) {}
-
-  __device__ void load(const T* row) {
-    row_ = row;
-  }
-
-  template <class Body>
-  __device__ void for_each(const Body& body) const {
-    constexpr int batch = 4;
-    for_each_of_row<width, batch>(row_, V_, body);
-  }
-
-  template <class Body>
-  __device__ void for_each_then_load(const Body& body, const T* next) {
-    for_each(body);
-    load(next);
-  }
-
-  __device__ bool is_mine(int v) const {
-    const int whole = V_ / width * width, thread = static_cast<int>(threadIdx.x);
-    return v < whole ? v / width % threads == thread : v - whole == thread;
-  }
-
- private:
-  const T* row_;
-  int V_;
-};
-
-// ---- The loss
-
-struct Outputs {
+struct OutputsOfRows {
   float *losses, *lse, *log_probability, *entropy, *correct;
 };
 
@@ -246,7 +143,7 @@ struct Sums : std::conditional_t<has_more, MoreSums, NoMoreSums> {
 // A cluster goes through rows_of_cluster rows, one after another. has_more: with smoothing, entropy or correctness.
 template <class Row, bool has_softcap, bool has_more, class T>
 __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
-    cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, Outputs outputs, std::int64_t M, int V,
+    cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, OutputsOfRows outputs, std::int64_t M, int V,
                          std::int64_t stride, Options options, int rows_of_cluster, long long* status) {
   DYNAMIC_SHARED(std::uint64_t, memory);
   using RowSums = Sums<T, has_softcap, has_more>;
@@ -353,16 +250,17 @@ __global__ void cross_entropy_divisor_kernel(const std::int32_t* targets, const 
 
 }  // namespace
 
-void cross_entropy(Context& context, const Tensor& logits, const Tensor& targets, const OptionalTensor& token_weights, const Tensor& losses,
-                   const OptionalTensor& lse, const OptionalTensor& log_probability, const OptionalTensor& entropy,
-                   const OptionalTensor& correct, std::int64_t first_row, std::int64_t ignore_index, double label_smoothing, double z_loss,
-                   double softcap, bool write_dlogits) {
+void cross_entropy(Context& context, const Tensor& logits, const LossTargets& targets, const TokenOutputs& outputs,
+                   const LossOptions& options, std::int64_t first_row, bool write_dlogits) {
   const std::int64_t M = logits.rows(), V = logits.cols();
+  check_loss("cross_entropy", {"logits", logits}, targets, outputs);
   if (M == 0) return;
   const auto pointer = [](const OptionalTensor& tensor) { return tensor ? tensor->as<float>() : nullptr; };
-  const Outputs outputs{losses.as<float>(), pointer(lse), pointer(log_probability), pointer(entropy), pointer(correct)};
-  const Options options{first_row, ignore_index, float(label_smoothing), float(z_loss), float(softcap), write_dlogits};
-  const bool has_more = label_smoothing > 0 || entropy || correct;
+  const OutputsOfRows to{outputs.losses.as<float>(), pointer(outputs.lse), pointer(outputs.log_probability), pointer(outputs.entropy),
+                         pointer(outputs.correct)};
+  const Options of_rows{first_row,    options.ignore_index, float(options.label_smoothing), float(options.z_loss), float(options.softcap),
+                        write_dlogits};
+  const bool has_more = options.label_smoothing > 0 || outputs.entropy || outputs.correct;
   with_cuda_float("cross_entropy", logits.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
@@ -375,9 +273,8 @@ void cross_entropy(Context& context, const Tensor& logits, const Tensor& targets
         const std::int64_t rows_of_cluster = std::clamp<std::int64_t>(M / enough_clusters, 1, most_rows_of_cluster);
         const std::int64_t clusters = (M + rows_of_cluster - 1) / rows_of_cluster;
         launch_clusters(context, cross_entropy_kernel<Row, with_softcap, with_more, T>, blocks, static_cast<unsigned>(blocks * clusters),
-                        Row::threads, BoardOfRow::bytes(blocks, Row::threads / 32), logits.as<T>(), targets.as<const std::int32_t>(),
-                        token_weights ? token_weights->as<const float>() : nullptr, outputs, M, int(V), logits.row_stride, options,
-                        int(rows_of_cluster), context.status_words());
+                        Row::threads, BoardOfRow::bytes(blocks, Row::threads / 32), logits.as<T>(), targets.ids.as<const std::int32_t>(),
+                        pointer(targets.weights), to, M, int(V), logits.row_stride, of_rows, int(rows_of_cluster), context.status_words());
       };
       using Held = HeldRow<width, T>;
       unsigned blocks = 1;
@@ -396,7 +293,7 @@ void cross_entropy(Context& context, const Tensor& logits, const Tensor& targets
       else
         run_options(softcap_tag, std::false_type{});
     };
-    if (softcap > 0)
+    if (options.softcap > 0)
       run_more(std::true_type{});
     else
       run_more(std::false_type{});
@@ -404,12 +301,14 @@ void cross_entropy(Context& context, const Tensor& logits, const Tensor& targets
 }
 
 void cross_entropy_sum(Context& context, const Tensor& losses, const OptionalTensor& token_weights, const Tensor& loss, double scale) {
+  check_loss_sum(losses, token_weights, loss);
   launch(context, cross_entropy_sum_kernel, 1, 1024, 0, losses.as<const float>(),
          token_weights ? token_weights->as<const float>() : nullptr, loss.as<float>(), losses.size(), scale);
 }
 
 void cross_entropy_divisor(Context& context, const Tensor& targets, const OptionalTensor& token_weights, const Tensor& divisor,
                            std::int64_t ignore_index) {
+  check_loss_divisor(targets, token_weights, divisor);
   launch(context, cross_entropy_divisor_kernel, 1, 1024, 0, targets.as<const std::int32_t>(),
          token_weights ? token_weights->as<const float>() : nullptr, divisor.as<float>(), targets.size(), ignore_index);
 }

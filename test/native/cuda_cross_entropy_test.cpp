@@ -18,10 +18,11 @@ TEST(CudaOps, CrossEntropy) {
       HostTensor expected = layout.make().randomize(1, 3), found = expected;
       const auto outputs = [&] { return std::vector<HostTensor>(5, HostTensor::vector(Dtype::f32, M).fill(NAN)); };
       std::vector<HostTensor> e = outputs(), f = outputs();
-      cpu::cross_entropy(cpu_context(), expected.cpu(), targets.cpu(), weights.cpu(), e[0].cpu(), e[1].cpu(), e[2].cpu(), e[3].cpu(),
-                         e[4].cpu(), 0, -100, v.label_smoothing, v.z_loss, v.softcap, true);
-      cuda::cross_entropy(cuda_context(), found.cuda(), targets.cuda(), weights.cuda(), f[0].cuda(), f[1].cuda(), f[2].cuda(), f[3].cuda(),
-                          f[4].cuda(), 0, -100, v.label_smoothing, v.z_loss, v.softcap, true);
+      const LossOptions options{-100, v.label_smoothing, v.z_loss, v.softcap};
+      cpu::cross_entropy(cpu_context(), expected.cpu(), {targets.cpu(), weights.cpu()},
+                         {e[0].cpu(), e[1].cpu(), e[2].cpu(), e[3].cpu(), e[4].cpu()}, options, 0, true);
+      cuda::cross_entropy(cuda_context(), found.cuda(), {targets.cuda(), weights.cuda()},
+                          {f[0].cuda(), f[1].cuda(), f[2].cuda(), f[3].cuda(), f[4].cuda()}, options, 0, true);
       for (int i = 0; i < 5; ++i)
         for (std::int64_t m = 0; m < M; ++m) EXPECT_NEAR(f[i].get(0, m), e[i].get(0, m), 2e-5) << "output " << i << " of row " << m;
       for (std::int64_t m = 0; m < M; ++m)
@@ -54,10 +55,11 @@ TEST(CudaOps, CrossEntropyOfWideRows) {
         const auto output = [&](HostTensor& tensor, auto on) { return is_plain ? std::nullopt : OptionalTensor(on(tensor)); };
         const auto cpu = [](HostTensor& tensor) { return tensor.cpu(); };
         const auto cuda = [](HostTensor& tensor) { return tensor.cuda(); };
-        cpu::cross_entropy(cpu_context(), logits.cpu(), targets.cpu(), std::nullopt, e[0].cpu(), e[1].cpu(), e[2].cpu(), output(e[3], cpu),
-                           output(e[4], cpu), 0, -100, smoothing, 1e-3, softcap, true);
-        cuda::cross_entropy(cuda_context(), found.cuda(), targets.cuda(), std::nullopt, f[0].cuda(), f[1].cuda(), f[2].cuda(),
-                            output(f[3], cuda), output(f[4], cuda), 0, -100, smoothing, 1e-3, softcap, true);
+        const LossOptions options{-100, smoothing, 1e-3, static_cast<double>(softcap)};
+        cpu::cross_entropy(cpu_context(), logits.cpu(), {targets.cpu()},
+                           {e[0].cpu(), e[1].cpu(), e[2].cpu(), output(e[3], cpu), output(e[4], cpu)}, options, 0, true);
+        cuda::cross_entropy(cuda_context(), found.cuda(), {targets.cuda()},
+                            {f[0].cuda(), f[1].cuda(), f[2].cuda(), output(f[3], cuda), output(f[4], cuda)}, options, 0, true);
         EXPECT_CLOSE(found, logits, dtype == Dtype::bf16 ? 4e-3 : 2e-6);
         for (std::size_t i = 0; i < e.size(); ++i) EXPECT_CLOSE(f[i], e[i], i == 3 ? 3e-5 : 2e-6) << i;  // the entropy is a difference
       }
@@ -74,8 +76,7 @@ TEST(CudaOps, TheFirstOfEqualLogitsIsTheArgmax) {
         HostTensor losses = HostTensor::vector(Dtype::f32, 2), correct = HostTensor::vector(Dtype::f32, 2).fill(NAN);
         for (std::int64_t m = 0; m < 2; ++m)
           targets.set(0, m, static_cast<double>(target)), logits.set(m, target, 2), logits.set(m, other, 2);
-        cuda::cross_entropy(cuda_context(), logits.cuda(), targets.cuda(), std::nullopt, losses.cuda(), std::nullopt, std::nullopt,
-                            std::nullopt, correct.cuda(), 0, -100, 0, 0, 0, false);
+        cuda::cross_entropy(cuda_context(), logits.cuda(), {targets.cuda()}, {losses.cuda(), {}, {}, {}, correct.cuda()}, {}, 0, false);
         for (std::int64_t m = 0; m < 2; ++m) EXPECT_EQ(correct.get(0, m), target <= other) << target << " and " << other;
       }
 }
@@ -95,10 +96,11 @@ TEST(CudaOps, CrossEntropyOfExtremeLogits) {
         HostTensor found = logits;
         std::vector<HostTensor> e(3, HostTensor::vector(Dtype::f32, M).fill(0)), f = e;
         const auto output = [&](const Tensor& tensor) { return is_plain ? std::nullopt : OptionalTensor(tensor); };
-        cpu::cross_entropy(cpu_context(), logits.cpu(), targets.cpu(), std::nullopt, e[0].cpu(), std::nullopt, std::nullopt,
-                           output(e[1].cpu()), output(e[2].cpu()), 0, -100, 0, 0, softcap, true);
-        cuda::cross_entropy(cuda_context(), found.cuda(), targets.cuda(), std::nullopt, f[0].cuda(), std::nullopt, std::nullopt,
-                            output(f[1].cuda()), output(f[2].cuda()), 0, -100, 0, 0, softcap, true);
+        const LossOptions options{-100, 0, 0, softcap};
+        cpu::cross_entropy(cpu_context(), logits.cpu(), {targets.cpu()}, {e[0].cpu(), {}, {}, output(e[1].cpu()), output(e[2].cpu())},
+                           options, 0, true);
+        cuda::cross_entropy(cuda_context(), found.cuda(), {targets.cuda()}, {f[0].cuda(), {}, {}, output(f[1].cuda()), output(f[2].cuda())},
+                            options, 0, true);
         EXPECT_CLOSE(found, logits, dtype == Dtype::bf16 ? 4e-3 : 2e-6);
         for (std::size_t i = 0; i < e.size(); ++i) EXPECT_CLOSE(f[i], e[i], 1e-5) << i;
       }
@@ -111,8 +113,7 @@ TEST(CudaOps, CrossEntropyOfNaN) {
       HostTensor logits = HostTensor(dtype, M, V).randomize(1), targets = HostTensor::vector(Dtype::i32, M).fill(8);
       HostTensor losses = HostTensor::vector(Dtype::f32, M);
       logits.set(0, 777, NAN);
-      cuda::cross_entropy(cuda_context(), logits.cuda(), targets.cuda(), std::nullopt, losses.cuda(), std::nullopt, std::nullopt,
-                          std::nullopt, std::nullopt, 0, -100, 0, 0, softcap, true);
+      cuda::cross_entropy(cuda_context(), logits.cuda(), {targets.cuda()}, {losses.cuda()}, {-100, 0, 0, softcap}, 0, true);
       EXPECT_TRUE(std::isnan(losses.get(0, 0)) && std::isnan(logits.get(0, 0)));
       EXPECT_TRUE(std::isfinite(losses.get(0, 1)) && std::isfinite(logits.get(1, 777)));
     }

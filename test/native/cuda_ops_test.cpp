@@ -221,8 +221,7 @@ TEST(CudaOps, IdsOutOfRangeAreNoted) {
   cuda::embedding_backward(cuda_context(), y.cuda(), ids.cuda(), table.cuda(), workspace_of(scratch.cuda()));
   expect_status(cuda::status_embedding_backward, 1, -1, 4);
   HostTensor losses = HostTensor::vector(Dtype::f32, 3);
-  cuda::cross_entropy(cuda_context(), y.cuda(), ids.cuda(), std::nullopt, losses.cuda(), std::nullopt, std::nullopt, std::nullopt,
-                      std::nullopt, 100, -100, 0, 0, 0, false);
+  cuda::cross_entropy(cuda_context(), y.cuda(), {ids.cuda()}, {losses.cuda()}, {}, 100, false);
   expect_status(cuda::status_cross_entropy, 101, -1, 8);
 }
 
@@ -340,9 +339,8 @@ TEST(CudaOps, ChunkLoops) {
       const MlpGradients gradients{on(results[1]), new_memory(results[2]), new_memory(results[3]), new_memory(results[4])};
       chunked_mlp_forward(context, on(x), weights, on(results[0]), {on(gate_up), false}, on(h), workspace, Activation::silu, {});
       chunked_mlp_backward(context, on(dy), on(x), weights, gradients, {on(gate_up), false}, on(h), workspace, Activation::silu, {});
-      chunked_cross_entropy(context, on(x), on(head), on(targets), std::nullopt, on(results[7]), std::nullopt, std::nullopt, std::nullopt,
-                            std::nullopt, on(results[5]), on(results[6]), on(logits), workspace, 0.1, -100, 0, 0, 0, std::nullopt,
-                            std::nullopt, std::nullopt, std::nullopt);
+      chunked_cross_entropy(context, on(x), {on(head)}, {on(targets)}, {on(results[7])}, {0.1, on(results[5]), on(results[6])}, on(logits),
+                            workspace, {});
       for (std::int64_t m = 0; m < M; ++m)
         for (std::int64_t v = V; v < padded; ++v) EXPECT_EQ(logits.get(m, v), 7);
       return results;

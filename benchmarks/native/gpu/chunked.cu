@@ -62,12 +62,11 @@ void head(std::int64_t N, std::int64_t M) {
   Buffer hidden(dtype, N, C), weight(dtype, V, C), dhidden(dtype, N, C), dweight(Dtype::f32, V, C), logits(dtype, M, V);
   Buffer targets(Dtype::i32, 1, N), losses(Dtype::f32, 1, N);
   hidden.random(), weight.random(0.02), targets.set(distinct_ids(N));
+  const Tensor hidden_rows = hidden, dhidden_rows = dhidden, dweight_rows = dweight;
+  const HeadGradients gradients{1.0 / double(N), dhidden_rows, dweight_rows};
   const auto whole = [&] {
-    chunked_cross_entropy(context(), hidden, weight, targets, std::nullopt, losses, std::nullopt, std::nullopt, std::nullopt, std::nullopt,
-                          dhidden, dweight, logits, product_workspace(), 1.0 / double(N), -100, 0, 0, 0, std::nullopt, std::nullopt,
-                          std::nullopt, std::nullopt);
+    chunked_cross_entropy(context(), hidden, {weight}, {targets}, {losses}, gradients, logits, product_workspace(), {});
   };
-  const Tensor hidden_rows = hidden, dhidden_rows = dhidden;
   const auto products = [&] {
     for (std::int64_t begin = 0; begin < N; begin += M) {
       const Tensor hidden_chunk = hidden_rows.slice_rows(begin, begin + M);

@@ -53,19 +53,19 @@ void cross_entropies(std::int64_t N) {
   Buffer logits(Dtype::bf16, N, V), before(Dtype::bf16, N, V), targets(Dtype::i32, 1, N), outputs(Dtype::f32, 5, N);
   before.random(), targets.set(distinct_ids(N));
   const Tensor rows = outputs;
-  const auto run = [&](const std::string& name, double label_smoothing, double z_loss, double softcap, bool has_outputs) {
+  const auto run = [&](const std::string& name, const LossOptions& options, bool has_outputs) {
     const auto output = [&](std::int64_t i) { return has_outputs ? OptionalTensor(rows.slice_rows(i, i + 1)) : std::nullopt; };
     measure(
         name + message_of(", N ", N), 2 * bytes_of(logits),
         [&] {
-          cross_entropy(context(), logits, targets, std::nullopt, rows.slice_rows(0, 1), output(1), output(2), output(3), output(4), 0,
-                        -100, label_smoothing, z_loss, softcap, true);
+          const TokenOutputs to{rows.slice_rows(0, 1), output(1), output(2), output(3), output(4)};
+          cross_entropy(context(), logits, {targets}, to, options, 0, true);
         },
         [&] { copy(before, logits); });
   };
-  run("cross_entropy", 0, 0, 0, false);
-  run("cross_entropy, smoothing, z-loss, soft-cap", 0.1, 1e-4, 30, false);
-  run("cross_entropy, all outputs of tokens", 0, 0, 0, true);
+  run("cross_entropy", {}, false);
+  run("cross_entropy, smoothing, z-loss, soft-cap", {-100, 0.1, 1e-4, 30}, false);
+  run("cross_entropy, all outputs of tokens", {}, true);
 }
 
 constexpr std::int64_t num_partials = 2 * 132;  // as TypeScript gives
