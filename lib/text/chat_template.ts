@@ -4,6 +4,7 @@ import { readIfThere } from '../io/read.ts';
 import { JinjaTemplate, type Rendered } from './jinja/template.ts';
 import { checkMessages } from './messages.ts';
 import type { Conversation, Message } from './records/record.ts';
+import { savedTemplate } from './saved_template.ts';
 import { findForms, inForm, type TemplateForms } from './template_forms.ts';
 
 type StoredToken = string | { content: string } | null;
@@ -32,8 +33,8 @@ export interface TemplateSettings {
 const TOKENS = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'] as const;
 
 export class ChatTemplate {
-  /** The template itself. */
-  readonly source: string;
+  /** The template with its variables as defaults, and with that for tools: see `savedTemplate`. */
+  readonly saved: () => string;
   readonly #template: JinjaTemplate;
   /** For conversations with tools, where the model has a template of its own for them. */
   readonly #toolTemplate: JinjaTemplate | null;
@@ -52,7 +53,7 @@ export class ChatTemplate {
       toolTemplate = null,
     }: TemplateSettings & { name?: string; toolTemplate?: string | null } = {},
   ) {
-    this.source = template;
+    this.saved = () => savedTemplate(template, toolTemplate, variables);
     this.#template = new JinjaTemplate(template, name);
     this.#toolTemplate = toolTemplate === null ? null : new JinjaTemplate(toolTemplate, `${name} (tool_use)`);
     const tokens: Record<string, unknown> = {};

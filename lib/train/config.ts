@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { LORA_MODULES } from '../models/adapter.ts';
+import { isVariableName } from '../text/saved_template.ts';
 
 const positive = z.int().positive();
 const chunkSize = z.union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" });
@@ -65,7 +66,7 @@ const runFields = z.strictObject({
     trainOnLastAnswer: z.boolean().default(false).describe("train on the last of a conversation's answers alone"),
     chatTemplate: z.string().optional().describe("path of a Jinja template; default: the model's own"),
     templateVariables: z
-      .record(z.string(), z.unknown())
+      .record(z.string().refine(isVariableName, 'no template can read a variable of this name'), z.json())
       .optional()
       .describe("variables of the chat template, such as { enable_thinking: false }; a record's own come before them"),
     templateDate: z.iso

@@ -87,7 +87,7 @@ export class Run {
     this.#best = state?.best ?? null;
     this.#beside = {
       tokenizerFrom: tokenizer.path ? dirname(tokenizer.path) : null,
-      chatTemplate: (config.data.chatTemplate && tokenizer.chatTemplate?.source) || null,
+      chatTemplate: hasOwnTemplate(config) ? (tokenizer.chatTemplate?.saved() ?? null) : null,
     };
     this.#batches = new StepBatches(data.training, config);
     this.#nonFinite = new NonFiniteSteps(config.nonFinite, options.onSkip);
@@ -364,4 +364,9 @@ export class Run {
       // what the run ends with is the first error
     }
   }
+}
+
+/** Whether conversations are rendered otherwise than the model's own files say. */
+function hasOwnTemplate({ data: { chatTemplate, templateVariables = {} } }: RunConfig): boolean {
+  return chatTemplate !== undefined || Object.keys(templateVariables).length > 0;
 }

@@ -30,7 +30,13 @@ describe("a run's chat template", () => {
     writeFileSync(chats, `${JSON.stringify({ messages })}\n`.repeat(16));
     writeFileSync(template, TEMPLATE);
     const set = [`model.path=${model}`, `data.files=[${chats}]`, `data.chatTemplate=${template}`, `outDir=${outDir}`];
-    const run = ['sequenceLength=32', 'maxSteps=2', `device=${testDevice}`, 'checkpoint.everySteps=2'];
+    const run = [
+      'sequenceLength=32',
+      'maxSteps=2',
+      'schedule.warmupSteps=0',
+      `device=${testDevice}`,
+      'checkpoint.everySteps=2',
+    ];
     runCommand(['train', '--config', 'examples/fine_tune.yaml', '--set', ...set, ...run]);
     const saved = (...path: string[]) => readFileSync(join(...path, 'chat_template.jinja'), 'utf8');
     assert.equal(saved(outDir), TEMPLATE);
@@ -52,5 +58,37 @@ describe("a run's chat template", () => {
     const tools = ['--tools', '[{"name": "clock"}]', '--template-variables', '{"tone": "kind"}'];
     assert.deepEqual(generate('--chat', ...tools), plain('<s>clockkind<|user|>hi<|end|><|assistant|>'));
     assert.notDeepEqual(generate('--chat', ...tools), expected);
+  });
+
+  it('is saved with the variables of the run, which generate renders unless told otherwise', async () => {
+    const model = await tinyModel();
+    const [folder, outDir] = [newFolder(), newFolder()];
+    const chats = join(folder, 'chats.jsonl');
+    const messages = [
+      { role: 'user', content: 'hi' },
+      { role: 'assistant', content: 'yo' },
+    ];
+    writeFileSync(chats, `${JSON.stringify({ messages })}\n`.repeat(16));
+    writeFileSync(join(model, 'chat_template.jinja'), TEMPLATE);
+    const set = [`model.path=${model}`, `data.files=[${chats}]`, 'data.templateVariables={tone: kind}'];
+    const run = [
+      `outDir=${outDir}`,
+      'sequenceLength=32',
+      'maxSteps=1',
+      'schedule.warmupSteps=0',
+      `device=${testDevice}`,
+    ];
+    runCommand(['train', '--config', 'examples/fine_tune.yaml', '--set', ...set, ...run]);
+    const generated = (prompt: string, ...options: string[]): number[] => {
+      const common = ['--prompt', prompt, '--temperature', '0', '--max-tokens', '3', '--device', testDevice, '--json'];
+      const lines = runCommand(['generate', '--model', model, '--adapter', outDir, ...common, ...options]);
+      return lines
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line).logProbability);
+    };
+    const trained = generated('<s>kind<|user|>hi<|end|><|assistant|>');
+    assert.deepEqual(generated('hi', '--chat'), trained);
+    assert.notDeepEqual(generated('hi', '--chat', '--template-variables', '{"tone": "dry"}'), trained);
   });
 });
