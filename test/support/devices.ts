@@ -12,14 +12,19 @@ import {
 export const testDevice = (process.env.MST_TEST_DEVICE ?? 'cpu') as DeviceName;
 /** CUDA computes in f32 and bf16: what is held against differences in f64 on the CPU is there held against the CPU's f64. */
 export const hasFloat64 = testDevice === 'cpu';
-/** A test in f64, of the host's memory or of its small pages: skipped where tests run on CUDA. */
-export const itOnCpu = hasFloat64 ? it : it.skip;
-/** A test of what only a GPU's driver does: skipped where tests run on the CPU. */
-export const itOnCuda = hasFloat64 ? it.skip : it;
+/** A test in f64, of the host's memory or of its small pages. */
+export const itOnCpu = hasFloat64 ? it : skipped('on the CPU alone');
+/** A test of what only a GPU's driver or memory does. */
+export const itOnCuda = hasFloat64 ? skipped('on CUDA alone') : it;
 /** The most precise dtype of the device. */
 export const precise = hasFloat64 ? 'float64' : 'float32';
 /** A tolerance for `precise`. */
 export const within = (tolerances: { float64: number; float32: number }): number => tolerances[precise];
+
+/** In place of `it` where tests run on the other device: says so in the report. */
+function skipped(why: string) {
+  return (title: string, _test: Mocha.AsyncFunc | Mocha.Func): Mocha.Test => it.skip(`${title} (${why})`);
+}
 
 /** A device of its own, with two threads. */
 export function openTestDevice(options: DeviceOptions = {}): Device {
