@@ -187,6 +187,33 @@ describe('decoderConfig', () => {
     );
   });
 
+  it('reads which layers of a SmolLM3 have rotary positions, and which a window', () => {
+    const smollm3 = { ...tiny, num_hidden_layers: 5, model_type: 'smollm3' };
+    const rotated = (source: Record<string, unknown>) =>
+      decoderConfig({ ...smollm3, ...source }).layers.map(({ attention }) =>
+        attention.rope ? attention.rope.theta : 0,
+      );
+    assert.deepEqual(rotated({}), [2e6, 2e6, 2e6, 0, 2e6]);
+    assert.deepEqual(rotated({ no_rope_layer_interval: 2, rope_theta: 7 }), [7, 0, 7, 0, 7]);
+    assert.deepEqual(rotated({ no_rope_layers: [0, 0, 1, 0, 0, 1], rope_theta: 7 }), [0, 0, 7, 0, 0]);
+    assert.deepEqual(rotated({ no_rope_layers: null, no_rope_layer_interval: 1 }), [0, 0, 0, 0, 0]);
+    const windows = (source: Record<string, unknown>) => windowsOf(decoderConfig({ ...smollm3, ...source }));
+    assert.deepEqual(windows({ sliding_window: 9 }), [0, 0, 0, 0, 0]);
+    assert.deepEqual(windows({ use_sliding_window: true, sliding_window: null }), [0, 0, 0, 0, 0]);
+    assert.deepEqual(windows({ use_sliding_window: true, sliding_window: 9 }), [0, 0, 0, 9, 0]);
+    const types = ['sliding_attention', ...new Array<string>(4).fill('full_attention')];
+    assert.deepEqual(windows({ use_sliding_window: true, sliding_window: 9, layer_types: types }), [9, 0, 0, 0, 0]);
+    assert.equal(attentionOf(decoderConfig(smollm3)).numKeyValueHeads, 2);
+    assert.equal(decoderConfig(smollm3).tieWordEmbeddings, true);
+  });
+
+  it("takes 1 for the factors that a Granite does not have, attention's too", () => {
+    const { layers, embedding, head, tieWordEmbeddings } = decoderConfig({ ...tiny, model_type: 'granite' });
+    const [{ attention, residualScale }] = layers as [(typeof layers)[0]];
+    assert.deepEqual([attention.scale, residualScale, embedding.scale, head.scale], [1, 1, 1, 1]);
+    assert.equal(tieWordEmbeddings, false);
+  });
+
   it('takes null for none and absence for the default', () => {
     const gemma = { ...tiny, model_type: 'gemma2' };
     assert.equal(decoderConfig(gemma).head.softcap, 30);
@@ -210,6 +237,15 @@ describe('decoderConfig', () => {
     ['llama', 'tie_word_embeddings', 'yes'],
     ['mistral', 'attention_bias', true],
     ['qwen3', 'layer_types', ['full_attention']],
+    ['smollm3', 'no_rope_layers', [1, 1]],
+    ['smollm3', 'no_rope_layers', [1, 1, 2]],
+    ['smollm3', 'no_rope_layers', []],
+    ['smollm3', 'no_rope_layer_interval', 0],
+    ['smollm3', 'layer_types', ['full_attention', 'full_attention', 'sliding_attention']],
+    ['granite', 'sliding_window', 5],
+    ['granite', 'residual_multiplier', 0],
+    ['granite', 'logits_scaling', '8'],
+    ['granite', 'attention_dropout', 0.1],
     ['gemma2', 'hidden_activation', 'gelu'],
     ['gemma2', 'use_bidirectional_attention', true],
   ] as const) {

@@ -57,6 +57,14 @@ const sources = {
     attn_logit_softcapping: 0.8,
     final_logit_softcapping: 1.5,
   },
+  smollm3: { model_type: 'smollm3', no_rope_layers: [0, 1], use_sliding_window: true, sliding_window: 4 },
+  granite: {
+    model_type: 'granite',
+    embedding_multiplier: 1.7,
+    attention_multiplier: 0.6,
+    residual_multiplier: 0.3,
+    logits_scaling: 0.7,
+  },
 };
 const T = 11;
 const policy: StepPolicy = { mlpChunkSize: 7, lossChunkSize: 5, mlpSave: 'input', recompute: 'attention' };

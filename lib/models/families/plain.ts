@@ -31,7 +31,11 @@ export interface PlainDecoder extends Omit<DecoderConfig, 'layers'> {
 }
 
 export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults: Defaults = {}): PlainDecoder {
-  fields.only('attention_dropout', 0);
+  const dropout = fields.number('attention_dropout', 0);
+  if (dropout !== 0) {
+    const how = "ignoreFields: ['attention_dropout'] (--ignore-fields attention_dropout) trains without it";
+    fields.fail('attention_dropout', dropout, `0: dropout of attention's weights is not supported; ${how}`);
+  }
   fields.only('mlp_bias', false);
   fields.count('pretraining_tp', 1); // how Megatron's products were cut: the same sums in another order, read by old versions alone
   refuseQuantised(fields);
