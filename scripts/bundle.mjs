@@ -26,7 +26,7 @@ node('scripts/build.mjs', '--if-stale', '--gpu-tests', '--gpu-bench');
 node('scripts/build.mjs', '--if-stale', '--native', '--release');
 node('scripts/prebuild.mjs');
 rmSync(folder, { recursive: true, force: true });
-mkdirSync(join(folder, 'lib'), { recursive: true });
+for (const each of ['app', 'lib']) mkdirSync(join(folder, each), { recursive: true });
 cpSync(join(root, 'prebuilds'), join(folder, 'prebuilds'), { recursive: true }); // where code in app/*/ looks
 for (const each of ['test/fixtures', 'examples']) cpSync(join(root, each), join(folder, each), { recursive: true });
 
