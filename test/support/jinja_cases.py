@@ -60,9 +60,9 @@ def rendered(template, variables):
         compiled = environment.from_string(template)
         for part in compiled.root_render_func(compiled.new_context(variables)):
             environment.written.append(part)
+        text = "".join(environment.written)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
-    text = "".join(environment.written)
     if re.search(r" at 0x[0-9a-f]+>", text):
         return {"error": "an address"}
     return {"text": text, **({"spans": list(environment.spans)} if environment.spans else {})}

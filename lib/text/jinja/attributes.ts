@@ -120,13 +120,14 @@ function missing(budget: Budget, object: Value, key: Value): Undefined {
   return new Undefined(`${what} has no element ${isNumber(key) ? repr(budget, key) : 'of that key'}`);
 }
 
-const SLICED = [Tuple, Range, Bytes];
+export function isSliceable(value: Value): value is string | Markup | Value[] | Tuple | Range | Bytes {
+  return isString(value) || Array.isArray(value) || [Tuple, Range, Bytes].some((kind) => value instanceof kind);
+}
 
 /** object[begin:end:step]; null for a bound that is not given. */
 export function slice(budget: Budget, object: Value, bounds: readonly Value[]): Value {
   if (object instanceof Undefined) return object.item();
-  const isSliced = isString(object) || Array.isArray(object) || SLICED.some((kind) => object instanceof kind);
-  if (!isSliced) {
+  if (!isSliceable(object)) {
     throw new TemplateError(`'${typeName(object)}' object cannot be sliced`);
   }
   const [begin, end, given] = bounds.map((bound) => (bound === null ? null : toIndex(bound, 'a bound of a slice')));
@@ -134,7 +135,7 @@ export function slice(budget: Budget, object: Value, bounds: readonly Value[]): 
   if (step === 0) throw new TemplateError('slice step cannot be zero');
   if (isString(object)) budget.text(textIn(object).length);
   const text = isString(object) ? textIn(object) : '';
-  const length = isString(object) ? lengthOf(text) : (object as Value[] | Tuple | Range | Bytes).length;
+  const length = isString(object) ? lengthOf(text) : object.length;
   const clamp = (bound: number | null, otherwise: number) => {
     if (bound === null) return otherwise;
     const index = bound < 0 ? bound + length : bound;

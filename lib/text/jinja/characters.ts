@@ -137,7 +137,7 @@ const DIGRAPHS: Record<string, string> = { Ǆ: 'ǅ', ǆ: 'ǅ', Ǉ: 'ǈ', ǉ: 'ǈ
 /** A character as it begins a word in a title. */
 export function titleCase(point: string): string {
   if (point in DIGRAPHS) return DIGRAPHS[point];
-  if (/[\u10d0-\u10ff]/.test(point)) return point; // Georgian has upper case, but not in titles
+  if (/[\u10d0-\u10ff]|\p{Lt}/u.test(point)) return point; // Georgian has upper case, but not in titles
   const upper = point.toUpperCase();
   return upper.length > point.length ? upper[0] + upper.slice(1).toLowerCase() : upper;
 }

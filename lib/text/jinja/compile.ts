@@ -12,7 +12,7 @@ import { unpack } from './operators.ts';
 import { enter, isEscaping, leave, type Place, type StaticEscaping } from './scope.ts';
 import { Symbols } from './symbols.ts';
 import { escaped, str } from './to_text.ts';
-import { isTrue, Markup, type Value } from './values.ts';
+import { isTrue, Markup, textOrFail, type Value } from './values.ts';
 
 /** How a statement ended: a loop around it takes what is not NEXT. */
 export type Signal = typeof NEXT | typeof BREAK | typeof CONTINUE;
@@ -97,6 +97,9 @@ function compileStatement(node: nodes.Statement, place: Place, all: Compilation)
     case 'block':
       return block(node, place, all);
     case 'other template':
+      if (node.tag === 'extends' && !place.isTop) {
+        throw new TemplateSyntaxError('cannot use extends from a scope that is not the top', line);
+      }
       return () => {
         throw new TemplateError(`{% ${node.tag} %} needs another template, and there is none`);
       };
@@ -204,7 +207,7 @@ function filterBlock(node: nodes.Statement & { kind: 'filter block' }, place: Pl
   const end = leave(within);
   return done((frame) => {
     start(frame);
-    frame.state.write(str(frame.state.budget, value(frame)));
+    frame.state.write(textOrFail(value(frame), 'a filter block'));
     end(frame);
   });
 }

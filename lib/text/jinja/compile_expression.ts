@@ -1,6 +1,6 @@
 // Expressions to functions of the frame.
 import { Float } from '../json.ts';
-import { getAttribute, getItem, slice } from './attributes.ts';
+import { getAttribute, getItem, isSliceable, slice } from './attributes.ts';
 import { isConstant } from './constant.ts';
 import { Dict } from './dict.ts';
 import { TemplateError, TemplateSyntaxError } from './errors.ts';
@@ -62,12 +62,17 @@ export function compileExpression(node: nodes.Expression, place: Place): Evaluat
     case 'slice': {
       const object = compiled(node.object);
       const bounds = [0, 1, 2].map((i) => (node.bounds[i] ? compiled(node.bounds[i]) : () => null));
-      return (frame) =>
-        slice(
+      const isFolded = isConstant(node, place.escaping);
+      return (frame) => {
+        const sliced = object(frame);
+        // What has no slices is undefined where jinja2 compiles it, and an error where it runs.
+        if (isFolded && !isSliceable(sliced)) return new Undefined(`${typeName(sliced)} object has no slices`);
+        return slice(
           frame.state.budget,
-          object(frame),
+          sliced,
           bounds.map((bound) => bound(frame)),
         );
+      };
     }
     case 'unary': {
       const operand = compiled(node.operand);

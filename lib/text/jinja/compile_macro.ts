@@ -9,7 +9,7 @@ import type { Place } from './scope.ts';
 import { enter, FunctionScope } from './scope.ts';
 import { Symbols } from './symbols.ts';
 import { str } from './to_text.ts';
-import { Markup, Undefined, type Value } from './values.ts';
+import { Markup, textOrFail, Undefined, type Value } from './values.ts';
 import { undeclared } from './walk.ts';
 
 /** What a body writes, as a value. */
@@ -75,7 +75,7 @@ export function callBlock(node: nodes.Statement & { kind: 'call block' }, place:
   const call = compileCall(node.call, place, caller);
   return (frame: Frame) => {
     frame.state.line = node.line;
-    frame.state.write(str(frame.state.budget, call(frame)));
+    frame.state.write(textOrFail(call(frame), 'a call block'));
   };
 }
 

@@ -19,7 +19,8 @@ export function hash(key: Value): unknown {
   if (key instanceof Tuple) return hashOfTuple(key);
   if (key instanceof Undefined) return UNDEFINED;
   if (key instanceof Bytes) return `\0${key.data}`;
-  if (Array.isArray(key) || key instanceof Dict) throw new TemplateError(`unhashable type: '${typeName(key)}'`);
+  if (Array.isArray(key) || key instanceof Dict || (key instanceof DictView && key.typeName !== 'dict_values'))
+    throw new TemplateError(`unhashable type: '${typeName(key)}'`);
   return key;
 }
 

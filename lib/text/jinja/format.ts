@@ -111,6 +111,9 @@ interface Spec {
   fill: string;
   align: string;
   sign: string;
+  hasSign: boolean;
+  /** Whether what rounds to zero keeps its minus. */
+  hasMinusZero: boolean;
   isAlternate: boolean;
   width: number;
   separator: string;
@@ -122,12 +125,14 @@ interface Spec {
 function formatValue(budget: Budget, value: Value, text: string): string {
   if (text === '') return str(budget, value);
   const match = SPEC.exec(text);
-  if (!match || match[4]) throw new TemplateError(`Invalid format specifier '${text}'`);
-  const [, fill, align, sign = '-', , alternate, zero, width, separator = '', precision, type = ''] = match;
+  if (!match) throw new TemplateError(`Invalid format specifier '${text}'`);
+  const [, fill, align, sign, noMinusZero, alternate, zero, width, separator = '', precision, type = ''] = match;
   const spec: Spec = {
     fill: fill ?? (zero && !align ? '0' : (zero ?? ' ')),
     align: align ?? (zero ? '=' : ''),
-    sign,
+    sign: sign ?? '-',
+    hasSign: sign !== undefined,
+    hasMinusZero: noMinusZero === undefined,
     isAlternate: alternate !== undefined,
     width: Number(width ?? 0),
     separator,
@@ -135,16 +140,16 @@ function formatValue(budget: Budget, value: Value, text: string): string {
     type,
   };
   budget.text(spec.width);
-  if (isString(value)) return formatText(textIn(value), spec, match[3] !== undefined, zero !== undefined && !align);
+  if (isString(value)) return formatText(textIn(value), spec, zero !== undefined && !align);
   if (!isNumber(value)) throw new TemplateError(`unsupported format string passed to ${typeName(value)}.__format__`);
   return formatNumeric(value, spec);
 }
 
-function formatText(text: string, spec: Spec, hasSign: boolean, hasZero: boolean): string {
+function formatText(text: string, spec: Spec, hasZero: boolean): string {
   if (spec.type !== '' && spec.type !== 's')
     throw new TemplateError(`Unknown format code '${spec.type}' for object of type 'str'`);
   const align = hasZero ? '<' : spec.align;
-  if (hasSign || spec.isAlternate || spec.separator || align === '=')
+  if (spec.hasSign || !spec.hasMinusZero || spec.isAlternate || spec.separator || align === '=')
     throw new TemplateError('a format for numbers is given for a str');
   return aligned(spec.precision === null ? text : sliceOf(text, 0, spec.precision), { ...spec, align: align || '<' });
 }
@@ -158,16 +163,26 @@ function aligned(text: string, { fill, align, width }: Spec): string {
 function formatNumeric(value: Numeric, spec: Spec): string {
   if (typeof value === 'boolean' && spec.type === '') return formatNumeric(Number(value), { ...spec, type: 'd' });
   const isWhole = typeof value === 'boolean' || isInt(value);
+  if (spec.separator && (spec.separator === ',' ? 'bcnoxX' : 'cn').includes(spec.type || ' ')) {
+    throw new TemplateError(`Cannot specify '${spec.separator}' with '${spec.type}'.`);
+  }
+  if (
+    isWhole &&
+    spec.type === 'c' &&
+    (spec.hasSign || spec.isAlternate || spec.precision !== null || !spec.hasMinusZero)
+  )
+    throw new TemplateError("only a width goes with integer format specifier 'c'");
   if (isWhole && spec.type === 'c')
     return aligned(String.fromCodePoint(Number(value)), { ...spec, align: spec.align || '<' });
-  const isNegative = Number(value) < 0 || (!isWhole && Object.is(Number(value), -0));
-  const sign = isNegative ? '-' : spec.sign === '-' ? '' : spec.sign;
   const body = isWhole && 'bdoxXn'.includes(spec.type) ? wholeDigits(value, spec) : floatDigits(value, spec);
+  const isZero = !/[1-9]/.test(body.replace(/e.*/i, ''));
+  const isNegative = Number(value) < 0 || (!isWhole && Object.is(Number(value), -0));
+  const sign = isNegative && (spec.hasMinusZero || !isZero) ? '-' : spec.sign === '-' ? '' : spec.sign;
   const size = 'boxX'.includes(spec.type || ' ') ? 4 : 3;
   const prefix = spec.isAlternate && isWhole && 'boxX'.includes(spec.type || ' ') ? `0${spec.type}` : '';
   const grouped = (digits: string) => (spec.separator ? group(digits, spec.separator, size) : digits);
   if (spec.align !== '=') return aligned(sign + prefix + grouped(body), { ...spec, align: spec.align || '>' });
-  const whole = /^\w*/.exec(body)![0].length;
+  const whole = (isWhole ? /^\w*/ : /^\d*/).exec(body)![0].length;
   // Zeros are grouped with the digits.
   const columns = spec.width - sign.length - prefix.length;
   if (spec.fill === '0' && spec.separator) {
@@ -179,8 +194,9 @@ function formatNumeric(value: Numeric, spec: Spec): string {
   return sign + prefix + spec.fill.repeat(Math.max(0, columns - grouped(body).length)) + grouped(body);
 }
 
-function wholeDigits(value: Numeric, { type, precision }: Spec): string {
-  if (precision !== null) throw new TemplateError('Precision not allowed in integer format specifier');
+function wholeDigits(value: Numeric, { type, precision, hasMinusZero }: Spec): string {
+  if (precision !== null || !hasMinusZero)
+    throw new TemplateError('Precision or z not allowed in integer format specifier');
   const whole = typeof value === 'bigint' ? value : BigInt(Number(value));
   const base = { b: 2, o: 8, x: 16, X: 16 }[type] ?? 10;
   const digits = (whole < 0n ? -whole : whole).toString(base);

@@ -29,7 +29,7 @@ function floating(value: number, type: string, precision: number | null, isAlter
   if (type === 'f') return point(fixed(value, digits));
   if (type === 'e') return exponential(value, digits, isAlternate);
   const significant = type === '' && precision === null ? null : Math.max(1, digits);
-  if (significant === null) return formatFloat(value);
+  if (significant === null) return isAlternate ? formatFloat(value).replace(/^\d+(?=e|$)/, '$&.') : formatFloat(value);
   const power = value === 0 ? 0 : Number(scientific(value, significant - 1).split('e')[1]);
   const isFixed = power >= -4 && power < significant - (type === '' ? 1 : 0);
   const text = isFixed ? fixed(value, significant - 1 - power) : exponential(value, significant - 1, isAlternate);
@@ -111,7 +111,7 @@ export function roundFloat(value: number, digits: number): number {
 
 /** Groups the digits before the point. */
 export function group(digits: string, separator: string, size: number): string {
-  const match = /^[\da-zA-Z]+/.exec(digits);
+  const match = /^\d+(?=e[+-])|^[\da-zA-Z]+/.exec(digits);
   const whole = match?.[0] ?? '';
   const groups: string[] = [];
   for (let end = whole.length; end > 0; end -= size) groups.unshift(whole.slice(Math.max(0, end - size), end));

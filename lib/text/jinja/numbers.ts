@@ -1,6 +1,7 @@
 // Python's arithmetic: ints of any size, floats, and bools as 0 and 1.
 import type { Float } from '../json.ts';
 import type { Budget } from './budget.ts';
+import { strip } from './characters.ts';
 import { TemplateError } from './errors.ts';
 import { float, int, isFloat, type Value } from './values.ts';
 
@@ -70,7 +71,7 @@ function floats(operator: string, a: number, b: number): number {
   const rest = a % b;
   const modulo = rest !== 0 ? (rest < 0 !== b < 0 ? rest + b : rest) : b < 0 ? -0 : 0;
   if (operator === '%') return modulo;
-  const quotient = (a - modulo) / b;
+  const quotient = (a - rest) / b - (modulo === rest || rest === 0 ? 0 : 1);
   if (quotient === 0) return a / b < 0 || Object.is(a / b, -0) ? -0 : 0;
   const floor = Math.floor(quotient);
   return quotient - floor > 0.5 ? floor + 1 : floor;
@@ -138,9 +139,25 @@ export function toIndex(value: Value, what: string): number {
   throw new TemplateError(`${what} must be an int`);
 }
 
+/** Decimal digits of any script as those of ASCII. They stand in rows of ten in Unicode. */
+function asciiDigits(text: string): string {
+  return text.replace(/(?![0-9])\p{Nd}/gu, (one) => {
+    let begin = one.codePointAt(0)!;
+    while (/^\p{Nd}/u.test(String.fromCodePoint(begin - 1))) begin -= 1;
+    return String((one.codePointAt(0)! - begin) % 10);
+  });
+}
+
+/** White space around a number: str.isspace() holds for some controls too. */
+const NUMBER_SPACE =
+  '\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000';
+
+export const numberText = (text: string): string => strip(text, NUMBER_SPACE);
+
 /** int(text, base); null where it is not one. */
 export function parseInteger(text: string, base = 10): number | bigint | null {
-  let digits = text
+  if (base !== 0 && (base < 2 || base > 36)) return null;
+  let digits = asciiDigits(text)
     .replace(/_/g, (_, at: number) => (/[\da-z]_[\da-z]/i.test(text.slice(at - 1, at + 2)) ? '' : '?'))
     .toLowerCase();
   const sign = digits.startsWith('-') ? -1n : 1n;
@@ -166,7 +183,7 @@ function parseDigits(digits: string, base: number, sign: bigint): number | bigin
 
 /** float(text) of a text without white space at its ends; null where it is none. */
 export function parseFloating(text: string): number | null {
-  const lower = text.toLowerCase();
+  const lower = asciiDigits(text).toLowerCase();
   const word = /^([+-]?)(inf|infinity|nan)$/.exec(lower);
   if (word) return (word[1] === '-' ? -1 : 1) * (word[2] === 'nan' ? Number.NaN : Number.POSITIVE_INFINITY);
   if (!/^[+-]?(?:\d+(?:_\d+)*\.?(?:\d+(?:_\d+)*)?|\.\d+(?:_\d+)*)(?:e[+-]?\d+(?:_\d+)*)?$/.test(lower)) return null;

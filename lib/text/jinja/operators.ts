@@ -163,6 +163,7 @@ export function contains(budget: Budget, value: Value, needle: Value): boolean {
   }
   if (value instanceof Bytes) return value.contains(needle);
   if (value instanceof Dict) return value.has(needle);
+  if (value instanceof DictView && value.typeName === 'dict_keys') return value.dict.has(needle);
   const iterator = tryIterate(budget, value);
   if (!iterator) throw new TemplateError(`argument of type '${typeName(value)}' is not iterable`);
   for (let next = iterator.next(); !next.done; next = iterator.next()) {

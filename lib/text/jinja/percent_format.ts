@@ -1,12 +1,12 @@
 // Python's % on texts.
 import type { Budget } from './budget.ts';
 import { Bytes } from './bytes.ts';
-import { escapeOf, isPrintable, lengthOf, sliceOf, strip } from './characters.ts';
+import { escapeOf, isPrintable, lengthOf, sliceOf } from './characters.ts';
 import { Dict } from './dict.ts';
 import { TemplateError } from './errors.ts';
 import { checkPrecision, formatFloating } from './format_number.ts';
 import { escapeText, like } from './html.ts';
-import { type Numeric, parseFloating, parseInteger, toFloat } from './numbers.ts';
+import { type Numeric, numberText, parseFloating, parseInteger, toFloat } from './numbers.ts';
 import { repr, str } from './to_text.ts';
 import {
   float,
@@ -30,7 +30,8 @@ export function percentFormat(budget: Budget, format: string | Markup, value: Va
   const text = textIn(format);
   budget.text(text.length);
   const fields = new Fields(budget, value, format instanceof Markup);
-  const formatted = text.replace(FIELD, (_, key, flags, width, precision, type) => {
+  const formatted = text.replace(FIELD, (all, key, flags, width, precision, type) => {
+    if (all === '%%') return '%';
     const field = fields.format({ key, flags, width, precision, type });
     budget.text(field.length);
     return field;
@@ -61,7 +62,6 @@ class Fields {
   }
 
   format({ key, flags, width, precision, type }: Field): string {
-    if (type === '%' && key === undefined) return '%';
     if (key !== undefined) {
       this.#hasKeys = true;
       if (!(this.#value instanceof Dict)) throw new TemplateError('format requires a mapping');
@@ -70,7 +70,6 @@ class Fields {
     const isLeft = flags.includes('-') || columns < 0;
     columns = Math.abs(columns);
     const places = precision === undefined ? null : Math.max(0, this.#size(precision || '0')!);
-    if (type === '%') return '%';
     if (type === '') throw new TemplateError('incomplete format');
     const value = key === undefined ? this.#next() : this.#field(key);
     const [sign, body, isNumeric] = this.#converted(value, type, flags, places);
@@ -94,7 +93,7 @@ class Fields {
   #unwrapped(value: Value, type: string): Value {
     if ('cxXo'.includes(type)) throw new TemplateError(`%${type} format of Markup: not of a ${typeName(value)}`);
     if (!isString(value)) return value;
-    const text = strip(textIn(value), null);
+    const text = numberText(textIn(value));
     const number = 'di'.includes(type) ? parseInteger(text) : parseFloating(text);
     if (number === null) throw new TemplateError(`%${type} format: a number is required, not a text`);
     return 'di'.includes(type) ? number : float(Number(number));
@@ -104,8 +103,9 @@ class Fields {
     if (text === undefined) return null;
     if (text !== '*') return Number(text);
     const value = this.#next();
-    if (this.#isMarkup || typeof value !== 'number' || !isInt(value)) throw new TemplateError('* wants int');
-    return value;
+    const size = typeof value === 'boolean' ? Number(value) : value;
+    if (this.#isMarkup || typeof size !== 'number' || !isInt(size)) throw new TemplateError('* wants int');
+    return size;
   }
 
   #field(key: string): Value {

@@ -90,7 +90,7 @@ mapping('casefold', [], (text) => text.replace(/[ßẞ]/g, 'ss').toLowerCase().r
 mapping('capitalize', [], capitalize);
 mapping('swapcase', [], (text) =>
   pointsOf(text)
-    .map((one) => (/\p{Lowercase}/u.test(one) ? one.toUpperCase() : one.toLowerCase()))
+    .map((one) => (/\p{Lowercase}/u.test(one) ? one.toUpperCase() : /\p{Lt}/u.test(one) ? one : one.toLowerCase()))
     .join(''),
 );
 mapping('title', [], (text) => {

@@ -248,6 +248,12 @@ export const isString = (value: Value): value is string | Markup =>
 /** A str's characters, marked or not. */
 export const textIn = (value: string | Markup): string => (typeof value === 'string' ? value : value.text);
 
+/** What a statement writes as it is. */
+export function textOrFail(value: Value, what: string): string {
+  if (isString(value)) return textIn(value);
+  throw new TemplateError(`${what} makes a ${typeName(value)}, which is no text`);
+}
+
 export const isFloat = (value: Value): value is number | Float =>
   value instanceof Float || (typeof value === 'number' && !Number.isInteger(value));
 

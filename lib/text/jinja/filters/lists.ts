@@ -74,6 +74,9 @@ function sorted(budget: Budget, items: readonly Value[], key: Getter, isReverse:
   return keyed.map(({ item }) => item);
 }
 
+/** Python takes an int here. */
+const isReverse = (value: Value) => toIndex(value, 'reverse') !== 0;
+
 function extreme(sign: 1 | -1): (budget: Budget, value: Value, isSensitive?: Value, attribute?: Value) => Value {
   return (budget, value, isSensitive, attribute = null) => {
     const items = listOf(budget, value);
@@ -168,7 +171,7 @@ function dictSorted(
   const fold = caseOf(budget, isSensitive);
   const pairs = [...value.entries()].map((entry) => new Tuple(entry));
   budget.container(pairs.length * 4);
-  return sorted(budget, pairs, (pair) => fold((pair as Tuple).items[by === 'key' ? 0 : 1]), isTrue(reverse));
+  return sorted(budget, pairs, (pair) => fold((pair as Tuple).items[by === 'key' ? 0 : 1]), isReverse(reverse));
 }
 
 function total(budget: Budget, value: Value, attribute: Value = null, start: Value = 0): Value {
@@ -291,7 +294,7 @@ export const LIST_FILTERS: [string, Filter][] = [
     (budget, value, reverse = false, isSensitive, attribute = null) => {
       const paths = isString(attribute) ? textIn(attribute).split(',') : [attribute];
       const keys = paths.map((path) => getter(budget, path, caseOf(budget, isSensitive)));
-      return sorted(budget, listOf(budget, value), (item) => keys.map((key) => key(item)), isTrue(reverse));
+      return sorted(budget, listOf(budget, value), (item) => keys.map((key) => key(item)), isReverse(reverse));
     },
   ),
   filter('unique', ['case_sensitive?', 'attribute?'], (budget, value, isSensitive, attribute = null) =>

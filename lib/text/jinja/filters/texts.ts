@@ -6,7 +6,7 @@ import { Dict } from '../dict.ts';
 import { TemplateError } from '../errors.ts';
 import { like, textFor, toMarkup } from '../html.ts';
 import { stripTags } from '../html_text.ts';
-import { parseFloating, toFloat, toIndex } from '../numbers.ts';
+import { numberText, parseFloating, toFloat, toIndex } from '../numbers.ts';
 import { operate, unpack } from '../operators.ts';
 import { percentFormat } from '../percent_format.ts';
 import { center, length as lengthIn, replace } from '../str_methods.ts';
@@ -134,9 +134,10 @@ function replaced(
 }
 
 function fileSize(budget: Budget, value: Value, binary: Value = false): Value {
-  const bytes = isNumber(value) ? toFloat(value) : isString(value) ? parseFloating(strip(textIn(value), null)) : null;
+  const bytes = isNumber(value) ? toFloat(value) : isString(value) ? parseFloating(numberText(textIn(value))) : null;
   if (bytes === null) throw new TemplateError('filesizeformat takes a number');
   const base = isTrue(binary) ? 1024 : 1000;
+  if (bytes === Number.NEGATIVE_INFINITY) throw new TemplateError('cannot convert float infinity to integer');
   if (bytes === 1) return '1 Byte';
   if (bytes < base) return `${Math.trunc(bytes)} Bytes`;
   const units = ['k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y'];

@@ -2,10 +2,18 @@
 
 import { attributeOf, getAttribute, getItem } from '../attributes.ts';
 import type { Budget } from '../budget.ts';
-import { strip } from '../characters.ts';
 import { TemplateError } from '../errors.ts';
 import { roundFloat } from '../format_number.ts';
-import { calculate, type Numeric, negate, parseFloating, parseInteger, toFloat, toIndex } from '../numbers.ts';
+import {
+  calculate,
+  type Numeric,
+  negate,
+  numberText,
+  parseFloating,
+  parseInteger,
+  toFloat,
+  toIndex,
+} from '../numbers.ts';
 import { pretty } from '../pretty.ts';
 import { length } from '../str_methods.ts';
 import { toJson } from '../to_text.ts';
@@ -27,7 +35,7 @@ import { type Filter, filter } from './define.ts';
 function toInt(budget: Budget, value: Value, otherwise: Value = 0, base: Value = 10): Value {
   if (value instanceof Undefined) throw new TemplateError(value.message);
   if (isString(value)) {
-    const text = strip(textIn(value), null);
+    const text = numberText(textIn(value));
     budget.text(text.length);
     const whole = parseInteger(text, toIndex(base, 'a base'));
     if (whole !== null) return whole;
@@ -47,7 +55,7 @@ function truncated(value: number): number | bigint {
 function toFloating(value: Value, otherwise: Value = float(0)): Value {
   if (value instanceof Undefined) throw new TemplateError(value.message);
   if (isNumber(value)) return float(toFloat(value));
-  const parsed = isString(value) ? parseFloating(strip(textIn(value), null)) : null;
+  const parsed = isString(value) ? parseFloating(numberText(textIn(value))) : null;
   return parsed === null ? otherwise : float(parsed);
 }
 
@@ -57,7 +65,8 @@ function rounded(budget: Budget, value: Value, precision: Value = 0, method: Val
   }
   if (value instanceof Undefined) throw new TemplateError(value.message);
   if (!isNumber(value)) throw new TemplateError(`type ${typeName(value)} doesn't define __round__ method`);
-  const digits = toIndex(precision, 'a precision');
+  const digits = precision === null && method === 'common' ? 0 : toIndex(precision, 'a precision');
+  if (precision === null && isFloat(value)) return truncated(roundFloat(Number(value), 0));
   if (method === 'common') return isFloat(value) ? float(roundFloat(Number(value), digits)) : roundedInt(value, digits);
   const scale = calculate(budget, '**', 10, digits) as Numeric;
   const scaled = calculate(budget, '*', value, scale) as Numeric;
