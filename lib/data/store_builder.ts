@@ -1,4 +1,5 @@
 // Records of files to the folder of a token store.
+import { realpath } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import { type EncodeOptions, idOf, type MarkedIds, RecordEncoder } from '../text/encode.ts';
 import { readRecords } from '../text/records/read_records.ts';
@@ -24,6 +25,8 @@ export async function buildStore(
 ): Promise<void> {
   const encoder = new RecordEncoder(tokenizer, options);
   const notes = new Notes();
+  for (const path of await namedAgain(files))
+    notes.add('a file that is named more than once, and read each time', path);
   const writer = await StoreWriter.create(folder);
   try {
     let isBegin = true;
@@ -66,6 +69,18 @@ export async function buildStore(
       throw new Error(`${place}: ${(error as Error).message}`, { cause: error });
     }
   }
+}
+
+/** The files that are the same as an earlier one, by whatever path. */
+async function namedAgain(files: readonly string[]): Promise<string[]> {
+  const seen = new Set<string>();
+  const again: string[] = [];
+  for (const path of files) {
+    const real = await realpath(path);
+    if (seen.has(real)) again.push(path);
+    seen.add(real);
+  }
+  return again;
 }
 
 function shortList(files: readonly string[]): string {

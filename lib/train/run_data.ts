@@ -1,9 +1,11 @@
 // What a run trains and validates on.
+import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Dataset, makeDataset, type StoredDataset, type TokenBatch } from '../data/dataset.ts';
-import type { Note } from '../data/notes.ts';
+import { type Note, Notes } from '../data/notes.ts';
 import { split, splitDocuments } from '../data/split.ts';
 import { TokenStore } from '../data/token_store.ts';
+import { findFiles } from '../text/records/find_files.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { RunConfig } from './config.ts';
 
@@ -47,7 +49,7 @@ export async function openRunData(config: RunConfig, tokenizer: Tokenizer, V: nu
         validation: await makeDataset(held, shape),
         ...facts,
         validationFingerprint: held.fingerprint,
-        notes: [...notes, ...held.notes],
+        notes: [...notes, ...held.notes, ...(await sharedFiles(data.files, data.validation.files))],
       };
     }
     const { fraction } = data.validation;
@@ -70,6 +72,17 @@ export async function openRunData(config: RunConfig, tokenizer: Tokenizer, V: nu
     await close();
     throw error;
   }
+}
+
+/** What to tell of files that are trained on and validated on. */
+async function sharedFiles(trained: readonly string[], validated: readonly string[]): Promise<Note[]> {
+  const notes = new Notes();
+  const real = new Set<string>();
+  for (const path of await findFiles(trained)) real.add(await realpath(path));
+  for (const path of await findFiles(validated)) {
+    if (real.has(await realpath(path))) notes.add('a file that is validated on and trained on', path);
+  }
+  return notes.list();
 }
 
 /** Some sequences of a dataset. */

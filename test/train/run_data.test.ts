@@ -1,6 +1,6 @@
 // What a run trains and validates on: parts that share no conversation.
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseConfig } from '../../lib/index.ts';
 import { ChatTemplate } from '../../lib/text/chat_template.ts';
@@ -61,6 +61,23 @@ describe('data of a run', () => {
 
   it('are not split where they are one conversation', async () => {
     await assert.rejects(partsOf([chatsFile(['ann'])], 0, []), /data\.validation: one conversation cannot be split/);
+  });
+
+  it('are told of where a file is read twice, or trained and validated on', async () => {
+    const [file, other] = [textFile('abcdefgh'.repeat(64)), textFile('hgfedcba'.repeat(64))];
+    const link = join(newFolder(), 'link.txt');
+    symlinkSync(file, link);
+    const notesOf = async (files: string[], held: string[]) => {
+      const data = { files, validation: { files: held } };
+      const { notes, close } = await openRunData(parseConfig(tinyRun({ data })), bytes, 256);
+      await close();
+      return notes.map(({ what, first }) => `${what}: ${first}`);
+    };
+    assert.deepEqual(await notesOf([file, link, other], [link]), [
+      `a file that is named more than once, and read each time: ${link}`,
+      `a file that is validated on and trained on: ${link}`,
+    ]);
+    assert.deepEqual(await notesOf([file], [other]), []);
   });
 
   it('are split by sequences where they are one text', async () => {

@@ -12,13 +12,28 @@ export interface Source {
   isGzip: boolean;
 }
 
-/** A file's bytes in pieces. */
+/** How files begin that are not what their names say. */
+const POINTER = Buffer.from('version https://git-lfs');
+const GZIP = Buffer.of(0x1f, 0x8b);
+
+function checkBegin(piece: Buffer): void {
+  const begins = (mark: Buffer) => piece.subarray(0, mark.length).equals(mark);
+  if (begins(POINTER)) throw new Error('is a pointer of git-lfs, run  git lfs pull  in its folder');
+  if (begins(GZIP)) throw new Error('is packed with gzip: end its name with .gz');
+}
+
+/** A file's bytes in pieces. Throws where it is a pointer of git-lfs, or packed though its name does not say so. */
 export async function* bytesOf({ path, isGzip }: Source): AsyncGenerator<Buffer> {
   const file = createReadStream(path, { highWaterMark: PIECE });
   const unpacked = isGzip ? file.pipe(createGunzip({ chunkSize: PIECE })) : file;
   if (unpacked !== file) file.on('error', (error) => unpacked.destroy(error));
   try {
-    yield* unpacked as AsyncIterable<Buffer>;
+    let isBegin = true;
+    for await (const piece of unpacked as AsyncIterable<Buffer>) {
+      if (isBegin) checkBegin(piece);
+      isBegin = false;
+      yield piece;
+    }
   } catch (error) {
     throw new Error(`${path}: ${(error as Error).message}`, { cause: error });
   } finally {

@@ -1,6 +1,6 @@
 // The forms of records: what a file's object is, by its fields.
 import { brief } from '../../brief.ts';
-import { Float } from '../json.ts';
+import { Float, parseJson } from '../json.ts';
 import { alpacaPrompt } from './alpaca.ts';
 import { RecordFields } from './fields.ts';
 import { toMessages } from './messages.ts';
@@ -13,11 +13,17 @@ const SYSTEMS = ['system', 'system_prompt'];
 /** What an instruction is about. */
 const INPUTS = ['input', 'context'];
 const MEDIA = ['image', 'images', 'video', 'videos', 'audio', 'audios'];
+/** An answer that is wanted and one that is not. */
+const PREFERENCES = [
+  ['chosen', 'rejected'],
+  ['preferred_output', 'non_preferred_output'],
+];
 
 /** All fields that some form uses, or refuses. */
 export const KNOWN_FIELDS: ReadonlySet<string> = new Set([
   ...[...CONVERSATIONS, ...PROMPTS, ...ANSWERS, ...SYSTEMS, ...INPUTS, ...MEDIA],
-  ...['text', 'tools', 'documents', 'chat_template_kwargs', 'history', 'chosen', 'rejected', 'label'],
+  ...['text', 'tools', 'documents', 'chat_template_kwargs', 'functions', 'history', 'label', 'kto_tag'],
+  ...PREFERENCES.flat(),
 ]);
 
 const FORMS =
@@ -57,7 +63,11 @@ function conversationOf(fields: RecordFields): Conversation | null {
   const name = theOnly(fields, found);
   if (name === undefined) return null;
   refusePreference(fields, false);
-  return withContext(fields, { messages: toMessages(fields.takeList(name), `${fields.place}: ${name}`) });
+  const messages = toMessages(fields.takeList(name), `${fields.place}: ${name}`);
+  // Beside a whole conversation they are left over: some files have the chosen one under `messages` too.
+  const pair = messages.at(-1)!.role === 'assistant' ? undefined : preferenceIn(fields);
+  if (pair) throw preference(fields, pair);
+  return withContext(fields, { messages });
 }
 
 /** With what stands beside messages: a system's text, tools, documents, variables of the template. */
@@ -92,14 +102,49 @@ function systemOf(fields: RecordFields): string | undefined {
 
 /** Some files have each tool as text. */
 function toolsOf(fields: RecordFields): unknown[] | undefined {
+  const functions = functionsOf(fields);
+  if (functions) {
+    theOnly(
+      fields,
+      ['tools', 'functions'].filter((name) => fields.isFilled(name)),
+    );
+    return functions;
+  }
   return fields.takeList('tools')?.map((tool, i) => {
     if (typeof tool !== 'string') return tool;
     return new RecordFields({ [`tools[${i}]`]: tool }, fields.place).takeObject(`tools[${i}]`);
   });
 }
 
+/** OpenAI's older form of tools; undefined where a field of this name holds something else. */
+function functionsOf(fields: RecordFields): unknown[] | undefined {
+  const given = fields.peek('functions');
+  const list = typeof given === 'string' ? jsonOrNull(given) : given;
+  const isNamed = (one: unknown) => typeof (one as { name?: unknown } | null)?.name === 'string';
+  if (!Array.isArray(list) || list.length === 0 || !list.every(isNamed)) return undefined;
+  fields.take('functions');
+  return list.map((called) => ({ type: 'function', function: called }));
+}
+
+function jsonOrNull(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch {
+    return null;
+  }
+}
+
+/** The pair of answers that a record prefers one of; undefined: it has none. */
+const preferenceIn = (fields: RecordFields) => PREFERENCES.find((pair) => pair.every((name) => fields.isFilled(name)));
+
+const preference = ({ place }: RecordFields, pair: readonly string[]) =>
+  new Error(`${place}: has ${pair.join(' and ')}: records of preferences cannot be trained on`);
+
 /** Throws where label says whether an answer is wanted: where it is true or false, also as text, or another form of these. */
 function refusePreference(fields: RecordFields, isOtherForm: boolean): void {
+  if (fields.has('kto_tag')) {
+    throw fields.error('kto_tag', 'says which answers are wanted: records of preferences cannot be trained on');
+  }
   const label = fields.peek('label');
   if (isOtherForm || typeof label === 'boolean' || (typeof label === 'string' && /^\s*(true|false)\s*$/i.test(label))) {
     throw fields.error('label', 'says which answers are wanted: records of preferences cannot be trained on');
@@ -173,9 +218,8 @@ function theOnly(fields: RecordFields, names: readonly string[]): string | undef
 }
 
 function unknown(fields: RecordFields): Error {
-  if (fields.has('chosen') && fields.has('rejected')) {
-    return new Error(`${fields.place}: has chosen and rejected: records of preferences cannot be trained on`);
-  }
+  const pair = preferenceIn(fields);
+  if (pair) return preference(fields, pair);
   const prompt = PROMPTS.find((name) => fields.has(name));
   const answer = ANSWERS.find((name) => fields.has(name));
   const partner = prompt ? ANSWERS : answer ? PROMPTS : [];

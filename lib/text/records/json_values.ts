@@ -62,7 +62,7 @@ export async function* valuesOf(source: Source): AsyncGenerator<JsonValue> {
         const isEmpty = !hasBegun && !hasValues && byte === CLOSE_LIST;
         if (!hasBegun && !isEmpty)
           throw new Error(
-            `${path}[${index}]: is not JSON: nothing before ${JSON.stringify(String.fromCharCode(byte))}`,
+            `${path}[${index}]: is not JSON: nothing before ${JSON.stringify(String.fromCharCode(byte))} on line ${line}`,
           );
         if (!isEmpty) yield taken(piece.subarray(begin, i));
         if (byte === CLOSE_LIST) list = 'closed';

@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
 import { threadUrl } from '../../io/thread_url.ts';
+import { bytesOf } from './bytes.ts';
 import { rowOf } from './json_lines.ts';
 import type { Row } from './record.ts';
 
@@ -20,6 +21,8 @@ type Answer = { batch: string[] } | { isEnd: true } | { error: string };
 /** Throws an Error with the file's name where the file hangs its reader or needs too much memory. */
 export async function* parquet(path: string): AsyncGenerator<Row> {
   const { size } = await stat(path);
+  if (size === 0) throw new Error(`${path}: is empty`);
+  for await (const _ of bytesOf({ path, isGzip: false })) break; // refuses what is none by its beginning
   const beats = new Int32Array(new SharedArrayBuffer(4));
   const worker = new Worker(threadUrl('parquet_thread', import.meta.url), {
     workerData: { path, beats },

@@ -5,8 +5,10 @@ import { KNOWN_FIELDS } from './forms.ts';
 
 /** Bytes at a file's beginning that are looked at. */
 const HEAD = 2 ** 16;
+/** Share of bytes that are 0 in what is no text: in UTF-16, every second one of Latin letters. */
+const MANY_ZEROS = 1 / 8;
 
-/** JSON lines or a list of JSON objects, where the file begins like that; else text. */
+/** JSON lines or a list of JSON objects, where the file begins like that; else text. Throws where it is neither. */
 export async function sniff(source: Source, kind: 'text' | 'other'): Promise<Kind> {
   const { path } = source;
   const pieces: Buffer[] = [];
@@ -16,11 +18,15 @@ export async function sniff(source: Source, kind: 'text' | 'other'): Promise<Kin
     length += piece.length;
     if (length >= HEAD) break;
   }
-  const head = Buffer.concat(pieces)
-    .subarray(0, HEAD)
+  const bytes = Buffer.concat(pieces).subarray(0, HEAD);
+  const head = bytes
     .toString('utf8')
     .replace(/^\ufeff/, '')
     .trimStart();
+  // A byte order mark is no UTF-8, which is told when the text is read.
+  if (kind === 'text' && bytes[0]! < 0xfe && bytes.filter((byte) => byte === 0).length > bytes.length * MANY_ZEROS) {
+    throw new Error(`${path}: is binary data or UTF-16 without a mark, not UTF-8 text`);
+  }
   if (head.includes('\0') && kind === 'other') throw new Error(`${path}: holds binary data, no text`);
   const [line = ''] = head.split('\n', 1);
   if (/^\{\s*"/.test(line)) {

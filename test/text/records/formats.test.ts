@@ -91,6 +91,21 @@ describe('readRecords', () => {
     );
   });
 
+  it('refuses what its name does not say', async () => {
+    const pointer = 'version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n';
+    for (const name of ['a.jsonl', 'a.json', 'a.csv', 'a.txt', 'a.parquet', 'data']) {
+      await assert.rejects(texts(name, pointer), new RegExp(`${name}: is a pointer of git-lfs, run {2}git lfs pull`));
+      await assert.rejects(texts(name, gzipSync(lines)), new RegExp(`${name}: is packed with gzip: end its name with`));
+    }
+    for (const name of ['a.txt', 'a.md']) {
+      for (const bytes of [Buffer.from('hello', 'utf16le'), Buffer.from('hello', 'utf16le').swap16()]) {
+        await assert.rejects(texts(name, bytes), new RegExp(`${name}: is binary data or UTF-16 without a mark`));
+      }
+    }
+    assert.deepEqual(await texts('a.txt', 'some text with one\0 in it'), ['some text with one\0 in it']);
+    await assert.rejects(texts('a.parquet', ''), /a\.parquet: is empty$/);
+  });
+
   it('keeps a text whole that is longer than its parts, with characters of several bytes across pieces', async () => {
     const text = 'aé東😀'.repeat(700_000);
     assert.deepEqual(await texts('long.txt', text), [text]);

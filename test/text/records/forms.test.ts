@@ -121,6 +121,15 @@ describe('toRecord', () => {
         messages: [assistant('a')],
       });
     }
+    const functions = [{ name: 'f', parameters: {} }];
+    const tools = [{ type: 'function', function: functions[0] }];
+    for (const given of [functions, JSON.stringify(functions)]) {
+      assert.deepEqual(read({ messages: [asked, result], functions: given }), {
+        record: { ...expected, tools },
+        notices: [],
+      });
+    }
+    assert.deepEqual(read({ text: 'a', functions: ['main'] }).notices, ['a field that is not used: "functions"']);
     const nameless = [{ role: 'function', content: '1' }];
     assert.deepEqual(recordOf({ messages: nameless }), { messages: nameless });
   });
@@ -255,6 +264,22 @@ describe('toRecord', () => {
     ['two prompts', { prompt: 'q', question: 'q', answer: 'b' }, /: has prompt and question/],
     ['two conversations', { messages: [message], conversations: [message] }, /: has messages and conversations/],
     ['preferences', { prompt: 'q', chosen: 'a', rejected: 'b' }, /: has chosen and rejected: records of preferences/],
+    [
+      'preferences after a question',
+      { conversations: [user('q')], chosen: assistant('a'), rejected: assistant('b') },
+      /: has chosen and rejected: records of preferences/,
+    ],
+    [
+      "OpenAI's preferences",
+      { input: { messages: [user('q')] }, preferred_output: [assistant('a')], non_preferred_output: [assistant('b')] },
+      /: has preferred_output and non_preferred_output: records of preferences/,
+    ],
+    ['marked answers', { messages: [user('q'), assistant('a')], kto_tag: false }, /: kto_tag says which answers/],
+    [
+      'tools in two forms',
+      { messages: [user('q')], tools: [{ name: 'f' }], functions: [{ name: 'f' }] },
+      /: has tools and functions, which mean the same/,
+    ],
     ['images', { messages: [message], images: ['a.png'] }, /: images cannot be trained on/],
     ['an empty conversation', { messages: [] }, /: messages is an empty list$/],
     ['messages that are text', { messages: 'hi' }, /: messages is text that is not JSON/],
