@@ -18,6 +18,7 @@ import {
   linear,
   noGrad,
   openDevice,
+  Parameter,
   plainPolicy,
   planStep,
   recompute,
@@ -76,7 +77,7 @@ export const mlp: Case = async (device, dtype, { N, C, F, chunkSize }, rounds) =
     [F, C],
     [F, C],
     [C, F],
-  ].map((shape, i) => random(device, dtype, shape, 1 + i, 0.02).asParameter()) as [Tensor, Tensor, Tensor];
+  ].map((shape, i) => new Parameter(random(device, dtype, shape, 1 + i, 0.02))) as [Parameter, Parameter, Parameter];
   const dy = random(device, dtype, [N, C], 9, 1);
   const weights = [gate, up, down];
   const plain = (x: Tensor) => linear(swiglu(linear(x, gate), linear(x, up)), down);
@@ -108,7 +109,7 @@ export const mlp: Case = async (device, dtype, { N, C, F, chunkSize }, rounds) =
 /** Ratios are to the whole head of plain ops, which saves the logits. */
 export const head: Case = async (device, dtype, { N, C, V, chunkSize, perToken = false, softcap = 0 }, rounds) => {
   const hidden = input(random(device, dtype, [N, C], 0, 1));
-  const weight = random(device, dtype, [V, C], 1, 0.02).asParameter();
+  const weight = new Parameter(random(device, dtype, [V, C], 1, 0.02));
   const targets = tensor(
     Int32Array.from({ length: N }, (_, n) => (n * 7919) % V),
     { device },
@@ -196,10 +197,10 @@ export const attentionCase: Case = async (device, dtype, { N, C }, rounds) => {
   const first: number[] = [];
   for (const kind of device.target.kind === 'cuda' ? (['own', 'cudnn'] as const) : (['own'] as const)) {
     const on = device.target.kind === 'cuda' ? openDevice(device.name as DeviceName, { attention: kind }) : device;
-    const [q, k, v] = [H, G, G].map((heads, i) => random(on, dtype, [N, heads * D], i, 1).asParameter()) as [
-      Tensor,
-      Tensor,
-      Tensor,
+    const [q, k, v] = [H, G, G].map((heads, i) => new Parameter(random(on, dtype, [N, heads * D], i, 1))) as [
+      Parameter,
+      Parameter,
+      Parameter,
     ];
     const dout = random(on, dtype, [N, C], 9, 1);
     const times: [number[], number[]] = [[], []];

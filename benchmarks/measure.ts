@@ -1,5 +1,5 @@
 // Pairs of variants of the same work, timed in turn in one process: their ratio holds on a noisy machine too.
-import { type Device, Tape, type Tensor, tidy } from '../lib/index.ts';
+import { type Device, type Parameter, Tape, type Tensor, tidy } from '../lib/index.ts';
 
 /** One way to do the work: forward and backward, results disposed. */
 export interface Variant {
@@ -59,7 +59,7 @@ function gradientBytes({ size, dtype }: Tensor): number {
 }
 
 /** Forward and backward of `fn`, with a given gradient of the output; the parameters' gradients are freed. */
-export function forwardBackward(fn: () => Tensor, dy: Tensor | null, parameters: readonly Tensor[]): void {
+export function forwardBackward(fn: () => Tensor, dy: Tensor | null, parameters: readonly Parameter[]): void {
   const tape = new Tape();
   const y = tape.run(fn);
   tape.backward(y, dy);

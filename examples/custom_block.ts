@@ -9,6 +9,7 @@ import {
   linear,
   miniSequence,
   openDevice,
+  Parameter,
   swiglu,
   Tape,
   type Tensor,
@@ -18,10 +19,10 @@ import {
 
 /** Weights: gates and up (F,C), down (C,F). */
 export interface TwoGates {
-  siluGate: Tensor;
-  geluGate: Tensor;
-  up: Tensor;
-  down: Tensor;
+  siluGate: Parameter;
+  geluGate: Parameter;
+  up: Parameter;
+  down: Parameter;
 }
 
 /** down( (silu(x·siluGateᵀ) + gelu(x·geluGateᵀ)) * (x·upᵀ) ): (N,C) from (N,C), every row from itself alone. */
@@ -42,7 +43,7 @@ export function chunkedTwoGateMlp(x: Tensor, weights: TwoGates, chunkSize: numbe
 export function makeTwoGates(device: Device, C: number, F: number): TwoGates {
   const make = (rows: number, cols: number) => {
     const values = Float32Array.from({ length: rows * cols }, () => (Math.random() - 0.5) / Math.sqrt(cols));
-    return tensor(values, { shape: [rows, cols], device }).asParameter();
+    return new Parameter(tensor(values, { shape: [rows, cols], device }));
   };
   return { siluGate: make(F, C), geluGate: make(F, C), up: make(F, C), down: make(C, F) };
 }

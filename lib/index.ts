@@ -1,5 +1,6 @@
 // The public API. What is not exported here may change tomorrow.
 
+export { Parameter, type ParameterOptions } from './autograd/parameter.ts';
 export { recompute } from './autograd/region.ts';
 export { noGrad, Tape, valueAndGrad } from './autograd/tape.ts';
 export {

@@ -4,11 +4,12 @@ import type { Category } from '../runtime/memory/statistics.ts';
 import { kernels } from '../runtime/native.ts';
 import { disown, tidy } from '../runtime/scope.ts';
 import { empty, emptyGroup, type Tensor } from '../runtime/tensor.ts';
+import type { Parameter } from './parameter.ts';
 
 /** An input as the backward needs it: an id, and the parameter itself where it is one. */
 export interface Destination {
   id: number;
-  parameter: Tensor | null;
+  parameter: Parameter | null;
   prototype: Tensor;
 }
 
@@ -20,7 +21,7 @@ interface Target {
 }
 
 /** f32 memory that the chunks of an op add bf16 gradients up in; isNew: true until the first write. */
-type Sums = Map<Tensor, { memory: Tensor; isNew: boolean }>;
+type Sums = Map<Parameter, { memory: Tensor; isNew: boolean }>;
 
 /** All gradients of a backward under way: those of values between the ops, by id, and the way into those of parameters. */
 export class Gradients {
@@ -75,7 +76,7 @@ export class Gradients {
     else addTo(this.#ofParameter(parameter), gradient);
   }
 
-  #ofParameter(parameter: Tensor): Target {
+  #ofParameter(parameter: Parameter): Target {
     if (!this.#sums || parameter.gradientDtype !== 'bfloat16') return targetOf(parameter);
     if (!this.#sums.has(parameter)) reserveSums(parameter, this.#sums);
     const sum = this.#sums.get(parameter)!;
@@ -162,7 +163,7 @@ export function hold(tensor: Tensor): Tensor {
 }
 
 /** A parameter's `.grad`, which is made where there is none. */
-function targetOf(parameter: Tensor): Target {
+function targetOf(parameter: Parameter): Target {
   const overwrite = parameter.grad === null;
   if (overwrite) allocateGradient(parameter);
   return { gradient: parameter.grad!, overwrite };
@@ -174,7 +175,7 @@ function addTo({ gradient, overwrite }: Target, added: Tensor): void {
 }
 
 /** Gives a parameter its `.grad`, garbage as yet. Members of a group get theirs together, so that these are neighbours as well. */
-function allocateGradient(parameter: Tensor): void {
+function allocateGradient(parameter: Parameter): void {
   if (!parameter.reservedGrad) {
     const members = groupOf(parameter).filter(({ grad }) => grad === null);
     const gradients = together(members, parameter.gradientDtype, 'gradient');
@@ -189,7 +190,7 @@ function allocateGradient(parameter: Tensor): void {
 }
 
 /** As allocateGradient(), for sums over chunks. */
-function reserveSums(parameter: Tensor, sums: Sums): void {
+function reserveSums(parameter: Parameter, sums: Sums): void {
   const members = groupOf(parameter);
   together(members, 'float32', 'workspace').forEach((memory, i) => {
     sums.set(members[i]!, { memory, isNew: true });
@@ -197,7 +198,7 @@ function reserveSums(parameter: Tensor, sums: Sums): void {
 }
 
 /** Those of a parameter's group that want gradients. */
-function groupOf(parameter: Tensor): Tensor[] {
+function groupOf(parameter: Parameter): Parameter[] {
   return (parameter.group ?? [parameter]).filter(({ requiresGrad }) => requiresGrad);
 }
 

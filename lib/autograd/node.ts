@@ -3,6 +3,7 @@
 import { disown, tidy } from '../runtime/scope.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 import { type Destination, type Gradients, hold, OpGradients } from './gradients.ts';
+import { Parameter } from './parameter.ts';
 
 /** Tensors by name; null: absent. */
 export type Named = Readonly<Record<string, Tensor | null>>;
@@ -52,7 +53,9 @@ export class Node {
   constructor(operation: Operation) {
     this.operation = operation;
     this.#destinations = operation.inputs.map((input) =>
-      input?.requiresGrad ? { id: input.id, parameter: input.isParameter ? input : null, prototype: input } : null,
+      input?.requiresGrad
+        ? { id: input.id, parameter: input instanceof Parameter ? input : null, prototype: input }
+        : null,
     );
   }
 

@@ -6,6 +6,7 @@ import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { Gradients, hold } from './gradients.ts';
 import { Node, type Operation, present, type Saved } from './node.ts';
+import { Parameter } from './parameter.ts';
 
 /** What becomes of ops that gradients flow through. */
 export interface Mode {
@@ -164,7 +165,7 @@ export function valueAndGrad(
 ): (...inputs: Tensor[]) => { value: Tensor; gradients: Tensor[] } {
   return (...inputs) =>
     tidy(() => {
-      const leaves = inputs.map((input) => input.alias().asParameter(input.name));
+      const leaves = inputs.map((input) => new Parameter(input.alias(), { name: input.name }));
       try {
         const tape = new Tape();
         const value = tape.run(() => fn(...leaves));

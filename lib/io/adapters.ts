@@ -3,11 +3,11 @@
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Parameter } from '../autograd/parameter.ts';
 import type { Lora, LoraLayout } from '../models/adapter.ts';
 import type { Decoder } from '../models/decoder.ts';
 import { addLora, removeLora } from '../models/lora.ts';
 import type { Dtype } from '../runtime/dtype.ts';
-import type { Tensor } from '../runtime/tensor.ts';
 import { ADAPTER_CONFIG, type AdapterConfig, readAdapterConfig, toAdapterConfig } from './adapter_config.ts';
 import { PREFIX, parseTensorName } from './adapter_names.ts';
 import { fileDtypes, fromFile, holds } from './elements.ts';
@@ -177,8 +177,11 @@ function layoutOf(
   return { adapters, dropout, useRslora, seed: 0 };
 }
 
-/** Each tensor of the adapters with its name in the file. */
-function* tensorsOf(lora: Lora, found: ReadonlyMap<string, FoundAdapter>): Generator<[name: string, tensor: Tensor]> {
+/** Each parameter of the adapters with its name in the file. */
+function* parametersOf(
+  lora: Lora,
+  found: ReadonlyMap<string, FoundAdapter>,
+): Generator<[name: string, parameter: Parameter]> {
   for (const { path, a, b } of lora.adapters.values()) {
     const names = found.get(path)!;
     yield [names.lora_A, a];
@@ -187,17 +190,17 @@ function* tensorsOf(lora: Lora, found: ReadonlyMap<string, FoundAdapter>): Gener
 }
 
 async function fill(lora: Lora, found: ReadonlyMap<string, FoundAdapter>, file: SafetensorsFile): Promise<void> {
-  for (const [name, tensor] of tensorsOf(lora, found)) {
-    tensor.write(fromFile(name, await file.read(name), file.entries.get(name)!.dtype, tensor.dtype));
+  for (const [name, parameter] of parametersOf(lora, found)) {
+    parameter.write(fromFile(name, await file.read(name), file.entries.get(name)!.dtype, parameter.dtype));
   }
 }
 
 /** Lets adapters that were rounded know what they were. Returns whether the file stays open for that. */
 function rememberStored(lora: Lora, found: ReadonlyMap<string, FoundAdapter>, file: SafetensorsFile): boolean {
   let isKept = false;
-  for (const [name, tensor] of tensorsOf(lora, found)) {
-    if (holds(tensor.dtype, file.entries.get(name)!.dtype)) continue;
-    tensor.stored = new StoredTensor(file, name);
+  for (const [name, parameter] of parametersOf(lora, found)) {
+    if (holds(parameter.dtype, file.entries.get(name)!.dtype)) continue;
+    parameter.stored = new StoredTensor(file, name);
     isKept = true;
   }
   if (isKept) lora.close = () => file.close().catch(() => {});

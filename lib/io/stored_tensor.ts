@@ -1,7 +1,8 @@
 // A parameter's values in the file that it was loaded from, for parameters whose dtype does not hold them.
+import type { StoredValues } from '../autograd/parameter.ts';
 import { type Dtype, dtypes } from '../runtime/dtype.ts';
 import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
-import type { StoredValues } from '../runtime/tensor.ts';
+
 import { fromFile, toFile, toFloat64 } from './elements.ts';
 import type { SafetensorsFile } from './safetensors.ts';
 

@@ -1,4 +1,5 @@
 // Parameters on their way to files that hold more than the parameters' dtype.
+import type { Parameter } from '../autograd/parameter.ts';
 import { dtypes, toBfloat16, toFloat32 } from '../runtime/dtype.ts';
 import type { SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
 import type { Tensor } from '../runtime/tensor.ts';
@@ -10,7 +11,11 @@ import { StoredTensor } from './stored_tensor.ts';
 export type OnLost = (error: Error) => void;
 
 /** The bytes of a parameter in a file's dtype, in pieces: its f32 copy's where that holds more, and stored values where nothing has moved. */
-export async function* elementsOf(parameter: Tensor, to: SafetensorsDtype, onLost: OnLost): AsyncGenerator<Uint8Array> {
+export async function* elementsOf(
+  parameter: Parameter,
+  to: SafetensorsDtype,
+  onLost: OnLost,
+): AsyncGenerator<Uint8Array> {
   const count = PIECE_BYTES / dtypes.float64.bytes;
   for (let begin = 0; begin < parameter.size; begin += count) {
     const range = { begin, end: Math.min(begin + count, parameter.size) };
@@ -19,7 +24,7 @@ export async function* elementsOf(parameter: Tensor, to: SafetensorsDtype, onLos
 }
 
 async function pieceOf(
-  parameter: Tensor,
+  parameter: Parameter,
   to: SafetensorsDtype,
   { begin, end }: { begin: number; end: number },
   onLost: OnLost,

@@ -1,4 +1,5 @@
 // Low-rank adapters of a model's projections: where they are and what they are made of; see lora.ts.
+import type { Parameter } from '../autograd/parameter.ts';
 import type { LowRankAdapter } from '../ops/low_rank.ts';
 
 /** Projections that can have an adapter, by their names in checkpoints. */
@@ -32,7 +33,10 @@ export interface LoraLayout {
 }
 
 /** One adapter, and the parameter that it changes. */
-export interface Adapter extends LowRankAdapter, AdapterLayout {}
+export interface Adapter extends LowRankAdapter, AdapterLayout {
+  a: Parameter;
+  b: Parameter;
+}
 
 /** A model's adapters. */
 export interface Lora {

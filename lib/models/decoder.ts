@@ -1,5 +1,6 @@
 // The decoder-only transformer of the Llama family: RMSNorm, rotary positions, grouped-query attention, gated MLP, tied or own head.
 
+import { Parameter } from '../autograd/parameter.ts';
 import { recompute } from '../autograd/region.ts';
 import { noGrad } from '../autograd/tape.ts';
 import { requireInteger } from '../ops/check.ts';
@@ -47,19 +48,19 @@ export class Decoder extends Module {
   readonly dtype: Dtype;
   /** What gradients are kept in; 'bfloat16' is for one micro-batch a step. */
   readonly gradientDtype: GradientDtype;
-  readonly #named = new Map<string, Tensor>();
-  readonly #embedding: Tensor;
+  readonly #named = new Map<string, Parameter>();
+  readonly #embedding: Parameter;
   readonly #layers: readonly Layer[];
   /** After the last layer. */
   readonly #norm: Norm;
-  #head: Tensor;
+  #head: Parameter;
   #config: DecoderConfig;
   /** By what they are made from: layers may differ in it. */
   readonly #ropeTables = new Map<string, RopeTables>();
 
   /**
    * Parameters are garbage until `initialize` or `loadWeights`.
-   * @param options.gradientDtype 'bfloat16' with dtype 'bfloat16': gradients take half the memory; see `Tensor.asParameter`. @default 'float32'
+   * @param options.gradientDtype 'bfloat16' with dtype 'bfloat16': gradients take half the memory; see `Parameter`. @default 'float32'
    */
   constructor(
     config: DecoderConfig,
@@ -90,11 +91,11 @@ export class Decoder extends Module {
   }
 
   /** The model's own; adapters are in `lora`. */
-  namedParameters(): ReadonlyMap<string, Tensor> {
+  namedParameters(): ReadonlyMap<string, Parameter> {
     return this.#named;
   }
 
-  override parameters(): Tensor[] {
+  override parameters(): Parameter[] {
     const adapters = [...(this.lora?.adapters.values() ?? [])].flatMap(({ a, b }) => [a, b]);
     return [...this.#named.values(), ...adapters];
   }
@@ -104,7 +105,7 @@ export class Decoder extends Module {
   }
 
   /** (V,C): what gives the logits; the embedding where they are tied. */
-  get head(): Tensor {
+  get head(): Parameter {
     return this.#head;
   }
 
@@ -283,11 +284,12 @@ export class Decoder extends Module {
   }
 
   /** Parameters that lie side by side in memory. */
-  #group(names: string[], shapes: number[][]): Tensor[] {
-    const group = emptyGroup(shapes, { dtype: this.dtype, device: this.device, category: 'parameter' });
-    const { gradientDtype } = this;
+  #group(names: string[], shapes: number[][]): Parameter[] {
+    const { dtype, device, gradientDtype } = this;
+    const memory = emptyGroup(shapes, { dtype, device, category: 'parameter' });
+    const group = memory.map((each, i) => new Parameter(each, { name: names[i], gradientDtype }));
     group.forEach((parameter, i) => {
-      this.#named.set(names[i]!, parameter.asParameter(names[i]!, { gradientDtype }));
+      this.#named.set(names[i]!, parameter);
       if (group.length > 1) parameter.group = group;
     });
     return group;

@@ -1,5 +1,6 @@
 // LoRA: the model stays as it is, and each chosen projection gets a trained product of two thin matrices (arXiv 2106.09685).
 
+import { Parameter } from '../autograd/parameter.ts';
 import { requireCount, requireFinite, requireInteger } from '../ops/check.ts';
 import type { Dtype } from '../runtime/dtype.ts';
 import { kernels } from '../runtime/native.ts';
@@ -52,10 +53,11 @@ export function addLora(model: Decoder, options: LoraOptions | LoraLayout, dtype
       if (!weight) throw new RangeError(`addLora: the model has no projection '${path}'`);
       const [O, I] = weight.shape as [number, number];
       const make = (shape: number[], name: string) => {
-        const tensor = empty(shape, { dtype, device: model.device, category: 'parameter' });
-        made.push(tensor);
         const gradientDtype = dtype === model.dtype ? model.gradientDtype : undefined;
-        return tensor.asParameter(`${path}.${name}.weight`, { gradientDtype });
+        const memory = empty(shape, { dtype, device: model.device, category: 'parameter' });
+        const parameter = new Parameter(memory, { name: `${path}.${name}.weight`, gradientDtype });
+        made.push(parameter);
+        return parameter;
       };
       const op = FIRST_DROPOUT + adapters.size;
       const scale = alpha / (useRslora ? Math.sqrt(rank) : rank);

@@ -1,15 +1,15 @@
 // What a model is to an optimizer and to files: parameters with names.
-import type { Tensor } from '../runtime/tensor.ts';
+import type { Parameter } from '../autograd/parameter.ts';
 
 export abstract class Module {
-  /** Parameters by name, in a fixed order. A tensor that is used twice appears once. */
-  abstract namedParameters(): ReadonlyMap<string, Tensor>;
+  /** Parameters by name, in a fixed order. One that is used twice appears once. */
+  abstract namedParameters(): ReadonlyMap<string, Parameter>;
 
-  parameters(): Tensor[] {
+  parameters(): Parameter[] {
     return [...this.namedParameters().values()];
   }
   /** Parameters that gradients flow to. */
-  trainableParameters(): Tensor[] {
+  trainableParameters(): Parameter[] {
     return this.parameters().filter((parameter) => parameter.requiresGrad);
   }
   numParameters(): number {

@@ -1,6 +1,7 @@
 // Language-model head and cross-entropy over mini-sequences: the (N,V) logits exist for one chunk of M rows at a time, and the gradients
 // are made while they do: 6·N·C·V operations, nothing computed twice.
 
+import { gradientDtypeOf } from '../autograd/parameter.ts';
 import { operation } from '../autograd/tape.ts';
 import { computeDtype } from '../runtime/dtype.ts';
 import { kernels } from '../runtime/native.ts';
@@ -134,7 +135,9 @@ export function chunkedCrossEntropy(
 }
 
 /** Memory that a weight's gradient is made in: its own, but for a bf16 gradient of several chunks f32 to sum in. */
-function sumFor({ shape, dtype, gradientDtype, device }: Tensor, hasChunks: boolean): Tensor {
+function sumFor(weight: Tensor, hasChunks: boolean): Tensor {
+  const { shape, dtype, device } = weight;
+  const gradientDtype = gradientDtypeOf(weight);
   const isRounded = hasChunks && gradientDtype === 'bfloat16';
   return isRounded
     ? empty(shape, { dtype: computeDtype(dtype), device, category: 'workspace' })
@@ -142,7 +145,9 @@ function sumFor({ shape, dtype, gradientDtype, device }: Tensor, hasChunks: bool
 }
 
 /** What sumFor() gave as the weight's gradient. */
-function rounded(sum: Tensor, { shape, gradientDtype, device }: Tensor): Tensor {
+function rounded(sum: Tensor, weight: Tensor): Tensor {
+  const { shape, device } = weight;
+  const gradientDtype = gradientDtypeOf(weight);
   if (sum.dtype === gradientDtype) return sum;
   const gradient = empty(shape, { dtype: gradientDtype, device, category: 'gradient' });
   kernels.cast(sum, gradient);

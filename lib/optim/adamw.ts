@@ -1,9 +1,10 @@
 // AdamW over named parameters; its state belongs to it.
 
+import type { Parameter, StoredValues } from '../autograd/parameter.ts';
 import { requireFinite, requireInteger } from '../ops/check.ts';
 import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
-import { type StoredValues, type Tensor, zeros } from '../runtime/tensor.ts';
+import { type Tensor, zeros } from '../runtime/tensor.ts';
 import { type AdamWState, makeState, type StateBits } from './adamw_state.ts';
 
 export interface AdamWOptions {
@@ -39,14 +40,14 @@ export interface AdamWOptions {
 const PIECE = 2 ** 22;
 
 export class AdamW {
-  readonly #parameters: readonly Tensor[];
+  readonly #parameters: readonly Parameter[];
   readonly #options: Required<Omit<AdamWOptions, 'readStored'>>;
-  readonly #state = new Map<Tensor, AdamWState>();
+  readonly #state = new Map<Parameter, AdamWState>();
   /** (1,) int32: updates made. On the device, where a step that is not finite is not counted. */
   readonly #numSteps: Tensor;
 
   /** The state (m, v, and an f32 copy of bf16 parameters) is allocated at once, so that memory does not grow in the first step. */
-  constructor(parameters: readonly Tensor[], options: AdamWOptions = {}) {
+  constructor(parameters: readonly Parameter[], options: AdamWOptions = {}) {
     const {
       beta1 = 0.9,
       beta2 = 0.95,

@@ -1,5 +1,6 @@
 // Clipping by the global norm of all gradients, without the host waiting for the norm.
 
+import type { Parameter } from '../autograd/parameter.ts';
 import { requireFinite } from '../ops/check.ts';
 import { numPartials } from '../ops/workspace.ts';
 import { computeDtype } from '../runtime/dtype.ts';
@@ -17,7 +18,7 @@ export interface ClippedNorm {
 }
 
 /** Memory for the norms of these parameters' gradients; the caller disposes it. */
-export function clippedNorm(parameters: readonly Tensor[]): ClippedNorm {
+export function clippedNorm(parameters: readonly Parameter[]): ClippedNorm {
   const { device, dtype } = parameters[0]!;
   const options = { dtype: computeDtype(dtype), device, category: 'other' } as const;
   return tidy(() => {
@@ -36,7 +37,7 @@ export function clippedNorm(parameters: readonly Tensor[]): ClippedNorm {
  * @param maxNorm 0: no clipping
  * @param into overwritten and returned. @default new memory, which the caller disposes
  */
-export function clipGradNorm(parameters: readonly Tensor[], maxNorm: number, into?: ClippedNorm): ClippedNorm {
+export function clipGradNorm(parameters: readonly Parameter[], maxNorm: number, into?: ClippedNorm): ClippedNorm {
   requireFinite('clipGradNorm', 'maxNorm', maxNorm, { min: 0 });
   if (parameters.length === 0) throw new Error('clipGradNorm: there are no parameters');
   const result = into ?? clippedNorm(parameters);

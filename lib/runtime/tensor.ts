@@ -1,15 +1,6 @@
 // Tensors: a shape and a dtype over a piece of a device's arena.
 import { type Device, type DeviceName, getDevice } from './device.ts';
-import {
-  computeDtype,
-  type Dtype,
-  dtypes,
-  type GradientDtype,
-  gradientDtypeFor,
-  isDtype,
-  type TensorData,
-  toFloat32,
-} from './dtype.ts';
+import { type Dtype, dtypes, isDtype, type TensorData, toFloat32 } from './dtype.ts';
 import { convert, dtypeOf } from './host_data.ts';
 import type { Block } from './memory/arena.ts';
 import { hostOutOfMemory } from './memory/errors.ts';
@@ -46,12 +37,12 @@ class Storage {
   }
 }
 
-/** The file's values of a parameter that was rounded when it was loaded. */
-export interface StoredValues {
-  /** Elements [begin, end) as f32. */
-  read(begin: number, end: number): Promise<Float32Array>;
-  /** The same while everything else waits. */
-  readSync(begin: number, end: number): Float32Array;
+/** What a tensor is made of: elements from an offset in bytes on. */
+interface Elements {
+  storage: Storage;
+  byteOffset: number;
+  shape: readonly number[];
+  dtype: Dtype;
 }
 
 let nextId = 1;
@@ -68,12 +59,8 @@ const MAX_BYTES = Number.MAX_SAFE_INTEGER;
  */
 export class Tensor {
   // What was checked when the tensor was made decides what is read and written later: nobody can change it.
-  readonly #shape: readonly number[];
-  readonly #dtype: Dtype;
+  readonly #elements: Elements;
   readonly #size: number;
-  readonly #storage: Storage;
-  /** In bytes, from the start of the storage. */
-  readonly #byteOffset: number;
   #view: Float64Array | null = null;
   #isDisposed = false;
 
@@ -81,22 +68,8 @@ export class Tensor {
   readonly id: number = nextId++;
   /** Name in a model ('model.norm.weight'), used by errors. */
   name: string | null = null;
-  /** Whether gradients flow to it. Set by `asParameter`, or by an op for its output. */
+  /** Whether gradients flow to it: a parameter that is not frozen, or what an op on a tape made of one. */
   requiresGrad = false;
-  /** Whether it is a leaf whose gradient is kept in `.grad`. */
-  isParameter = false;
-  /** Dtype of `grad`: f32 (f64 for f64), or what `asParameter` was given. */
-  gradientDtype: Dtype;
-  /** Gradient of a parameter, once a backward has reached it. */
-  grad: Tensor | null = null;
-  /** Memory of a `grad` that no backward has written yet; see `group`. */
-  reservedGrad: Tensor | null = null;
-  /** Parameters side by side in memory, whose gradients and optimizer state lie side by side too. */
-  group: readonly Tensor[] | null = null;
-  /** What a parameter was rounded from; null: it has the values of its file. */
-  stored: StoredValues | null = null;
-  /** f32 copy of a bf16 parameter, which an optimizer updates; the parameter is its rounded value. */
-  master: Tensor | null = null;
   /** The scope that disposes it; see scope.ts. */
   scope: Set<Owned> | null = null;
   /** Whether it is the gradient 1 that a backward begins with, which needs no multiplication. */
@@ -104,39 +77,37 @@ export class Tensor {
   /** Whether it is a view of a tensor that gradients flow to, which do not flow through the view; ops on a tape refuse it. */
   cutsGradients = false;
 
-  /** @param shape checked by checkShape() */
-  constructor(storage: Storage, byteOffset: number, shape: readonly number[], dtype: Dtype) {
-    this.#shape = shape;
-    this.#dtype = dtype;
-    this.#size = sizeOf(shape);
-    this.gradientDtype = computeDtype(dtype);
-    this.#storage = storage.retain();
-    this.#byteOffset = byteOffset;
+  /** @param of memory, with a shape from checkShape(); or a tensor: this is another handle on its memory */
+  constructor(of: Elements | Tensor) {
+    if (of instanceof Tensor && of.#isDisposed) throw new Error(`${of}: used after dispose()`);
+    this.#elements = of instanceof Tensor ? of.#elements : of;
+    this.#size = sizeOf(this.shape);
+    this.#elements.storage.retain();
     own(this);
-    if (!this.scope) leaks.register(this, `${dtype}(${shape})`, this);
+    if (!this.scope) leaks.register(this, `${this.dtype}(${this.shape})`, this);
   }
 
   get shape(): readonly number[] {
-    return this.#shape;
+    return this.#elements.shape;
   }
   get dtype(): Dtype {
-    return this.#dtype;
+    return this.#elements.dtype;
   }
   get device(): Device {
-    return this.#storage.device;
+    return this.#elements.storage.device;
   }
   get size(): number {
     return this.#size;
   }
   get sizeBytes(): number {
-    return this.#size * dtypes[this.#dtype].bytes;
+    return this.#size * dtypes[this.dtype].bytes;
   }
   get isDisposed(): boolean {
     return this.#isDisposed;
   }
   /** Whether another tensor uses the same memory. */
   get isShared(): boolean {
-    return this.#storage.isShared;
+    return this.#elements.storage.isShared;
   }
 
   /** What the addon takes: [address, dtype, device, row stride, shape..., -owner]. Throws after dispose(). */
@@ -144,30 +115,30 @@ export class Tensor {
     const address = this.#address;
     this.#view ??= Float64Array.of(
       address,
-      dtypes[this.#dtype].code,
+      dtypes[this.dtype].code,
       this.device.id ?? 0,
-      this.#shape.at(-1) ?? 1,
-      ...this.#shape,
-      -this.#storage.owner,
+      this.shape.at(-1) ?? 1,
+      ...this.shape,
+      -this.#elements.storage.owner,
     );
     return this.#view;
   }
   get #address(): number {
     if (this.#isDisposed) throw new Error(`${this}: used after dispose()`);
-    return this.device.address(this.#storage.block.offset + this.#byteOffset);
+    return this.device.address(this.#elements.storage.block.offset + this.#elements.byteOffset);
   }
 
   /** The elements, once everything before has run. bfloat16 comes as words; see toFloat32(). */
   async data(): Promise<TensorData> {
     if (this.device.id === null) throw new Error(`${this}: a tensor on 'meta' has no data`);
     const elements = this.#hostArray();
-    await addon().read(this.device.id, this.#address, new Uint8Array(elements.buffer), this.#storage.owner);
+    await addon().read(this.device.id, this.#address, new Uint8Array(elements.buffer), this.#elements.storage.owner);
     return elements;
   }
 
   #hostArray(): TensorData {
     try {
-      return new dtypes[this.#dtype].array(this.#size);
+      return new dtypes[this.dtype].array(this.#size);
     } catch (error) {
       throw hostOutOfMemory(`data: ${this}`, this.sizeBytes, error);
     }
@@ -191,7 +162,7 @@ export class Tensor {
    * @param data the dtype's typed array (Uint16Array: bfloat16 words), or its bytes as a Uint8Array
    */
   write(data: TensorData | Uint8Array): void {
-    const { array } = dtypes[this.#dtype];
+    const { array } = dtypes[this.dtype];
     if (!(data instanceof array || data instanceof Uint8Array)) {
       throw new TypeError(`write: ${this} takes a ${array.name} or bytes in a Uint8Array, got ${kindOf(data)}`);
     }
@@ -203,7 +174,7 @@ export class Tensor {
     const { id } = this.device;
     if (id === null || bytes.length === 0) return;
     try {
-      addon().write(id, address, bytes, this.#storage.owner);
+      addon().write(id, address, bytes, this.#elements.storage.owner);
     } catch (error) {
       if ((error as { code?: string }).code !== 'OUT_OF_MEMORY') throw error;
       throw hostOutOfMemory(`write: ${this}`, bytes.length, error);
@@ -212,17 +183,17 @@ export class Tensor {
 
   /** Another handle on the same memory, a constant: no gradient flows through it. */
   alias(): Tensor {
-    return this.#derive(this.#byteOffset, this.#shape);
+    return this.#derive(this.#elements.byteOffset, this.shape);
   }
 
   /** Rows [begin, end) of the first dimension, on the same memory. No gradient flows through it; see the op `rows`. */
   rows(begin: number, end: number): Tensor {
-    const [count = 0, ...rest] = this.#shape;
+    const [count = 0, ...rest] = this.shape;
     if (!(Number.isSafeInteger(begin) && Number.isSafeInteger(end) && begin >= 0 && begin <= end && end <= count)) {
       throw new RangeError(`rows: [${begin}, ${end}) is not within the ${count} rows of ${this}`);
     }
-    const rowBytes = sizeOf(rest) * dtypes[this.#dtype].bytes;
-    const view = this.#derive(this.#byteOffset + begin * rowBytes, Object.freeze([end - begin, ...rest]));
+    const rowBytes = sizeOf(rest) * dtypes[this.dtype].bytes;
+    const view = this.#derive(this.#elements.byteOffset + begin * rowBytes, Object.freeze([end - begin, ...rest]));
     view.cutsGradients = this.requiresGrad || this.cutsGradients;
     return view;
   }
@@ -233,23 +204,9 @@ export class Tensor {
     if (sizeOf(checked) !== this.#size) {
       throw new RangeError(`reshape: ${this} has ${this.#size} elements, (${checked}) would have ${sizeOf(checked)}`);
     }
-    const view = this.#derive(this.#byteOffset, checked);
+    const view = this.#derive(this.#elements.byteOffset, checked);
     view.cutsGradients = this.requiresGrad || this.cutsGradients;
     return view;
-  }
-
-  /**
-   * Makes this a leaf that collects gradients and that no scope owns.
-   * @param options.gradientDtype of `grad`: 'float32' (f64 for f64), or for a bf16 parameter 'bfloat16', which takes half the memory. Sums
-   *   are in f32 all the same: an op rounds what it gives once, and once more where it adds to what a `grad` has. @default 'float32'
-   */
-  asParameter(name: string | null = null, options: { gradientDtype?: GradientDtype } = {}): this {
-    this.gradientDtype = gradientDtypeFor(`asParameter ${name ?? this}`, this.dtype, options.gradientDtype);
-    this.keep();
-    this.isParameter = true;
-    this.requiresGrad = true;
-    this.name = name;
-    return this;
   }
 
   /** Takes this out of its scope: from now on only dispose() ends it. */
@@ -259,22 +216,13 @@ export class Tensor {
     return this;
   }
 
-  /** Frees the gradient: the next backward begins at zero. */
-  zeroGrad(): void {
-    this.grad?.dispose();
-    this.reservedGrad?.dispose();
-    this.grad = null;
-    this.reservedGrad = null;
-  }
-
   /** Ends this handle; the memory goes back with the last handle on it. Doing it twice is harmless. */
   dispose(): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
     leaks.unregister(this);
     disown(this);
-    this.zeroGrad();
-    this.#storage.release();
+    this.#elements.storage.release();
   }
 
   [Symbol.dispose](): void {
@@ -287,7 +235,7 @@ export class Tensor {
 
   #derive(byteOffset: number, shape: readonly number[]): Tensor {
     if (this.#isDisposed) throw new Error(`${this}: used after dispose()`);
-    const tensor = new Tensor(this.#storage, byteOffset, shape, this.#dtype);
+    const tensor = new Tensor({ ...this.#elements, byteOffset, shape });
     tensor.name = this.name;
     return tensor;
   }
@@ -320,7 +268,7 @@ export function emptyGroup(
   const storage = new Storage(getDevice(device), total, category);
   let offset = 0;
   return checked.map((shape, i) => {
-    const tensor = new Tensor(storage, offset, shape, dtype);
+    const tensor = new Tensor({ storage, byteOffset: offset, shape, dtype });
     offset += bytes[i]!;
     return tensor;
   });

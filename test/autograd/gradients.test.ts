@@ -8,6 +8,7 @@ import {
   type GradientDtype,
   linear,
   miniSequence,
+  Parameter,
   recompute,
   rmsNorm,
   Tape,
@@ -36,10 +37,12 @@ async function gradients(
   { passes = 1, group = [] as number[] } = {},
 ): Promise<Float64Array[]> {
   return await leavingNothing(device(), async () => {
-    const leaves = shapes.map((shape, i) =>
-      tensor(normals(sizeOf(shape), 7 * i + 1), { shape, dtype: 'bfloat16', device: device() }).asParameter(`p${i}`, {
-        gradientDtype,
-      }),
+    const leaves = shapes.map(
+      (shape, i) =>
+        new Parameter(tensor(normals(sizeOf(shape), 7 * i + 1), { shape, dtype: 'bfloat16', device: device() }), {
+          name: `p${i}`,
+          gradientDtype,
+        }),
     );
     for (const i of group) leaves[i]!.group = group.map((j) => leaves[j]!);
     for (let pass = 0; pass < passes; pass++) {
@@ -190,10 +193,10 @@ it('gradientDtype bfloat16 is for bf16 parameters', () => {
   for (const dtype of ['float32', 'float64'] as const) {
     using x = tensor([1], { dtype, device: 'meta' });
     assert.throws(
-      () => x.asParameter('w', { gradientDtype: 'bfloat16' }),
+      () => new Parameter(x, { name: 'w', gradientDtype: 'bfloat16' }),
       (error: Error) => {
         assert.ok(error instanceof RangeError);
-        assert.match(error.message, new RegExp(`asParameter w: gradientDtype 'bfloat16' needs .*these are ${dtype}`));
+        assert.match(error.message, new RegExp(`Parameter w: gradientDtype 'bfloat16' needs .*these are ${dtype}`));
         return true;
       },
     );

@@ -7,6 +7,7 @@ import {
   miniSequence,
   noGrad,
   openDevice,
+  Parameter,
   recompute,
   reshape,
   rmsNorm,
@@ -40,7 +41,7 @@ describe('tape', () => {
   it('adds gradients to .grad until zeroGrad', () =>
     leavingNothing(device(), async () => {
       const x = random([1, 2], 1);
-      const w = random([1, 2], 2).asParameter('w');
+      const w = new Parameter(random([1, 2], 2), { name: 'w' });
       for (let times = 1; times <= 3; times++) {
         const tape = new Tape();
         const y = tape.run(() => linear(x, w));
@@ -61,7 +62,7 @@ describe('tape', () => {
 
   it('frees everything when the function throws, before or after ops', () =>
     leavingNothing(device(), () => {
-      const x = random([2, 2], 1).asParameter();
+      const x = new Parameter(random([2, 2], 1));
       const tape = new Tape();
       assert.throws(
         () =>
@@ -76,7 +77,7 @@ describe('tape', () => {
 
   it('refuses an asynchronous function, a non-scalar and an output that depends on nothing', () => {
     tidy(() => {
-      const x = random([2, 2], 1).asParameter();
+      const x = new Parameter(random([2, 2], 1));
       assert.throws(() => new Tape().run(async () => linear(x, x)), /must be synchronous/);
       const tape = new Tape();
       const y = tape.run(() => linear(x, x));
@@ -88,7 +89,7 @@ describe('tape', () => {
 
   it('records nothing under noGrad', () => {
     tidy(() => {
-      const x = random([2, 2], 1).asParameter();
+      const x = new Parameter(random([2, 2], 1));
       const y = new Tape().run(() => noGrad(() => linear(x, x)));
       assert.equal(y.requiresGrad, false);
       x.dispose();
@@ -156,7 +157,7 @@ function plusAfter(fn: (x: Tensor) => Tensor, x: Tensor, w: Tensor): Tensor {
 describe('regions', () => {
   it('an op inside of others has its own destinations after an inner backward', () =>
     leavingNothing(device(), async () => {
-      const [x, w] = [random([6, 2], 1).asParameter('x'), random([2, 2], 2).asParameter('w')];
+      const [x, w] = [new Parameter(random([6, 2], 1), { name: 'x' }), new Parameter(random([2, 2], 2), { name: 'w' })];
       const dy = random([6, 2], 3);
       const tape = new Tape();
       const y = tape.run(() =>
@@ -189,7 +190,7 @@ describe('regions', () => {
     tidy(() => {
       const first = { runs: 0 };
       const last = { runs: 0 };
-      const x = random([2, 2], 1).asParameter();
+      const x = new Parameter(random([2, 2], 1));
       const tape = new Tape();
       const y = tape.run(() => recompute((x) => counted(counted(x, first), last), [x]));
       assert.deepEqual([first.runs, last.runs], [1, 1]);
@@ -203,7 +204,7 @@ describe('regions', () => {
     tidy(() => {
       const first = { runs: 0 };
       const last = { runs: 0 };
-      const x = random([5, 2], 1).asParameter();
+      const x = new Parameter(random([5, 2], 1));
       const tape = new Tape();
       const y = tape.run(() => miniSequence((x) => counted(counted(x, first), last), x, { chunkSize: 2 }));
       tape.backward(y, random([5, 2], 3));
@@ -215,7 +216,7 @@ describe('regions', () => {
   it('a function that does not repeat its ops is told so', () => {
     tidy(() => {
       let calls = 0;
-      const x = random([2, 2], 1).asParameter();
+      const x = new Parameter(random([2, 2], 1));
       const tape = new Tape();
       const y = tape.run(() =>
         recompute(
@@ -231,8 +232,8 @@ describe('regions', () => {
   it('hold one chunk: the peak of miniSequence is far under that of the plain function', () => {
     const peakOf = (run: (x: Tensor, w: Tensor) => Tensor) => {
       using meta = openDevice('meta', { like: { kind: 'cpu', threads: 2 } });
-      const x = empty([16384, 8], { device: meta }).asParameter();
-      const w = empty([512, 8], { device: meta }).asParameter();
+      const x = new Parameter(empty([16384, 8], { device: meta }));
+      const w = new Parameter(empty([512, 8], { device: meta }));
       const tape = new Tape();
       const y = tape.run(() => run(x, w));
       tidy(() => tape.backward(y, empty(y.shape, { device: meta })));

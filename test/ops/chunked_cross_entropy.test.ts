@@ -5,6 +5,7 @@ import {
   type ChunkedCrossEntropyOptions,
   chunkedCrossEntropy,
   embedding,
+  Parameter,
   scale,
   Tape,
   type Tensor,
@@ -162,8 +163,9 @@ describe('chunkedCrossEntropy', () => {
   it('needs no gradient for a frozen head', () =>
     leavingNothing(debugDevice(), async () => {
       const device = debugDevice();
-      const hidden = tensor(normals(N * 8, 1), { shape: [N, 8], dtype: 'float32', device }).asParameter();
-      const weight = tensor(normals(33 * 8, 2), { shape: [33, 8], dtype: 'float32', device });
+      const hidden = new Parameter(tensor(normals(N * 8, 1), { shape: [N, 8], dtype: 'float32', device }));
+      const weight = new Parameter(tensor(normals(33 * 8, 2), { shape: [33, 8], dtype: 'float32', device }));
+      weight.requiresGrad = false;
       const tape = new Tape();
       const loss = tidy(() => {
         const ids = tensor(targets(33), { device });

@@ -1,6 +1,17 @@
 // The chunked MLP: gradients, precision, and chunked equals whole for every chunk size.
 import fc from 'fast-check';
-import { type Activation, add, chunkedMlp, linear, Tape, type Tensor, tensor, tidy, zeros } from '../../lib/index.ts';
+import {
+  type Activation,
+  add,
+  chunkedMlp,
+  linear,
+  Parameter,
+  Tape,
+  type Tensor,
+  tensor,
+  tidy,
+  zeros,
+} from '../../lib/index.ts';
 import { assertClose } from '../support/compare.ts';
 import { debugDevice, leavingNothing, valuesOf } from '../support/devices.ts';
 import { checkGradients } from '../support/gradient_check.ts';
@@ -79,10 +90,10 @@ describe('chunkedMlp', () => {
 function gradientsWithUse(other: 'gate' | 'up', grouped: boolean): Promise<Float64Array[]> {
   const device = debugDevice();
   return leavingNothing(device, async () => {
-    const leaves = mlpShapes(5, 4, 4).map((shape, i) =>
-      tensor(Float32Array.from(normals(shape[0]! * shape[1]!, i + 1)), { shape, device }).asParameter(),
+    const leaves = mlpShapes(5, 4, 4).map(
+      (shape, i) => new Parameter(tensor(Float32Array.from(normals(shape[0]! * shape[1]!, i + 1)), { shape, device })),
     );
-    const [x, gate, up, down] = leaves as [Tensor, Tensor, Tensor, Tensor];
+    const [x, gate, up, down] = leaves as [Parameter, Parameter, Parameter, Parameter];
     if (grouped) for (const member of [gate, up]) member.group = [gate, up];
     const tape = new Tape();
     // The product is recorded last, so that its gradient comes first.

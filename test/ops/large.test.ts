@@ -10,6 +10,7 @@ import {
   empty,
   geglu,
   linear,
+  Parameter,
   rmsNorm,
   rope,
   softcap,
@@ -52,9 +53,9 @@ function last(whole: Tensor, T: number): Tensor {
 
 /** The last rows of the output and of the gradients of the inputs, and those of the gradient of the output. Disposes the inputs. */
 async function run(inputs: Tensor[], T: number, fn: (inputs: Tensor[]) => Tensor, dyOf: (y: Tensor) => Tensor) {
-  for (const input of inputs) input.asParameter();
+  const parameters = inputs.map((input) => new Parameter(input));
   const tape = new Tape();
-  using y = tape.run(() => tidy(() => fn(inputs)));
+  using y = tape.run(() => tidy(() => fn(parameters)));
   const read = async (whole: Tensor) => {
     using rows = last(whole, T);
     return await rows.toFloat32();
@@ -63,8 +64,8 @@ async function run(inputs: Tensor[], T: number, fn: (inputs: Tensor[]) => Tensor
   using dy = dyOf(y);
   const lastDy = y.size === 1 ? dy.alias() : last(dy, T);
   tape.backward(y, dy);
-  for (const { grad } of inputs) results.push(await read(grad!));
-  for (const input of inputs) input.dispose();
+  for (const { grad } of parameters) results.push(await read(grad!));
+  for (const parameter of parameters) parameter.dispose();
   return { results, lastDy };
 }
 

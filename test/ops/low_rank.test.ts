@@ -5,6 +5,7 @@ import {
   chunkedMlp,
   dropout,
   linear,
+  Parameter,
   scale,
   swiglu,
   Tape,
@@ -84,8 +85,8 @@ describe('adapters of the chunked MLP', () => {
       const values = Object.values(shapes).map((shape, i) => normals(shape[0]! * shape[1]!, 40 + i));
       const dy = normals(N * C, 99);
       const run = async (fn: (...inputs: Tensor[]) => Tensor) => {
-        const leaves = values.map((data, i) =>
-          tensor(data, { shape: Object.values(shapes)[i]!, dtype: precise, device }).asParameter(),
+        const leaves = values.map(
+          (data, i) => new Parameter(tensor(data, { shape: Object.values(shapes)[i]!, dtype: precise, device })),
         );
         const tape = new Tape();
         const y = tape.run(() => fn(...leaves));

@@ -1,7 +1,18 @@
 // Any function of single tokens in chunks: gradients, and the example's wrapped block against the plain one.
 import assert from 'node:assert/strict';
 import { chunkedTwoGateMlp, makeTwoGates, type TwoGates, twoGateMlp } from '../../examples/custom_block.ts';
-import { empty, linear, miniSequence, openDevice, swiglu, Tape, type Tensor, tensor, tidy } from '../../lib/index.ts';
+import {
+  empty,
+  linear,
+  miniSequence,
+  openDevice,
+  Parameter,
+  swiglu,
+  Tape,
+  type Tensor,
+  tensor,
+  tidy,
+} from '../../lib/index.ts';
 import { assertClose } from '../support/compare.ts';
 import { openTestDevice } from '../support/devices.ts';
 import { checkGradients } from '../support/gradient_check.ts';
@@ -30,12 +41,12 @@ describe("miniSequence on a user's block", () => {
       using device = openTestDevice();
       const weights = makeTwoGates(device, C, F);
       const run = async (block: (x: Tensor, weights: TwoGates) => Tensor) => {
-        using x = tensor(Float32Array.from(normals(N * C, 1)), { shape: [N, C], device }).asParameter();
+        using x = new Parameter(tensor(Float32Array.from(normals(N * C, 1)), { shape: [N, C], device }));
         const tape = new Tape();
         using y = tape.run(() => block(x, weights));
         tidy(() => tape.backward(y, tensor(Float32Array.from(normals(N * C, 2)), { shape: [N, C], device })));
         const results = [await y.toFloat32(), await x.grad!.toFloat32()];
-        for (const weight of Object.values(weights) as Tensor[]) {
+        for (const weight of Object.values(weights)) {
           results.push(await weight.grad!.toFloat32());
           weight.zeroGrad();
         }
@@ -44,7 +55,7 @@ describe("miniSequence on a user's block", () => {
       const plain = await run(twoGateMlp);
       const wrapped = await run((x, weights) => chunkedTwoGateMlp(x, weights, chunkSize));
       for (const [i, found] of wrapped.entries()) assertClose(found, plain[i]!, 1e-5, `result ${i}`);
-      for (const weight of Object.values(weights) as Tensor[]) weight.dispose();
+      for (const weight of Object.values(weights)) weight.dispose();
       assert.equal(device.memory().liveBytes, 0);
     });
   }
@@ -52,7 +63,7 @@ describe("miniSequence on a user's block", () => {
   it("has one chunk's intermediates", () => {
     const peak = (block: (x: Tensor, weights: TwoGates) => Tensor) => {
       using device = openDevice('meta');
-      const make = (shape: number[]) => empty(shape, { device, category: 'parameter' }).asParameter();
+      const make = (shape: number[]) => new Parameter(empty(shape, { device, category: 'parameter' }));
       const [rows, C, F] = [8192, 64, 512];
       const weights = { siluGate: make([F, C]), geluGate: make([F, C]), up: make([F, C]), down: make([C, F]) };
       const x = make([rows, C]);

@@ -5,7 +5,7 @@ import {
   type AdamWOptions,
   clipGradNorm,
   type Dtype,
-  type Tensor,
+  Parameter,
   tensor,
   toBfloat16,
   toFloat32,
@@ -21,12 +21,12 @@ const rates = [1e-2, 3e-3, 1e-1, 0, 2e-2];
 const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 
 /** A parameter with these values, rounded to the dtype. */
-function parameterOf(values: Float64Array, shape: number[], dtype: Dtype): Tensor {
+function parameterOf(values: Float64Array, shape: number[], dtype: Dtype): Parameter {
   const data = dtype === 'bfloat16' ? toBfloat16(Float32Array.from(values)) : values;
-  return tensor(data, { shape, dtype, device: debugDevice() }).asParameter();
+  return new Parameter(tensor(data, { shape, dtype, device: debugDevice() }));
 }
 
-function setGradient(parameter: Tensor, values: Float64Array): void {
+function setGradient(parameter: Parameter, values: Float64Array): void {
   parameter.zeroGrad();
   const dtype = parameter.dtype === 'bfloat16' ? 'float32' : parameter.dtype;
   parameter.grad = tensor(values, { shape: [...parameter.shape], dtype, device: parameter.device }).keep();
@@ -181,10 +181,7 @@ describe('AdamW', () => {
         plain!.step(0.1);
       }
       assert.deepEqual(await parameters[0]!.data(), await parameters[1]!.data());
-      for (const each of [...parameters, factor]) {
-        each.zeroGrad();
-        each.dispose();
-      }
+      for (const each of [...parameters, factor]) each.dispose();
       for (const optimizer of [scaled!, plain!]) optimizer.dispose();
     }));
 
@@ -211,10 +208,7 @@ describe('AdamW', () => {
           setGradient(parameter, normals(6, 3));
           optimizer.step(0.1);
           assertClose(await valuesOf(parameter), host.values, tolerances[dtype], 'after the step left out');
-          for (const each of [parameter, factor]) {
-            each.zeroGrad();
-            each.dispose();
-          }
+          for (const each of [parameter, factor]) each.dispose();
         }));
     }
   }
@@ -299,4 +293,4 @@ describe('AdamW', () => {
   });
 });
 
-itRefusesNumbers('AdamW: seed', [0.5, 2 ** 53], (seed, on) => new AdamW([zeros([1], on)], { seed }));
+itRefusesNumbers('AdamW: seed', [0.5, 2 ** 53], (seed, on) => new AdamW([new Parameter(zeros([1], on))], { seed }));

@@ -1,6 +1,16 @@
 // States of AdamW in 16 and 8 bits: what they take, how a model trains with them, resume.
 import assert from 'node:assert/strict';
-import { AdamW, memory, parseConfig, type StateBits, type StepMetrics, tensor, train, zeros } from '../../lib/index.ts';
+import {
+  AdamW,
+  memory,
+  Parameter,
+  parseConfig,
+  type StateBits,
+  type StepMetrics,
+  tensor,
+  train,
+  zeros,
+} from '../../lib/index.ts';
 import { debugDevice, hasFloat64, leavingNothing } from '../support/devices.ts';
 import { tinyLlama, tinyRun } from '../support/runs.ts';
 
@@ -23,7 +33,7 @@ describe('states of AdamW', () => {
         [8, 2 * 65_536 + (2 * 4 * 65_536) / 256],
       ] as const) {
         const shapes = [[256, 256], [65_536], [63, 65]];
-        const parameters = shapes.map((shape) => zeros(shape, { device }).asParameter());
+        const parameters = shapes.map((shape) => new Parameter(zeros(shape, { device })));
         using optimizer = new AdamW(parameters, { stateBits });
         const dtypes = new Map([...optimizer.state()].map(([name, { dtype }]) => [name, dtype]));
         assert.equal(dtypes.get('0.v'), { 32: 'float32', 16: 'bfloat16', 8: 'uint8' }[stateBits]);
@@ -40,10 +50,10 @@ describe('states of AdamW', () => {
     }));
 
   it('refuse other numbers of bits, and float64', () => {
-    using parameter = tensor([1, 2], { device: debugDevice() }).asParameter();
+    using parameter = new Parameter(tensor([1, 2], { device: debugDevice() }));
     assert.throws(() => new AdamW([parameter], { stateBits: 4 as StateBits }), /stateBits must be 32, 16 or 8, got 4/);
     if (!hasFloat64) return;
-    using wide = zeros([64, 64], { dtype: 'float64', device: debugDevice() }).asParameter();
+    using wide = new Parameter(zeros([64, 64], { dtype: 'float64', device: debugDevice() }));
     assert.throws(() => new AdamW([wide], { stateBits: 8 }), /stateBits 8 .* one is float64/);
   });
 

@@ -16,6 +16,7 @@ import {
   embedding,
   linear,
   openDevice,
+  Parameter,
   rmsNorm,
   rope,
   type StepPolicy,
@@ -115,7 +116,7 @@ describe('misuse', () => {
     ],
     [
       'learning rate',
-      () => new AdamW([zeros([1])]).step(Number.NaN),
+      () => new AdamW([new Parameter(zeros([1]))]).step(Number.NaN),
       /AdamW: learningRate must be a number in \[0, Infinity\], got NaN/,
     ],
     ['rows of a view', () => zeros([3, 2]).rows(2, 4), /rows: \[2, 4\) is not within the 3 rows/],

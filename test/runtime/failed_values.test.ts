@@ -14,6 +14,7 @@ import {
   geglu,
   getDevice,
   linear,
+  Parameter,
   rmsNorm,
   rope,
   scale,
@@ -160,7 +161,7 @@ describe('what an op reads and has failed', () => {
           const inputs = Object.fromEntries(
             Object.entries(shapes).map(([input, shape]) => [
               input,
-              (input === wrong ? failed(shape).alias() : zeros(shape, shared)).asParameter(input),
+              new Parameter(input === wrong ? failed(shape).alias() : zeros(shape, shared), { name: input }),
             ]),
           );
           const tape = new Tape();
@@ -183,7 +184,7 @@ describe('what an op reads and has failed', () => {
   it(
     'fails what is updated from it: parameters and the state of the optimizer, until they are written again',
     inScope(async () => {
-      const w = tensor([1, 2, 3, 4], { ...shared, shape: [4, 1] }).asParameter('w');
+      const w = new Parameter(tensor([1, 2, 3, 4], { ...shared, shape: [4, 1] }), { name: 'w' });
       const optimizer = new AdamW([w], { weightDecay: 0 });
       const step = (...tokens: number[]) => {
         const tape = new Tape();

@@ -1,6 +1,6 @@
 // Tensors are checked once, when they are made: what JavaScript does to shapes, dtypes and arrays afterwards changes nothing.
 import assert from 'node:assert/strict';
-import { empty, linear, openDevice, Tape, tensor, tidy, zeros } from '../../lib/index.ts';
+import { empty, linear, openDevice, Parameter, Tape, tensor, tidy, zeros } from '../../lib/index.ts';
 
 describe('a tensor', () => {
   it('keeps the shape that it was made with', async () => {
@@ -112,7 +112,7 @@ describe('a tensor', () => {
 describe('a view of a tensor that gradients flow to', () => {
   it('is refused by ops on a tape, with what to do', () => {
     tidy(() => {
-      const w = zeros([2, 4]).asParameter('w');
+      const w = new Parameter(zeros([2, 4]), { name: 'w' });
       const x = zeros([3, 4]);
       const views = [w.rows(0, 1), w.reshape([2, 4]), w.reshape([4, 2]).reshape([2, 4]).rows(0, 2)];
       for (const view of views) {

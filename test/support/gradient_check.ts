@@ -1,6 +1,16 @@
 // Outputs and gradients against the truth: in f64 central differences, in f32 and bf16 what f64 gives on the CPU.
 import assert from 'node:assert/strict';
-import { type Dtype, noGrad, Tape, type Tensor, tensor, tidy, toBfloat16, toFloat32 } from '../../lib/index.ts';
+import {
+  type Dtype,
+  noGrad,
+  Parameter,
+  Tape,
+  type Tensor,
+  tensor,
+  tidy,
+  toBfloat16,
+  toFloat32,
+} from '../../lib/index.ts';
 import { relativeError } from './compare.ts';
 import { debugDevice, hasFloat64, leavingNothing, onDevice, valuesOf } from './devices.ts';
 import { normals } from './random.ts';
@@ -24,8 +34,8 @@ async function outputAndGradients(
 ): Promise<Float64Array[]> {
   const device = debugDevice();
   return await leavingNothing(device, async () => {
-    const leaves = values.map((data, i) =>
-      tensor(data, { shape: shapes[i]!, dtype, device }).asParameter(`input ${i}`),
+    const leaves = values.map(
+      (data, i) => new Parameter(tensor(data, { shape: shapes[i]!, dtype, device }), { name: `input ${i}` }),
     );
     const tape = new Tape();
     const output = tape.run(() => fn(...leaves));

@@ -1,5 +1,5 @@
 // The output and the gradients of one call, for comparing ways to compute the same.
-import { type Dtype, Tape, type Tensor, tensor, tidy } from '../../lib/index.ts';
+import { type Dtype, Parameter, Tape, type Tensor, tensor, tidy } from '../../lib/index.ts';
 import { assertClose, relativeError } from './compare.ts';
 import { debugDevice, leavingNothing, valuesOf } from './devices.ts';
 import { normals } from './random.ts';
@@ -16,8 +16,8 @@ export async function outputs(
 ): Promise<Float64Array[]> {
   const device = debugDevice();
   return leavingNothing(device, async () => {
-    const leaves = shapes.map((shape, i) =>
-      tensor(normals(sizeOf(shape), 11 * i + 1, deviation), { shape, dtype, device }).asParameter(),
+    const leaves = shapes.map(
+      (shape, i) => new Parameter(tensor(normals(sizeOf(shape), 11 * i + 1, deviation), { shape, dtype, device })),
     );
     const tape = new Tape();
     const output = tape.run(() => fn(leaves));

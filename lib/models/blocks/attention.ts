@@ -1,4 +1,5 @@
 // Grouped-query self-attention: projections of queries, keys and values, their norms and rotations, and the output's projection.
+import type { Parameter } from '../../autograd/parameter.ts';
 import { attention } from '../../ops/attention.ts';
 import { cachedAttention } from '../../ops/cached_attention.ts';
 import { type Rope, rope } from '../../ops/rope.ts';
@@ -33,9 +34,9 @@ export class Attention {
     const [q, k, v] = maker.group(
       ['q', 'k', 'v'].map((name) => `${path}.${name}_proj.weight`),
       [H, G, G].map((heads) => [heads * D, C]),
-    ) as [Tensor, Tensor, Tensor];
+    ) as [Parameter, Parameter, Parameter];
     const o = parameter(maker, `${path}.o_proj.weight`, C, H * D);
-    const projection = (name: string, weight: Tensor, hasBias: boolean): Projection => ({
+    const projection = (name: string, weight: Parameter, hasBias: boolean): Projection => ({
       path: `${path}.${name}_proj`,
       weight,
       bias: hasBias ? parameter(maker, `${path}.${name}_proj.bias`, weight.shape[0]!) : null,

@@ -1,4 +1,5 @@
 // The gated MLP, over mini-sequences.
+import type { Parameter } from '../../autograd/parameter.ts';
 import { chunkedMlp } from '../../ops/chunked_mlp.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
 import type { MlpSpec } from '../decoder_config.ts';
@@ -16,7 +17,7 @@ export class Mlp {
     const C = maker.hiddenSize;
     const F = spec.intermediateSize;
     const path = (name: string) => `${layer.path}.mlp.${name}_proj`;
-    const projection = (name: string, weight: Tensor): Projection => ({ path: path(name), weight, bias: null });
+    const projection = (name: string, weight: Parameter): Projection => ({ path: path(name), weight, bias: null });
     this.#spec = spec;
     // One product makes gate and up where they are neighbours.
     const [gate, up] = maker.group(
@@ -25,7 +26,7 @@ export class Mlp {
         [F, C],
         [F, C],
       ],
-    ) as [Tensor, Tensor];
+    ) as [Parameter, Parameter];
     this.#gate = projection('gate', gate);
     this.#up = projection('up', up);
     this.#down = projection('down', parameter(maker, `${path('down')}.weight`, C, F));

@@ -1,11 +1,12 @@
 // RMSNorm.
+import type { Parameter } from '../../autograd/parameter.ts';
 import { rmsNorm } from '../../ops/rms_norm.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
 import type { NormSpec } from '../decoder_config.ts';
 import { type Maker, parameter } from './parameters.ts';
 
 export class Norm {
-  readonly #weight: Tensor;
+  readonly #weight: Parameter;
   readonly #spec: NormSpec;
 
   /** @param size of the weight; an input of several times as many columns is normalised in parts of that size */

@@ -1,4 +1,5 @@
 // A linear layer, with its bias and its adapter.
+import type { Parameter } from '../../autograd/parameter.ts';
 import { linear } from '../../ops/linear.ts';
 import { adaptedLinear } from '../../ops/low_rank.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
@@ -7,8 +8,8 @@ import type { Forward } from './forward.ts';
 /** A projection's name without '.weight', its weight and bias. */
 export interface Projection {
   path: string;
-  weight: Tensor;
-  bias: Tensor | null;
+  weight: Parameter;
+  bias: Parameter | null;
 }
 
 /** x·weightᵀ + bias + what the adapter adds. */
