@@ -31,6 +31,7 @@ export class Attention {
     const path = `${layer.path}.self_attn`;
     this.#spec = spec;
     this.#index = layer.index;
+    // One allocation for the three, and one for their gradients. No product reads them as one; apart, the arena would be laid out differently.
     const [q, k, v] = maker.group(
       ['q', 'k', 'v'].map((name) => `${path}.${name}_proj.weight`),
       [H, G, G].map((heads) => [heads * D, C]),
