@@ -24,9 +24,16 @@ export interface TokenBatch {
   numTargets: number;
 }
 
+/** Rows of the shortest and the longest of some sequences, without padding. */
+export interface Extremes {
+  shortest: number;
+  longest: number;
+}
+
 export interface Dataset {
   /** Sequences. */
   readonly length: number;
+  readonly extremes: Extremes;
   /** The largest T of its batches. */
   readonly T: number;
   /** Whether batches have documentStart. */
@@ -149,11 +156,24 @@ export class StoredDataset implements Dataset {
     return this.#sequences.length;
   }
 
+  get extremes(): Extremes {
+    return this.extremesOf(this.#sequences.keys());
+  }
+
+  /** Of some sequences. */
+  extremesOf(indices: Iterable<number>): Extremes {
+    let [shortest, longest] = [Number.POSITIVE_INFINITY, 0];
+    for (const index of indices) {
+      const rows = rowsOf(this.#sequence(index));
+      shortest = Math.min(shortest, rows);
+      longest = Math.max(longest, rows);
+    }
+    return { shortest, longest };
+  }
+
   /** T of a batch of these sequences. */
   longest(indices: Iterable<number>): number {
-    let longest = 0;
-    for (const index of indices) longest = Math.max(longest, rowsOf(this.#sequence(index)));
-    return paddedLength(longest, this.#mostRows);
+    return paddedLength(this.extremesOf(indices).longest, this.#mostRows);
   }
 
   async batch(indices: readonly number[]): Promise<TokenBatch> {

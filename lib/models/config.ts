@@ -4,20 +4,23 @@ import type { DecoderConfig } from './decoder_config.ts';
 import type { Family } from './families/family.ts';
 import { families } from './families/registry.ts';
 import { Fields, type HuggingFaceConfig } from './fields.ts';
+import { requireOwnClass } from './model_class.ts';
 
 /**
  * Reads a parsed config.json. Throws a RangeError that names the field and what is supported.
  * @param options.ignoreFields fields that are passed over, though nobody knows whether they change the numbers; those within rope_scaling
- *   too
+ *   too. They count as absent; see `Fields.toWrite` for what is saved of them
  */
 export function decoderConfig(
   source: HuggingFaceConfig,
   { ignoreFields = [] }: { ignoreFields?: readonly string[] } = {},
 ): DecoderConfig {
   const fields = new Fields(source, 'config.json', ignoreFields);
-  const config = familyOf(source).read(fields, source);
+  const family = familyOf(source);
+  requireOwnClass(fields, family.architecture);
+  const config = family.read(fields, source);
   fields.finish();
-  return config;
+  return { ...config, source: fields.toWrite(source) };
 }
 
 /** The family that a config.json is of. */

@@ -1,9 +1,22 @@
 // Reading a config.json so that nothing in it is ignored: every field is read, known to change no number, or an error that names it.
 import { brief, briefName } from '../brief.ts';
-import { isEmpty, isInert } from './inert_fields.ts';
+import { isEmpty, isInert, mayMatter } from './inert_fields.ts';
 
 /** A parsed config.json. */
 export type HuggingFaceConfig = Record<string, unknown>;
+
+/** Which fields say that weights are quantised. */
+export const QUANTISED = ['quantization_config', 'quantization', 'compression_config'];
+
+/** Objects whose fields are ignored by name too. */
+const OF_ROPE = ['rope_scaling', 'rope_parameters'];
+
+/** An object without some of its fields; itself where it has none of them. */
+function without(object: HuggingFaceConfig, isLeftOut: (name: string, value: unknown) => boolean): HuggingFaceConfig {
+  const entries = Object.entries(object);
+  const left = entries.filter(([name, value]) => !isLeftOut(name, value));
+  return left.length < entries.length ? Object.fromEntries(left) : object;
+}
 
 /** The fields of one object of config.json; remembers which were read. */
 export class Fields {
@@ -72,6 +85,27 @@ export class Fields {
 
   fail(name: string, value: unknown, required: string): never {
     throw new RangeError(`${this.#path}: ${name} must be ${required}, got ${brief(value)}`);
+  }
+
+  /**
+   * What is written beside saved weights. Fields that are ignored though they are known to change the numbers (all of rope's) are left out, since
+   * the model was computed as if they were absent, and so are those of quantised weights, which saved ones never are. The same object where
+   * it has none of these. After everything has been read.
+   */
+  toWrite(source: HuggingFaceConfig): HuggingFaceConfig {
+    const isFalse = (name: string) => this.ignored.has(name) && name !== 'model_type';
+    let written = without(
+      source,
+      (name, value) =>
+        (isFalse(name) && (this.#read.has(name) || mayMatter(name))) || (QUANTISED.includes(name) && !isEmpty(value)),
+    );
+    for (const name of OF_ROPE) {
+      const rope = Object.hasOwn(written, name) ? written[name] : null;
+      if (typeof rope !== 'object' || rope === null) continue;
+      const left = without(rope as HuggingFaceConfig, isFalse);
+      if (left !== rope) written = { ...written, [name]: left };
+    }
+    return written;
   }
 
   /** Throws for a field that nobody has read and that may change the numbers. */

@@ -1,7 +1,7 @@
 // What a run trains and validates on.
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Dataset, makeDataset, type StoredDataset, type TokenBatch } from '../data/dataset.ts';
+import { type Dataset, type Extremes, makeDataset, type StoredDataset, type TokenBatch } from '../data/dataset.ts';
 import { type Note, Notes } from '../data/notes.ts';
 import { split, splitDocuments } from '../data/split.ts';
 import { TokenStore } from '../data/token_store.ts';
@@ -96,6 +96,9 @@ class Subset implements Dataset {
   }
   get length(): number {
     return this.#indices.length;
+  }
+  get extremes(): Extremes {
+    return this.#whole.extremesOf(this.#indices);
   }
   get T(): number {
     return this.#whole.longest(this.#indices);

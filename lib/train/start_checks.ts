@@ -89,8 +89,12 @@ export async function requirePrompts({ samples }: RunConfig, tokenizer: Tokenize
   }
 }
 
-/** With dynamic rope the frequencies are those of one length, so that documents of several cannot share a sequence beyond it. */
-export function requireRope({ layers }: DecoderConfig, { training, validation }: RunData): void {
+/**
+ * With dynamic rope the frequencies are those of one length: that of a batch's longest sequence, as in transformers. Beyond
+ * max_position_embeddings a document must not share them with longer ones, in its sequence or in its batch: generation would then compute it
+ * with others than training did.
+ */
+export function requireRope({ layers }: DecoderConfig, { training, validation }: RunData, batchSize: number): void {
   const rope = layers.map(({ attention }) => attention.rope).find((rope) => rope?.type === 'dynamic');
   if (rope?.type !== 'dynamic') return;
   for (const [option, dataset] of Object.entries({ 'data.files': training, 'data.validation': validation })) {
@@ -98,6 +102,13 @@ export function requireRope({ layers }: DecoderConfig, { training, validation }:
       throw new RangeError(
         `${option}: packed sequences have ${dataset.T} rows, and dynamic rope beyond max_position_embeddings ` +
           `${rope.maxPositions} needs one document a sequence: set data.packing false, or a shorter sequenceLength`,
+      );
+    }
+    const { shortest, longest } = dataset?.extremes ?? { shortest: 0, longest: 0 };
+    if (batchSize > 1 && longest > rope.maxPositions && shortest < longest) {
+      throw new RangeError(
+        `batchSize: ${batchSize} sequences of ${shortest} to ${longest} rows (${option}) would share the frequencies of dynamic rope, which ` +
+          `beyond max_position_embeddings ${rope.maxPositions} are those of one length: set batchSize 1 (and accumulationSteps), or a shorter sequenceLength`,
       );
     }
   }

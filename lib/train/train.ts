@@ -99,7 +99,7 @@ async function trainLocked(config: RunConfig, options: TrainOptions): Promise<Tr
   try {
     const texts = { data: data.fingerprint, validation: data.validationFingerprint };
     requireSame(texts);
-    requireRope(modelConfig, data);
+    requireRope(modelConfig, data, config.batchSize);
     for (const note of data.notes) onWarning({ code: 'documents', message: formatNote(note) });
     if (data.validation && config.evaluation.everySteps === undefined) {
       onWarning({

@@ -134,39 +134,39 @@ describe('fields of a config', () => {
   it('pass where they are null, false or empty, or 0 for a dropout', () => {
     const fields = { a: null, b: false, c: '', d: [], e: {}, hidden_dropout: 0, resid_pdrop: 0.0, logits_scaling: 1.0 };
     for (const model_type of ['llama', 'mistral', 'qwen2', 'qwen3', 'gemma2']) {
-      const source = { ...tiny, model_type, hidden_act: undefined, head_dim: 16 };
+      const source = { ...tiny, model_type, architectures: null, hidden_act: undefined, head_dim: 16 };
       const { source: _, ...plain } = decoderConfig(source);
       const { source: __, ...more } = decoderConfig({ ...source, ...fields, attention_bias: false, mlp_bias: false });
       assert.deepEqual(more, plain);
     }
   });
 
-  for (const [field, value] of [
+  for (const [field, value, isKnown] of [
     ['rope_interleaved', true],
-    ['is_causal', false],
-    ['use_rope', false],
-    ['logits_scaling', 8],
-    ['residual_multiplier', 0.22],
-    ['embedding_multiplier', 12],
-    ['scale_emb', 12],
+    ['is_causal', false, 'known'],
+    ['use_rope', false, 'known'],
+    ['logits_scaling', 8, 'known'],
+    ['residual_multiplier', 0.22, 'known'],
+    ['embedding_multiplier', 12, 'known'],
+    ['scale_emb', 12, 'known'],
     ['hidden_dropout', 0.1],
-    ['num_local_experts', 8],
+    ['num_local_experts', 8, 'known'],
     ['qk_layernorm', true],
     ['rope_condense_ratio', 8],
     ['text_config', { model_type: 'llama' }],
     ['no_rope_layers', [1, 1, 0]],
     ['dflash_config', { block_size: 8 }],
-    ['rotary_pct', 0.25],
-    ['norm_type', 'layernorm'],
-    ['sliding_window', 4096],
+    ['rotary_pct', 0.25, 'known'],
+    ['norm_type', 'layernorm', 'known'],
+    ['sliding_window', 4096, 'known'],
   ] as const) {
-    it(`are refused where they may change numbers, and ignored when asked: ${field}`, () => {
+    it(`are refused where they may change numbers, and ignored when asked; known ones are not saved then: ${field}`, () => {
       const source = { ...tiny, [field]: value };
       assert.throws(() => decoderConfig(source), new RegExp(`RangeError: config\\.json: ${field}`));
       const { source: kept, ...config } = decoderConfig(source, { ignoreFields: [field] });
       const { source: _, ...plain } = decoderConfig(tiny);
       assert.deepEqual(config, plain);
-      assert.equal(kept, source);
+      assert.deepEqual(kept, isKnown ? tiny : source);
     });
   }
 
@@ -192,14 +192,51 @@ describe('fields of a config', () => {
     }
   });
 
+  it('of a switched-off quantisation are not written either', () => {
+    const off = { load_in_4bit: false, load_in_8bit: false };
+    assert.deepEqual(decoderConfig({ ...tiny, quantization_config: off }).source, tiny);
+  });
+
+  for (const [field, value, others] of [
+    [
+      'architectures',
+      ['LlamaForSequenceClassification'],
+      [['LlamaForCausalLM'], ['LLaMAForCausalLM'], ['LlamaModel'], [], null],
+    ],
+    ['architectures', ['LlamaForCausalLM', 'MistralForCausalLM'], []],
+    ['architectures', ['LlamaForCausalLMEagle3'], []],
+    ['architectures', 'Llama', ['LlamaForCausalLM']],
+    ['auto_map', { AutoModelForCausalLM: 'somebody/repo--modeling_x.XForCausalLM' }, [{}, null]],
+    ['auto_map', { AutoModel: 'modeling_x.LlamaEncoderModel' }, [{ AutoConfig: 'configuration_x.XConfig' }]],
+    [
+      'auto_map',
+      { AutoModelForCausalLM: 7 },
+      [{ AutoModelForCausalLM: 'togethercomputer/x--modeling_flash_llama.LlamaForCausalLM' }],
+    ],
+    ['pruned_heads', { 1: [0, 2] }, [{}, null]],
+    ['loss_type', 'ForMaskedLM', ['ForCausalLM', null]],
+  ] as [string, unknown, unknown[]][]) {
+    it(`that say what the weights are of, ${field} ${JSON.stringify(value)}, are refused`, () => {
+      assert.throws(
+        () => decoderConfig({ ...tiny, [field]: value }),
+        (error: Error) => {
+          assert.match(error.message, new RegExp(`^config\\.json: ${field}.*ignoreFields: \\['${field}'\\]`));
+          return error instanceof RangeError;
+        },
+      );
+      assert.equal(decoderConfig({ ...tiny, [field]: value }, { ignoreFields: [field] }).vocabSize, 500);
+      for (const other of others) assert.equal(decoderConfig({ ...tiny, [field]: other }).vocabSize, 500);
+    });
+  }
+
   it('within rope_scaling likewise', () => {
     const source = { ...tiny, rope_scaling: { type: 'linear', factor: 2, mystery: 1 } };
     assert.throws(() => decoderConfig(source), /rope_parameters: mystery/);
-    assert.deepEqual(attentionOf(decoderConfig(source, { ignoreFields: ['mystery'] })).rope, {
-      type: 'linear',
-      theta: 10000,
-      factor: 2,
-    });
+    const config = decoderConfig(source, { ignoreFields: ['mystery', 'model_type'] });
+    assert.deepEqual(attentionOf(config).rope, { type: 'linear', theta: 10000, factor: 2 });
+    assert.deepEqual(config.source, { ...tiny, rope_scaling: { type: 'linear', factor: 2 } });
+    const { source: plain } = decoderConfig(source, { ignoreFields: ['rope_scaling'] });
+    assert.deepEqual(plain, tiny);
   });
 
   for (const [name, rope, message] of [
@@ -265,7 +302,7 @@ describe('fields of a config', () => {
       const source = { ...tiny, [field]: value };
       assert.throws(() => decoderConfig(source), message);
       assert.throws(() => decoderConfig(source), /take the model that they were made from/);
-      assert.equal(decoderConfig(source, { ignoreFields: [field] }).vocabSize, 500);
+      assert.deepEqual(decoderConfig(source, { ignoreFields: [field] }).source, tiny);
     });
   }
 });

@@ -89,7 +89,13 @@ for (const family of ['smollm3', 'granite']) {
       using model = await loadModel(folder, { device });
       const logits = rowsOf(await logitsOf(model));
       const batch = { inputs: ids, targets, B: 1, T, length: T, numTargets: T, documentStart: null };
-      const dataset = { length: 1, T, isPacked: false, batch: async () => batch };
+      const dataset = {
+        length: 1,
+        T,
+        isPacked: false,
+        extremes: { shortest: T, longest: T },
+        batch: async () => batch,
+      };
       const found = await evaluate(model, dataset, { policy: chunks, batchSize: 1 });
       assertClose([found!.validationLoss], [plainLoss(logits, targets)], 1e-6, 'loss');
       const bytes = await loadTokenizer('bytes');

@@ -62,7 +62,13 @@ describe('bundle', () => {
     writeFileSync(text, 'Long texts are encoded on a thread of their own. '.repeat(1000));
     const config = ['--config', join(bundled, 'examples', 'quickstart.yaml')];
     const tokenizer = join(bundled, 'examples', 'quickstart', 'tokenizer.json');
-    const sets = [`data.files=[${text}]`, `tokenizer=${tokenizer}`, 'sequenceLength=128', 'maxSteps=1'];
+    const sets = [
+      `data.files=[${text}]`,
+      `tokenizer=${tokenizer}`,
+      'sequenceLength=128',
+      'maxSteps=1',
+      'schedule.warmupSteps=0',
+    ];
     const { status, stdout, stderr } = gpu(
       'minisequence',
       'train',

@@ -124,7 +124,21 @@ describe('at the start a run refuses', () => {
       { model, data, sequenceLength: 512 },
       /data\.files: packed sequences have 320 rows, and dynamic rope/,
     );
-    await run({ model, data: { ...data, packing: false }, sequenceLength: 512, maxSteps: 1 });
+    const alone = { model, data: { ...data, packing: false }, sequenceLength: 512, maxSteps: 1 };
+    await run(alone);
+    await refuses({ ...alone, batchSize: 2 }, /^RangeError: batchSize: 2 sequences of 119 to 139 rows \(data\.files\)/);
+    await refuses(
+      {
+        ...alone,
+        data: { files: [data.files[1]!], validation: { files: data.files }, packing: false },
+        batchSize: 2,
+        evaluation: { everySteps: 1 },
+      },
+      /\(data\.validation\) would share the frequencies/,
+    );
+    await run({ ...alone, accumulationSteps: 2 });
+    await run({ ...alone, sequenceLength: 128, batchSize: 2 }); // within reach
+    await run({ ...alone, data: { files: [data.files[1]!], packing: false }, batchSize: 2 });
   });
 
   it('what the disk has no room for', async () => {

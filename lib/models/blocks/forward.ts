@@ -13,7 +13,10 @@ export interface Tokens {
   T: number;
   /** (N,) int32: the row where each row's document begins; absent: each sequence is one document. */
   documentStart?: Tensor | null;
-  /** Tokens of the longest sequence without its padding, which dynamic rope depends on. @default T */
+  /**
+   * Tokens of the longest sequence without its padding. Beyond max_position_embeddings dynamic rope has the frequencies of this length for all
+   * sequences, as transformers has. @default T
+   */
   length?: number;
 }
 

@@ -1,9 +1,6 @@
 // Configs of quantised weights are refused, with the method and what to do.
 import { brief } from '../../brief.ts';
-import type { Fields } from '../fields.ts';
-
-/** Which fields say that weights are quantised. */
-const QUANTISED = ['quantization_config', 'quantization', 'compression_config'];
+import { type Fields, QUANTISED } from '../fields.ts';
 
 export function refuseQuantised(fields: Fields): void {
   for (const name of QUANTISED) {
