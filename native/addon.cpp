@@ -30,9 +30,9 @@ Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
   ROW(bias_forward, "ur");
   ROW(bias_backward, "rus");
   ROW(rope, "rrrw");
-  ROW(attention_forward, "rrrrww");
-  ROW(attention_backward, "rrrrrrrwww");
-  ROW(cached_attention, "rrrw");
+  ROW(attention_forward, "rww");
+  ROW(attention_backward, "rrrrw");
+  ROW(cached_attention, "rw");
   ROW(glu_forward, "rrw");
   ROW(glu_backward, "rrrwww");
   ROW(chunked_mlp_forward, "rrwwsf");

@@ -33,14 +33,17 @@ struct Attention {
     const Tensor memory = scratch;
     return {memory.data, static_cast<std::size_t>(memory.cols()) * sizeof(float)};
   }
-  double scale() const {
-    return 1 / std::sqrt(double(D));
+  AttentionInputs inputs() {
+    return {q, k, v};
+  }
+  AttentionOptions options() const {
+    return {T, D, 1 / std::sqrt(double(D))};
   }
   void forward() {
-    attention_forward(context(), q, k, v, std::nullopt, out, lse, workspace(), T, D, scale(), 0, 0);
+    attention_forward(context(), inputs(), out, lse, workspace(), options());
   }
   void backward() {
-    attention_backward(context(), dout, q, k, v, std::nullopt, out, lse, dq, dk, dv, workspace(), T, D, scale(), 0, 0);
+    attention_backward(context(), dout, inputs(), out, lse, {dq, dk, dv}, workspace(), options());
   }
   void count(benchmark::State& state, int products) const {
     const double pairs = 0.5 * double(T) * double(T + 1) * double(H);

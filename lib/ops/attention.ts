@@ -74,29 +74,27 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   const { device, dtype } = q;
   const B = N / T;
   const sizes = { B, T, H, G, D, dtype, hasDocuments: documentStart !== null };
+  const scores = { T, D, scale, window, softcap };
   return operation({
     name: op,
     inputs: [q, k, v],
-    saved: documentStart ? [q, k, v, documentStart] : [q, k, v],
+    saved: { q, k, v, documentStart },
     savesMore: true,
     forward() {
       const out = empty([N, queryWidth], { dtype, device, category: 'activation' });
       const lse = empty([B, H, T], { dtype: computeDtype(dtype), device, category: 'activation' });
       tidy(() => {
         const workspace = attentionForwardWorkspace(device, sizes);
-        kernels.attention_forward(q, k, v, documentStart, out, lse, workspace, T, D, scale, window, softcap);
+        kernels.attention_forward({ q, k, v, documentStart }, out, lse, workspace, scores);
       });
-      return { output: out, more: [out.alias(), lse] };
+      return { output: out, more: { out: out.alias(), lse } };
     },
-    backward(dout, saved) {
-      const [q, k, v] = saved as [Tensor, Tensor, Tensor];
-      const [out, lse] = saved.slice(-2) as [Tensor, Tensor];
-      const starts = documentStart ? saved[3]! : null;
+    backward(dout, { out, lse, ...inputs }) {
       const dq = empty([N, queryWidth], { dtype, device, category: 'activation' });
       const dk = empty([N, keyWidth], { dtype, device, category: 'activation' });
       const dv = empty([N, keyWidth], { dtype, device, category: 'activation' });
       const workspace = attentionBackwardWorkspace(device, sizes);
-      kernels.attention_backward(dout, q, k, v, starts, out, lse, dq, dk, dv, workspace, T, D, scale, window, softcap);
+      kernels.attention_backward(dout, inputs, out, lse, { dq, dk, dv }, workspace, scores);
       return [dq, dk, dv];
     },
   });

@@ -26,6 +26,7 @@ export function cachedAttention(q: Tensor, k: Tensor, v: Tensor, options: Cached
     throw new RangeError(`cachedAttention: position ${position} and ${N} queries pass the ${k.shape[0]} rows of k`);
   }
   const out = empty(q.shape, { dtype: q.dtype, device: q.device, category: 'activation' });
-  kernels.cached_attention(q, k, v, out, position, headSize, scale, window, softcap);
+  const scores = { T: k.shape[0]!, D: headSize, scale, window, softcap };
+  kernels.cached_attention({ q, k, v, documentStart: null }, out, position, scores);
   return out;
 }

@@ -55,6 +55,26 @@ export interface GateUp {
   isKept: boolean;
 }
 
+/** See native/ops/attention.h. */
+export interface AttentionInputs {
+  q: Tensor;
+  k: Tensor;
+  v: Tensor;
+  documentStart: Optional;
+}
+export interface AttentionGradients {
+  dq: Tensor;
+  dk: Tensor;
+  dv: Tensor;
+}
+export interface AttentionOptions {
+  T: number;
+  D: number;
+  scale: number;
+  window: number;
+  softcap: number;
+}
+
 /** See native/ops/cross_entropy.h. */
 export interface LossTargets {
   ids: Tensor;
@@ -117,11 +137,11 @@ export interface Kernels {
   // biome-ignore format: one line for each kernel
   rope(x: Tensor, inverseFrequencies: Tensor, documentStart: Optional, y: Tensor, T: number, D: number, scale: number, inverse: boolean): void;
   // biome-ignore format: one line for each kernel
-  attention_forward(q: Tensor, k: Tensor, v: Tensor, documentStart: Optional, out: Tensor, lse: Tensor, workspace: Optional, T: number, D: number, scale: number, window: number, softcap: number): void;
+  attention_forward(inputs: AttentionInputs, out: Tensor, lse: Tensor, workspace: Optional, options: AttentionOptions): void;
   // biome-ignore format: one line for each kernel
-  attention_backward(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, documentStart: Optional, out: Tensor, lse: Tensor, dq: Tensor, dk: Tensor, dv: Tensor, workspace: Optional, T: number, D: number, scale: number, window: number, softcap: number): void;
+  attention_backward(dout: Tensor, inputs: AttentionInputs, out: Tensor, lse: Tensor, gradients: AttentionGradients, workspace: Optional, options: AttentionOptions): void;
   // biome-ignore format: one line for each kernel
-  cached_attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor, position: number, D: number, scale: number, window: number, softcap: number): void;
+  cached_attention(inputs: AttentionInputs, out: Tensor, position: number, options: AttentionOptions): void;
   glu_forward(gate: Tensor, up: Tensor, y: Tensor, activation: number): void;
   // biome-ignore format: one line for each kernel
   glu_backward(dy: Tensor, gate: Tensor, up: Tensor, dgate: Tensor, dup: Tensor, y: Optional, activation: number): void;
@@ -299,15 +319,19 @@ function toNative(argument: Argument): unknown {
   return named;
 }
 
+/** Of a tensor, or of the first one of an object. */
+function deviceOf(first: Tensor | Record<string, Tensor>): Tensor['device'] {
+  return 'view' in first ? (first as Tensor).device : Object.values(first)[0]!.device;
+}
+
 /** Every kernel by its C++ name; each call goes to the device of its first argument, and nowhere on `meta`. */
 export const kernels = new Proxy<Record<string, unknown>>(
   {},
   {
     get(cache, name: string) {
-      cache[name] ??= (first: Tensor, ...rest: Argument[]) => {
-        const id = first.device.id;
-        if (id === null) return;
-        addon()[name]!(id, first.view, ...rest.map(toNative));
+      cache[name] ??= (...args: [Tensor | Record<string, Tensor>, ...Argument[]]) => {
+        const { id } = deviceOf(args[0]);
+        if (id !== null) addon()[name]!(id, ...args.map(toNative));
       };
       return cache[name];
     },

@@ -10,10 +10,10 @@
 #include <memory>
 #include <tuple>
 
+#include "../ops/attention_own.h"
 #include "../ops/random_normal.h"
 #include "cudnn_graph.h"
 #include "launch.h"
-#include "own_attention.h"
 
 namespace mst::cuda {
 namespace {
@@ -198,7 +198,7 @@ dnn::Plan* find_plan(const Configuration& configuration, void* handle) {
   return plans.emplace(configuration, std::move(plan)).first->second.get();
 }
 
-bool applies(std::initializer_list<const Tensor*> tensors, const AttentionGeometry& g) {
+bool applies(std::initializer_list<const Tensor*> tensors, const AttentionOptions& g) {
   constexpr std::int64_t elements_of_16_bytes = 8;
   constexpr std::size_t version_with_a_window_that_is_not_causal = 91400;
   if (g.window > 0 && cudnn().version() == version_with_a_window_that_is_not_causal) return false;
@@ -210,8 +210,8 @@ bool applies(std::initializer_list<const Tensor*> tensors, const AttentionGeomet
   });
 }
 
-Configuration forward_configuration(const Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
-                                    const AttentionGeometry& g) {
+Configuration forward_configuration(const Context& context, const AttentionInputs& inputs, const Tensor& out, const AttentionOptions& g) {
+  const auto& [q, k, v, document_start] = inputs;
   Configuration c{};
   c.device = context.device().index;
   c.B = q.rows() / g.T;
@@ -230,11 +230,12 @@ Configuration forward_configuration(const Context& context, const Tensor& q, con
   return c;
 }
 
-bool run_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
-                 const Workspace& workspace, const AttentionGeometry& g) {
+bool run_forward(Context& context, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse, const Workspace& workspace,
+                 const AttentionOptions& g) {
   void* const handle = handle_of(context);
-  dnn::Plan* const plan = find_plan(forward_configuration(context, q, k, v, out, g), handle);
+  dnn::Plan* const plan = find_plan(forward_configuration(context, inputs, out, g), handle);
   if (!plan || plan->workspace_bytes > workspace.bytes) return false;
+  const auto& [q, k, v, document_start] = inputs;
   plan->run(handle, {{id_q, q.data}, {id_k, k.data}, {id_v, v.data}, {id_out, out.data}, {id_lse, lse.data}}, workspace.data);
   return true;
 }
@@ -253,10 +254,11 @@ BackwardMemory backward_memory(std::int64_t B, std::int64_t T, std::int64_t D, s
   return {rows * width * sizeof(float), rows * sizeof(float), (heads_per_group > 1 ? 2 * rows * width * 2 : 0) + plan_slack};
 }
 
-bool run_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
-                  const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Workspace& workspace,
-                  const AttentionGeometry& g) {
-  Configuration c = forward_configuration(context, q, k, v, out, g);
+bool run_backward(Context& context, const Tensor& dout, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
+                  const AttentionGradients& gradients, const Workspace& workspace, const AttentionOptions& g) {
+  const auto& [q, k, v, document_start] = inputs;
+  const auto& [dq, dk, dv] = gradients;
+  Configuration c = forward_configuration(context, inputs, out, g);
   const std::int64_t G = c.G, heads_per_group = c.H / c.G;
   std::int64_t n = G;
   const auto fits = [&] { return G % n == 0 && backward_memory(c.B, c.T, c.D, heads_per_group, n).total() <= workspace.bytes; };
@@ -376,23 +378,23 @@ bool agree(Context& context, const Tensor& a, const Tensor& b) {
 // cuDNN against the own kernels on T = 256 with one key/value head.
 bool passes_test(Context& context, const TestKey& key) {
   const std::int64_t T = 256, D = key.D, H = key.heads_per_group;
-  const AttentionGeometry g{T, D, 1 / std::sqrt(static_cast<double>(D)), key.has_window ? 100 : 0, key.has_softcap ? 5.0 : 0.0};
+  const AttentionOptions g{T, D, 1 / std::sqrt(static_cast<double>(D)), key.has_window ? 100 : 0, key.has_softcap ? 5.0 : 0.0};
   TestMemory memory(context);
   const Tensor q = memory.random(T, H * D), k = memory.random(T, D), v = memory.random(T, D), dout = memory.random(T, H * D);
   const auto heads = [&](std::int64_t count) { return memory.tensor(T, count * D, Dtype::bf16); };
   const Tensor out = heads(H), own_out = heads(H), lse = memory.tensor(H, T, Dtype::f32), own_lse = memory.tensor(H, T, Dtype::f32);
   const Workspace workspace = memory.workspace(backward_memory(1, T, D, H, 1).total());
-  own_attention_forward(context, q, k, v, std::nullopt, own_out, own_lse, T, D, g.scale, g.window, g.softcap);
+  const AttentionInputs inputs{q, k, v};
+  own_attention_forward(context, inputs, own_out, own_lse, g);
   if (!key.is_backward)
-    return run_forward(context, q, k, v, out, lse, workspace, g) && agree(context, out, own_out) && agree(context, lse, own_lse);
+    return run_forward(context, inputs, out, lse, workspace, g) && agree(context, out, own_out) && agree(context, lse, own_lse);
   const Tensor dq = heads(H), dk = heads(1), dv = heads(1), own_dq = heads(H), own_dk = heads(1), own_dv = heads(1);
-  own_attention_backward(context, dout, q, k, v, std::nullopt, own_out, own_lse, own_dq, own_dk, own_dv, workspace, T, D, g.scale, g.window,
-                         g.softcap);
-  return run_backward(context, dout, q, k, v, own_out, own_lse, dq, dk, dv, workspace, g) && agree(context, dq, own_dq) &&
+  own_attention_backward(context, dout, inputs, own_out, own_lse, {own_dq, own_dk, own_dv}, workspace, g);
+  return run_backward(context, dout, inputs, own_out, own_lse, {dq, dk, dv}, workspace, g) && agree(context, dq, own_dq) &&
          agree(context, dk, own_dk) && agree(context, dv, own_dv);
 }
 
-bool is_trusted(Context& context, const Tensor& q, const Tensor& k, const AttentionGeometry& g, bool is_backward) {
+bool is_trusted(Context& context, const Tensor& q, const Tensor& k, const AttentionOptions& g, bool is_backward) {
   thread_local std::map<TestKey, bool> results;
   const TestKey key{context.device().index, is_backward, g.D, q.cols() / k.cols(), g.window > 0 && g.window<g.T, g.softcap> 0};
   const auto found = results.find(key);
@@ -420,17 +422,19 @@ std::string cudnn_attention_problem(int device) {
   return find_cudnn().problem;
 }
 
-bool cudnn_attention_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
-                             const Workspace& workspace, const AttentionGeometry& geometry) {
-  return is_used && applies({&q, &k, &v, &out}, geometry) && is_trusted(context, q, k, geometry, false) &&
-         run_forward(context, q, k, v, out, lse, workspace, geometry);
+bool cudnn_attention_forward(Context& context, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
+                             const Workspace& workspace, const AttentionOptions& options) {
+  const auto& [q, k, v, document_start] = inputs;
+  return is_used && !document_start && applies({&q, &k, &v, &out}, options) && is_trusted(context, q, k, options, false) &&
+         run_forward(context, inputs, out, lse, workspace, options);
 }
 
-bool cudnn_attention_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
-                              const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Workspace& workspace,
-                              const AttentionGeometry& geometry) {
-  return is_used && applies({&dout, &q, &k, &v, &out, &dq, &dk, &dv}, geometry) && is_trusted(context, q, k, geometry, true) &&
-         run_backward(context, dout, q, k, v, out, lse, dq, dk, dv, workspace, geometry);
+bool cudnn_attention_backward(Context& context, const Tensor& dout, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
+                              const AttentionGradients& gradients, const Workspace& workspace, const AttentionOptions& options) {
+  const auto& [q, k, v, document_start] = inputs;
+  const auto& [dq, dk, dv] = gradients;
+  return is_used && !document_start && applies({&dout, &q, &k, &v, &out, &dq, &dk, &dv}, options) &&
+         is_trusted(context, q, k, options, true) && run_backward(context, dout, inputs, out, lse, gradients, workspace, options);
 }
 
 }  // namespace mst::cuda

@@ -4,17 +4,9 @@
 
 #include <string>
 
-#include "../context.h"
+#include "../ops/attention.h"
 
 namespace mst::cuda {
-
-// What both directions share; as in ops/attention.h.
-struct AttentionGeometry {
-  std::int64_t T, D;
-  double scale;
-  std::int64_t window;
-  double softcap;
-};
 
 // Whether the thread's device computes attention by cuDNN where it can; set when the command thread attaches itself to the device.
 void use_cudnn_attention(bool use);
@@ -25,10 +17,9 @@ std::string cudnn_attention_problem(int device);
 // configuration compares cuDNN with the own kernels on a small problem; one that fails is never used.
 // workspace: forward 1 MiB; backward 1 MiB + n·(H/G)·B·T·(4·D + 4) bytes, and 4·D more a row where H > G, for an n from 1 to G that
 // divides G: the key/value heads that one launch computes. More of them help short sequences to fill the device.
-bool cudnn_attention_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
-                             const Workspace& workspace, const AttentionGeometry& geometry);
-bool cudnn_attention_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
-                              const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Workspace& workspace,
-                              const AttentionGeometry& geometry);
+bool cudnn_attention_forward(Context& context, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
+                             const Workspace& workspace, const AttentionOptions& options);
+bool cudnn_attention_backward(Context& context, const Tensor& dout, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
+                              const AttentionGradients& gradients, const Workspace& workspace, const AttentionOptions& options);
 
 }  // namespace mst::cuda

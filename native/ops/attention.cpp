@@ -7,35 +7,41 @@
 
 #include "../cpu/math.h"
 #include "../cpu/parallel.h"
+#include "contract.h"
 
 namespace mst::cpu {
 namespace {
 
 constexpr std::int64_t queries_per_tile = 128, keys_per_tile = 256;
 
-// c (m,n) = alpha * op(a) · op(b) + beta * c, row-major, on the calling thread.
-void tile_product(char trans_a, char trans_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const float* a, std::int64_t lda,
-                  const float* b, std::int64_t ldb, float beta, float* c, std::int64_t ldc) {
-  dnnl_sgemm(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-}
-void tile_product(char trans_a, char trans_b, std::int64_t m, std::int64_t n, std::int64_t k, double alpha, const double* a,
-                  std::int64_t lda, const double* b, std::int64_t ldb, double beta, double* c, std::int64_t ldc) {
-  for (std::int64_t i = 0; i < m; ++i) {
-    for (std::int64_t j = 0; j < n; ++j) {
-      double sum = 0;
-      for (std::int64_t l = 0; l < k; ++l)
-        sum += (trans_a == 'N' ? a[i * lda + l] : a[l * lda + i]) * (trans_b == 'N' ? b[l * ldb + j] : b[j * ldb + l]);
-      c[i * ldc + j] = alpha * sum + (beta == 0 ? 0 : beta * c[i * ldc + j]);
-    }
-  }
-}
-
-// Rows of one head in the compute type.
+// Rows of a matrix, often of one head, in the compute type.
 template <class S>
 struct Rows {
   const S* data;
   std::int64_t stride;
 };
+
+struct Extent {
+  std::int64_t m, n, k;
+};
+
+// c (m,n) = alpha * op(a) · op(b) + beta * c, row-major, on the calling thread.
+void tile_product(char trans_a, char trans_b, const Extent& e, float alpha, const Rows<float>& a, const Rows<float>& b, float beta,
+                  float* c, std::int64_t ldc) {
+  dnnl_sgemm(trans_a, trans_b, e.m, e.n, e.k, alpha, a.data, a.stride, b.data, b.stride, beta, c, ldc);
+}
+void tile_product(char trans_a, char trans_b, const Extent& e, double alpha, const Rows<double>& a, const Rows<double>& b, double beta,
+                  double* c, std::int64_t ldc) {
+  for (std::int64_t i = 0; i < e.m; ++i) {
+    for (std::int64_t j = 0; j < e.n; ++j) {
+      double sum = 0;
+      for (std::int64_t l = 0; l < e.k; ++l)
+        sum += (trans_a == 'N' ? a.data[i * a.stride + l] : a.data[l * a.stride + i]) *
+               (trans_b == 'N' ? b.data[l * b.stride + j] : b.data[j * b.stride + l]);
+      c[i * ldc + j] = alpha * sum + (beta == 0 ? 0 : beta * c[i * ldc + j]);
+    }
+  }
+}
 
 MST_CLONES void widen(const bf16* from, float* to, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) to[i] = from[i];
@@ -59,26 +65,6 @@ MST_CLONES void store_row(const S* from, S factor, T* to, std::int64_t D) {
   for (std::int64_t d = 0; d < D; ++d) to[d] = T(from[d] * factor);
 }
 
-// What a query sees: keys [first, query], all in rows of N.
-struct Mask {
-  std::int64_t T, window;
-  const std::int32_t* document_start;
-
-  std::int64_t first_key(std::int64_t n) const {
-    std::int64_t first = n / T * T;
-    if (window > 0) first = std::max(first, n - window + 1);
-    if (document_start) first = std::max<std::int64_t>(first, document_start[n]);
-    return first;
-  }
-};
-
-struct Sizes {
-  std::int64_t B, T, H, G, D, num_blocks;
-
-  Sizes(const Tensor& q, const Tensor& k, std::int64_t T, std::int64_t D)
-      : B(q.rows() / T), T(T), H(q.cols() / D), G(k.cols() / D), D(D), num_blocks((T + queries_per_tile - 1) / queries_per_tile) {}
-};
-
 template <class S>
 MST_CLONES void cap(S* scores, std::int64_t n, S softcap) {
   for (std::int64_t i = 0; i < n; ++i) scores[i] = softcap * tanh(scores[i] / softcap);
@@ -101,14 +87,21 @@ MST_CLONES S online_softmax_row(S* scores, std::int64_t begin, std::int64_t end,
   return factor;
 }
 
+// What all tiles of a call share.
+struct Call {
+  const AttentionInputs& inputs;
+  const AttentionGeometry& geometry;
+  double scale, softcap;
+};
+
+// Queries [begin, end) of head h.
 template <class T>
-void forward_block(const Tensor& q, const Tensor& k, const Tensor& v, const Mask& mask, const Tensor& out, const Tensor& lse,
-                   const Sizes& sizes, std::int64_t b, std::int64_t h, std::int64_t block, compute_t<T>* scratch, double scale,
-                   double softcap) {
+void forward_block(const Call& call, const Tensor& out, const Tensor& lse, std::int64_t h, std::int64_t begin, std::int64_t end,
+                   compute_t<T>* scratch) {
   using S = compute_t<T>;
-  const std::int64_t D = sizes.D, key_column = h / (sizes.H / sizes.G) * D;
-  const std::int64_t begin = b * sizes.T + block * queries_per_tile, end = std::min(begin + queries_per_tile, (b + 1) * sizes.T);
-  const std::int64_t num_queries = end - begin;
+  const auto& [inputs, g, scale, softcap] = call;
+  const auto& [q, k, v, document_start] = inputs;
+  const std::int64_t D = g.D, key_column = h / (g.H / g.G) * D, num_queries = end - begin;
   S* const scores = scratch;
   S* const keys = scores + queries_per_tile * keys_per_tile;
   S* const values = keys + keys_per_tile * D;
@@ -121,24 +114,23 @@ void forward_block(const Tensor& q, const Tensor& k, const Tensor& v, const Mask
   std::fill(sum, sum + num_queries, S(0));
   const Rows<S> q_rows = load<T>(q, begin, end, h * D, D, queries);
   std::int64_t first = end;  // of all queries of the block
-  for (std::int64_t n = begin; n < end; ++n) first = std::min(first, mask.first_key(n));
+  for (std::int64_t n = begin; n < end; ++n) first = std::min(first, g.first_key(n));
   for (std::int64_t key = first; key < end; key += keys_per_tile) {
     const std::int64_t num_keys = std::min(keys_per_tile, end - key);
     const Rows<S> k_rows = load<T>(k, key, key + num_keys, key_column, D, keys);
     const Rows<S> v_rows = load<T>(v, key, key + num_keys, key_column, D, values);
-    tile_product('N', 'T', num_queries, num_keys, D, S(scale), q_rows.data, q_rows.stride, k_rows.data, k_rows.stride, S(0), scores,
-                 num_keys);
+    tile_product('N', 'T', {num_queries, num_keys, D}, S(scale), q_rows, k_rows, S(0), scores, num_keys);
     if (softcap > 0) cap<S>(scores, num_queries * num_keys, S(softcap));
     for (std::int64_t i = 0; i < num_queries; ++i) {
       const std::int64_t n = begin + i;
-      const std::int64_t from = std::clamp<std::int64_t>(mask.first_key(n) - key, 0, num_keys);
+      const std::int64_t from = std::clamp<std::int64_t>(g.first_key(n) - key, 0, num_keys);
       const std::int64_t to = std::clamp<std::int64_t>(n + 1 - key, from, num_keys);
       const S factor = online_softmax_row<S>(scores + i * num_keys, from, to, num_keys, max[i], sum[i]);
       if (factor != S(1)) store_row<S, S>(sums_of_values + i * D, factor, sums_of_values + i * D, D);
     }
-    tile_product('N', 'N', num_queries, D, num_keys, S(1), scores, num_keys, v_rows.data, v_rows.stride, S(1), sums_of_values, D);
+    tile_product('N', 'N', {num_queries, D, num_keys}, S(1), Rows<S>{scores, num_keys}, v_rows, S(1), sums_of_values, D);
   }
-  S* const lse_row = lse.as<S>() + (b * sizes.H + h) * sizes.T + (begin - b * sizes.T);
+  S* const lse_row = lse.as<S>() + (begin / g.T * g.H + h) * g.T + begin % g.T;
   for (std::int64_t i = 0; i < num_queries; ++i) {
     store_row<T, S>(sums_of_values + i * D, S(1) / sum[i], out.row<T>(begin + i) + h * D, D);
     lse_row[i] = max[i] + std::log(sum[i]);
@@ -169,13 +161,23 @@ MST_CLONES S row_dot(const T* a, const T* b, std::int64_t D) {
   return lane_sum<S>(D, [&](std::int64_t d) { return static_cast<S>(a[d]) * static_cast<S>(b[d]); });
 }
 
-// All of one key/value head g of sequence b: its query heads, tile by tile. Five products a tile.
+// delta (B,H,T): dout · out; dq (N,H·D), which is added to.
+template <class S>
+struct BackwardSums {
+  const S* delta;
+  S* dq;
+  std::int64_t dq_stride;
+};
+
+// All of one key/value head of sequence b: its query heads, tile by tile. Five products a tile.
 template <class T>
-void backward_head(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Mask& mask, const Tensor& lse,
-                   const compute_t<T>* delta, compute_t<T>* dq, std::int64_t dq_stride, const Tensor& dk, const Tensor& dv,
-                   const Sizes& sizes, std::int64_t b, std::int64_t g, compute_t<T>* scratch, double scale, double softcap) {
+void backward_head(const Call& call, const Tensor& dout, const Tensor& lse, const BackwardSums<compute_t<T>>& sums,
+                   const AttentionGradients& gradients, std::int64_t b, std::int64_t group, compute_t<T>* scratch) {
   using S = compute_t<T>;
-  const std::int64_t D = sizes.D, heads_per_group = sizes.H / sizes.G, sequence = b * sizes.T, sequence_end = sequence + sizes.T;
+  const auto& [inputs, g, scale, softcap] = call;
+  const auto& [q, k, v, document_start] = inputs;
+  const auto& [delta, dq, dq_stride] = sums;
+  const std::int64_t D = g.D, heads_per_group = g.H / g.G, sequence = b * g.T, sequence_end = sequence + g.T;
   S* const scores = scratch;
   S* const dprobabilities = scores + queries_per_tile * keys_per_tile;
   S* const dkeys = dprobabilities + queries_per_tile * keys_per_tile;
@@ -186,106 +188,98 @@ void backward_head(const Tensor& dout, const Tensor& q, const Tensor& k, const T
   S* const douts = queries + queries_per_tile * D;
   for (std::int64_t key = sequence; key < sequence_end; key += keys_per_tile) {
     const std::int64_t num_keys = std::min(keys_per_tile, sequence_end - key);
-    const Rows<S> k_rows = load<T>(k, key, key + num_keys, g * D, D, keys);
-    const Rows<S> v_rows = load<T>(v, key, key + num_keys, g * D, D, values);
+    const Rows<S> k_rows = load<T>(k, key, key + num_keys, group * D, D, keys);
+    const Rows<S> v_rows = load<T>(v, key, key + num_keys, group * D, D, values);
     std::fill(dkeys, dkeys + num_keys * D, S(0));
     std::fill(dvalues, dvalues + num_keys * D, S(0));
-    for (std::int64_t h = g * heads_per_group; h < (g + 1) * heads_per_group; ++h) {
+    for (std::int64_t h = group * heads_per_group; h < (group + 1) * heads_per_group; ++h) {
       for (std::int64_t begin = key; begin < sequence_end; begin += queries_per_tile) {
         const std::int64_t end = std::min(begin + queries_per_tile, sequence_end), num_queries = end - begin;
         // first_key never decreases from one query to the next: once it is past this tile, no later query sees the tile.
-        if (mask.first_key(begin) >= key + num_keys) break;
+        if (g.first_key(begin) >= key + num_keys) break;
         const Rows<S> q_rows = load<T>(q, begin, end, h * D, D, queries);
         const Rows<S> do_rows = load<T>(dout, begin, end, h * D, D, douts);
-        tile_product('N', 'T', num_queries, num_keys, D, S(scale), q_rows.data, q_rows.stride, k_rows.data, k_rows.stride, S(0), scores,
-                     num_keys);
+        tile_product('N', 'T', {num_queries, num_keys, D}, S(scale), q_rows, k_rows, S(0), scores, num_keys);
         if (softcap > 0) cap<S>(scores, num_queries * num_keys, S(softcap));
-        tile_product('N', 'T', num_queries, num_keys, D, S(1), do_rows.data, do_rows.stride, v_rows.data, v_rows.stride, S(0),
-                     dprobabilities, num_keys);
-        const std::int64_t per_query = (b * sizes.H + h) * sizes.T + (begin - sequence);  // into lse and delta
+        tile_product('N', 'T', {num_queries, num_keys, D}, S(1), do_rows, v_rows, S(0), dprobabilities, num_keys);
+        const std::int64_t per_query = (b * g.H + h) * g.T + (begin - sequence);  // into lse and delta
         for (std::int64_t i = 0; i < num_queries; ++i) {
           const std::int64_t n = begin + i;
-          const std::int64_t from = std::clamp<std::int64_t>(mask.first_key(n) - key, 0, num_keys);
+          const std::int64_t from = std::clamp<std::int64_t>(g.first_key(n) - key, 0, num_keys);
           const std::int64_t to = std::clamp<std::int64_t>(n + 1 - key, from, num_keys);
           (softcap > 0 ? backward_row<true, S> : backward_row<false, S>)(scores + i * num_keys, dprobabilities + i * num_keys, from, to,
                                                                          num_keys, lse.as<S>()[per_query + i], delta[per_query + i],
                                                                          S(softcap));
         }
-        tile_product('T', 'N', num_keys, D, num_queries, S(1), scores, num_keys, do_rows.data, do_rows.stride, S(1), dvalues, D);
-        tile_product('T', 'N', num_keys, D, num_queries, S(scale), dprobabilities, num_keys, q_rows.data, q_rows.stride, S(1), dkeys, D);
-        tile_product('N', 'N', num_queries, D, num_keys, S(scale), dprobabilities, num_keys, k_rows.data, k_rows.stride, S(1),
-                     dq + begin * dq_stride + h * D, dq_stride);
+        const Rows<S> p_rows{scores, num_keys}, ds_rows{dprobabilities, num_keys};
+        tile_product('T', 'N', {num_keys, D, num_queries}, S(1), p_rows, do_rows, S(1), dvalues, D);
+        tile_product('T', 'N', {num_keys, D, num_queries}, S(scale), ds_rows, q_rows, S(1), dkeys, D);
+        tile_product('N', 'N', {num_queries, D, num_keys}, S(scale), ds_rows, k_rows, S(1), dq + begin * dq_stride + h * D, dq_stride);
       }
     }
     for (std::int64_t i = 0; i < num_keys; ++i) {
-      store_row<T, S>(dkeys + i * D, S(1), dk.row<T>(key + i) + g * D, D);
-      store_row<T, S>(dvalues + i * D, S(1), dv.row<T>(key + i) + g * D, D);
+      store_row<T, S>(dkeys + i * D, S(1), gradients.dk.row<T>(key + i) + group * D, D);
+      store_row<T, S>(dvalues + i * D, S(1), gradients.dv.row<T>(key + i) + group * D, D);
     }
   }
 }
 
-Mask mask_of(const OptionalTensor& document_start, std::int64_t T, std::int64_t window) {
-  return {T, window, document_start ? document_start->as<std::int32_t>() : nullptr};
-}
-
 template <class S>
 S* workspace_of(const char* op, const Workspace& workspace, std::int64_t num_elements) {
-  const std::size_t needed = static_cast<std::size_t>(num_elements) * sizeof(S);
-  MST_CHECK(workspace.bytes >= needed, op, ": workspace of ", workspace.bytes, " bytes, needs ", needed);
+  require_workspace(op, workspace, static_cast<std::size_t>(num_elements) * sizeof(S));
   return static_cast<S*>(workspace.data);
 }
 
 }  // namespace
 
-void attention_forward(Context&, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start, const Tensor& out,
-                       const Tensor& lse, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
-                       double softcap) {
-  const Sizes sizes(q, k, T, D);
-  const Mask mask = mask_of(document_start, T, window);
+void attention_forward(Context&, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse, const Workspace& workspace,
+                       const AttentionOptions& options) {
+  const AttentionGeometry g = check_attention("attention_forward", inputs, out, lse, options);
+  const Call call{inputs, g, options.scale, options.softcap};
   const std::int64_t per_thread =
-      queries_per_tile * keys_per_tile + 2 * keys_per_tile * D + 2 * queries_per_tile * D + 2 * queries_per_tile;
-  with_float("attention_forward", q.dtype, [&](auto tag) {
+      queries_per_tile * keys_per_tile + 2 * keys_per_tile * g.D + 2 * queries_per_tile * g.D + 2 * queries_per_tile;
+  with_float("attention_forward", inputs.q.dtype, [&](auto tag) {
     using E = typename decltype(tag)::type;
     auto* const scratch = workspace_of<compute_t<E>>("attention_forward", workspace, omp_get_max_threads() * per_thread);
-    parallel_tasks(sizes.B * sizes.H * sizes.num_blocks, [&](std::int64_t task, int thread) {
-      const std::int64_t block = sizes.num_blocks - 1 - task / (sizes.B * sizes.H), head = task % (sizes.B * sizes.H);  // the longest first
-      forward_block<E>(q, k, v, mask, out, lse, sizes, head / sizes.H, head % sizes.H, block, scratch + thread * per_thread, scale,
-                       softcap);
+    const std::int64_t num_heads = g.N / g.T * g.H, num_blocks = (g.T + queries_per_tile - 1) / queries_per_tile;
+    parallel_tasks(num_heads * num_blocks, [&](std::int64_t task, int thread) {
+      const std::int64_t block = num_blocks - 1 - task / num_heads, head = task % num_heads;  // the longest first
+      const std::int64_t sequence = head / g.H * g.T, begin = block * queries_per_tile;
+      forward_block<E>(call, out, lse, head % g.H, sequence + begin, sequence + std::min(begin + queries_per_tile, g.T),
+                       scratch + thread * per_thread);
     });
   });
 }
 
-void attention_backward(Context&, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
-                        const OptionalTensor& document_start, const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk,
-                        const Tensor& dv, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
-                        double softcap) {
-  const Sizes sizes(q, k, T, D);
-  const Mask mask = mask_of(document_start, T, window);
-  const std::int64_t N = q.rows(), width = q.cols(), num_rows = sizes.B * sizes.H * T;
+void attention_backward(Context&, const Tensor& dout, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
+                        const AttentionGradients& gradients, const Workspace& workspace, const AttentionOptions& options) {
+  const AttentionGeometry g = check_attention("attention_backward", inputs, out, lse, options);
+  check_attention_gradients(dout, inputs, gradients);
+  const Call call{inputs, g, options.scale, options.softcap};
+  const Tensor& dq = gradients.dq;
+  const std::int64_t N = g.N, T = g.T, D = g.D, width = g.H * D, num_rows = N * g.H;
   const std::int64_t per_thread = 2 * queries_per_tile * keys_per_tile + 4 * keys_per_tile * D + 2 * queries_per_tile * D;
-  with_float("attention_backward", q.dtype, [&](auto tag) {
+  with_float("attention_backward", inputs.q.dtype, [&](auto tag) {
     using E = typename decltype(tag)::type;
     using S = compute_t<E>;
     constexpr bool is_bf16 = std::is_same_v<E, bf16>;
     const std::int64_t scratch_size = omp_get_max_threads() * per_thread;
     S* const scratch = workspace_of<S>("attention_backward", workspace, scratch_size + num_rows + (is_bf16 ? N * width : 0));
-    S* const delta = scratch + scratch_size;  // (B,H,T): dout · out
-    S* const dq_sums = is_bf16 ? delta + num_rows : dq.as<S>();
-    const std::int64_t dq_stride = is_bf16 ? width : dq.row_stride;
+    S* const delta = scratch + scratch_size;
+    const BackwardSums<S> sums{delta, is_bf16 ? delta + num_rows : dq.as<S>(), is_bf16 ? width : dq.row_stride};
     parallel_for(N, 16, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t n = begin; n < end; ++n) {
-        std::fill(dq_sums + n * dq_stride, dq_sums + n * dq_stride + width, S(0));
-        for (std::int64_t h = 0; h < sizes.H; ++h)
-          delta[(n / T * sizes.H + h) * T + n % T] = row_dot<E, S>(dout.row<E>(n) + h * D, out.row<E>(n) + h * D, D);
+        std::fill(sums.dq + n * sums.dq_stride, sums.dq + n * sums.dq_stride + width, S(0));
+        for (std::int64_t h = 0; h < g.H; ++h)
+          delta[(n / T * g.H + h) * T + n % T] = row_dot<E, S>(dout.row<E>(n) + h * D, out.row<E>(n) + h * D, D);
       }
     });
-    parallel_tasks(sizes.B * sizes.G, [&](std::int64_t task, int thread) {
-      backward_head<E>(dout, q, k, v, mask, lse, delta, dq_sums, dq_stride, dk, dv, sizes, task / sizes.G, task % sizes.G,
-                       scratch + thread * per_thread, scale, softcap);
+    parallel_tasks(N / T * g.G, [&](std::int64_t task, int thread) {
+      backward_head<E>(call, dout, lse, sums, gradients, task / g.G, task % g.G, scratch + thread * per_thread);
     });
     if constexpr (is_bf16) {
       parallel_for(N, 16, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t n = begin; n < end; ++n) store_row<E, S>(dq_sums + n * width, S(1), dq.row<E>(n), width);
+        for (std::int64_t n = begin; n < end; ++n) store_row<E, S>(sums.dq + n * width, S(1), dq.row<E>(n), width);
       });
     }
   });

@@ -1,14 +1,13 @@
-// Attention on CUDA; see attention.h. In bf16 with usual head sizes by cuDNN or on tensor cores (attention_mma.cu); here, for all else,
+// Attention on CUDA; see attention.h. In bf16 with usual head sizes by cuDNN or on tensor cores (attention_mma.h); here, for all else,
 // tile by tile in shared memory, products by FMA in f32. Deterministic: the backward has one
 // kernel that owns tiles of queries and makes dq, and one that owns tiles of keys and makes dk and dv, so that nothing is added
 // atomically.
 #include "attention.h"
 
-#include "../cuda/attention_geometry.h"
 #include "../cuda/cudnn_attention.h"
-#include "../cuda/launch.h"
-#include "../cuda/mma_attention.h"
-#include "../cuda/own_attention.h"
+#include "attention_mma.h"
+#include "attention_own.h"
+#include "contract.h"
 
 namespace mst::cuda {
 namespace {
@@ -145,28 +144,43 @@ __global__ void attention_delta_kernel(Heads<const T> dout, Heads<const T> out, 
   }
 }
 
-// Probabilities and dscores of a tile, from q, k, dout and v in shared memory; written to shared memory (tile, tile + 1).
+// What a tile of the backward reads and writes in shared memory: rows of D + 1 elements, and two squares (tile, tile + 1).
 template <int tile>
-__device__ void tile_gradients(const float* queries, const float* keys, const float* douts, const float* values, std::int64_t query,
-                               std::int64_t query_end, std::int64_t key, std::int64_t key_end, const float* lse, const float* delta,
-                               const Geometry& g, float* probabilities, float* dscores) {
+struct BackwardTiles {
+  float *queries, *douts, *keys, *values, *probabilities, *dscores;
+
+  __device__ BackwardTiles(float* shared, std::int64_t D) {
+    const std::int64_t pitch = tile * (D + 1);
+    queries = shared, douts = shared + pitch, keys = shared + 2 * pitch, values = shared + 3 * pitch;
+    probabilities = shared + 4 * pitch, dscores = probabilities + tile * (tile + 1);
+  }
+};
+
+struct Range {
+  std::int64_t begin, end;
+};
+
+// Probabilities and dscores of a tile. lse and delta: of the sequence's first row and the head.
+template <int tile>
+__device__ void tile_gradients(const BackwardTiles<tile>& t, const Range& of_queries, const Range& of_keys, const float* lse,
+                               const float* delta, const Geometry& g) {
   const int tx = threadIdx.x % side, ty = threadIdx.x / side;
   float scores[tile / side][tile / side], dprobabilities[tile / side][tile / side];
-  multiply_rows<tile>(queries, keys, g.D, scores);
-  multiply_rows<tile>(douts, values, g.D, dprobabilities);
+  multiply_rows<tile>(t.queries, t.keys, g.D, scores);
+  multiply_rows<tile>(t.douts, t.values, g.D, dprobabilities);
   for (int i = 0; i < tile / side; ++i) {
-    const std::int64_t n = query + ty + side * i;
+    const std::int64_t n = of_queries.begin + ty + side * i;
     for (int j = 0; j < tile / side; ++j) {
-      const std::int64_t s = key + tx + side * j;
+      const std::int64_t s = of_keys.begin + tx + side * j;
       float p = 0, ds = 0;
-      if (n < query_end && s < key_end && g.sees(n, s)) {
+      if (n < of_queries.end && s < of_keys.end && g.sees(n, s)) {
         const float score = capped(scores[i][j] * g.scale, g.softcap);
         p = expf(score - lse[n % g.T]);
         ds = p * (dprobabilities[i][j] - delta[n % g.T]);
         if (g.softcap > 0) ds *= 1.0f - (score / g.softcap) * (score / g.softcap);
       }
-      probabilities[(ty + side * i) * (tile + 1) + tx + side * j] = p;
-      dscores[(ty + side * i) * (tile + 1) + tx + side * j] = ds * g.scale;
+      t.probabilities[(ty + side * i) * (tile + 1) + tx + side * j] = p;
+      t.dscores[(ty + side * i) * (tile + 1) + tx + side * j] = ds * g.scale;
     }
   }
 }
@@ -181,25 +195,22 @@ template <int tile, int columns, class T>
 __global__ void __launch_bounds__(block_size) attention_dq_kernel(Heads<const T> dout, Heads<const T> q, Heads<const T> k, Heads<const T> v,
                                                                   const float* lse, const float* delta, Heads<T> dq, Geometry g) {
   DYNAMIC_SHARED(float, shared);
-  const std::int64_t pitch = tile * (g.D + 1);
-  float *const queries = shared, *const douts = shared + pitch, *const keys = shared + 2 * pitch, *const values = shared + 3 * pitch;
-  float *const probabilities = shared + 4 * pitch, *const dscores = probabilities + tile * (tile + 1);
+  const BackwardTiles<tile> t(shared, g.D);
   const int tx = threadIdx.x % side, ty = threadIdx.x / side;
   const std::int64_t b = blockIdx.y / g.H, h = blockIdx.y % g.H, group = h / (g.H / g.G), first_row = (b * g.H + h) * g.T;
   const std::int64_t begin = b * g.T + std::int64_t(blockIdx.x) * tile, sequence_end = (b + 1) * g.T;
   const std::int64_t end = begin + tile < sequence_end ? begin + tile : sequence_end;
-  load_tile<tile>(q, begin, end, h, g.D, queries);
-  load_tile<tile>(dout, begin, end, h, g.D, douts);
+  load_tile<tile>(q, begin, end, h, g.D, t.queries);
+  load_tile<tile>(dout, begin, end, h, g.D, t.douts);
   float sums[tile / side][columns] = {};
   for (std::int64_t key = g.first_key(begin); key < end; key += tile) {
     const std::int64_t key_end = key + tile < end ? key + tile : end;
-    load_tile<tile>(k, key, key_end, group, g.D, keys);
-    load_tile<tile>(v, key, key_end, group, g.D, values);
+    load_tile<tile>(k, key, key_end, group, g.D, t.keys);
+    load_tile<tile>(v, key, key_end, group, g.D, t.values);
     __syncthreads();
-    tile_gradients<tile>(queries, keys, douts, values, begin, end, key, key_end, lse + first_row, delta + first_row, g, probabilities,
-                         dscores);
+    tile_gradients<tile>(t, {begin, end}, {key, key_end}, lse + first_row, delta + first_row, g);
     __syncthreads();  // the dscores are written
-    multiply_add<tile, false, columns>(dscores, keys, g.D, sums);
+    multiply_add<tile, false, columns>(t.dscores, t.keys, g.D, sums);
     __syncthreads();  // before the next keys and dscores
   }
   for (int i = 0; i < tile / side; ++i) {
@@ -215,28 +226,25 @@ __global__ void __launch_bounds__(block_size)
     attention_dkv_kernel(Heads<const T> dout, Heads<const T> q, Heads<const T> k, Heads<const T> v, const float* lse, const float* delta,
                          Heads<T> dk, Heads<T> dv, Geometry g) {
   DYNAMIC_SHARED(float, shared);
-  const std::int64_t pitch = tile * (g.D + 1);
-  float *const queries = shared, *const douts = shared + pitch, *const keys = shared + 2 * pitch, *const values = shared + 3 * pitch;
-  float *const probabilities = shared + 4 * pitch, *const dscores = probabilities + tile * (tile + 1);
+  const BackwardTiles<tile> t(shared, g.D);
   const int tx = threadIdx.x % side, ty = threadIdx.x / side;
   const std::int64_t b = blockIdx.y / g.G, group = blockIdx.y % g.G, heads_per_group = g.H / g.G, sequence_end = (b + 1) * g.T;
   const std::int64_t key = b * g.T + std::int64_t(blockIdx.x) * tile, key_end = key + tile < sequence_end ? key + tile : sequence_end;
-  load_tile<tile>(k, key, key_end, group, g.D, keys);
-  load_tile<tile>(v, key, key_end, group, g.D, values);
+  load_tile<tile>(k, key, key_end, group, g.D, t.keys);
+  load_tile<tile>(v, key, key_end, group, g.D, t.values);
   float dkeys[tile / side][columns] = {}, dvalues[tile / side][columns] = {};
   for (std::int64_t h = group * heads_per_group; h < (group + 1) * heads_per_group; ++h) {
     const std::int64_t first_row = (b * g.H + h) * g.T;
     for (std::int64_t query = key; query < sequence_end; query += tile) {
       if (g.first_key(query) >= key_end) break;  // no later query sees the tile
       const std::int64_t query_end = query + tile < sequence_end ? query + tile : sequence_end;
-      load_tile<tile>(q, query, query_end, h, g.D, queries);
-      load_tile<tile>(dout, query, query_end, h, g.D, douts);
+      load_tile<tile>(q, query, query_end, h, g.D, t.queries);
+      load_tile<tile>(dout, query, query_end, h, g.D, t.douts);
       __syncthreads();
-      tile_gradients<tile>(queries, keys, douts, values, query, query_end, key, key_end, lse + first_row, delta + first_row, g,
-                           probabilities, dscores);
+      tile_gradients<tile>(t, {query, query_end}, {key, key_end}, lse + first_row, delta + first_row, g);
       __syncthreads();  // probabilities and dscores are written
-      multiply_add<tile, true, columns>(probabilities, douts, g.D, dvalues);
-      multiply_add<tile, true, columns>(dscores, queries, g.D, dkeys);
+      multiply_add<tile, true, columns>(t.probabilities, t.douts, g.D, dvalues);
+      multiply_add<tile, true, columns>(t.dscores, t.queries, g.D, dkeys);
       __syncthreads();  // before the next queries
     }
   }
@@ -250,19 +258,10 @@ __global__ void __launch_bounds__(block_size)
   }
 }
 
-Geometry geometry_of(const Tensor& q, const Tensor& k, const OptionalTensor& document_start, std::int64_t T, std::int64_t D, double scale,
-                     std::int64_t window, double softcap) {
+Geometry on_device(const AttentionGeometry& geometry, const AttentionOptions& options) {
   constexpr std::int64_t max_head_size = 256;
-  MST_CHECK(D <= max_head_size, "attention: head size ", D, " is over ", max_head_size);
-  return {q.rows(),
-          T,
-          q.cols() / D,
-          k.cols() / D,
-          D,
-          window,
-          document_start ? document_start->as<const std::int32_t>() : nullptr,
-          float(scale),
-          float(softcap)};
+  MST_CHECK(geometry.D <= max_head_size, "attention: head size ", geometry.D, " is over ", max_head_size);
+  return {geometry, float(options.scale), float(options.softcap)};
 }
 
 unsigned tiles(std::int64_t T, int tile) {
@@ -282,66 +281,63 @@ void with_head_size(std::int64_t D, const Function& function) {
 
 }  // namespace
 
-void own_attention_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
-                           const Tensor& out, const Tensor& lse, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
-                           double softcap) {
+void own_attention_forward(Context& context, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
+                           const AttentionOptions& options) {
   constexpr int tile = 32;
-  const Geometry g = geometry_of(q, k, document_start, T, D, scale, window, softcap);
+  const Geometry g = on_device(check_attention("attention_forward", inputs, out, lse, options), options);
   if (g.N == 0) return;
-  if (mma_attention_applies(context, {&q, &k, &v, &out}, D, scale)) return mma_attention_forward(context, q, k, v, out, lse, g);
+  const Tensor &q = inputs.q, &k = inputs.k, &v = inputs.v;
+  if (mma_attention_applies(context, {&q, &k, &v, &out}, g.D, options.scale)) return mma_attention_forward(context, inputs, out, lse, g);
   with_cuda_float("attention_forward", q.dtype, [&](auto tag) {
     using E = typename decltype(tag)::type;
-    with_head_size(D, [&](auto columns) {
-      const std::size_t shared_bytes = static_cast<std::size_t>(2 * tile * (D + 1) + tile * (tile + 1)) * sizeof(float);
+    with_head_size(g.D, [&](auto columns) {
+      const std::size_t shared_bytes = static_cast<std::size_t>(2 * tile * (g.D + 1) + tile * (tile + 1)) * sizeof(float);
       launch(context, attention_forward_kernel<tile, decltype(columns)::value, E>,
-             dim3(tiles(T, tile), static_cast<unsigned>(g.N / T * g.H)), block_size, shared_bytes, heads<const E>(q), heads<const E>(k),
+             dim3(tiles(g.T, tile), static_cast<unsigned>(g.N / g.T * g.H)), block_size, shared_bytes, heads<const E>(q), heads<const E>(k),
              heads<const E>(v), heads<E>(out), lse.as<float>(), g);
     });
   });
 }
 
-void own_attention_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
-                            const OptionalTensor& document_start, const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk,
-                            const Tensor& dv, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
-                            double softcap) {
+void own_attention_backward(Context& context, const Tensor& dout, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
+                            const AttentionGradients& gradients, const Workspace& workspace, const AttentionOptions& options) {
   constexpr int tile = 32;
-  const Geometry g = geometry_of(q, k, document_start, T, D, scale, window, softcap);
+  const Geometry g = on_device(check_attention("attention_backward", inputs, out, lse, options), options);
+  check_attention_gradients(dout, inputs, gradients);
   if (g.N == 0) return;
-  const std::size_t needed = static_cast<std::size_t>(g.N * g.H) * sizeof(float);
-  MST_CHECK(workspace.bytes >= needed, "attention_backward: workspace of ", workspace.bytes, " bytes, needs ", needed);
+  require_workspace("attention_backward", workspace, static_cast<std::size_t>(g.N * g.H) * sizeof(float));
   float* const delta = static_cast<float*>(workspace.data);
-  const unsigned B = static_cast<unsigned>(g.N / T), H = static_cast<unsigned>(g.H), G = static_cast<unsigned>(g.G);
+  const Tensor &q = inputs.q, &k = inputs.k, &v = inputs.v, &dq = gradients.dq, &dk = gradients.dk, &dv = gradients.dv;
+  const unsigned B = static_cast<unsigned>(g.N / g.T), H = static_cast<unsigned>(g.H), G = static_cast<unsigned>(g.G);
   with_cuda_float("attention_backward", q.dtype, [&](auto tag) {
     using E = typename decltype(tag)::type;
     launch(context, attention_delta_kernel<E>, grid_for(g.N * g.H, block_size / 32), block_size, 0, heads<const E>(dout),
            heads<const E>(out), delta, g);
-    if (mma_attention_applies(context, {&dout, &q, &k, &v, &dq, &dk, &dv}, D, scale))
-      return mma_attention_backward(context, dout, q, k, v, lse, delta, dq, dk, dv, g, context.max_shared_bytes());
-    with_head_size(D, [&](auto columns) {
+    if (mma_attention_applies(context, {&dout, &q, &k, &v, &dq, &dk, &dv}, g.D, options.scale))
+      return mma_attention_backward(context, {dout, inputs, lse, delta}, gradients, g, context.max_shared_bytes());
+    with_head_size(g.D, [&](auto columns) {
       constexpr int owned = decltype(columns)::value;
-      launch(context, attention_dq_kernel<tile, owned, E>, dim3(tiles(T, tile), B * H), block_size, backward_shared_bytes<tile>(D),
-             heads<const E>(dout), heads<const E>(q), heads<const E>(k), heads<const E>(v), lse.as<const float>(), delta, heads<E>(dq), g);
-      launch(context, attention_dkv_kernel<tile, owned, E>, dim3(tiles(T, tile), B * G), block_size, backward_shared_bytes<tile>(D),
-             heads<const E>(dout), heads<const E>(q), heads<const E>(k), heads<const E>(v), lse.as<const float>(), delta, heads<E>(dk),
-             heads<E>(dv), g);
+      const std::size_t shared_bytes = backward_shared_bytes<tile>(g.D);
+      launch(context, attention_dq_kernel<tile, owned, E>, dim3(tiles(g.T, tile), B * H), block_size, shared_bytes, heads<const E>(dout),
+             heads<const E>(q), heads<const E>(k), heads<const E>(v), lse.as<const float>(), delta, heads<E>(dq), g);
+      launch(context, attention_dkv_kernel<tile, owned, E>, dim3(tiles(g.T, tile), B * G), block_size, shared_bytes, heads<const E>(dout),
+             heads<const E>(q), heads<const E>(k), heads<const E>(v), lse.as<const float>(), delta, heads<E>(dk), heads<E>(dv), g);
     });
   });
 }
 
-void attention_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
-                       const Tensor& out, const Tensor& lse, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale,
-                       std::int64_t window, double softcap) {
-  if (!document_start && cudnn_attention_forward(context, q, k, v, out, lse, workspace, {T, D, scale, window, softcap})) return;
-  own_attention_forward(context, q, k, v, document_start, out, lse, T, D, scale, window, softcap);
+void attention_forward(Context& context, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse, const Workspace& workspace,
+                       const AttentionOptions& options) {
+  check_attention("attention_forward", inputs, out, lse, options);
+  if (!cudnn_attention_forward(context, inputs, out, lse, workspace, options)) own_attention_forward(context, inputs, out, lse, options);
 }
 
-void attention_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
-                        const OptionalTensor& document_start, const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk,
-                        const Tensor& dv, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window,
-                        double softcap) {
-  if (!document_start && cudnn_attention_backward(context, dout, q, k, v, out, lse, dq, dk, dv, workspace, {T, D, scale, window, softcap}))
-    return;
-  own_attention_backward(context, dout, q, k, v, document_start, out, lse, dq, dk, dv, workspace, T, D, scale, window, softcap);
+void attention_backward(Context& context, const Tensor& dout, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
+                        const AttentionGradients& gradients, const Workspace& workspace, const AttentionOptions& options) {
+  check_attention("attention_backward", inputs, out, lse, options);
+  check_attention_gradients(dout, inputs, gradients);
+  if (!cudnn_attention_backward(context, dout, inputs, out, lse, gradients, workspace, options))
+    own_attention_backward(context, dout, inputs, out, lse, gradients, workspace, options);
 }
 
 }  // namespace mst::cuda

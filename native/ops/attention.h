@@ -1,7 +1,7 @@
 // Causal self-attention with grouped key/value heads, by streaming softmax: memory grows with T, never with T².
 // Query head h reads key/value head h / (H/G). Row n = b·T + t. Query t sees key s where s <= t, and
 //   window > 0:             s > t - window
-//   document_start given:   b·T + s >= document_start[n]      (N,) i32, the row where n's document begins
+//   document_start given:   b·T + s >= document_start[n]
 // Workspace on the CPU, with elements of the compute dtype and tiles of 128 queries by 256 keys:
 //   forward   threads * (128·256 + 2·256·D + 2·128·D + 256)
 //   backward  threads * (2·128·256 + 4·256·D + 2·128·D) + B·H·T, and N·H·D for bf16
@@ -9,17 +9,52 @@
 // score = scale * q·k, then softcap > 0: softcap * tanh(score / softcap). lse is natural, of the scores a query sees.
 #pragma once
 
+#include "../fields.h"
 #include "../kernel.h"
+#include "attention_geometry.h"
 
 namespace mst {
 
-// out (N,H·D) = softmax(scores) · v; q (N,H·D), k and v (N,G·D), any row strides; lse (B,H,T) in the compute dtype.
-KERNEL(attention_forward, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start, const Tensor& out,
-       const Tensor& lse, const Workspace& workspace, std::int64_t T, std::int64_t D, double scale, std::int64_t window, double softcap);
+struct AttentionOptions {
+  std::int64_t T, D;  // of a sequence, of a head
+  double scale;
+  std::int64_t window = 0;
+  double softcap = 0;
 
-// dq (N,H·D), dk and dv (N,G·D) are assigned. Probabilities come again from q, k and lse. None of the outputs may be an input.
-KERNEL(attention_backward, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& document_start,
-       const Tensor& out, const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Workspace& workspace,
-       std::int64_t T, std::int64_t D, double scale, std::int64_t window, double softcap);
+  static constexpr std::tuple fields{Field{"T", &AttentionOptions::T}, Field{"D", &AttentionOptions::D},
+                                     Field{"scale", &AttentionOptions::scale}, Field{"window", &AttentionOptions::window},
+                                     Field{"softcap", &AttentionOptions::softcap}};
+};
+
+// q (N,H·D), k and v (N,G·D), one dtype, any row strides; document_start (N,) i32: the row where the document of a row begins.
+struct AttentionInputs {
+  Tensor q, k, v;
+  OptionalTensor document_start = {};
+
+  static constexpr std::tuple fields{Field{"q", &AttentionInputs::q}, Field{"k", &AttentionInputs::k}, Field{"v", &AttentionInputs::v},
+                                     Field{"documentStart", &AttentionInputs::document_start}};
+};
+
+// dq (N,H·D), dk and dv (N,G·D), the inputs' dtype.
+struct AttentionGradients {
+  Tensor dq, dk, dv;
+
+  static constexpr std::tuple fields{Field{"dq", &AttentionGradients::dq}, Field{"dk", &AttentionGradients::dk},
+                                     Field{"dv", &AttentionGradients::dv}};
+};
+
+// out (N,H·D) = softmax(scores) · v; lse (B,H,T) in the compute dtype.
+KERNEL(attention_forward, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse, const Workspace& workspace,
+       const AttentionOptions& options);
+
+// The gradients are assigned. Probabilities come again from q, k and lse. None of the outputs may be an input.
+KERNEL(attention_backward, const Tensor& dout, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
+       const AttentionGradients& gradients, const Workspace& workspace, const AttentionOptions& options);
+
+// The geometry of the inputs. Throws where they do not go together, or out and lse not with them.
+AttentionGeometry check_attention(const char* op, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
+                                  const AttentionOptions& options);
+// Throws where gradients do not have the shapes of what they are of.
+void check_attention_gradients(const Tensor& dout, const AttentionInputs& inputs, const AttentionGradients& gradients);
 
 }  // namespace mst

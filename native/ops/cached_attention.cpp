@@ -10,8 +10,6 @@
 namespace mst::cpu {
 namespace {
 
-constexpr std::int64_t max_head_size = 512;
-
 template <class T, class S>
 MST_CLONES S dot(const T* a, const T* b, std::int64_t D) {
   return lane_sum<S>(D, [&](std::int64_t d) { return static_cast<S>(a[d]) * static_cast<S>(b[d]); });
@@ -25,23 +23,22 @@ MST_CLONES void add_scaled(S* sum, const T* v, S old_factor, S factor, std::int6
 
 }  // namespace
 
-void cached_attention(Context&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, std::int64_t position, std::int64_t D,
-                      double scale, std::int64_t window, double softcap) {
-  MST_CHECK(D <= max_head_size, "cached_attention: head size ", D, " is over ", max_head_size);
-  MST_CHECK(position + q.rows() <= k.rows(), "cached_attention: position ", position, " and ", q.rows(), " queries pass the ", k.rows(),
-            " rows of k");
-  const std::int64_t H = q.cols() / D, heads_per_group = H / (k.cols() / D);
+void cached_attention(Context&, const AttentionInputs& inputs, const Tensor& out, std::int64_t position, const AttentionOptions& options) {
+  const AttentionGeometry g = check_cached_attention(inputs, out, position, options);
+  const auto& [q, k, v, document_start] = inputs;
+  const std::int64_t D = g.D, H = g.H, heads_per_group = H / g.G;
+  const double scale = options.scale, softcap = options.softcap;
   with_float("cached_attention", q.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;
     parallel_for(q.rows() * H, 1, [&](std::int64_t begin, std::int64_t end) {
-      S sum[max_head_size];
+      S sum[max_cached_head_size];
       for (std::int64_t task = begin; task < end; ++task) {
         const std::int64_t n = task / H, h = task % H, p = position + n, column = h / heads_per_group * D;
         const T* const query = q.row<T>(n) + h * D;
         S max = -std::numeric_limits<S>::infinity(), total = 0;
         std::fill(sum, sum + D, S(0));
-        for (std::int64_t s = window > 0 ? std::max<std::int64_t>(0, p - window + 1) : 0; s <= p; ++s) {
+        for (std::int64_t s = g.first_key(p); s <= p; ++s) {
           S score = dot<T, S>(query, k.row<T>(s) + column, D) * S(scale);
           if (softcap > 0) score = S(softcap) * std::tanh(score / S(softcap));
           const S new_max = std::max(max, score), old_factor = std::exp(max - new_max), factor = std::exp(score - new_max);

@@ -1,14 +1,19 @@
 // Attention of new tokens to all before them, whose keys and values are kept: for generation. Forward only.
 #pragma once
 
-#include "../kernel.h"
+#include "attention.h"
 
 namespace mst {
 
+inline constexpr std::int64_t max_cached_head_size = 512;
+
 // out (N,H·D) = softmax(scores) · v for the queries q (N,H·D) at positions [position, position + N) of one sequence, against k and v
-// (S,G·D) of which rows [0, position + N) are filled. Query head h reads key/value head h / (H/G). Query p sees key s where s <= p, and
-// s > p - window where window > 0. score = scale * q·k, then softcap > 0: softcap * tanh(score / softcap). D <= 512.
-KERNEL(cached_attention, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, std::int64_t position, std::int64_t D,
-       double scale, std::int64_t window, double softcap);
+// (T,G·D) of which rows [0, position + N) are filled. Who sees whom, and scores: as in attention.h; there is no document_start.
+// D <= max_cached_head_size.
+KERNEL(cached_attention, const AttentionInputs& inputs, const Tensor& out, std::int64_t position, const AttentionOptions& options);
+
+// The geometry of the kept sequence. Throws where operands do not go together.
+AttentionGeometry check_cached_attention(const AttentionInputs& inputs, const Tensor& out, std::int64_t position,
+                                         const AttentionOptions& options);
 
 }  // namespace mst

@@ -1,6 +1,6 @@
 // Attention on CUDA, emulated or on a GPU, against the CPU's: ragged lengths, grouped heads, windows, documents, both orders of threads.
-#include "cuda/mma_attention.h"
 #include "ops/all.h"
+#include "ops/attention_mma.h"
 #include "support.h"
 
 namespace mst::test {
@@ -14,8 +14,9 @@ TEST(CudaOps, CachedAttention) {
         const HostTensor q = HostTensor(dtype, N, H * D).randomize(1), k = HostTensor(dtype, position + N, G * D).randomize(2);
         const HostTensor v = HostTensor(dtype, position + N, G * D).randomize(3);
         HostTensor expected(dtype, N, H * D), found(dtype, N, H * D);
-        cpu::cached_attention(cpu_context(), q.cpu(), k.cpu(), v.cpu(), expected.cpu(), position, D, 0.2, window, softcap);
-        cuda::cached_attention(cuda_context(), q.cuda(), k.cuda(), v.cuda(), found.cuda(), position, D, 0.2, window, softcap);
+        const AttentionOptions options{position + N, D, 0.2, window, softcap};
+        cpu::cached_attention(cpu_context(), {q.cpu(), k.cpu(), v.cpu()}, expected.cpu(), position, options);
+        cuda::cached_attention(cuda_context(), {q.cuda(), k.cuda(), v.cuda()}, found.cuda(), position, options);
         EXPECT_CLOSE(found, expected, dtype == Dtype::f32 ? 2e-6 : 4e-3);
       }
 }
@@ -53,19 +54,19 @@ TEST(CudaOps, Attention) {
         const HostTensor scratch = HostTensor::vector(Dtype::f64, 8 << 20);
         const auto documents = [&](auto on) { return s.documents ? OptionalTensor(on(starts)) : std::nullopt; };
         HostTensor out(dtype, N, s.H * s.D), out_found = out, lse = HostTensor::vector(Dtype::f32, N * s.H), lse_found = lse;
-        cpu::attention_forward(cpu_context(), q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(),
-                               workspace_of(scratch.cpu()), s.T, s.D, 0.2, s.window, s.softcap);
-        cuda::attention_forward(cuda_context(), q.cuda(), k.cuda(), v.cuda(), documents(on_cuda), out_found.cuda(), lse_found.cuda(), {},
-                                s.T, s.D, 0.2, s.window, s.softcap);
+        const AttentionOptions options{s.T, s.D, 0.2, s.window, s.softcap};
+        const AttentionInputs inputs{q.cpu(), k.cpu(), v.cpu(), documents(on_cpu)};
+        const AttentionInputs cuda_inputs{q.cuda(), k.cuda(), v.cuda(), documents(on_cuda)};
+        cpu::attention_forward(cpu_context(), inputs, out.cpu(), lse.cpu(), workspace_of(scratch.cpu()), options);
+        cuda::attention_forward(cuda_context(), cuda_inputs, out_found.cuda(), lse_found.cuda(), {}, options);
         const double tolerance = dtype == Dtype::bf16 ? 6e-3 : 2e-6;
         EXPECT_CLOSE(out_found, out, tolerance);
         EXPECT_CLOSE(lse_found, lse, 2e-6);
         HostTensor dq(dtype, N, s.H * s.D), dk(dtype, N, s.G * s.D), dv = dk, dq_found = dq, dk_found = dk, dv_found = dk;
-        cpu::attention_backward(cpu_context(), dout.cpu(), q.cpu(), k.cpu(), v.cpu(), documents(on_cpu), out.cpu(), lse.cpu(), dq.cpu(),
-                                dk.cpu(), dv.cpu(), workspace_of(scratch.cpu()), s.T, s.D, 0.2, s.window, s.softcap);
-        cuda::attention_backward(cuda_context(), dout.cuda(), q.cuda(), k.cuda(), v.cuda(), documents(on_cuda), out.cuda(), lse.cuda(),
-                                 dq_found.cuda(), dk_found.cuda(), dv_found.cuda(), workspace_of(scratch.cuda()), s.T, s.D, 0.2, s.window,
-                                 s.softcap);
+        cpu::attention_backward(cpu_context(), dout.cpu(), inputs, out.cpu(), lse.cpu(), {dq.cpu(), dk.cpu(), dv.cpu()},
+                                workspace_of(scratch.cpu()), options);
+        cuda::attention_backward(cuda_context(), dout.cuda(), cuda_inputs, out.cuda(), lse.cuda(),
+                                 {dq_found.cuda(), dk_found.cuda(), dv_found.cuda()}, workspace_of(scratch.cuda()), options);
         if (s.T > 1) {  // a lone key has gradient 0
           EXPECT_CLOSE(dq_found, dq, 5 * tolerance);
           EXPECT_CLOSE(dk_found, dk, 5 * tolerance);
@@ -80,13 +81,15 @@ TEST(CudaOps, AttentionInLittleSharedMemory) {
   constexpr std::int64_t T = 150, H = 2;
   give_shared_memory(much_shared_memory);
   for (const std::int64_t D : {64, 128}) {
-    const cuda::Geometry geometry{T, T, H, 1, D, 60, nullptr, 0.2f, 0.0f};
+    const cuda::Geometry geometry{{T, T, H, 1, D, 60, nullptr}, 0.2f, 0.0f};
     const HostTensor q = HostTensor(Dtype::bf16, T, H * D).randomize(1), k = HostTensor(Dtype::bf16, T, D).randomize(2);
     const HostTensor v = HostTensor(Dtype::bf16, T, D).randomize(3), dout = HostTensor(Dtype::bf16, T, H * D).randomize(4);
     const HostTensor lse = HostTensor::vector(Dtype::f32, T * H).fill(9), delta = HostTensor::vector(Dtype::f32, T * H).randomize(5);
     const auto run = [&](HostTensor& dq, HostTensor& dk, HostTensor& dv, std::size_t shared_limit) {
-      cuda::mma_attention_backward(cuda_context(), dout.cuda(), q.cuda(), k.cuda(), v.cuda(), lse.cuda(), delta.cuda().as<const float>(),
-                                   dq.cuda(), dk.cuda(), dv.cuda(), geometry, shared_limit);
+      const AttentionInputs inputs{q.cuda(), k.cuda(), v.cuda()};
+      const Tensor on_device = dout.cuda(), statistics = lse.cuda();
+      cuda::mma_attention_backward(cuda_context(), {on_device, inputs, statistics, delta.cuda().as<const float>()},
+                                   {dq.cuda(), dk.cuda(), dv.cuda()}, geometry, shared_limit);
     };
     HostTensor dq(Dtype::bf16, T, H * D), dk(Dtype::bf16, T, D), dv = dk, dq_found = dq, dk_found = dk, dv_found = dk;
     run(dq, dk, dv, cuda_context().max_shared_bytes());

@@ -1,6 +1,6 @@
 // Attention of one causal sequence, 32 query heads and 8 key/value heads: by the package's own kernels, and in turn by those that are
 // chosen, cuDNN's where it is found. Operations are those of the causal half; the backward has 2.5 times the forward's.
-#include "cuda/own_attention.h"
+#include "ops/attention_own.h"
 #include "support.h"
 
 namespace mst::bench {
@@ -17,15 +17,13 @@ void attention(std::int64_t T, std::int64_t D) {
   Buffer scratch(Dtype::f32, 1, workspace_bytes / 4);
   const Workspace workspace{static_cast<const Tensor&>(scratch).data, static_cast<std::size_t>(workspace_bytes)};
   q.random(), k.random(), v.random(), dout.random();
-  const double scale = 1 / std::sqrt(double(D));
-  const auto own_forward = [&] { cuda::own_attention_forward(context(), q, k, v, std::nullopt, out, lse, T, D, scale, 0, 0); };
-  const auto own_backward = [&] {
-    cuda::own_attention_backward(context(), dout, q, k, v, std::nullopt, out, lse, dq, dk, dv, workspace, T, D, scale, 0, 0);
-  };
-  const auto forward = [&] { attention_forward(context(), q, k, v, std::nullopt, out, lse, workspace, T, D, scale, 0, 0); };
-  const auto backward = [&] {
-    attention_backward(context(), dout, q, k, v, std::nullopt, out, lse, dq, dk, dv, workspace, T, D, scale, 0, 0);
-  };
+  const AttentionOptions options{T, D, 1 / std::sqrt(double(D))};
+  const AttentionInputs inputs{q, k, v};
+  const AttentionGradients gradients{dq, dk, dv};
+  const auto own_forward = [&] { cuda::own_attention_forward(context(), inputs, out, lse, options); };
+  const auto own_backward = [&] { cuda::own_attention_backward(context(), dout, inputs, out, lse, gradients, workspace, options); };
+  const auto forward = [&] { attention_forward(context(), inputs, out, lse, workspace, options); };
+  const auto backward = [&] { attention_backward(context(), dout, inputs, out, lse, gradients, workspace, options); };
   const auto times = time_in_turn({{own_forward}, {forward}, {own_backward}, {backward}});
   const double operations = 2 * double(T) * double(T) * double(H * D);
   const auto tell = [&](const char* name, double operations, const std::vector<double>& times) {

@@ -57,13 +57,12 @@ void matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor& c,
 }
 
 // Without cuDNN attention runs by the kernels under test.
-bool cudnn_attention_forward(Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Workspace&,
-                             const AttentionGeometry&) {
+bool cudnn_attention_forward(Context&, const AttentionInputs&, const Tensor&, const Tensor&, const Workspace&, const AttentionOptions&) {
   return false;
 }
 
-bool cudnn_attention_backward(Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                              const Tensor&, const Tensor&, const Tensor&, const Workspace&, const AttentionGeometry&) {
+bool cudnn_attention_backward(Context&, const Tensor&, const AttentionInputs&, const Tensor&, const Tensor&, const AttentionGradients&,
+                              const Workspace&, const AttentionOptions&) {
   return false;
 }
 

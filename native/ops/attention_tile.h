@@ -2,8 +2,8 @@
 // product: each fragment of the right operand, once read, serves R products.
 #pragma once
 
-#include "attention_geometry.h"
-#include "mma.h"
+#include "../cuda/mma.h"
+#include "attention_heads.h"
 
 namespace mst::cuda {
 

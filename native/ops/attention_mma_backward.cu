@@ -1,50 +1,12 @@
-// Attention on tensor cores; see cuda/mma_attention.h. Scores are kept in units of log 2, so that exp is one instruction.
-//   forward   2 products a tile of scores; a block owns queries
-//   backward  3 for dq, in blocks that own queries, and 4 for dk and dv, in blocks that own keys: 2 more than with atomic additions
-// Tiles follow FlashAttention-2 (Dao 2023, arXiv 2307.08691): 32 rows a warp, so that reads of shared memory do not bound the products.
-// Positions are ints that count from the sequence's first row.
+// The backward of attention on tensor cores; see attention_mma.h. Three products for dq, in blocks that own queries, and four for dk and
+// dv, in blocks that own keys: two more than with atomic additions.
 #include <algorithm>
 
-#include "../cuda/math.h"
-#include "../cuda/mma_attention.h"
-#include "../cuda/mma_tile.h"
+#include "attention_mma.h"
+#include "attention_mma_tiles.h"
 
 namespace mst::cuda {
 namespace {
-
-using Element = __nv_bfloat16;
-
-constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.6931471805599453f;
-
-// Over the four lanes that share a row of a fragment.
-__device__ inline float row_max(float value) {
-  value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 1));
-  return fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
-}
-__device__ inline float row_sum(float value) {
-  value += __shfl_xor_sync(0xffffffffu, value, 1);
-  return value + __shfl_xor_sync(0xffffffffu, value, 2);
-}
-
-// From products to scores in units of log 2: score = factor · capped(product). The scale is positive.
-struct Scores {
-  float factor, scale, softcap;
-
-  __device__ explicit Scores(const Geometry& g) : factor((g.softcap > 0 ? 1.0f : g.scale) * log2_e), scale(g.scale), softcap(g.softcap) {}
-
-  __device__ float capped(float product) const {
-    return softcap * tanhf(product * scale / softcap);
-  }
-  // d(capped) / d(product · scale)
-  __device__ float slope(float capped) const {
-    const float share = capped / softcap;
-    return 1.0f - share * share;
-  }
-  // 2^(score - shift)
-  __device__ float exp(float capped, float shift) const {
-    return exp2_approximate(capped * factor - shift);
-  }
-};
 
 // Of a tile of products: scores becomes the probabilities of what the rows see, dscores from dprobabilities their gradients.
 // lse (in units of log 2), delta, seen: of the R·16 rows, [r][half].
@@ -87,139 +49,6 @@ __device__ void differentiate(const Scores& scale, const float (&lse)[R][2], con
           dscores[r][j][i] *= scores[r][j][i];
         }
     }
-}
-
-__device__ inline int smaller(int a, int b) {
-  return a < b ? a : b;
-}
-
-// What a block that owns queries works on: rows [begin, end) of head h; a warp has R·16 of them, a lane row(r, half).
-template <int R, int rows>
-struct Queries {
-  std::int64_t sequence;  // its first row
-  int h, group, begin, end, first_of_warp, first_of_lane;
-  std::int64_t statistics;  // where lse and delta of the head begin
-
-  __device__ explicit Queries(const Geometry& g) {
-    const int tiles = static_cast<int>((g.T + rows - 1) / rows), H = static_cast<int>(g.H);
-    const int tile = tiles - 1 - static_cast<int>(blockIdx.x % tiles), b = static_cast<int>(blockIdx.x / tiles) / H;  // the longest first
-    h = static_cast<int>(blockIdx.x / tiles) % H;
-    group = h / (H / static_cast<int>(g.G));
-    sequence = b * g.T;
-    statistics = (b * g.H + h) * g.T;
-    begin = tile * rows;
-    end = smaller(begin + rows, static_cast<int>(g.T));
-    first_of_warp = static_cast<int>(threadIdx.x) / 32 * 16 * R;
-    first_of_lane = begin + first_of_warp + static_cast<int>(threadIdx.x) % 32 / 4;
-  }
-  __device__ int row(int r, int half) const {
-    return first_of_lane + 16 * r + 8 * half;
-  }
-  __device__ int row_within(int r, int half) const {
-    return smaller(row(r, half), end - 1);
-  }
-  // Of the key tile that begins at `key`, what the lane's row sees.
-  __device__ Columns seen(int first_key, int r, int half, int key) const {
-    return {first_key - key, row(r, half) - key};
-  }
-};
-
-constexpr int warps_of_queries = 4, threads_of_queries = 32 * warps_of_queries;
-
-template <int R>
-constexpr int owned_queries = 16 * R* warps_of_queries;
-
-constexpr int forward_keys = 64;
-
-// Grid: query tiles of a sequence, for each of B·H heads.
-template <int steps, int R>
-__global__ void __launch_bounds__(threads_of_queries, 2)
-    mma_attention_forward_kernel(Heads<const Element> q, Heads<const Element> k, Heads<const Element> v, Heads<Element> out, float* lse,
-                                 Geometry g) {
-  constexpr int rows = owned_queries<R>, columns = forward_keys;
-  DYNAMIC_SHARED(Element, shared);
-  const Tile<steps> queries{shared}, keys{queries.at(rows, 0)}, values{keys.at(columns, 0)};
-  const Queries<R, rows> own(g);
-  const std::int64_t end = own.sequence + own.end;
-  int first_seen[R][2];
-#pragma unroll
-  for (int r = 0; r < R; ++r)
-    for (int half = 0; half < 2; ++half) first_seen[r][half] = g.first_position(own.sequence, own.row_within(r, half));
-  const int first = g.first_position(own.sequence, own.begin);
-
-  queries.template load<rows, threads_of_queries>(q, own.sequence + own.begin, end, own.h);
-  keys.template load<columns, threads_of_queries>(k, own.sequence + first, end, own.group);
-  commit_copies();
-  const Scores scale(g);
-  float sums[R][2 * steps][4] = {}, max[R][2], sum[R][2] = {};  // max: of capped products
-#pragma unroll
-  for (int r = 0; r < R; ++r) max[r][0] = max[r][1] = -INFINITY;
-  for (int key = first; key < own.end; key += columns) {
-    wait_for_copies<0>();
-    __syncthreads();  // the keys are there, and the values of the tile before have been read
-    values.template load<columns, threads_of_queries>(v, own.sequence + key, end, own.group);
-    commit_copies();
-    float scores[R][columns / 8][4];
-    multiply_rows(queries, own.first_of_warp, keys, 0, scores);
-    wait_for_copies<0>();
-    __syncthreads();  // the values are there, and the keys have been read
-    if (key + columns < own.end) {
-      keys.template load<columns, threads_of_queries>(k, own.sequence + key + columns, end, own.group);
-      commit_copies();
-    }
-#pragma unroll
-    for (int r = 0; r < R; ++r)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if (scale.softcap > 0) {
-#pragma unroll
-          for (int j = 0; j < columns / 8; ++j)
-#pragma unroll
-            for (int i = 2 * half; i < 2 * half + 2; ++i) scores[r][j][i] = scale.capped(scores[r][j][i]);
-        }
-        const Columns seen = own.seen(first_seen[r][half], r, half, key);
-        if (!seen.have_all(columns)) {
-#pragma unroll
-          for (int j = 0; j < columns / 8; ++j)
-#pragma unroll
-            for (int i = 2 * half; i < 2 * half + 2; ++i)
-              if (!seen.have(column_of(j, i))) scores[r][j][i] = -INFINITY;
-        }
-        float largest = max[r][half];
-#pragma unroll
-        for (int j = 0; j < columns / 8; ++j) largest = fmaxf(largest, fmaxf(scores[r][j][2 * half], scores[r][j][2 * half + 1]));
-        largest = row_max(largest);
-        const float shift = largest == -INFINITY ? 0.0f : largest * scale.factor;  // a row that has seen no key yet
-        const float shrink = scale.exp(max[r][half], shift);
-        float added = 0;
-#pragma unroll
-        for (int j = 0; j < columns / 8; ++j)
-#pragma unroll
-          for (int i = 2 * half; i < 2 * half + 2; ++i) {
-            scores[r][j][i] = scale.exp(scores[r][j][i], shift);
-            added += scores[r][j][i];
-          }
-        sum[r][half] = sum[r][half] * shrink + added;
-        max[r][half] = largest;
-#pragma unroll
-        for (int j = 0; j < 2 * steps; ++j)
-#pragma unroll
-          for (int i = 2 * half; i < 2 * half + 2; ++i) sums[r][j][i] *= shrink;
-      }
-    multiply_add(scores, values, sums);
-  }
-#pragma unroll
-  for (int r = 0; r < R; ++r) {
-    float factors[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float total = row_sum(sum[r][half]);
-      factors[half] = 1.0f / total;
-      const int n = own.row(r, half);
-      if (threadIdx.x % 4 == 0 && n < own.end) lse[own.statistics + n] = (max[r][half] * scale.factor + log2f(total)) * ln_2;
-    }
-    store(sums[r], factors, out, own.sequence + own.begin + own.first_of_warp + 16 * r, end, own.h, 0, 16 * steps);
-  }
 }
 
 constexpr int dq_keys = 32;
@@ -425,31 +254,6 @@ __global__ void __launch_bounds__(32 * num_warps, 1)
   }
 }
 
-// Blocks of `rows` rows of every sequence, for each of `heads` heads.
-unsigned grid_of(const Geometry& g, std::int64_t heads, int rows) {
-  return static_cast<unsigned>((g.T + rows - 1) / rows * (g.N / g.T) * heads);
-}
-
-template <class Function>
-void with_steps(std::int64_t D, const Function& function) {
-  switch (D) {
-    case 64:
-      return function(std::integral_constant<int, 4>{});
-    case 80:
-      return function(std::integral_constant<int, 5>{});
-    case 96:
-      return function(std::integral_constant<int, 6>{});
-    case 128:
-      return function(std::integral_constant<int, 8>{});
-    default:
-      return function(std::integral_constant<int, 16>{});
-  }
-}
-
-// Rows of a warp, in 16: as many as the sums of a head size leave registers for.
-template <int steps>
-constexpr int row_tiles = steps <= 8 ? 2 : 1;
-
 }  // namespace
 
 bool mma_attention_applies(const Context& context, std::initializer_list<const Tensor*> tensors, std::int64_t D, double scale) {
@@ -461,28 +265,20 @@ bool mma_attention_applies(const Context& context, std::initializer_list<const T
   });
 }
 
-void mma_attention_forward(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
-                           const Geometry& g) {
-  with_steps(g.D, [&](auto steps) {
-    constexpr int n = decltype(steps)::value, R = row_tiles<n>, rows = owned_queries<R>;
-    launch(context, mma_attention_forward_kernel<n, R>, grid_of(g, g.H, rows), threads_of_queries, Tile<n>::bytes(rows + 2 * forward_keys),
-           heads<const Element>(q), heads<const Element>(k), heads<const Element>(v), heads<Element>(out), lse.as<float>(), g);
-  });
-}
-
-void mma_attention_backward(Context& context, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& lse,
-                            const float* delta, const Tensor& dq, const Tensor& dk, const Tensor& dv, const Geometry& g,
+void mma_attention_backward(Context& context, const MmaBackwardInputs& from, const AttentionGradients& gradients, const Geometry& g,
                             std::size_t shared_limit) {
+  const auto dout = heads<const Element>(from.dout), q = heads<const Element>(from.inputs.q);
+  const auto k = heads<const Element>(from.inputs.k), v = heads<const Element>(from.inputs.v);
+  const float *const lse = from.lse.as<const float>(), *const delta = from.delta;
   with_steps(g.D, [&](auto steps) {
     constexpr int n = decltype(steps)::value, R = row_tiles<n>, rows = owned_queries<R>, key_stages = n <= 8 ? 2 : 1;
     launch(context, mma_attention_dq_kernel<n, R, key_stages>, grid_of(g, g.H, rows), threads_of_queries,
-           Tile<n>::bytes(2 * rows + (1 + key_stages) * dq_keys), heads<const Element>(dout), heads<const Element>(q),
-           heads<const Element>(k), heads<const Element>(v), lse.as<const float>(), delta, heads<Element>(dq), g);
+           Tile<n>::bytes(2 * rows + (1 + key_stages) * dq_keys), dout, q, k, v, lse, delta, heads<Element>(gradients.dq), g);
     const auto launch_dkv = [&](auto keys_tag, auto warps_tag, auto stages_tag) {
       constexpr int keys = decltype(keys_tag)::value, warps = decltype(warps_tag)::value, stages = decltype(stages_tag)::value;
       launch(context, mma_attention_dkv_kernel<n, keys, warps, stages>, grid_of(g, g.G, keys), 32 * warps,
-             KeyWork<n, keys, warps>::shared_bytes(stages), heads<const Element>(dout), heads<const Element>(q), heads<const Element>(k),
-             heads<const Element>(v), lse.as<const float>(), delta, heads<Element>(dk), heads<Element>(dv), g);
+             KeyWork<n, keys, warps>::shared_bytes(stages), dout, q, k, v, lse, delta, heads<Element>(gradients.dk),
+             heads<Element>(gradients.dv), g);
     };
     constexpr auto one = std::integral_constant<int, 1>{};
     constexpr auto two = std::integral_constant<int, 2>{};

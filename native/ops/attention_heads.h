@@ -1,0 +1,29 @@
+// What CUDA's attention kernels share: who sees whom, how scores are made, and where a head's rows lie.
+#pragma once
+
+#include "../cuda/launch.h"
+#include "attention_geometry.h"
+
+namespace mst::cuda {
+
+struct Geometry : AttentionGeometry {
+  float scale, softcap;  // softcap 0: none
+};
+
+// Rows of one head: element (n, d).
+template <class T>
+struct Heads {
+  T* data;
+  std::int64_t stride;
+
+  __device__ T* row(std::int64_t n, std::int64_t head, std::int64_t D) const {
+    return data + n * stride + head * D;
+  }
+};
+
+template <class T>
+Heads<T> heads(const Tensor& tensor) {
+  return {tensor.as<T>(), tensor.row_stride};
+}
+
+}  // namespace mst::cuda
