@@ -8,16 +8,13 @@ import { Parameter } from './parameter.ts';
 /** Tensors by name; null: absent. */
 export type Named = Readonly<Record<string, Tensor | null>>;
 
-/** As long as ops are converted: tensors by position too. */
-export type Saved = Named | readonly Tensor[];
-
 /** What a region leaves on the tape; see region.ts. */
 interface NodesOfRegion {
   dispose(): void;
 }
 
 /** What an op's file tells the tape. */
-export interface Operation<Inputs extends Saved = Saved, More extends Saved = Saved> {
+export interface Operation<Inputs extends Named = Named, More extends Named = Named> {
   /** The op's name in errors, as users call it. */
   name: string;
   /** Where gradients go, in the order of what `backward` returns; null: an input that is absent. */
@@ -44,8 +41,8 @@ export interface Operation<Inputs extends Saved = Saved, More extends Saved = Sa
 export class Node {
   readonly operation: Operation;
   readonly #destinations: readonly (Destination | null)[];
-  #saved: Saved = {};
-  #more: Saved = {};
+  #saved: Named = {};
+  #more: Named = {};
   outputId = 0;
   /** The output, where a region keeps it instead of computing it again. */
   kept: Tensor | null = null;
@@ -65,13 +62,12 @@ export class Node {
     return present(saved).length + (savesMore && !this.kept ? 1 : 0);
   }
 
-  save(tensors: Saved): void {
-    this.#saved = Array.isArray(tensors)
-      ? tensors.map(hold)
-      : Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, tensor && hold(tensor)]));
+  save(tensors: Named): void {
+    const held = Object.entries(tensors).map(([name, tensor]) => [name, tensor && hold(tensor)]);
+    this.#saved = Object.fromEntries(held);
   }
 
-  saveMore(more: Saved = {}): void {
+  saveMore(more: Named = {}): void {
     for (const tensor of present(more)) disown(tensor);
     this.#more = more;
   }
@@ -81,9 +77,7 @@ export class Node {
     try {
       if (!dy) return;
       tidy(() => {
-        const saved = Array.isArray(this.#saved)
-          ? [...this.#saved, ...present(this.#more)]
-          : { ...this.#saved, ...this.#more };
+        const saved = { ...this.#saved, ...this.#more };
         const results = this.operation.backward(dy, saved, new OpGradients(gradients, this.#destinations));
         results.forEach((result, i) => {
           const destination = this.#destinations[i];
@@ -107,6 +101,6 @@ export class Node {
 }
 
 /** Those that are there. */
-export function present(tensors: Saved): Tensor[] {
+export function present(tensors: Named): Tensor[] {
   return Object.values(tensors).filter((tensor) => tensor !== null);
 }

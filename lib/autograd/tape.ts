@@ -5,7 +5,7 @@ import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { Gradients, hold } from './gradients.ts';
-import { Node, type Operation, present, type Saved } from './node.ts';
+import { type Named, Node, type Operation, present } from './node.ts';
 import { Parameter } from './parameter.ts';
 
 /** What becomes of ops that gradients flow through. */
@@ -38,7 +38,7 @@ export function withMode<T>(newMode: Mode | null, fn: () => T): T {
 }
 
 /** Runs an op and leaves its node on the tape, where one is recording and an input wants gradients. */
-export function operation<Inputs extends Saved, More extends Saved = Record<never, never>>(
+export function operation<Inputs extends Named, More extends Named = Record<never, never>>(
   op: Operation<Inputs, More>,
 ): Tensor {
   if (mode !== null) for (const input of op.inputs) if (input) requireUncut(op.name, input);
@@ -82,7 +82,7 @@ function requireUncut(op: string, input: Tensor): void {
 }
 
 /** Runs an op's forward; what is for the backward alone is freed where none follows. */
-export function compute(op: Operation, recording: boolean): { output: Tensor; more?: Saved } {
+export function compute(op: Operation, recording: boolean): { output: Tensor; more?: Named } {
   const result = op.forward(recording);
   if (recording) return result;
   for (const tensor of present(result.more ?? {})) tensor.dispose();

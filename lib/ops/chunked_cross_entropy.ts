@@ -70,25 +70,23 @@ export function chunkedCrossEntropy(
     requireDtype(op, 'lowRank.low', low, hidden.dtype);
     requireDtype(op, 'lowRank.weight', lowWeight, hidden.dtype);
   }
-  const { tokenWeights, factor, countsOnDevice } = checked;
+  const { tokenWeights, factor } = checked;
   const M = Math.min(N, chunkSize);
   const { device, dtype } = hidden;
   const outputs = tokenOutputs(hidden, N, options.perToken);
-  const wantsDhidden = hidden.requiresGrad;
-  const wantsDweight = weight.requiresGrad;
-  const wantsDlow = low?.requiresGrad ?? false;
-  const wantsDlowWeight = lowWeight?.requiresGrad ?? false;
   const loss = operation({
     name: op,
     inputs: [hidden, weight, low, lowWeight],
-    saved: [],
+    saved: {},
     savesMore: true,
     forward: (recording) =>
       tidy(() => {
-        const dhidden = recording && wantsDhidden ? empty([N, C], { dtype, device, category: 'activation' }) : null;
-        const dweight = recording && wantsDweight ? sumFor(weight, N > M) : null;
-        const dlow = low && recording && wantsDlow ? empty(low.shape, { dtype, device, category: 'activation' }) : null;
-        const dlowWeight = lowWeight && recording && wantsDlowWeight ? sumFor(lowWeight, N > M) : null;
+        const wants = (input: Tensor | null) => recording && input?.requiresGrad;
+        const ofRows = (shape: readonly number[]) => empty(shape, { dtype, device, category: 'activation' });
+        const dhidden = wants(hidden) ? ofRows([N, C]) : null;
+        const dweight = wants(weight) ? sumFor(weight, N > M) : null;
+        const dlow = low && wants(low) ? ofRows(low.shape) : null;
+        const dlowWeight = lowWeight && wants(lowWeight) ? sumFor(lowWeight, N > M) : null;
         tidy(() =>
           kernels.chunked_cross_entropy(
             hidden,
@@ -104,23 +102,17 @@ export function chunkedCrossEntropy(
         const { loss, divisor } = reduceLosses(outputs.losses, targets, checked);
         return {
           output: loss,
-          more: [
+          more: {
             dhidden,
-            dweight && rounded(dweight, weight),
+            dweight: dweight && rounded(dweight, weight),
             dlow,
-            dlowWeight && rounded(dlowWeight, lowWeight!),
+            dlowWeight: dlowWeight && rounded(dlowWeight, lowWeight!),
             divisor,
-          ].filter((tensor) => tensor !== null),
+          },
         };
       }),
     // The gradients are there; only the incoming scalar, and a divisor that the host did not know, are missing.
-    backward(dloss, saved, gradients) {
-      const rest = [...saved];
-      const dhidden = wantsDhidden ? rest.shift()! : null;
-      const dweight = wantsDweight ? rest.shift()! : null;
-      const dlow = wantsDlow ? rest.shift()! : null;
-      const dlowWeight = wantsDlowWeight ? rest.shift()! : null;
-      const divisor = countsOnDevice ? rest.shift()! : null;
+    backward(dloss, { dhidden, dweight, dlow, dlowWeight, divisor }, gradients) {
       if (!dloss.isOne || divisor) {
         for (const gradient of [dhidden, dweight, dlow, dlowWeight]) {
           if (gradient) kernels.scale_by(gradient, dloss, divisor, gradient);

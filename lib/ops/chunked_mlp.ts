@@ -58,8 +58,8 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
   const keepsGateUp = save === 'gateUp';
   return operation({
     name: op,
-    inputs: [x, gate, up, down, ...adapters.tensors],
-    saved: [x, gate, up, down, ...adapters.present],
+    inputs: [x, gate, up, down, ...Object.values(adapters.tensors)],
+    saved: { x, gate, up, down, ...adapters.tensors },
     savesMore: keepsGateUp,
     forward(recording) {
       const y = empty([N, C], { dtype, device, category: 'activation' });
@@ -74,25 +74,24 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
           scratch(M, F),
           matmulWorkspace(device),
           code,
-          adapters.native(M, width, x),
+          adapters.native(adapters.tensors, { M, width, like: x }),
         );
-        return { output: y, more: keeps ? [gateUp] : [] };
+        return { output: y, more: { kept: keeps ? gateUp : null } };
       });
     },
-    backward(dy, [x, gate, up, down, ...more], gradients) {
-      const kept = more[adapters.present.length] ?? null;
+    backward(dy, { x, gate, up, down, kept, ...ofAdapters }, gradients) {
       const dx = gradients.needs(0) ? empty([N, C], { dtype, device, category: 'activation' }) : null;
       gradients.overChunks(Math.ceil(N / M), (gradients) => {
         kernels.chunked_mlp_backward(
           dy,
-          x!,
-          { gate: gate!, up: up!, down: down! },
+          x,
+          { gate, up, down },
           { dx, dgate: gradients.target(1), dup: gradients.target(2), ddown: gradients.target(3) },
           { memory: kept ?? scratch(M, 2 * F), isKept: kept !== null },
           scratch(M, F),
           matmulWorkspace(device),
           code,
-          adapters.native(M, width, x!, gradients, 4),
+          adapters.native(ofAdapters, { M, width, like: x }, gradients, 4),
         );
       });
       return [dx];

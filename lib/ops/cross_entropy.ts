@@ -30,24 +30,21 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
   const loss = operation({
     name: op,
     inputs: [logits],
-    saved: tokenWeights ? [logits, targets, tokenWeights] : [logits, targets],
+    saved: { logits, targets, tokenWeights },
     savesMore: true,
     forward() {
       kernels.cross_entropy(logits, { ids: targets.reshape([N]), weights: tokenWeights }, outputs, kernel, 0, false);
       const { loss, divisor } = reduceLosses(outputs.losses, targets, checked);
-      return { output: loss, more: divisor ? [divisor] : [] };
+      return { output: loss, more: { divisor } };
     },
-    backward(dloss, saved) {
-      const logits = saved[0]!;
-      const divisor = checked.countsOnDevice ? saved.at(-1)! : null;
+    backward(dloss, { logits, targets, tokenWeights, divisor }) {
       const dlogits = logits.isShared
         ? empty(logits.shape, { dtype: logits.dtype, device: logits.device, category: 'activation' })
         : logits;
       if (dlogits !== logits) kernels.cast(logits, dlogits);
       const losses = empty([N], { dtype: computeDtype(logits.dtype), device: logits.device, category: 'workspace' });
       const unused = { losses, lse: null, logProbability: null, entropy: null, correct: null };
-      const weights = tokenWeights ? saved[2]! : null;
-      kernels.cross_entropy(dlogits, { ids: saved[1]!.reshape([N]), weights }, unused, kernel, 0, true);
+      kernels.cross_entropy(dlogits, { ids: targets.reshape([N]), weights: tokenWeights }, unused, kernel, 0, true);
       if (!dloss.isOne || divisor) kernels.scale_by(dlogits, dloss, divisor, dlogits);
       if (factor !== 1) kernels.scale(dlogits, dlogits, factor);
       return [dlogits];

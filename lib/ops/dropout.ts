@@ -41,7 +41,7 @@ export function dropout(x: Tensor, { probability, seed, step }: DropoutMask, op:
   return operation({
     name: 'dropout',
     inputs: [x],
-    saved: [],
+    saved: {},
     forward() {
       const y = empty(shape, { dtype, device, category: 'activation' });
       apply(x, y);

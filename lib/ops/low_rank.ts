@@ -9,6 +9,9 @@ import { linear } from './linear.ts';
 
 type Projection = 'gate' | 'up' | 'down';
 
+/** a and b of an MLP's adapters. */
+type AdapterTensors = Record<`${Projection}${'A' | 'B'}`, Tensor | null>;
+
 /** What an adapter adds to x·weightᵀ: scale · (dropout(x)·aᵀ)·bᵀ. */
 export interface LowRankAdapter {
   /** (r,I), x's dtype. */
@@ -61,12 +64,17 @@ export class OpAdapters {
     this.#dropout = mask ?? { probability: 0, seed: 0, step: 0 };
   }
 
-  /** a and b of every projection, null where there is none: inputs of the op. */
-  get tensors(): (Tensor | null)[] {
-    return Object.values(this.#adapters).flatMap((adapter) => (adapter ? [adapter.a, adapter.b] : [null, null]));
-  }
-  get present(): Tensor[] {
-    return this.tensors.filter((tensor) => tensor !== null);
+  /** a and b of every projection, null where there is none: inputs of the op, which saves them. */
+  get tensors(): AdapterTensors {
+    const { gate, up, down } = this.#adapters;
+    return {
+      gateA: gate?.a ?? null,
+      gateB: gate?.b ?? null,
+      upA: up?.a ?? null,
+      upB: up?.b ?? null,
+      downA: down?.a ?? null,
+      downB: down?.b ?? null,
+    };
   }
 
   /** Throws unless the projection, of I columns to O, fits its adapter. */
@@ -85,20 +93,26 @@ export class OpAdapters {
    * The kernels' argument, with scratch for chunks of M rows of at most `width` columns.
    * @param gradients in a backward, with the index of the first a among the op's inputs
    */
-  native(M: number, width: number, like: Tensor, gradients: OpGradients | null = null, firstInput = 0): MlpAdapters {
+  native(
+    { gateA, gateB, upA, upB, downA, downB }: AdapterTensors,
+    { M, width, like }: { M: number; width: number; like: Tensor },
+    gradients: OpGradients | null = null,
+    firstInput = 0,
+  ): MlpAdapters {
     const target = (input: number) => {
       const place = gradients?.target(input);
       if (place?.overwrite) kernels.fill(place.gradient, 0);
       return place?.gradient ?? null;
     };
-    const of = (projection: Projection, input: number) => {
+    const of = (projection: Projection, a: Tensor | null, b: Tensor | null, input: number) => {
       const adapter = this.#adapters[projection];
-      return adapter && { ...pick(adapter), da: target(input), db: target(input + 1) };
+      if (!adapter || !a || !b) return null;
+      return { a, b, da: target(input), db: target(input + 1), scale: adapter.scale, op: adapter.op };
     };
     return {
-      gate: of('gate', firstInput),
-      up: of('up', firstInput + 2),
-      down: of('down', firstInput + 4),
+      gate: of('gate', gateA, gateB, firstInput),
+      up: of('up', upA, upB, firstInput + 2),
+      down: of('down', downA, downB, firstInput + 4),
       scratch: this.#scratch(M, width, like),
       dropout: this.#dropout,
     };
@@ -111,9 +125,4 @@ export class OpAdapters {
     const size = 2 * M * rank + (this.#dropout.probability > 0 ? M * width : 0);
     return empty([size], { dtype, device, category: 'workspace' });
   }
-}
-
-/** Without what a model's adapter has beyond an op's. */
-function pick({ a, b, scale, op }: LowRankAdapter): LowRankAdapter {
-  return { a, b, scale, op };
 }
