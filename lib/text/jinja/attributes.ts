@@ -84,7 +84,7 @@ function formatMethod(object: string | Markup, name: string): Builtin {
       if (!(map instanceof Dict)) throw new TemplateError('format_map() takes a dict');
       given = { positional: [], named: new Map([...map.entries()].map(([key, value]) => [String(key), value])) };
     }
-    return format(budget, object, given);
+    return format(budget, object, given, { getAttribute, getItem });
   });
 }
 

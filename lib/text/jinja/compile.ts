@@ -1,37 +1,35 @@
 // Statements to functions of the frame.
 
-import { compileExpression, compileFilter, type Evaluate } from './compile_expression.ts';
+import { compileFilter, type Evaluate } from './compile_expression.ts';
 import { compileFor } from './compile_loop.ts';
 import { callBlock, captureFrom, defineMacro, generation } from './compile_macro.ts';
 import { isConstant } from './constant.ts';
 import { TemplateError, TemplateSyntaxError } from './errors.ts';
 import type { Frame } from './frame.ts';
-import { Namespace } from './globals.ts';
 import type * as nodes from './nodes.ts';
-import { unpack } from './operators.ts';
 import { enter, isEscaping, leave, type Place, type StaticEscaping } from './scope.ts';
-import { Symbols } from './symbols.ts';
+import {
+  type Blocks,
+  BREAK,
+  CONTINUE,
+  type Compilation,
+  compileTarget,
+  evaluation,
+  inner,
+  NEXT,
+  paid,
+  type Run,
+} from './statement.ts';
 import { escaped, str } from './to_text.ts';
 import { isTrue, Markup, textOrFail, type Value } from './values.ts';
 
-/** How a statement ended: a loop around it takes what is not NEXT. */
-export type Signal = typeof NEXT | typeof BREAK | typeof CONTINUE;
-export const NEXT = 0;
-export const BREAK = 1;
-const CONTINUE = 2;
-
-export type Run = (frame: Frame) => Signal;
-export type Assign = (frame: Frame, value: Value) => void;
-
-/** Runs a block of the template by its name; only known once all are compiled. */
-export type Blocks = Map<string, (frame: Frame, isScoped: ReadonlyMap<string, Value> | null) => void>;
-
-/** What all parts of a template share while it is compiled. */
-export interface Compilation {
-  blocks: Blocks;
+/** Compiles the statements of a template or of one of its blocks. */
+export function compileStatements(statements: readonly nodes.Statement[], place: Place, blocks: Blocks): Run {
+  const all: Compilation = { blocks, body: (statements, place) => compileBody(statements, place, all) };
+  return all.body(statements, place);
 }
 
-export function compileBody(statements: readonly nodes.Statement[], place: Place, all: Compilation): Run {
+function compileBody(statements: readonly nodes.Statement[], place: Place, all: Compilation): Run {
   const runs = statements.map((one) => compileStatement(one, place, all));
   if (runs.length === 1) return runs[0];
   return (frame) => {
@@ -41,26 +39,6 @@ export function compileBody(statements: readonly nodes.Statement[], place: Place
     }
     return NEXT;
   };
-}
-
-/** An expression that pays for its parts. */
-export function evaluation(node: nodes.Expression, place: Place): Evaluate {
-  const before = place.scope.nodes;
-  const evaluate = compileExpression(node, place);
-  return paid(evaluate, place.scope.nodes - before, node.line);
-}
-
-export function paid(evaluate: Evaluate, cost: number, line: number): Evaluate {
-  return (frame) => {
-    frame.state.line = line;
-    frame.state.budget.spend(cost);
-    return evaluate(frame);
-  };
-}
-
-/** A scope within another. */
-export function inner(place: Place): Place {
-  return { ...place, symbols: new Symbols(place.symbols), isTop: false, isSoft: false };
 }
 
 function compileStatement(node: nodes.Statement, place: Place, all: Compilation): Run {
@@ -145,38 +123,12 @@ function output(node: nodes.Statement & { kind: 'output' }, place: Place): Run {
 function condition(node: nodes.Statement & { kind: 'if' }, place: Place, all: Compilation): Run {
   const soft = { ...place, isSoft: true };
   const branches = [[node.test, node.body] as const, ...node.others].map(
-    ([test, body]) => [evaluation(test, soft), compileBody(body, soft, all)] as const,
+    ([test, body]) => [evaluation(test, soft), all.body(body, soft)] as const,
   );
-  const otherwise = compileBody(node.otherwise, soft, all);
+  const otherwise = all.body(node.otherwise, soft);
   return (frame) => {
     for (const [test, body] of branches) if (isTrue(test(frame))) return body(frame);
     return otherwise(frame);
-  };
-}
-
-export function compileTarget(target: nodes.Target, place: Place): Assign {
-  if (target.kind === 'tuple') {
-    const items = target.items.map((item) => compileTarget(item, place));
-    return (frame, value) => {
-      const values = unpack(frame.state.budget, value, items.length);
-      items.forEach((assign, i) => {
-        assign(frame, values[i]);
-      });
-    };
-  }
-  if (target.kind === 'field') {
-    const read = place.scope.read(place.symbols.find(target.object)!);
-    return (frame, value) => {
-      const object = read(frame);
-      if (!(object instanceof Namespace)) throw new TemplateError('cannot assign attribute on non-namespace object');
-      object.set(target.name, value);
-    };
-  }
-  const write = place.scope.write(place.symbols.find(target.name)!);
-  if (!place.isTop) return write;
-  return (frame, value) => {
-    write(frame, value);
-    frame.context.assign(target.name, value);
   };
 }
 
@@ -185,7 +137,7 @@ function setBlock(node: nodes.Statement & { kind: 'set block' }, place: Place, a
   within.symbols.statements(node.body);
   within.symbols.expression(node.filter);
   const start = enter(within);
-  const captured = captureFrom(compileBody(node.body, within, all));
+  const captured = captureFrom(all.body(node.body, within));
   const value = node.filter ? filtered(node.filter, within, asHtml(captured, within)) : captured;
   const assign = compileTarget(node.target, place);
   const end = leave(within);
@@ -203,7 +155,7 @@ function filterBlock(node: nodes.Statement & { kind: 'filter block' }, place: Pl
   within.symbols.statements(node.body);
   within.symbols.expression(node.filter);
   const start = enter(within);
-  const value = filtered(node.filter, within, asHtml(captureFrom(compileBody(node.body, within, all)), within));
+  const value = filtered(node.filter, within, asHtml(captureFrom(all.body(node.body, within)), within));
   const end = leave(within);
   return done((frame) => {
     start(frame);
@@ -226,7 +178,7 @@ function autoescape(node: nodes.Statement & { kind: 'autoescape' }, place: Place
   within.symbols.statements(node.body);
   const start = enter(within);
   const value = evaluation(node.value, within);
-  const body = compileBody(node.body, { ...within, escaping: escapingWithin(node.value, place.escaping) }, all);
+  const body = all.body(node.body, { ...within, escaping: escapingWithin(node.value, place.escaping) });
   const end = leave(within);
   return (frame) => {
     const { state } = frame;
@@ -264,7 +216,7 @@ function withBlock(node: nodes.Statement & { kind: 'with' }, place: Place, all: 
   const assigned = node.targets.map(
     (target, i) => [compileTarget(target, within), evaluation(node.values[i], place)] as const,
   );
-  const body = compileBody(node.body, within, all);
+  const body = all.body(node.body, within);
   const end = leave(within);
   return (frame) => {
     start(frame);

@@ -4,14 +4,13 @@ import { getAttribute, getItem, isSliceable, slice } from './attributes.ts';
 import { isConstant } from './constant.ts';
 import { Dict } from './dict.ts';
 import { TemplateError, TemplateSyntaxError } from './errors.ts';
-import { FILTERS } from './filters.ts';
+import { FILTERS, TESTS } from './filters.ts';
 import type { Frame } from './frame.ts';
 import type * as nodes from './nodes.ts';
 import { parseInteger } from './numbers.ts';
 import { compare, contains, equals, operate, unary } from './operators.ts';
 import type { Place } from './scope.ts';
 import { NO_ARGUMENTS } from './signature.ts';
-import { TESTS } from './tests.ts';
 import { softText, str } from './to_text.ts';
 import {
   type Arguments,

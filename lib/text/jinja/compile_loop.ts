@@ -1,19 +1,11 @@
 // for, with its else, its filter, and loops that call themselves.
-import {
-  BREAK,
-  type Compilation,
-  compileBody,
-  compileTarget,
-  evaluation,
-  NEXT,
-  type Run,
-  type Signal,
-} from './compile.ts';
+
 import { TemplateSyntaxError } from './errors.ts';
 import { Frame } from './frame.ts';
 import { Loop } from './loop.ts';
 import type * as nodes from './nodes.ts';
 import { enter, FunctionScope, isEscaping, leave, type Place } from './scope.ts';
+import { BREAK, type Compilation, compileTarget, evaluation, NEXT, type Run, type Signal } from './statement.ts';
 import { Symbols } from './symbols.ts';
 import { isTrue, iterate, Markup, Once, type Value } from './values.ts';
 import { findAll, undeclared, visitNames } from './walk.ts';
@@ -98,7 +90,7 @@ function compileIteration(node: For, { symbols: outer, scope, escaping }: Place,
   const assign = compileTarget(node.target, within);
   const start = enter(within);
   scope.loops += 1;
-  const body = compileBody(node.body, within, all);
+  const body = all.body(node.body, within);
   scope.loops -= 1;
   const end = leave(within);
   const setLoop = hasLoop ? scope.write(symbols.find('loop')!) : null;
@@ -146,7 +138,7 @@ function compileElse(
   const within: Place = { symbols, scope, isTop: false, isSoft: false, escaping };
   const start = enter(within);
   // A break in there is of the loop around.
-  const body = compileBody(node.otherwise, within, all);
+  const body = all.body(node.otherwise, within);
   const end = leave(within);
   return (frame) => {
     start(frame);

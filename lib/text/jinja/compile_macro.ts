@@ -1,5 +1,5 @@
 // Macros, call blocks and {% generation %}: bodies that are functions.
-import { type Compilation, compileBody, evaluation, type Run } from './compile.ts';
+
 import { compileCall, type Evaluate } from './compile_expression.ts';
 import { TemplateSyntaxError } from './errors.ts';
 import { Frame } from './frame.ts';
@@ -7,6 +7,7 @@ import { Macro, type MacroForm } from './macro.ts';
 import type * as nodes from './nodes.ts';
 import type { Place } from './scope.ts';
 import { enter, FunctionScope } from './scope.ts';
+import { type Compilation, evaluation, type Run } from './statement.ts';
 import { Symbols } from './symbols.ts';
 import { str } from './to_text.ts';
 import { Markup, textOrFail, Undefined, type Value } from './values.ts';
@@ -56,7 +57,7 @@ export function defineMacro(node: Definition, place: Place, all: Compilation): (
     const nothing = new Undefined(`parameter '${name}' was not provided`);
     return [name, () => nothing];
   });
-  const body = captureFrom(compileBody(node.body, within, all));
+  const body = captureFrom(all.body(node.body, within));
   return (frame) =>
     new Macro(form, (given): Value => {
       const { isEscaping } = frame.state;

@@ -1,10 +1,12 @@
-// The filters of jinja2, with tojson as transformers has it.
+// The filters of jinja2, with tojson as transformers has it, and its tests.
+
+import { hash } from './dict.ts';
 import { TemplateError } from './errors.ts';
 import type { Filter } from './filters/define.ts';
 import { getter, LIST_FILTERS, mapFilter, selectFilters } from './filters/lists.ts';
 import { joinFilter, TEXT_FILTERS } from './filters/texts.ts';
 import { VALUE_FILTERS } from './filters/values.ts';
-import { TESTS } from './tests.ts';
+import { test, VALUE_TESTS } from './tests.ts';
 import { isString, textIn, type Value } from './values.ts';
 
 function named(table: ReadonlyMap<string, Filter>, kind: string): (name: Value) => Filter {
@@ -14,6 +16,13 @@ function named(table: ReadonlyMap<string, Filter>, kind: string): (name: Value) 
     throw new TemplateError(`no ${kind} named '${isString(name) ? textIn(name) : '?'}'`);
   };
 }
+
+/** The tests: value is name(…). */
+export const TESTS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
+  ...VALUE_TESTS,
+  ...test('filter', [], (_, value) => FILTERS.has(hash(value) as string)),
+  ...test('test', [], (_, value) => TESTS.has(hash(value) as string)),
+]);
 
 export const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ...VALUE_FILTERS,

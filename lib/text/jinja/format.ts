@@ -1,5 +1,4 @@
 // Python's str.format and its language of fields.
-import { getAttribute, getItem } from './attributes.ts';
 import type { Budget } from './budget.ts';
 import { escapeOf, isPrintable, lengthOf, sliceOf } from './characters.ts';
 import { TemplateError } from './errors.ts';
@@ -9,21 +8,29 @@ import { type Numeric, toFloat } from './numbers.ts';
 import { repr, str } from './to_text.ts';
 import { type Arguments, isInt, isNumber, isString, Markup, textIn, typeName, type Value } from './values.ts';
 
+/** How fields like {0.name[key]} look into values. */
+export interface Lookup {
+  getAttribute(budget: Budget, object: Value, name: string): Value;
+  getItem(budget: Budget, object: Value, key: Value): Value;
+}
+
 /** text.format(…); of Markup with escaped values. */
-export function format(budget: Budget, text: string | Markup, args: Arguments): string | Markup {
-  return like(text, new Formatter(budget, args, text instanceof Markup).format(textIn(text), 2));
+export function format(budget: Budget, text: string | Markup, args: Arguments, lookup: Lookup): string | Markup {
+  return like(text, new Formatter(budget, args, lookup, text instanceof Markup).format(textIn(text), 2));
 }
 
 class Formatter {
   readonly #budget: Budget;
   readonly #args: Arguments;
+  readonly #lookup: Lookup;
   readonly #isEscaping: boolean;
   /** The next field without a name; null once one had a number. */
   #next: number | null = 0;
 
-  constructor(budget: Budget, args: Arguments, isEscaping: boolean) {
+  constructor(budget: Budget, args: Arguments, lookup: Lookup, isEscaping: boolean) {
     this.#budget = budget;
     this.#args = args;
+    this.#lookup = lookup;
     this.#isEscaping = isEscaping;
   }
 
@@ -86,8 +93,8 @@ class Formatter {
       if (value === undefined) throw new TemplateError(`KeyError: '${first}'`);
     }
     for (const [, attribute, key] of name.slice(first.length).matchAll(/\.([^.[]+)|\[([^\]]+)\]/g)) {
-      if (attribute !== undefined) value = getAttribute(this.#budget, value, attribute);
-      else value = getItem(this.#budget, value, /^\d+$/.test(key) ? Number(key) : key);
+      if (attribute !== undefined) value = this.#lookup.getAttribute(this.#budget, value, attribute);
+      else value = this.#lookup.getItem(this.#budget, value, /^\d+$/.test(key) ? Number(key) : key);
     }
     return value;
   }

@@ -1,7 +1,7 @@
 // Chat templates, rendered as transformers renders them with Python's jinja2: trim_blocks and lstrip_blocks, its sandbox, loop controls,
 // {% generation %}, and its tojson. What would not agree is an error.
 import { Budget } from './budget.ts';
-import { type Blocks, compileBody, type Run } from './compile.ts';
+import { compileStatements } from './compile.ts';
 import { Input } from './dict.ts';
 import { TemplateBudgetError, TemplateError, TemplateSyntaxError } from './errors.ts';
 import { Context, Frame, type Span, State } from './frame.ts';
@@ -9,6 +9,7 @@ import { globals } from './globals.ts';
 import type { Statement } from './nodes.ts';
 import { parse } from './parser.ts';
 import { enter, FunctionScope, type Place } from './scope.ts';
+import type { Blocks, Run } from './statement.ts';
 import { Symbols } from './symbols.ts';
 import { Builtin, Markup, Obj, Undefined, type Value } from './values.ts';
 import { findAll, undeclared } from './walk.ts';
@@ -124,7 +125,7 @@ function compileFunction(
   symbols.statements(statements);
   const writes = [...special].map((name) => [name, scope.write(symbols.find(name)!)] as const);
   const start = enter(place);
-  const body: Run = compileBody(statements, place, { blocks });
+  const body: Run = compileStatements(statements, place, blocks);
   return (state, context) => {
     const frame = new Frame(state, context, null, scope.size);
     for (const [name, write] of writes) {

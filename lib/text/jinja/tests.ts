@@ -1,9 +1,8 @@
 // The tests of jinja2: value is name(…).
 import type { Budget } from './budget.ts';
 import { Bytes } from './bytes.ts';
-import { Dict, hash } from './dict.ts';
+import { Dict } from './dict.ts';
 import { type Filter, filter } from './filters/define.ts';
-import { FILTERS } from './filters.ts';
 import { compare, contains, equals, isSame, operate } from './operators.ts';
 import type { Parameters } from './signature.ts';
 import { isLower, isUpper } from './str_methods.ts';
@@ -26,7 +25,7 @@ import {
 
 type Run = (budget: Budget, value: Value, ...args: Value[]) => boolean;
 
-function test(names: string, parameters: Parameters, run: Run): [string, Filter][] {
+export function test(names: string, parameters: Parameters, run: Run): [string, Filter][] {
   return names.split(' ').map((name) => filter(name, parameters, run as (budget: Budget, value: Value) => Value));
 }
 
@@ -38,7 +37,8 @@ const isSequence = (value: Value) =>
   (lengthOrNull(value) !== null && [Tuple, Dict, Range, Bytes].some((kind) => value instanceof kind)) ||
   Array.isArray(value);
 
-export const TESTS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
+/** All but `filter` and `test`; see filters.ts. */
+export const VALUE_TESTS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ...test('defined', [], (_, value) => !(value instanceof Undefined)),
   ...test('undefined', [], (_, value) => value instanceof Undefined),
   ...test('none', [], (_, value) => value === null),
@@ -67,6 +67,4 @@ export const TESTS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ...test('>= ge', ['/other'], (budget, value, other) => compare(budget, '>=', value, other) >= 0),
   ...test('< lt lessthan', ['/other'], (budget, value, other) => compare(budget, '<', value, other) < 0),
   ...test('<= le', ['/other'], (budget, value, other) => compare(budget, '<=', value, other) <= 0),
-  ...test('filter', [], (_, value) => FILTERS.has(hash(value) as string)),
-  ...test('test', [], (_, value) => TESTS.has(hash(value) as string)),
 ]);
