@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { uniforms } from '../../lib/data/shuffle.ts';
-import { newFolder, textFile, tinyRun } from '../support/runs.ts';
+import { linesOf, newFolder, textFile, tinyRun } from '../support/runs.ts';
 
 const KILLS = 50;
 /** Longer than a start takes, so that kills fall into loading, steps, checkpoints and validation. */
@@ -25,14 +25,6 @@ async function life(config: string, milliseconds: number | null): Promise<boolea
   if (timer) clearTimeout(timer);
   assert.ok(signal === 'SIGKILL' || code === 0, problem);
   return signal === 'SIGKILL';
-}
-
-async function linesOf(outDir: string): Promise<object[]> {
-  const lines = (await readFile(join(outDir, 'metrics.jsonl'), 'utf8')).trim().split('\n');
-  return lines.map((line) => {
-    const { seconds, tokensPerSecond, ...rest } = JSON.parse(line);
-    return rest;
-  });
 }
 
 describe('a run that is killed', () => {

@@ -1,9 +1,18 @@
 // Runs of a tiny model, in folders that are gone when the process ends.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { RunConfigInput } from '../../lib/index.ts';
-import { testDevice } from './devices.ts';
+import {
+  Decoder,
+  decoderConfig,
+  parseConfig,
+  type RunConfigInput,
+  saveModel,
+  type TrainOptions,
+  train,
+} from '../../lib/index.ts';
+import { openTestDevice, testDevice } from './devices.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'minisequence-test-'));
 process.once('exit', () => rmSync(root, { recursive: true, force: true }));
@@ -51,4 +60,36 @@ export function tinyRun(options: Partial<RunConfigInput> = {}): RunConfigInput {
     outDir: newFolder(),
     ...options,
   };
+}
+
+/** {@link tinyRun}, trained. */
+export const run = (options: Partial<RunConfigInput>, trainOptions?: TrainOptions) =>
+  train(parseConfig(tinyRun(options)), trainOptions);
+
+/** Lines of metrics.jsonl without what depends on the clock. */
+export async function linesOf(outDir: string): Promise<object[]> {
+  const lines = (await readFile(join(outDir, 'metrics.jsonl'), 'utf8')).trim().split('\n');
+  return lines.map((line) => {
+    const { seconds, tokensPerSecond, ...rest } = JSON.parse(line);
+    return rest;
+  });
+}
+
+/** Names of a run's checkpoints, in order. */
+export const stepsIn = async (outDir: string) => (await readdir(join(outDir, 'checkpoints'))).sort();
+
+/** Bytes of a saved model. */
+export const modelOf = (folder: string) => readFile(join(folder, 'model.safetensors'));
+
+/** A folder with a tiny model of random weights; `change` has it before it is saved. */
+export async function tinyModelFolder(
+  fields: object = {},
+  { tokenizerFrom, change }: { tokenizerFrom?: string; change?: (model: Decoder) => Promise<void> } = {},
+): Promise<string> {
+  using device = openTestDevice();
+  using model = new Decoder(decoderConfig({ ...tinyLlama, ...fields }), { device }).initialize(1);
+  await change?.(model);
+  const folder = newFolder();
+  await saveModel(model, folder, { tokenizerFrom });
+  return folder;
 }

@@ -2,45 +2,22 @@
 import assert from 'node:assert/strict';
 import { cp, mkdir, readdir, readFile, rename, rm, truncate, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import {
-  Decoder,
-  decoderConfig,
-  parseConfig,
-  type RunConfigInput,
-  type RunWarning,
-  saveModel,
-  train,
-} from '../../lib/index.ts';
-import { openTestDevice } from '../support/devices.ts';
-import { newFolder, textFile, tinyLlama, tinyRun } from '../support/runs.ts';
+import type { Decoder, RunWarning } from '../../lib/index.ts';
+import { linesOf, modelOf, newFolder, run, stepsIn, textFile, tinyModelFolder } from '../support/runs.ts';
 
-type Options = Parameters<typeof train>[1];
-const run = (options: Partial<RunConfigInput>, trainOptions?: Options) =>
-  train(parseConfig(tinyRun(options)), trainOptions);
+type Options = Parameters<typeof run>[1];
 const english = 'The quick brown fox jumps over the lazy dog.\n'.repeat(30);
 const checkpoint = { everySteps: 2 };
 
-async function linesOf(outDir: string): Promise<object[]> {
-  const lines = (await readFile(join(outDir, 'metrics.jsonl'), 'utf8')).trim().split('\n');
-  return lines.map((line) => {
-    const { seconds, tokensPerSecond, ...rest } = JSON.parse(line);
-    return rest;
-  });
-}
-const stepsIn = async (outDir: string) => (await readdir(join(outDir, 'checkpoints'))).sort();
-const modelOf = (folder: string) => readFile(join(folder, 'model.safetensors'));
-
 /** A model's folder with a tokenizer; one weight is multiplied by `factor`. */
 async function modelFolder(factor = 1): Promise<string> {
-  using device = openTestDevice();
-  using model = new Decoder(decoderConfig({ ...tinyLlama, vocab_size: 1024 }), { device }).initialize(1);
-  const weight = model.namedParameters().get('model.layers.1.mlp.down_proj.weight')!;
-  const values = await weight.toFloat32();
-  values[5]! *= factor;
-  weight.write(values);
-  const folder = newFolder();
-  await saveModel(model, folder, { tokenizerFrom: 'test/fixtures/tokenizer' });
-  return folder;
+  const change = async (model: Decoder) => {
+    const weight = model.namedParameters().get('model.layers.1.mlp.down_proj.weight')!;
+    const values = await weight.toFloat32();
+    values[5]! *= factor;
+    weight.write(values);
+  };
+  return await tinyModelFolder({ vocab_size: 1024 }, { tokenizerFrom: 'test/fixtures/tokenizer', change });
 }
 
 describe('a run goes on only from what it began with', () => {

@@ -2,29 +2,15 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, rmdirSync, rmSync } from 'node:fs';
-import { appendFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { decoderConfig, loadModel, parseConfig, type RunConfigInput, simulateStep, train } from '../../lib/index.ts';
+import { decoderConfig, loadModel, type RunConfigInput, simulateStep } from '../../lib/index.ts';
 import { startCommand } from '../support/command.ts';
 import { openTestDevice, testTarget } from '../support/devices.ts';
-import { newFolder, textFile, tinyLlama, tinyRun } from '../support/runs.ts';
+import { linesOf, newFolder, run, stepsIn, textFile, tinyLlama, tinyRun } from '../support/runs.ts';
 
-type Options = Parameters<typeof train>[1];
-const run = (options: Partial<RunConfigInput>, trainOptions?: Options) =>
-  train(parseConfig(tinyRun(options)), trainOptions);
 const text = textFile('The quick brown fox jumps over the lazy dog.\n'.repeat(23).slice(0, 1000));
 const data = { files: [text] };
-
-/** Lines of metrics.jsonl without what depends on the clock. */
-async function linesOf(outDir: string): Promise<object[]> {
-  const lines = (await readFile(join(outDir, 'metrics.jsonl'), 'utf8')).trim().split('\n');
-  return lines.map((line) => {
-    const { seconds, tokensPerSecond, ...rest } = JSON.parse(line);
-    return rest;
-  });
-}
-
-const stepsIn = async (outDir: string) => (await readdir(join(outDir, 'checkpoints'))).sort();
 
 describe('a continued run', () => {
   for (const [name, options] of Object.entries({

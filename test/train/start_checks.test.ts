@@ -14,18 +14,11 @@ import {
   type RunConfigInput,
   type RunWarning,
   saveModel,
-  train,
 } from '../../lib/index.ts';
 import { requireSpace } from '../../lib/train/start_checks.ts';
 import { commandLine } from '../support/command.ts';
 import { openTestDevice } from '../support/devices.ts';
-import { newFolder, textFile, tinyLlama, tinyRun } from '../support/runs.ts';
-
-type Options = Parameters<typeof train>[1];
-const run = (options: Partial<RunConfigInput>, trainOptions?: Options) =>
-  train(parseConfig(tinyRun(options)), trainOptions);
-
-const modelOf = (folder: string) => readFile(join(folder, 'model.safetensors'));
+import { modelOf, newFolder, run, textFile, tinyLlama, tinyModelFolder, tinyRun } from '../support/runs.ts';
 
 /** The run is refused with this message, before a step. */
 async function refuses(options: Partial<RunConfigInput>, message: RegExp): Promise<void> {
@@ -33,14 +26,6 @@ async function refuses(options: Partial<RunConfigInput>, message: RegExp): Promi
   const attempt = async () => run(options, { onStart: () => (started = true) });
   await assert.rejects(attempt(), message);
   assert.equal(started, false);
-}
-
-async function modelFolder(fields: object = {}): Promise<string> {
-  using device = openTestDevice();
-  using model = new Decoder(decoderConfig({ ...tinyLlama, ...fields }), { device }).initialize(1);
-  const folder = newFolder();
-  await saveModel(model, folder);
-  return folder;
 }
 
 describe('at the start a run refuses', () => {
@@ -59,7 +44,7 @@ describe('at the start a run refuses', () => {
   });
 
   it('to write over what it reads', async () => {
-    const path = await modelFolder();
+    const path = await tinyModelFolder();
     const before = await readFile(join(path, 'model.safetensors'));
     const link = join(newFolder(), 'link');
     await symlink(path, link);
@@ -189,7 +174,7 @@ describe('a file that grows too large for its disk', () => {
 
 describe('steps that are not finite', () => {
   it('are skipped up to nine in a row; the tenth ends the run, with a checkpoint', async () => {
-    const path = await modelFolder();
+    const path = await tinyModelFolder();
     using device = openTestDevice();
     {
       using model = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
