@@ -46,8 +46,8 @@ export interface AttentionSpec {
   bias: boolean;
   /** Whether the output projection has a bias. */
   outputBias: boolean;
-  /** Whether every head of the queries and keys is normalised, before its rotation. */
-  qkNorm: boolean;
+  /** Norms of queries and keys, before their rotation: of every head by itself, or of all heads together; null: none. */
+  qkNorm: 'heads' | 'all' | null;
   /** null: queries and keys are not rotated. */
   rope: RopeConfig | null;
   /** How many positions a query sees, its own included; 0: all before it. */

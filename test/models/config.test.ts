@@ -207,6 +207,24 @@ describe('decoderConfig', () => {
     assert.equal(decoderConfig(smollm3).tieWordEmbeddings, true);
   });
 
+  it('reads the norms of OLMo 2 and EXAONE 4, and which layers of the latter have windows and positions', () => {
+    const olmo2 = decoderConfig({ ...tiny, model_type: 'olmo2' });
+    assert.equal(olmo2.norm.eps, 1e-5);
+    assert.deepEqual([attentionOf(olmo2).qkNorm, attentionOf(olmo2).rope?.theta], ['all', 10000]);
+    const exaone4 = (source: Record<string, unknown>) =>
+      decoderConfig({ ...tiny, num_hidden_layers: 4, model_type: 'exaone4', ...source }).layers.map(
+        ({ attention: { window, rope } }) => `${window}${rope ? ' rotated' : ''}`,
+      );
+    assert.deepEqual(exaone4({}), ['4096 rotated', '4096 rotated', '4096 rotated', '0']);
+    const types = ['full_attention', 'sliding_attention', 'full_attention', 'full_attention'];
+    const published = { sliding_window: 7, sliding_window_pattern: 'LLLG' };
+    assert.deepEqual(exaone4({ ...published, layer_types: types }), ['0', '7 rotated', '0', '0']);
+    assert.deepEqual(exaone4({ sliding_window: null }), new Array<string>(4).fill('0 rotated'));
+    assert.throws(() => exaone4(published), /sliding_window_pattern must be a number, got "LLLG"/);
+    assert.throws(() => exaone4({ sliding_window_pattern: null }), /sliding_window_pattern must be a number of layers/);
+    assert.throws(() => exaone4({ sliding_window: null, layer_types: types }), /sliding windows are off/);
+  });
+
   it("takes 1 for the factors that a Granite does not have, attention's too", () => {
     const { layers, embedding, head, tieWordEmbeddings } = decoderConfig({ ...tiny, model_type: 'granite' });
     const [{ attention, residualScale }] = layers as [(typeof layers)[0]];

@@ -58,6 +58,8 @@ const sources = {
     final_logit_softcapping: 1.5,
   },
   smollm3: { model_type: 'smollm3', no_rope_layers: [0, 1], use_sliding_window: true, sliding_window: 4 },
+  olmo2: { model_type: 'olmo2', attention_bias: true },
+  exaone4: { model_type: 'exaone4', sliding_window: 4, sliding_window_pattern: 2 },
   granite: {
     model_type: 'granite',
     embedding_multiplier: 1.7,

@@ -1,4 +1,4 @@
-// SmolLM3 and Granite beyond a step: adapters, the head's factor, validation, saved folders.
+// New families beyond a step: adapters, the head's factor, validation, saved folders.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -52,7 +52,7 @@ const logitsOf = (model: Decoder) =>
 /** Rows of V. */
 const rowsOf = (logits: Float32Array) => Array.from({ length: T }, (_, t) => [...logits.subarray(t * V, (t + 1) * V)]);
 
-for (const family of ['smollm3', 'granite']) {
+for (const family of ['smollm3', 'granite', 'olmo2', 'exaone4']) {
   const folder = `test/fixtures/parity/${family}`;
   describe(`a model of ${family}`, () => {
     it('has the chunked loss of its logits, with adapters everywhere and merged', async () => {

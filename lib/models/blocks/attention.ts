@@ -46,8 +46,10 @@ export class Attention {
     this.#k = projection('k', k, bias);
     this.#v = projection('v', v, bias);
     this.#o = projection('o', o, outputBias);
-    this.#qNorm = qkNorm ? new Norm(`${path}.q_norm`, D, maker) : null;
-    this.#kNorm = qkNorm ? new Norm(`${path}.k_norm`, D, maker) : null;
+    const norm = (name: string, heads: number) =>
+      qkNorm && new Norm(`${path}.${name}`, qkNorm === 'heads' ? D : heads * D, maker);
+    this.#qNorm = norm('q_norm', H);
+    this.#kNorm = norm('k_norm', G);
     this.#rope = spec.rope && { config: spec.rope, tables: maker.ropeTables(spec.rope, D) };
   }
 

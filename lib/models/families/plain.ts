@@ -12,6 +12,14 @@ export const PRE_NORMS: LayerNorms = {
   mlpOutput: null,
 };
 
+/** After attention and after the MLP. */
+export const POST_NORMS: LayerNorms = {
+  attentionInput: null,
+  attentionOutput: 'post_attention_layernorm',
+  mlpInput: null,
+  mlpOutput: 'post_feedforward_layernorm',
+};
+
 /** What a missing field stands for, where families differ. */
 export interface Defaults {
   /** @default one for each head */
@@ -22,6 +30,8 @@ export interface Defaults {
   tie?: boolean;
   /** @default 10000 */
   ropeTheta?: number;
+  /** @default 1e-6 */
+  normEps?: number;
 }
 
 export interface PlainDecoder extends Omit<DecoderConfig, 'layers'> {
@@ -60,7 +70,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
         headSize,
         bias: false,
         outputBias: false,
-        qkNorm: false,
+        qkNorm: null,
         rope: ropeConfig(fields, defaults.ropeTheta),
         window: 0,
         scale: 1 / Math.sqrt(headSize),
@@ -69,7 +79,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
       mlp: { intermediateSize: fields.count('intermediate_size'), activation: 'silu' },
       residualScale: 1,
     },
-    norm: { eps: fields.positive('rms_norm_eps', 1e-6), offset: 0 },
+    norm: { eps: fields.positive('rms_norm_eps', defaults.normEps ?? 1e-6), offset: 0 },
     embedding: { scale: 1, isScaleRounded: false },
     head: { scale: 1, softcap: 0 },
     tieWordEmbeddings: fields.boolean('tie_word_embeddings', defaults.tie ?? false),

@@ -11,6 +11,6 @@ export const qwen3: Family = {
     const bias = fields.boolean('attention_bias', false);
     const plain = plainDecoder(fields, source, { keyValueHeads: 32, headSize: 128 });
     const windows = qwenWindows(fields, plain.numLayers);
-    return withAttention(plain, { qkNorm: true, bias, outputBias: bias }, (layer) => ({ window: windows[layer] }));
+    return withAttention(plain, { qkNorm: 'heads', bias, outputBias: bias }, (layer) => ({ window: windows[layer] }));
   },
 };

@@ -1,14 +1,17 @@
 // Every model family that is read; docs/adding_a_family.md.
+
+import { exaone4 } from './exaone4.ts';
 import type { Family } from './family.ts';
 import { gemma2 } from './gemma2.ts';
 import { granite } from './granite.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
+import { olmo2 } from './olmo2.ts';
 import { qwen2 } from './qwen2.ts';
 import { qwen3 } from './qwen3.ts';
 import { smollm3 } from './smollm3.ts';
 
 /** By model_type. */
 export const families: ReadonlyMap<string, Family> = new Map(
-  [llama, mistral, qwen2, qwen3, gemma2, smollm3, granite].map((family) => [family.type, family]),
+  [llama, mistral, qwen2, qwen3, gemma2, smollm3, granite, olmo2, exaone4].map((family) => [family.type, family]),
 );
