@@ -12,7 +12,6 @@ import {
   type DeviceName,
   type Dtype,
   decoderConfig,
-  disposeResult,
   empty,
   type GradientDtype,
   linear,
@@ -24,15 +23,16 @@ import {
   recompute,
   type StateBits,
   type StepPolicy,
-  stepResult,
   swiglu,
   Tape,
   type Tensor,
+  TrainStep,
   tensor,
   tidy,
-  trainStep,
 } from '../lib/index.ts';
+import { nextToken } from '../lib/objectives/next_token.ts';
 import { addon, kernels } from '../lib/runtime/native.ts';
+import { microSteps, stepScalars } from '../lib/step/micro_steps.ts';
 import { forwardBackward, type Measurement, measure, median } from './measure.ts';
 
 export interface Sizes {
@@ -147,7 +147,6 @@ export const step: Case = async (device, dtype, { N, C, F, V, chunkSize }, round
   });
   const model = new Decoder(config, { device, dtype }).initialize(1);
   const optimizer = new AdamW(model.trainableParameters());
-  const result = stepResult(model);
   const tokens = Int32Array.from({ length: N }, (_, n) => (n * 7919) % V);
   const chunked = { mlpChunkSize: chunkSize, lossChunkSize: chunkSize, mlpSave: 'input' } as const;
   const policies: Record<string, StepPolicy> = {
@@ -156,27 +155,20 @@ export const step: Case = async (device, dtype, { N, C, F, V, chunkSize }, round
     "mini-sequences, recompute: 'attention'": { ...chunked, recompute: 'attention' },
     "mini-sequences, recompute: 'layer'": { ...chunked, recompute: 'layer' },
   };
-  const batch = () => ({ inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T: N });
   const names = Object.keys(policies);
   const times: number[][] = names.map(() => []);
   const peaks: number[] = [];
   for (let round = -1; round < rounds; round++) {
     for (const [i, name] of names.entries()) {
+      using step = new TrainStep(model, optimizer, { policy: policies[name]! });
       device.arena.resetPeak();
       const start = performance.now();
-      await trainStep(
-        model,
-        optimizer,
-        [batch],
-        { policy: policies[name]!, learningRate: 1e-4, maxGradNorm: 1, numTargets: N },
-        result,
-      );
+      await step.run([{ inputs: tokens, targets: tokens }], { learningRate: 1e-4 });
       await device.synchronize();
       if (round >= 0) times[i]!.push(performance.now() - start);
       peaks[i] = device.memory().peakBytes;
     }
   }
-  disposeResult(result);
   return names.map((name, i) => ({
     name,
     peakBytes: peaks[i]!,
@@ -254,7 +246,7 @@ function llama(device: Device, dtype: Dtype, { N, chunkSize, layers = 32, stateB
   });
   const model = new Decoder(config, { device, dtype, gradientDtype }).initialize(1);
   const optimizer = new AdamW(model.trainableParameters(), { masterWeights: false, stateBits });
-  const result = stepResult(model);
+  const scalars = stepScalars(model);
   const { target: like, memoryLimit } = device;
   const fixed = { mlpChunkSize: chunkSize, lossChunkSize: chunkSize, mlpSave: 'input' } as const;
   const planned = { B: 1, T: N, dtype, gradientDtype, like, memoryLimit, masterWeights: false, stateBits };
@@ -269,8 +261,10 @@ function llama(device: Device, dtype: Dtype, { N, chunkSize, layers = 32, stateB
   if (!policy) throw new RangeError(`llama3: T ${N} does not fit ${memoryLimit} bytes`);
   const tokens = Int32Array.from({ length: N }, (_, n) => (n * 7919) % config.vocabSize);
   const batch = () => ({ inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T: N });
-  const options = { policy, learningRate: 1e-5, maxGradNorm: 1, numTargets: N };
-  const step = (makeBatch: () => Batch = batch) => trainStep(model, optimizer, [makeBatch], options, result);
+  const settings = { policy, divisor: N, learningRate: 1e-5, maxGradNorm: 1, dropout: { seed: 0, step: 0 } };
+  const step = (makeBatch: () => Batch = batch) => {
+    for (const _ of microSteps({ model, optimizer, scalars }, [makeBatch], { objective: nextToken(), ...settings }));
+  };
   return { config, model, optimizer, policy, batch, step };
 }
 
@@ -284,7 +278,7 @@ export const llama3: Case = async (device, dtype, sizes, rounds) => {
   const times: number[] = [];
   for (let round = -1; round < rounds; round++) {
     const start = performance.now();
-    await step();
+    step();
     await device.synchronize();
     if (round >= 0) times.push(performance.now() - start);
   }
@@ -313,7 +307,7 @@ export const graph: Case = async (device, dtype, sizes, rounds) => {
   if (id === null) throw new Error('graph: needs a GPU');
   const batch = makeBatch();
   for (const each of [batch.inputs, batch.targets]) each.keep();
-  const run = () => step(() => batch);
+  const run = async () => step(() => batch);
   const replay = async () => addon().replay(id);
   for (let i = 0; i < WARM_UP; i++) await run(); // memory grows, kernels are loaded, products and attention planned
   await device.synchronize();

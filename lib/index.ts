@@ -15,9 +15,10 @@ export { type HubOptions, resolveModelFolder } from './io/hub.ts';
 export { type SaveOptions, saveModel } from './io/save_model.ts';
 export { type LoadOptions, loadModel } from './io/weights.ts';
 export type { AdapterLayout, Lora, LoraLayout, LoraModule } from './models/adapter.ts';
+export type { Batch, HostBatch } from './models/batch.ts';
 export { KeyValueCache } from './models/cache.ts';
 export { decoderConfig } from './models/config.ts';
-export { type Batch, Decoder } from './models/decoder.ts';
+export { Decoder, type ForwardOptions } from './models/decoder.ts';
 export type {
   AttentionSpec,
   DecoderConfig,
@@ -35,6 +36,8 @@ export { Module } from './models/module.ts';
 export type { ModelOrigin } from './models/origin.ts';
 export type { StepPolicy } from './models/policy.ts';
 export type { RopeConfig } from './models/rope_config.ts';
+export { type NextTokenLossOptions, nextToken, nextTokenLoss } from './objectives/next_token.ts';
+export type { LossOptions, Objective } from './objectives/objective.ts';
 export { type AttentionOptions, attention } from './ops/attention.ts';
 export { type ChunkedCrossEntropyOptions, chunkedCrossEntropy } from './ops/chunked_cross_entropy.ts';
 export { type ChunkedMlpOptions, chunkedMlp } from './ops/chunked_mlp.ts';
@@ -53,7 +56,8 @@ export { softcap } from './ops/softcap.ts';
 export { reshape, rows } from './ops/views.ts';
 export { AdamW, type AdamWOptions } from './optim/adamw.ts';
 export type { StateBits } from './optim/adamw_state.ts';
-export { type ClippedNorm, clipGradNorm, clippedNorm } from './optim/clip.ts';
+export { type ClippedNorm, clipGradNorm } from './optim/clip.ts';
+export type { Optimizer, UpdateOptions } from './optim/optimizer.ts';
 export {
   type Device,
   type DeviceName,
@@ -69,9 +73,9 @@ export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from 
 export { NativeLoadError } from './runtime/native.ts';
 export { tidy } from './runtime/scope.ts';
 export { empty, Tensor, tensor, zeros } from './runtime/tensor.ts';
-export { type Plan, type PlanOptions, plainPolicy, planStep, unchunked } from './step/plan.ts';
-export { type SimulatedStep, simulateStep } from './step/simulate.ts';
-export { disposeResult, type StepOptions, type StepResult, stepResult, trainStep } from './step/step.ts';
+export { type Plan, type PlanOptions, plainPolicy, planStep } from './step/plan.ts';
+export { type SimulatedStep, type StepShape, simulateStep } from './step/simulate.ts';
+export { type StepOptions, type StepResult, TrainStep, type TrainStepOptions } from './step/train_step.ts';
 export type { Conversation, Message } from './text/records/record.ts';
 export { loadTokenizer, type Tokenizer, type TokenizerOptions } from './text/tokenizer.ts';
 export { parseConfig, type RunConfig, type RunConfigInput, readRunConfig } from './train/config.ts';

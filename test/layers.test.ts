@@ -11,6 +11,7 @@ const LAYERS = [
   'autograd',
   'ops',
   'models',
+  'objectives',
   'optim',
   'step',
   'io',

@@ -106,7 +106,7 @@ export function runBackward(nodes: Node[], gradients: Gradients): void {
  * Records ops for one backward.
  *
  *     const tape = new Tape();
- *     const loss = tape.run(() => model.loss(batch));
+ *     const loss = tape.run(() => nextTokenLoss(model, batch, { policy }).loss);
  *     tape.backward(loss); // parameters' .grad
  */
 export class Tape {

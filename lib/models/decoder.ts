@@ -4,11 +4,10 @@ import { Parameter } from '../autograd/parameter.ts';
 import { recompute } from '../autograd/region.ts';
 import { noGrad } from '../autograd/tape.ts';
 import { requireInteger } from '../ops/check.ts';
-import { chunkedCrossEntropy } from '../ops/chunked_cross_entropy.ts';
+import type { ChunkedCrossEntropyOptions } from '../ops/chunked_cross_entropy.ts';
 import type { DropoutMask } from '../ops/dropout.ts';
 import { scale } from '../ops/elementwise.ts';
 import { embedding } from '../ops/embedding.ts';
-import type { CrossEntropyOptions, CrossEntropyResult } from '../ops/loss_options.ts';
 import { lowRankInput } from '../ops/low_rank.ts';
 import { softcap } from '../ops/softcap.ts';
 import { type Device, type DeviceName, getDevice } from '../runtime/device.ts';
@@ -17,6 +16,7 @@ import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { emptyGroup, type Tensor, tensor } from '../runtime/tensor.ts';
 import type { Adapter, Lora } from './adapter.ts';
+import type { Batch } from './batch.ts';
 import type { Forward, Tokens } from './blocks/forward.ts';
 import { Layer } from './blocks/layer.ts';
 import { Norm } from './blocks/norm.ts';
@@ -30,9 +30,10 @@ import type { StepPolicy } from './policy.ts';
 import type { RopeConfig } from './rope_config.ts';
 import { RopeTables } from './rope_tables.ts';
 
-export interface Batch extends Tokens {
-  /** (N,) int32: what follows each input; ignored rows hold the ignore index. */
-  targets: Tensor;
+/** What a forward depends on beside the batch and its policy. */
+export interface ForwardOptions {
+  /** What dropout draws by: the same numbers drop the same elements. @default null: no dropout, as in validation */
+  dropout?: Omit<DropoutMask, 'probability'> | null;
 }
 
 const NO_ADAPTERS: ReadonlyMap<string, Adapter> = new Map();
@@ -42,8 +43,6 @@ export class Decoder extends Module {
   origin: ModelOrigin | null = null;
   /** Adapters; see lora.ts. */
   lora: Lora | null = null;
-  /** What dropout draws by in the forward that runs; null: no dropout, as in validation. A training step sets it. */
-  dropout: { seed: number; step: number } | null = null;
   readonly device: Device;
   readonly dtype: Dtype;
   /** What gradients are kept in; 'bfloat16' is for one micro-batch a step. */
@@ -146,27 +145,13 @@ export class Decoder extends Module {
     return this;
   }
 
-  /** Mean cross-entropy of the targets, or what the options say; a scalar with a gradient. */
-  loss(batch: Batch, policy: StepPolicy, options: CrossEntropyOptions = {}): CrossEntropyResult {
-    return tidy(() => {
-      const hidden = this.hidden(batch, policy);
-      const adapter = this.#adapter('lm_head');
-      return chunkedCrossEntropy(hidden, this.#head, batch.targets, {
-        chunkSize: policy.lossChunkSize,
-        softcap: this.config.head.softcap,
-        lowRank: adapter && { low: lowRankInput(hidden, adapter, this.#mask()), weight: adapter.b },
-        ...options,
-      });
-    });
-  }
-
   /** What the head reads: (N,C), after the last norm and times the head's factor. */
-  hidden(batch: Batch, policy: StepPolicy): Tensor {
+  hidden(batch: Batch, policy: StepPolicy, { dropout }: ForwardOptions = {}): Tensor {
     const N = batch.inputs.size;
     if (N % batch.T !== 0) throw new RangeError(`Decoder: inputs are ${N} tokens, not a multiple of T ${batch.T}`);
     return tidy(() => {
       let x = this.#embedded(batch.inputs);
-      const forward = this.#forward(batch, policy);
+      const forward = this.#forward(batch, policy, { dropout: this.#mask(dropout) });
       for (const layer of this.#layers) {
         const before = x;
         const run = (x: Tensor) => layer.forward(x, forward);
@@ -178,6 +163,18 @@ export class Decoder extends Module {
     });
   }
 
+  /** How the head makes logits of `hidden`, beside its weight `head`: for ops that take chunks of it. */
+  headOptions(
+    hidden: Tensor,
+    { dropout }: ForwardOptions = {},
+  ): Pick<ChunkedCrossEntropyOptions, 'softcap' | 'lowRank'> {
+    const adapter = this.#adapter('lm_head');
+    return {
+      softcap: this.config.head.softcap,
+      lowRank: adapter && { low: lowRankInput(hidden, adapter, this.#mask(dropout)), weight: adapter.b },
+    };
+  }
+
   /** (N,V) logits, whole: for short inputs. */
   logits(batch: Batch, policy: StepPolicy): Tensor {
     return tidy(() => this.#logits(this.hidden(batch, policy)));
@@ -186,11 +183,7 @@ export class Decoder extends Module {
   #logits(hidden: Tensor): Tensor {
     const { head } = this.config;
     const adapters = this.#adapters;
-    const logits = project(
-      hidden,
-      { path: 'lm_head', weight: this.#head, bias: null },
-      { adapters, dropout: this.#mask() },
-    );
+    const logits = project(hidden, { path: 'lm_head', weight: this.#head, bias: null }, { adapters, dropout: null });
     return head.softcap ? softcap(logits, head.softcap) : logits;
   }
 
@@ -216,7 +209,7 @@ export class Decoder extends Module {
         const length = Math.max(cache.length + N, options.length ?? 0);
         const tokens = { inputs, T: N, documentStart: tensor(starts, { device }), length };
         const policy = { mlpChunkSize: N, lossChunkSize: N, mlpSave: 'input', recompute: 'none' } as const;
-        const forward = this.#forward(tokens, policy, cache);
+        const forward = this.#forward(tokens, policy, { cache });
         let x = this.#embedded(tokens.inputs);
         for (const layer of this.#layers) {
           const before = x;
@@ -259,8 +252,12 @@ export class Decoder extends Module {
     return scaled;
   }
 
-  #forward(tokens: Tokens, policy: StepPolicy, cache: KeyValueCache | null = null): Forward {
-    return { tokens, policy, adapters: this.#adapters, dropout: this.#mask(), cache };
+  #forward(
+    tokens: Tokens,
+    policy: StepPolicy,
+    { dropout = null, cache = null }: Partial<Pick<Forward, 'dropout' | 'cache'>>,
+  ): Forward {
+    return { tokens, policy, adapters: this.#adapters, dropout, cache };
   }
 
   get #adapters(): ReadonlyMap<string, Adapter> {
@@ -271,9 +268,9 @@ export class Decoder extends Module {
     return this.#adapters.get(path) ?? null;
   }
 
-  #mask(): DropoutMask | null {
+  #mask(dropout: ForwardOptions['dropout']): DropoutMask | null {
     const probability = this.lora?.layout.dropout ?? 0;
-    return this.dropout && probability > 0 ? { probability, ...this.dropout } : null;
+    return dropout && probability > 0 ? { probability, ...dropout } : null;
   }
 
   #tablesOf(rope: RopeConfig, headSize: number): RopeTables {

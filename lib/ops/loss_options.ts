@@ -5,6 +5,9 @@ import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireFinite, requireInteger, requireShape } from './check.ts';
 
+/** Target of a row that has no part in the loss. */
+export const IGNORE_INDEX = -100;
+
 /** Values of single tokens that come with the loss; none has a gradient. */
 export const perTokenOutputs = ['losses', 'lse', 'logProbability', 'entropy', 'correct'] as const;
 export type PerTokenOutput = (typeof perTokenOutputs)[number];
@@ -52,7 +55,7 @@ export function checkOptions(
   options: CrossEntropyOptions,
 ): CheckedOptions {
   const {
-    ignoreIndex = -100,
+    ignoreIndex = IGNORE_INDEX,
     labelSmoothing = 0,
     zLoss = 0,
     softcap = 0,

@@ -6,6 +6,7 @@ import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { type Tensor, zeros } from '../runtime/tensor.ts';
 import { type AdamWState, makeState, type StateBits } from './adamw_state.ts';
+import type { Optimizer, UpdateOptions } from './optimizer.ts';
 
 export interface AdamWOptions {
   /** Decay of the mean of gradients. @default 0.9 */
@@ -39,10 +40,12 @@ export interface AdamWOptions {
 /** Elements that are read at a time. */
 const PIECE = 2 ** 22;
 
-export class AdamW {
-  readonly #parameters: readonly Parameter[];
-  readonly #options: Required<Omit<AdamWOptions, 'readStored'>>;
+export class AdamW implements Optimizer {
+  readonly parameters: readonly Parameter[];
+  readonly options: Readonly<Required<Omit<AdamWOptions, 'readStored'>>>;
   readonly #state = new Map<Parameter, AdamWState>();
+  /** Of a parameter in `parameters`: its random rounding is drawn by it. */
+  readonly #indices: ReadonlyMap<Parameter, number>;
   /** (1,) int32: updates made. On the device, where a step that is not finite is not counted. */
   readonly #numSteps: Tensor;
 
@@ -68,13 +71,16 @@ export class AdamW {
     requireInteger('AdamW', 'seed', seed);
     const [first] = parameters;
     if (!first) throw new RangeError('AdamW: there are no parameters');
-    this.#options = { beta1, beta2, eps, weightDecay, masterWeights, stateBits, seed };
-    this.#parameters = parameters;
+    this.options = { beta1, beta2, eps, weightDecay, masterWeights, stateBits, seed };
+    this.parameters = parameters;
+    this.#indices = new Map(parameters.map((parameter, i) => [parameter, i]));
+    const twice = parameters.find((parameter, i) => this.#indices.get(parameter) !== i);
+    if (twice) throw new RangeError(`AdamW: ${twice} is given twice`);
     // What is made in a scope is freed again where the memory does not suffice for all of it.
     this.#numSteps = tidy(() => {
       const numSteps = zeros([1], { dtype: 'int32', device: first.device, category: 'optimizer' });
       for (const parameter of parameters) {
-        this.#state.set(parameter, makeState(parameter, this.#options));
+        this.#state.set(parameter, makeState(parameter, this.options));
       }
       for (const state of this.#state.values()) for (const tensor of Object.values(state)) tensor?.keep();
       return numSteps.keep();
@@ -114,28 +120,37 @@ export class AdamW {
     }
   }
 
-  /**
-   * Updates every parameter that has a gradient.
-   * @param learningRate of this step
-   * @param gradientFactor (1,): factor on all gradients, from clipGradNorm; NaN leaves everything as it is
-   */
+  /** Updates every parameter that has a gradient, in place. */
   step(learningRate: number, gradientFactor: Tensor | null = null): void {
+    const options = { learningRate, gradientFactor };
+    this.beginStep(options);
+    for (const parameter of this.parameters) if (parameter.grad) this.update(parameter, options);
+  }
+
+  beginStep({ learningRate, gradientFactor = null }: UpdateOptions): void {
     requireFinite('AdamW', 'learningRate', learningRate, { min: 0 });
-    const { beta1, beta2, eps, weightDecay, seed } = this.#options;
     kernels.adamw_count(this.#numSteps, gradientFactor);
-    for (const [i, parameter] of this.#parameters.entries()) {
-      if (!parameter.grad) continue;
-      const { master, ...states } = this.#state.get(parameter)!;
-      const decay = parameter.shape.length >= 2 ? weightDecay : 0;
-      const settings = { learningRate, beta1, beta2, eps, weightDecay: decay, seed, op: i };
-      kernels.adamw(parameter, master, parameter.grad, states, gradientFactor, this.#numSteps, settings);
-    }
+  }
+
+  update(parameter: Parameter, { learningRate, gradientFactor = null }: UpdateOptions): void {
+    const state = this.#state.get(parameter);
+    if (!state) throw new Error(`AdamW: ${parameter} is none of its parameters, or it was disposed`);
+    if (!parameter.grad) throw new Error(`AdamW: ${parameter} has no gradient`);
+    const { master, ...states } = state;
+    const { beta1, beta2, eps, seed } = this.options;
+    const weightDecay = parameter.shape.length >= 2 ? this.options.weightDecay : 0;
+    const settings = { learningRate, beta1, beta2, eps, weightDecay, seed, op: this.#indices.get(parameter)! };
+    kernels.adamw(parameter, master, parameter.grad, states, gradientFactor, this.#numSteps, settings);
+  }
+
+  like(parameters: readonly Parameter[]): AdamW {
+    return new AdamW(parameters, { ...this.options, readStored: false });
   }
 
   /** All of the optimizer's tensors by name, for checkpoints. */
   *state(): Generator<[string, Tensor]> {
     yield ['numSteps', this.#numSteps];
-    for (const [i, parameter] of this.#parameters.entries()) {
+    for (const [i, parameter] of this.parameters.entries()) {
       const name = parameter.name ?? String(i);
       for (const [part, tensor] of Object.entries(this.#state.get(parameter)!)) {
         if (tensor) yield [`${name}.${part}`, tensor];

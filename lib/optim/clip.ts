@@ -41,6 +41,9 @@ export function clipGradNorm(parameters: readonly Parameter[], maxNorm: number, 
   requireFinite('clipGradNorm', 'maxNorm', maxNorm, { min: 0 });
   if (parameters.length === 0) throw new Error('clipGradNorm: there are no parameters');
   const result = into ?? clippedNorm(parameters);
+  if (result.squares.size !== parameters.length) {
+    throw new RangeError(`clipGradNorm: into has room for ${result.squares.size} parameters, got ${parameters.length}`);
+  }
   try {
     tidy(() => {
       const partials = empty([numPartials(result.norm.device)], {

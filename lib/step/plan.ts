@@ -1,28 +1,13 @@
 // Chooses chunk sizes and what to recompute: the fastest policy whose step, run on `meta`, fits.
 
-import type { LoraLayout } from '../models/adapter.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
-import type { LoraOptions } from '../models/lora.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
-import type { StateBits } from '../optim/adamw_state.ts';
-import type { Target } from '../runtime/device.ts';
-import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
 import { either, OutOfMemoryError } from '../runtime/memory/errors.ts';
 import { formatBytes, type MemoryStatistics } from '../runtime/memory/statistics.ts';
-import { simulateStep } from './simulate.ts';
+import { type StepShape, simulateStep } from './simulate.ts';
 
-export interface PlanOptions {
-  B: number;
-  T: number;
-  dtype?: Dtype;
-  gradientDtype?: GradientDtype;
-  isPacked?: boolean;
-  lora?: LoraOptions | LoraLayout | null;
-  masterWeights?: boolean;
-  stateBits?: StateBits;
-  accumulationSteps?: number;
-  like?: Target;
+export interface PlanOptions extends StepShape {
   /** Bytes that a step may reserve. */
   memoryLimit: number;
   /** Parts of the policy that are fixed. */
@@ -78,9 +63,10 @@ function nothingFits(
   const ofState: string[] = [];
   if (!lora) ofState.push('LoRA');
   if (dtype === 'float32') ofState.push("dtype: 'bfloat16'");
-  if (!lora && stateBits > 8) ofState.push('stateBits: 8');
+  const isAdamW = !rest.makeOptimizer;
+  if (!lora && isAdamW && stateBits > 8) ofState.push('stateBits: 8');
   if (!lora && dtype === 'bfloat16') {
-    if (masterWeights) ofState.push('masterWeights: false');
+    if (isAdamW && masterWeights) ofState.push('masterWeights: false');
     if (gradientDtype !== 'bfloat16' && accumulationSteps === 1) ofState.push("gradientDtype: 'bfloat16'");
   }
   const ofActivations = ['a shorter sequence'];

@@ -1,6 +1,6 @@
 // Steps whose loss or gradients are NaN or infinite.
 import type { Decoder } from '../models/decoder.ts';
-import type { StepResult } from '../step/step.ts';
+import type { StepResult } from '../step/train_step.ts';
 import type { RunConfig } from './config.ts';
 import { NonFiniteError } from './events.ts';
 
@@ -43,7 +43,7 @@ export class NonFiniteSteps {
 /** Names the step and the first tensor whose gradient is not finite. */
 async function describe(step: number, loss: number, result: StepResult, model: Decoder): Promise<string> {
   if (!Number.isFinite(loss)) return `step ${step}: the loss is ${loss}; no parameter was changed by it`;
-  const squares = await result.squares.toFloat32();
+  const squares = await result.squares();
   const index = squares.findIndex((value) => !Number.isFinite(value));
   const name = model.trainableParameters()[index]?.name ?? 'all parameters together';
   return `step ${step}: the gradient of ${name} is not finite; no parameter was changed by it`;

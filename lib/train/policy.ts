@@ -1,7 +1,7 @@
 // How a run trades memory for operations.
 import type { Decoder } from '../models/decoder.ts';
 import type { StepPolicy } from '../models/policy.ts';
-import { planStep } from '../step/plan.ts';
+import { planModelStep } from '../step/step_policies.ts';
 import type { RunConfig } from './config.ts';
 import type { RunData } from './run_data.ts';
 
@@ -13,19 +13,13 @@ export function choosePolicy(config: RunConfig, model: Decoder, { training, vali
   if (chunkSizes.loss !== 'auto') fixed.lossChunkSize = chunkSizes.loss;
   if (mlpSave !== 'auto') fixed.mlpSave = mlpSave;
   if (recompute !== 'auto') fixed.recompute = recompute;
-  const { device, dtype, gradientDtype } = model;
-  return planStep(model.config, {
+  return planModelStep(model, {
     B: config.batchSize,
     T: Math.max(training.T, validation?.T ?? 0),
-    dtype,
-    gradientDtype,
     accumulationSteps: config.accumulationSteps,
     isPacked: training.isPacked,
-    lora: model.lora?.layout,
     masterWeights: config.masterWeights,
     stateBits: config.optimizer.stateBits,
-    like: device.target,
-    memoryLimit: device.memoryLimit,
     fixed,
-  }).policy;
+  });
 }

@@ -9,11 +9,11 @@ import type { Decoder } from '../models/decoder.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { learningRateAt, type ScheduleOptions, warmupProblem } from '../optim/schedule.ts';
-import { disposeResult, type StepResult, stepResult, trainStep } from '../step/step.ts';
+import { type StepResult, TrainStep } from '../step/train_step.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { type Beside, better, type Checkpoints } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
-import { evaluate, toDevice } from './evaluate.ts';
+import { evaluate } from './evaluate.ts';
 import { NonFiniteError, type TrainOptions, type TrainResult } from './events.ts';
 import type { EvaluationMetrics, StepMetrics } from './metrics.ts';
 import { NonFiniteSteps } from './non_finite.ts';
@@ -43,11 +43,8 @@ type Line = StepMetrics | EvaluationMetrics;
 /** A step that has been enqueued, and whose numbers are read while the next one runs. */
 interface PendingStep {
   step: number;
-  /** Loss and norm. */
-  values: Promise<[number, number]>;
   result: StepResult;
   learningRate: number;
-  numTargets: number;
   peakBytes: number;
 }
 
@@ -103,7 +100,7 @@ export class Run {
   }
 
   async run(): Promise<TrainResult> {
-    const { outDir, optimizer: settings, seed, masterWeights } = this.#config;
+    const { outDir, optimizer: settings, seed, masterWeights, maxGradNorm } = this.#config;
     const { model, state, checkpoints } = this.#parts;
     const problem = warmupProblem(this.#schedule);
     if (problem) this.#options.onWarning?.({ code: 'warm-up', message: problem });
@@ -120,10 +117,10 @@ export class Run {
     await this.#requireSpace(optimizer);
     await writeWhole(join(outDir, 'config.yaml'), (handle) => handle.writeFile(toYaml(this.#config)));
     await this.#openMetrics();
-    const results = [stepResult(model), stepResult(model)];
+    using trainStep = new TrainStep(model, optimizer, { policy: this.#policy, maxGradNorm, seed });
     try {
       this.#tellStart();
-      await this.#steps(optimizer, results);
+      await this.#steps(optimizer, trainStep);
       // Stopped before its first step, a run has nothing that may stand in the place of an earlier one's model.
       if (this.#done > 0 || (await modelIn(outDir)) === null) await this.#saveModel();
       await this.#file.sync();
@@ -132,7 +129,6 @@ export class Run {
       throw error;
     } finally {
       await this.#file.close();
-      for (const result of results) disposeResult(result);
     }
     return {
       metrics: this.#metrics,
@@ -190,12 +186,12 @@ export class Run {
     });
   }
 
-  async #steps(optimizer: AdamW, results: readonly StepResult[]): Promise<void> {
+  async #steps(optimizer: AdamW, trainStep: TrainStep): Promise<void> {
     const { checkpoint } = this.#config;
     const { signal } = this.#options;
     if (this.#told < this.#done && (await this.#tell(this.#done)).isTold) this.#told = this.#done;
     for (let step = this.#done + 1; step <= this.#numSteps && !signal?.aborted; step++) {
-      if (!(await this.#enqueue(step, optimizer, results[step % 2]!))) break;
+      if (!(await this.#enqueue(step, trainStep))) break;
       await this.#logPending(1);
       const saves = this.#isDue(step, checkpoint.everySteps);
       if (!saves && !this.#tells(step)) continue;
@@ -239,25 +235,21 @@ export class Run {
   }
 
   /** False where `signal` stopped it before the update. */
-  async #enqueue(step: number, optimizer: AdamW, result: StepResult): Promise<boolean> {
-    const { maxGradNorm } = this.#config;
-    const { model } = this.#parts;
+  async #enqueue(step: number, trainStep: TrainStep): Promise<boolean> {
+    const { device } = this.#parts.model;
+    const { signal } = this.#options;
     const batches = await this.#batches.of(step - 1);
-    const numTargets = batches.reduce((sum, batch) => sum + batch.numTargets, 0);
     const learningRate = learningRateAt(step - 1, this.#schedule);
-    model.device.arena.resetPeak();
-    const microBatches = batches.map((batch) => () => toDevice(batch, model.device));
-    const { seed } = this.#config;
-    const options = { policy: this.#policy, learningRate, maxGradNorm, numTargets, step, seed };
-    const isDone = await trainStep(model, optimizer, microBatches, options, result, this.#options.signal);
-    if (!isDone) return false;
-    this.#enqueued = step;
-    // Enqueued now, read when the next step has been enqueued too: the device never waits for the host.
-    const values = Promise.all([result.loss.item(), result.norm.item()]);
-    values.catch(() => {}); // told by #log
-    const { reservedBytes: peakBytes } = model.device.memory();
-    this.#pending.push({ step, values, result, learningRate, numTargets, peakBytes });
-    return true;
+    device.arena.resetPeak();
+    try {
+      const result = await trainStep.run(batches, { learningRate, step, signal });
+      this.#enqueued = step;
+      this.#pending.push({ step, result, learningRate, peakBytes: device.memory().reservedBytes });
+      return true;
+    } catch (error) {
+      if (signal?.aborted && error === signal.reason) return false;
+      throw error;
+    }
   }
 
   /** Waits for the steps under way, but for the last `numLeft`, and tells of each. */
@@ -265,8 +257,9 @@ export class Run {
     while (this.#pending.length > numLeft) await this.#log(this.#pending.shift()!);
   }
 
-  async #log({ step, values, result, learningRate, numTargets, peakBytes }: PendingStep): Promise<void> {
-    const [loss, gradNorm] = await values;
+  async #log({ step, result, learningRate, peakBytes }: PendingStep): Promise<void> {
+    const { numTargets } = result;
+    const [loss, gradNorm] = await Promise.all([result.loss, result.gradNorm]);
     await this.#nonFinite.check(step, loss, gradNorm, result, this.#parts.model);
     const now = performance.now();
     const line: StepMetrics = {

@@ -20,10 +20,7 @@ export class StepBatches {
     return Math.ceil(this.#dataset.length / (batchSize * accumulationSteps));
   }
 
-  /**
-   * Those of a step, counted from 0: at most `accumulationSteps` of at most `batchSize` sequences each; an epoch's last step may have fewer.
-   * The one with the most rows comes first: gradients find their places beside its activations, and the others fit in what it leaves.
-   */
+  /** Those of a step, counted from 0: at most `accumulationSteps` of at most `batchSize` sequences each; an epoch's last step may have fewer. */
   async of(step: number): Promise<TokenBatch[]> {
     const { batchSize, accumulationSteps, seed } = this.#options;
     const perStep = batchSize * accumulationSteps;
@@ -37,6 +34,6 @@ export class StepBatches {
     for (let i = 0; i < indices.length; i += batchSize) {
       batches.push(await this.#dataset.batch([...indices.subarray(i, i + batchSize)]));
     }
-    return batches.sort((a, b) => b.B * b.T - a.B * a.T);
+    return batches;
   }
 }

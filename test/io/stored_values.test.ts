@@ -7,18 +7,15 @@ import {
   addLora,
   type Decoder,
   type Dtype,
-  disposeResult,
   loadAdapter,
   loadModel,
   parseConfig,
   plainPolicy,
   saveAdapter,
   saveModel,
-  stepResult,
-  tensor,
+  TrainStep,
   toBfloat16,
   train,
-  trainStep,
 } from '../../lib/index.ts';
 import { SafetensorsFile } from '../../lib/io/safetensors.ts';
 import type { SafetensorsDtype } from '../../lib/runtime/safetensors_dtype.ts';
@@ -41,15 +38,8 @@ async function again(folder: string, dtype?: Dtype): Promise<string> {
 
 async function oneStep(model: Decoder, optimizer: AdamW, learningRate: number): Promise<void> {
   const ids = Int32Array.from({ length: 16 }, (_, i) => (i * 7) % 256);
-  const batch = () => ({
-    inputs: tensor(ids, { device: model.device }),
-    targets: tensor(ids, { device: model.device }),
-    T: 16,
-  });
-  const result = stepResult(model);
-  const options = { policy: plainPolicy(16), learningRate, maxGradNorm: 1, numTargets: 16 };
-  await trainStep(model, optimizer, [batch], options, result);
-  disposeResult(result);
+  using step = new TrainStep(model, optimizer, { policy: plainPolicy(16) });
+  await step.run([{ inputs: ids, targets: ids }], { learningRate });
 }
 
 describe('values that the model does not hold', () => {

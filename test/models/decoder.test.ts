@@ -8,17 +8,17 @@ import {
   type DecoderConfig,
   type Device,
   decoderConfig,
-  disposeResult,
+  type HostBatch,
+  nextTokenLoss,
   OutOfMemoryError,
   plainPolicy,
   planStep,
   type StepPolicy,
   simulateStep,
-  stepResult,
   Tape,
+  TrainStep,
   tensor,
   tidy,
-  trainStep,
 } from '../../lib/index.ts';
 import { addon } from '../../lib/runtime/native.ts';
 import { assertClose } from '../support/compare.ts';
@@ -43,9 +43,9 @@ const policies: StepPolicy[] = [
   { mlpChunkSize: 300, lossChunkSize: 600, mlpSave: 'input', recompute: 'layer' },
 ];
 
-function batchOf(device: Device, B: number, T: number, seed: number): () => Batch {
+function batchOf(B: number, T: number, seed: number): HostBatch {
   const ids = integers(B * T, 500, seed);
-  return () => ({ inputs: tensor(ids, { device }), targets: tensor(ids, { device }), T });
+  return { inputs: ids, targets: ids, T };
 }
 
 /** Runs `steps` steps and returns what `each` returns after each. */
@@ -61,17 +61,15 @@ async function steps<T>(
 ): Promise<T[]> {
   using model = new Decoder(config, { device, dtype }).initialize(1);
   using optimizer = new AdamW(model.trainableParameters());
-  const results = [stepResult(model), stepResult(model)];
+  using trainStep = new TrainStep(model, optimizer, { policy });
   const found: T[] = [];
   for (let step = 0; step < num; step++) {
     device.arena.resetPeak();
-    const batches = Array.from({ length: accumulation }, (_, i) => batchOf(device, 2, 300, step * accumulation + i));
-    const options = { policy, learningRate: 1e-3, maxGradNorm: 1, numTargets: 600 * accumulation };
-    await trainStep(model, optimizer, batches, options, results[step % 2]!);
+    const batches = Array.from({ length: accumulation }, (_, i) => batchOf(2, 300, step * accumulation + i));
+    await trainStep.run(batches, { learningRate: 1e-3 });
     found.push(each(model));
   }
   await device.synchronize();
-  for (const result of results) disposeResult(result);
   return found;
 }
 
@@ -79,17 +77,9 @@ async function steps<T>(
 async function oneStep(device: Device, config: DecoderConfig, N: number, policy: StepPolicy): Promise<void> {
   using model = new Decoder(config, { device, dtype: 'bfloat16' }).initialize(1);
   using optimizer = new AdamW(model.trainableParameters());
-  const results = [stepResult(model), stepResult(model)];
-  const batch = batchOf(device, 1, N, 0);
-  await trainStep(
-    model,
-    optimizer,
-    [batch],
-    { policy, learningRate: 1e-3, maxGradNorm: 1, numTargets: N },
-    results[0]!,
-  );
+  using trainStep = new TrainStep(model, optimizer, { policy });
+  await trainStep.run([batchOf(1, N, 0)], { learningRate: 1e-3 });
   await device.synchronize();
-  for (const result of results) disposeResult(result);
 }
 
 /** Resident bytes of the mappings from `base` on that the arena has made accessible. */
@@ -219,7 +209,9 @@ describe('gradients of a step', () => {
           tidy(() => {
             const made = { inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T: 300 };
             const tape = new Tape();
-            tape.backward(tape.run(() => model.loss(made, policies[1]!, { divisor: all.length }).loss));
+            tape.backward(
+              tape.run(() => nextTokenLoss(model, made, { policy: policies[1]!, divisor: all.length }).loss),
+            );
           });
         }
         const found = new Map<string, Float32Array>();
@@ -245,16 +237,9 @@ describe('frozen parameters', () => {
     assert.equal(device.memory().liveBytes - before, 8 * trainable + count);
     const frozen = model.namedParameters().get('lm_head.weight')!;
     const old = await frozen.data();
-    const result = stepResult(model);
-    await trainStep(
-      model,
-      optimizer,
-      [batchOf(device, 1, 300, 1)],
-      { policy: policies[2]!, learningRate: 1e-2, maxGradNorm: 1, numTargets: 300 },
-      result,
-    );
+    using trainStep = new TrainStep(model, optimizer, { policy: policies[2]! });
+    await trainStep.run([batchOf(1, 300, 1)], { learningRate: 1e-2 });
     assert.deepEqual(await frozen.data(), old);
-    disposeResult(result);
   });
 });
 
@@ -270,7 +255,7 @@ describe('packed documents', () => {
         for (const make of batches) {
           tidy(() => {
             const batch = make();
-            tape.backward(tape.run(() => model.loss(batch, policy, { divisor: 45 }).loss));
+            tape.backward(tape.run(() => nextTokenLoss(model, batch, { policy, divisor: 45 }).loss));
           });
         }
         const gradients = new Map<string, Float32Array>();

@@ -9,20 +9,19 @@ import {
   Decoder,
   type Device,
   decoderConfig,
-  disposeResult,
   type LoraModule,
   type LoraOptions,
+  nextTokenLoss,
   noGrad,
   openDevice,
   parseConfig,
   type StepPolicy,
   simulateStep,
-  stepResult,
   Tape,
+  TrainStep,
   tensor,
   tidy,
   train,
-  trainStep,
 } from '../../lib/index.ts';
 import { LORA_MODULES } from '../../lib/models/adapter.ts';
 import { bytesByName } from '../support/adapters.ts';
@@ -38,13 +37,13 @@ const policies: StepPolicy[] = [
   { mlpChunkSize: 13, lossChunkSize: 5, mlpSave: 'gateUp', recompute: 'layer' },
 ];
 
-function batchOf(device: Device, seed = 1): Batch {
-  const ids = integers(60, 256, seed);
+function batchOf(device: Device): Batch {
+  const ids = integers(60, 256, 1);
   return { inputs: tensor(ids, { device }), targets: tensor(ids, { device }), T: 30 };
 }
 
 async function lossOf(model: Decoder): Promise<number> {
-  const loss = noGrad(() => tidy(() => model.loss(batchOf(model.device), policies[1]!).loss));
+  const loss = noGrad(() => tidy(() => nextTokenLoss(model, batchOf(model.device), { policy: policies[1]! }).loss));
   const value = await loss.item();
   loss.dispose();
   return value;
@@ -77,10 +76,9 @@ describe('addLora', () => {
     for (const policy of policies) {
       using model = adapted(device, { ...all, dropout: 0.2 });
       const tape = new Tape();
-      model.dropout = { seed: 3, step: 4 };
       tidy(() => {
         const batch = batchOf(device);
-        tape.backward(tape.run(() => model.loss(batch, policy).loss));
+        tape.backward(tape.run(() => nextTokenLoss(model, batch, { policy, dropout: { seed: 3, step: 4 } }).loss));
       });
       for (const parameter of model.trainableParameters()) {
         const gradient = await parameter.grad!.toFloat32();
@@ -95,7 +93,7 @@ describe('addLora', () => {
   itOnCpu('has the gradients of central differences in the whole model', async () => {
     using device = openTestDevice();
     using model = adapted(device, all, 'float64');
-    const lossTensor = () => tidy(() => model.loss(batchOf(device), policies[1]!).loss);
+    const lossTensor = () => tidy(() => nextTokenLoss(model, batchOf(device), { policy: policies[1]! }).loss);
     const tape = new Tape();
     const loss = tape.run(lossTensor);
     tape.backward(loss);
@@ -137,15 +135,14 @@ describe('addLora', () => {
         model.trainableParameters().reduce((sum, { size }) => sum + size, 0),
         trained,
       );
-      const results = [stepResult(model), stepResult(model)];
+      using step = new TrainStep(model, optimizer, { policy });
       device.arena.resetPeak();
-      const options = { policy, learningRate: 1e-3, maxGradNorm: 1, numTargets: 60, step: 1 };
-      await trainStep(model, optimizer, [() => batchOf(device)], options, results[0]!);
+      const ids = integers(60, 256, 1);
+      await step.run([{ inputs: ids, targets: ids, T: 30 }], { learningRate: 1e-3 });
       const simulated = simulateStep({ config: model.config, B: 2, T: 30, policy, lora, like: device.target });
       assert.equal(device.memory().peakBytes, simulated.peakBytes);
       const full = simulateStep({ config: model.config, B: 2, T: 30, policy, like: device.target });
       assert.ok(simulated.live.optimizer < full.live.optimizer / 2);
-      for (const result of results) disposeResult(result);
     }
     const config = decoderConfig({ ...tinyLlama, intermediate_size: 4096 });
     const peak = (mlpChunkSize: number) =>

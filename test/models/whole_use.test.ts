@@ -8,20 +8,19 @@ import {
   Decoder,
   type Device,
   decoderConfig,
-  disposeResult,
   generate,
   loadModel,
   loadTokenizer,
   mergeLora,
+  nextTokenLoss,
   noGrad,
   plainPolicy,
   saveModel,
   simulateStep,
-  stepResult,
   type Tensor,
+  TrainStep,
   tensor,
   tidy,
-  trainStep,
 } from '../../lib/index.ts';
 import { LORA_MODULES } from '../../lib/models/adapter.ts';
 import { evaluate } from '../../lib/train/evaluate.ts';
@@ -63,7 +62,7 @@ for (const family of ['smollm3', 'granite', 'olmo2', 'exaone4']) {
       for (const { b } of adapters.values()) b.write(Float32Array.from(normals(b.size, 3, 0.2)));
       const logits = await logitsOf(model);
       assert.ok(logits.some((value, i) => Math.abs(value - plain[i]!) > 0.01));
-      const loss = await read(noGrad(() => tidy(() => model.loss(batchOf(device), chunks).loss)));
+      const loss = await read(noGrad(() => tidy(() => nextTokenLoss(model, batchOf(device), { policy: chunks }).loss)));
       assertClose(loss, [plainLoss(rowsOf(logits), targets)], 1e-6, 'loss');
       mergeLora(model);
       assertClose(await logitsOf(model), logits, 1e-5, 'merged');
@@ -75,13 +74,11 @@ for (const family of ['smollm3', 'granite', 'olmo2', 'exaone4']) {
       const lora = { rank: 3, dropout: 0.1, modules: LORA_MODULES };
       addLora(model, lora);
       using optimizer = new AdamW(model.trainableParameters());
-      const results = [stepResult(model), stepResult(model)];
+      using step = new TrainStep(model, optimizer, { policy: chunks });
       device.arena.resetPeak();
-      const options = { policy: chunks, learningRate: 1e-3, maxGradNorm: 1, numTargets: T, step: 1 };
-      await trainStep(model, optimizer, [() => batchOf(device)], options, results[0]!);
+      await step.run([{ inputs: ids, targets }], { learningRate: 1e-3 });
       const simulated = simulateStep({ config: model.config, B: 1, T, policy: chunks, lora, like: device.target });
       assert.equal(device.memory().peakBytes, simulated.peakBytes);
-      for (const result of results) disposeResult(result);
     });
 
     it('is validated by the mean over its logits, and generates their likeliest token', async () => {
@@ -126,7 +123,7 @@ describe("the head's factor", () => {
     const logits = async (scale: number, softcap: number) => {
       const source = JSON.parse(await readFile('test/fixtures/parity/granite/config.json', 'utf8'));
       using model = new Decoder({ ...decoderConfig(source), head: { scale, softcap } }, { device }).initialize(4);
-      const loss = await read(noGrad(() => tidy(() => model.loss(batchOf(device), chunks).loss)));
+      const loss = await read(noGrad(() => tidy(() => nextTokenLoss(model, batchOf(device), { policy: chunks }).loss)));
       return { logits: await logitsOf(model), loss };
     };
     const plain = await logits(1, 0);

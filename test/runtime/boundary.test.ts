@@ -12,7 +12,6 @@ import {
   chunkedMlp,
   Decoder,
   decoderConfig,
-  disposeResult,
   embedding,
   linear,
   openDevice,
@@ -20,11 +19,10 @@ import {
   rmsNorm,
   rope,
   type StepPolicy,
-  stepResult,
   swiglu,
+  TrainStep,
   tensor,
   tidy,
-  trainStep,
   zeros,
 } from '../../lib/index.ts';
 import { endWorkers } from '../support/ended_workers.ts';
@@ -173,18 +171,14 @@ describe('event loop', () => {
     using model = new Decoder(config, { device }).initialize(0);
     using optimizer = new AdamW(model.trainableParameters());
     const tokens = Int32Array.from({ length: T }, (_, i) => i % 4096);
-    const batch = () => ({ inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T });
-    const result = stepResult(model);
-    const step = () =>
-      trainStep(model, optimizer, [batch], { policy, learningRate: 1e-3, maxGradNorm: 1, numTargets: T }, result);
-    await step();
-    await result.loss.item();
+    using trainStep = new TrainStep(model, optimizer, { policy });
+    const step = () => trainStep.run([{ inputs: tokens, targets: tokens }], { learningRate: 1e-3 });
+    await (await step()).loss;
     const delay = monitorEventLoopDelay({ resolution: 5 });
     delay.enable();
-    await step();
-    assert.ok(Number.isFinite(await result.loss.item()));
+    const { loss } = await step();
+    assert.ok(Number.isFinite(await loss));
     delay.disable();
-    disposeResult(result);
     assert.ok(delay.max / 1e6 < 50 + 5, `the event loop stood still for ${delay.max / 1e6} ms`);
   });
 });

@@ -350,7 +350,7 @@ describe('simulated steps', () => {
     const several = { ...step, dtype: 'bfloat16', accumulationSteps: 3 } as const;
     const refusal = {
       name: 'RangeError',
-      message: /^trainStep: gradientDtype 'bfloat16' is for one micro-batch a step, got 3/,
+      message: /^TrainStep: gradientDtype 'bfloat16' is for one micro-batch a step, got 3/,
     };
     assert.throws(() => simulateStep({ ...several, policy }), refusal);
     assert.throws(() => planStep(config, { ...several, memoryLimit: 2 ** 40 }), refusal);

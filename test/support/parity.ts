@@ -3,21 +3,20 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   AdamW,
-  type Batch,
   type Decoder,
   type Device,
   type Dtype,
-  disposeResult,
   type GradientDtype,
+  type HostBatch,
+  nextToken,
   type StepPolicy,
-  stepResult,
   Tape,
-  tensor,
+  TrainStep,
   tidy,
-  trainStep,
 } from '../../lib/index.ts';
 import { SafetensorsFile } from '../../lib/io/safetensors.ts';
 import { loadModel } from '../../lib/io/weights.ts';
+import { toDevice } from '../../lib/models/batch.ts';
 import { relativeError } from './compare.ts';
 
 interface Expected {
@@ -67,20 +66,9 @@ export function parityCases(root: string): string[] {
 const IGNORED = -100;
 
 /** Labels are unshifted: position t predicts label t + 1, and the last position nothing. */
-function makeBatch(
-  inputIds: number[][],
-  labels: number[][],
-  device: Device,
-): { batch: () => Batch; numTargets: number } {
+function makeBatch(inputIds: number[][], labels: number[][]): HostBatch {
   const targets = labels.flatMap((row) => [...row.slice(1), IGNORED]);
-  return {
-    numTargets: targets.filter((target) => target !== IGNORED).length,
-    batch: () => ({
-      inputs: tensor(Int32Array.from(inputIds.flat()), { device }),
-      targets: tensor(Int32Array.from(targets), { device }),
-      T: inputIds[0]!.length,
-    }),
-  };
+  return { inputs: inputIds.flat(), targets, T: inputIds[0]!.length };
 }
 
 /** Runs one case under a policy. */
@@ -104,11 +92,12 @@ async function runOneStep(
   policy: StepPolicy,
   { inputIds, labels, loss: expectedLoss }: Expected['oneStep'],
 ): Promise<Pick<ParityErrors, 'loss' | 'gradient' | 'worstGradient'>> {
-  const { batch, numTargets } = makeBatch(inputIds, labels, model.device);
+  const batch = makeBatch(inputIds, labels);
+  const objective = nextToken();
   const tape = new Tape();
   const loss = tidy(() => {
-    const made = batch();
-    return tape.run(() => model.loss(made, policy, { divisor: numTargets }).loss);
+    const made = toDevice(batch, model.device);
+    return tape.run(() => objective.loss(model, made, { policy, divisor: objective.count(batch) }));
   });
   tape.backward(loss);
   const lossError = Math.abs((await loss.item()) - expectedLoss) / Math.abs(expectedLoss);
@@ -136,15 +125,14 @@ async function runTraining(
   const optimizer = new AdamW(model.trainableParameters(), options);
   const losses: number[] = [];
   const gradNorms: number[] = [];
-  const result = stepResult(model);
+  const trainStep = new TrainStep(model, optimizer, { policy, maxGradNorm });
   for (let step = 0; step < steps; step++) {
     const ids = training.batches[step % training.batches.length]!;
-    const { batch, numTargets } = makeBatch(ids, ids, model.device);
-    await trainStep(model, optimizer, [batch], { policy, learningRate: lr, maxGradNorm, numTargets }, result);
-    losses.push(await result.loss.item());
-    gradNorms.push(await result.norm.item());
+    const { loss, gradNorm } = await trainStep.run([makeBatch(ids, ids)], { learningRate: lr });
+    losses.push(await loss);
+    gradNorms.push(await gradNorm);
   }
-  disposeResult(result);
+  trainStep.dispose();
   optimizer.dispose();
   model.dispose();
   return { losses: relativeError(losses, training.losses), gradNorms: relativeError(gradNorms, training.gradNorms) };

@@ -15,7 +15,8 @@ import {
   simulateStep,
   train,
 } from '../../lib/index.ts';
-import { disposeResult, stepParts, stepResult } from '../../lib/step/step.ts';
+import { nextToken } from '../../lib/objectives/next_token.ts';
+import { disposeScalars, microSteps, stepScalars } from '../../lib/step/micro_steps.ts';
 import { testTarget } from '../support/devices.ts';
 import { textFile, tinyLlama, tinyRun } from '../support/runs.ts';
 
@@ -90,7 +91,7 @@ function reserved(rows: readonly number[], policy: StepPolicy, isPacked: boolean
   const device = openDevice('meta', { like: testTarget() });
   const model = new Decoder(decoderConfig(tinyLlama), { device });
   const optimizer = new AdamW(model.trainableParameters());
-  const results = [stepResult(model), stepResult(model)];
+  const results = [stepScalars(model), stepScalars(model)];
   const ids = (N: number) => empty([N], { dtype: 'int32', device });
   const makeBatch = (T: number) => (): Batch => ({
     inputs: ids(T),
@@ -98,12 +99,12 @@ function reserved(rows: readonly number[], policy: StepPolicy, isPacked: boolean
     T,
     documentStart: isPacked ? ids(T) : null,
   });
-  const options = { policy, learningRate: 0, maxGradNorm: 1, numTargets: 1 };
+  const settings = { policy, learningRate: 0, maxGradNorm: 1, divisor: 1, dropout: { seed: 0, step: 0 } };
+  const options = { objective: nextToken(), ...settings };
   device.arena.resetPeak();
-  const parts = stepParts(model, optimizer, rows.map(makeBatch), options, results[0]!);
-  while (!parts.next().done);
+  for (const _ of microSteps({ model, optimizer, scalars: results[0]! }, rows.map(makeBatch), options));
   const { reservedBytes } = device.memory();
-  for (const result of results) disposeResult(result);
+  for (const result of results) disposeScalars(result);
   optimizer.dispose();
   model.dispose();
   return reservedBytes;

@@ -1,0 +1,80 @@
+// The order of a training step: micro-batches forward and backward, clip, update. TrainStep runs it, and so does the planner, on `meta`.
+
+import { Tape } from '../autograd/tape.ts';
+import type { Batch } from '../models/batch.ts';
+import type { Decoder } from '../models/decoder.ts';
+import type { LossOptions, Objective } from '../objectives/objective.ts';
+import { type ClippedNorm, clipGradNorm, clippedNorm } from '../optim/clip.ts';
+import type { Optimizer } from '../optim/optimizer.ts';
+import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
+
+/** What a step writes on the device, to be read while the next one runs. */
+export interface StepScalars extends ClippedNorm {
+  /** (): the loss over all micro-batches. */
+  loss: Tensor;
+}
+
+/** Memory for the numbers of one step; the caller disposes it. */
+export function stepScalars(model: Decoder): StepScalars {
+  const { device } = model;
+  return tidy(() => {
+    const loss = empty([], { dtype: model.dtype === 'float64' ? 'float64' : 'float32', device });
+    const norm = clippedNorm(model.trainableParameters());
+    return { loss: loss.keep(), ...norm };
+  });
+}
+
+export function disposeScalars(scalars: StepScalars): void {
+  for (const tensor of Object.values(scalars)) tensor.dispose();
+}
+
+export interface StepParts {
+  model: Decoder;
+  optimizer: Optimizer;
+  /** Overwritten. */
+  scalars: StepScalars;
+}
+
+export interface MicroStepOptions extends LossOptions {
+  objective: Objective;
+  learningRate: number;
+  maxGradNorm: number;
+  /** What dropout draws by in the first micro-batch; the step counts on from there. */
+  dropout: { seed: number; step: number };
+}
+
+/**
+ * Yields between micro-batches: a step that is left there has updated nothing. Gradients are gone afterwards in any case.
+ * @param microBatches made when their turn comes, disposed after it
+ */
+export function* microSteps(
+  { model, optimizer, scalars }: StepParts,
+  microBatches: readonly (() => Batch)[],
+  { objective, policy, divisor, learningRate, maxGradNorm, dropout }: MicroStepOptions,
+): Generator<void, void> {
+  if (model.gradientDtype === 'bfloat16' && microBatches.length > 1) {
+    throw new RangeError(
+      `TrainStep: gradientDtype 'bfloat16' is for one micro-batch a step, got ${microBatches.length}: their sum would be rounded after each`,
+    );
+  }
+  try {
+    kernels.fill(scalars.loss, 0);
+    for (const [i, makeBatch] of microBatches.entries()) {
+      if (i > 0) yield;
+      tidy(() => {
+        const batch = makeBatch();
+        const tape = new Tape();
+        const context = { policy, divisor, dropout: { ...dropout, step: dropout.step + i } }; // another mask for each
+        const loss = tape.run(() => objective.loss(model, batch, context));
+        tape.backward(loss);
+        kernels.add_to(loss, scalars.loss);
+      });
+    }
+    clipGradNorm(model.trainableParameters(), maxGradNorm, scalars);
+    optimizer.step(learningRate, scalars.factor);
+  } finally {
+    model.zeroGrad();
+  }
+}

@@ -1,0 +1,162 @@
+// A training step as an object: what it needs from step to step, and the numbers that it leaves.
+
+import { type HostBatch, toDevice } from '../models/batch.ts';
+import type { Decoder } from '../models/decoder.ts';
+import type { StepPolicy } from '../models/policy.ts';
+import { nextToken } from '../objectives/next_token.ts';
+import type { Objective } from '../objectives/objective.ts';
+import { requireFinite, requireInteger } from '../ops/check.ts';
+import type { Optimizer } from '../optim/optimizer.ts';
+import { disposeScalars, microSteps, type StepScalars, stepScalars } from './micro_steps.ts';
+import { StepPolicies } from './step_policies.ts';
+
+export interface TrainStepOptions {
+  /** Gradients are scaled down to this global norm; 0: never. @default 1 */
+  maxGradNorm?: number;
+  /** @default the fastest policy that fits the device's memoryLimit, planned when a batch is larger than those before */
+  policy?: StepPolicy | null;
+  /** @default nextToken() */
+  objective?: Objective;
+  /** Of dropout. @default 0 */
+  seed?: number;
+}
+
+export interface StepOptions {
+  learningRate: number;
+  /** Number of this step: dropout draws by it. @default counted from 1 */
+  step?: number;
+  /** Stops between two micro-batches, with nothing updated: `run` then rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/** The numbers of a step. Promises: who reads them once the next step has been enqueued does not hold up the device. */
+export interface StepResult {
+  /** Mean over the targets of all micro-batches. */
+  loss: Promise<number>;
+  /** Over all gradients, before clipping. NaN or infinite: the step has changed nothing. */
+  gradNorm: Promise<number>;
+  /** Targets (what the objective counts) of all micro-batches. */
+  numTargets: number;
+  /** (P,): sum of squares of the gradient of each trainable parameter. Until the step after the next begins. */
+  squares(): Promise<Float32Array>;
+}
+
+/**
+ * Steps of one model: forward and backward of micro-batches, clipping, update.
+ *
+ *     using step = new TrainStep(model, optimizer, { maxGradNorm: 1 });
+ *     const { loss } = await step.run([{ inputs, targets }], { learningRate: 1e-5 });
+ *     console.log(await loss);
+ */
+export class TrainStep {
+  readonly #model: Decoder;
+  readonly #optimizer: Optimizer;
+  readonly #maxGradNorm: number;
+  readonly #objective: Objective;
+  readonly #seed: number;
+  readonly #policies: StepPolicies;
+  /** Two, in turn: the numbers of one step can be read while the next one runs. */
+  readonly #scalars: StepScalars[] = [];
+  #numRuns = 0;
+  #step = 0;
+  #isRunning = false;
+
+  /** @param optimizer of all of the model's trainable parameters */
+  constructor(model: Decoder, optimizer: Optimizer, options: TrainStepOptions = {}) {
+    const { maxGradNorm = 1, policy = null, objective = nextToken(), seed = 0 } = options;
+    requireFinite('TrainStep', 'maxGradNorm', maxGradNorm, { min: 0 });
+    requireInteger('TrainStep', 'seed', seed);
+    this.#model = model;
+    this.#optimizer = optimizer;
+    this.#maxGradNorm = maxGradNorm;
+    this.#objective = objective;
+    this.#seed = seed;
+    this.#policies = new StepPolicies(model, optimizer, objective, policy);
+    this.#requireParameters();
+    try {
+      for (let i = 0; i < 2; i++) this.#scalars.push(stepScalars(model));
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
+  }
+
+  /**
+   * One step. Resolves when all is enqueued, at most one micro-batch ahead of the device.
+   * @param batches micro-batches, which go to the device one at a time, the one with the most rows first: gradients find their places
+   *   beside its activations, and the others fit in what it leaves
+   */
+  async run(batches: readonly HostBatch[], { learningRate, step, signal }: StepOptions): Promise<StepResult> {
+    if (this.#isRunning) throw new Error('TrainStep: a step is under way; await it before the next one');
+    if (batches.length === 0) throw new RangeError('TrainStep: there are no batches');
+    requireFinite('TrainStep', 'learningRate', learningRate, { min: 0 });
+    const number = step ?? this.#step + 1;
+    requireInteger('TrainStep', 'step', number, { min: 0 });
+    signal?.throwIfAborted();
+    this.#requireParameters();
+    this.#isRunning = true;
+    try {
+      const result = await this.#enqueue(batches, learningRate, number, signal);
+      this.#step = number;
+      return result;
+    } finally {
+      this.#isRunning = false;
+    }
+  }
+
+  async #enqueue(
+    batches: readonly HostBatch[],
+    learningRate: number,
+    step: number,
+    signal?: AbortSignal,
+  ): Promise<StepResult> {
+    const { device } = this.#model;
+    const objective = this.#objective;
+    const longestFirst = [...batches].sort((a, b) => b.inputs.length - a.inputs.length);
+    const numTargets = batches.reduce((sum, batch) => sum + objective.count(batch), 0);
+    const scalars = this.#scalars[this.#numRuns % 2];
+    if (!scalars) throw new Error('TrainStep: used after dispose()');
+    this.#numRuns += 1;
+    const run = this.#numRuns;
+    const options = {
+      objective,
+      policy: this.#policies.of(batches),
+      divisor: Math.max(numTargets, 1),
+      learningRate,
+      maxGradNorm: this.#maxGradNorm,
+      dropout: { seed: this.#seed, step: step * batches.length },
+    };
+    const microBatches = longestFirst.map((batch) => () => toDevice(batch, device));
+    let before: Promise<void> = Promise.resolve();
+    for (const _ of microSteps({ model: this.#model, optimizer: this.#optimizer, scalars }, microBatches, options)) {
+      const enqueued = device.synchronize();
+      enqueued.catch(() => {}); // told by the next await
+      await before;
+      before = enqueued;
+      signal?.throwIfAborted();
+    }
+    await before;
+    const [loss, gradNorm] = [scalars.loss.item(), scalars.norm.item()];
+    for (const number of [loss, gradNorm]) number.catch(() => {}); // told to who awaits it
+    const squares = async () => {
+      if (this.#numRuns > run + 1) throw new Error('TrainStep: the squares of this step are overwritten');
+      return await scalars.squares.toFloat32();
+    };
+    return { loss, gradNorm, numTargets, squares };
+  }
+
+  /** The optimizer updates what the model trains, so that no gradient is left out without a word. */
+  #requireParameters(): void {
+    const updated = new Set(this.#optimizer.parameters);
+    const trained = this.#model.trainableParameters();
+    const missing = trained.find((parameter) => !updated.has(parameter));
+    if (missing) throw new Error(`TrainStep: the model trains ${missing}, which the optimizer does not have`);
+  }
+
+  dispose(): void {
+    for (const scalars of this.#scalars.splice(0)) disposeScalars(scalars);
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
