@@ -79,6 +79,22 @@ describe('a continued run', () => {
     assert.equal(model.config.hiddenSize, 32);
   });
 
+  it('keeps no best checkpoint where keepBest is false', async () => {
+    const outDir = newFolder();
+    await run({
+      data: { ...data, validation: { files: [textFile('zyx wvu '.repeat(30))] } },
+      maxSteps: 4,
+      optimizer: { learningRate: 1 }, // the loss rises: the first evaluation is the best
+      checkpoint: { everySteps: 100, keepBest: false },
+      evaluation: { everySteps: 1 },
+      outDir,
+    });
+    const evaluations = (await linesOf(outDir)) as { validationLoss?: number }[];
+    const losses = evaluations.flatMap(({ validationLoss }) => validationLoss ?? []);
+    assert.ok(Math.min(...losses) < losses.at(-1)!, `${losses}`);
+    assert.deepEqual(await stepsIn(outDir), ['step-000004']);
+  });
+
   it('is refused with another configuration, another number of threads, or by accident', async () => {
     const common = { device: 'cpu', data, maxSteps: 4, checkpoint: { everySteps: 2 }, outDir: newFolder() };
     await run(common);

@@ -1,0 +1,53 @@
+// The planner: the first policy in its order whose step fits, at every limit.
+import assert from 'node:assert/strict';
+import { decoderConfig, OutOfMemoryError, planStep, type StepPolicy, simulateStep } from '../../lib/index.ts';
+import { tinyLlama } from '../support/runs.ts';
+
+const config = decoderConfig(tinyLlama);
+const shape = { B: 1, T: 16384, like: { kind: 'cpu', threads: 2 } } as const;
+
+/** Every policy that is tried: the fewest operations first, among equals larger chunks first. */
+const order: StepPolicy[] = [
+  ...(
+    [
+      ['gateUp', 'none'],
+      ['input', 'none'],
+      ['input', 'attention'],
+      ['input', 'layer'],
+    ] as const
+  ).flatMap(([mlpSave, recompute]) =>
+    [8192, 2048, 1024].map((size) => ({ mlpChunkSize: size, lossChunkSize: size, mlpSave, recompute })),
+  ),
+  ...[512, 256, 128].map(
+    (size) => ({ mlpChunkSize: size, lossChunkSize: size, mlpSave: 'input', recompute: 'layer' }) as const,
+  ),
+];
+const bytes = order.map((policy) => simulateStep({ config, ...shape, policy }).reservedBytes);
+
+describe('planStep', () => {
+  it('takes the first policy that fits, at the limit of each', () => {
+    const reached = new Set<string>();
+    for (const memoryLimit of bytes) {
+      const expected = order[bytes.findIndex((each) => each <= memoryLimit)]!;
+      const { policy, memory } = planStep(config, { ...shape, memoryLimit });
+      assert.deepEqual(policy, expected, `at ${memoryLimit} bytes`);
+      assert.ok(memory.reservedBytes <= memoryLimit);
+      reached.add(`${policy.mlpSave} ${policy.recompute}`);
+    }
+    // the limits tell all levels apart
+    assert.deepEqual([...reached].sort(), ['gateUp none', 'input attention', 'input layer', 'input none']);
+  });
+
+  it('says what a step takes where none fits', () => {
+    assert.throws(
+      () => planStep(config, { ...shape, memoryLimit: Math.min(...bytes) - 2 ** 20 }),
+      (error) => error instanceof OutOfMemoryError && /a step takes at least/.test(error.message),
+    );
+  });
+
+  it('leaves what is fixed as it is', () => {
+    const fixed = { mlpChunkSize: 100, recompute: 'layer' } as const;
+    const { policy } = planStep(config, { ...shape, memoryLimit: Infinity, fixed });
+    assert.deepEqual(policy, { ...order[0], ...fixed });
+  });
+});
