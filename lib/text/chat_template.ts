@@ -33,6 +33,8 @@ export interface TemplateSettings {
 const TOKENS = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'] as const;
 
 export class ChatTemplate {
+  /** Whether the template, or that for tools, has this word: the name of a field that it may read. */
+  readonly mentions: (name: string) => boolean;
   /** The template with its variables as defaults, and with that for tools: see `savedTemplate`. */
   readonly saved: () => string;
   readonly #template: JinjaTemplate;
@@ -53,6 +55,8 @@ export class ChatTemplate {
       toolTemplate = null,
     }: TemplateSettings & { name?: string; toolTemplate?: string | null } = {},
   ) {
+    const texts = [template, toolTemplate ?? ''];
+    this.mentions = (name) => texts.some((text) => text.includes(name));
     this.saved = () => savedTemplate(template, toolTemplate, variables);
     this.#template = new JinjaTemplate(template, name);
     this.#toolTemplate = toolTemplate === null ? null : new JinjaTemplate(toolTemplate, `${name} (tool_use)`);

@@ -73,6 +73,15 @@ export function thoughtPartsOf(content: unknown): string[] {
   return partsOf(content).flatMap((part) => (part.type === 'thinking' ? [part.thinking] : []));
 }
 
+/** Fields of messages that other checks are for, or that a template may do without. */
+const USUAL_FIELDS = new Set(['role', 'content', 'isTrained', 'name', 'tool_calls', 'tool_call_id', 'function_call']);
+
+/** Further fields of messages that hold something. */
+export function unusualFields(messages: readonly Message[]): Set<string> {
+  const fields = new Set(messages.flatMap((message) => Object.keys(message)));
+  return new Set([...fields].filter((field) => !USUAL_FIELDS.has(field) && !THOUGHT_FIELDS.includes(field)));
+}
+
 const THOUGHT_FIELDS = ['reasoning_content', 'reasoning', 'thinking', 'thought'];
 
 /** The field that holds an assistant's thoughts; null: there is none. */

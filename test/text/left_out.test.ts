@@ -117,6 +117,20 @@ describe('what a chat template leaves out is told of', () => {
     assert.deepEqual((await shown('chatml', [user('hi'), answer('yo')], special, all)).told, []);
   });
 
+  it('fields of messages that the template does not read: some mean that an answer is not wanted', async () => {
+    const messages = [user('hi'), answer('yo', { mask: true, eval: 'bad' }), user('ho'), answer('ya', { mask: false })];
+    for (const options of [{}, { trainOnPrompts: true }]) {
+      assert.deepEqual((await shown('chatml', messages, special, options)).told, [
+        'a field of messages that the chat template does not read: "mask"',
+        'a field of messages that the chat template does not read: "eval"',
+      ]);
+    }
+    const reading = new ChatTemplate(TWO_ROLES.replace('<|end|>', '{{ m.mask }}{{ m.eval }}<|end|>'));
+    assert.deepEqual((await shown(reading, messages)).told, []);
+    const usual = [user('hi'), answer('yo', { name: 'bo' })];
+    assert.deepEqual((await shown('chatml', usual)).told, []);
+  });
+
   it('answers that end twice: by their own text and by the template', async () => {
     const turns = (text: string) => ['a', 'b', 'c'].flatMap((name) => [user(name), answer(`${name} ${text}`)]);
     const twice = (own: string, added: string) =>

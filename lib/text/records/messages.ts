@@ -42,6 +42,7 @@ function toMessage(value: unknown, place: string): Message {
     return value === null && field !== 'content' ? [] : [[field, value]];
   });
   const message = { ...Object.fromEntries(kept), ...(isTrained === undefined ? {} : { isTrained }) } as Message;
+  if (typeof message.tool_calls === 'string' && message.tool_calls.trim() === '') delete message.tool_calls;
   if (typeof message.tool_calls === 'string') message.tool_calls = parsed(message.tool_calls, `${place}: tool_calls`);
   if (message.tool_calls !== undefined && !Array.isArray(message.tool_calls)) {
     throw new Error(`${place}: tool_calls must be a list, got ${brief(message.tool_calls)}`);

@@ -1,7 +1,8 @@
 // What of a conversation is trained on: for each of the assistant's turns, what generation would write where the template's prompt ends.
+import { briefName } from '../../brief.ts';
 import type { ChatTemplate } from '../chat_template.ts';
 import { formatJson } from '../json.ts';
-import { READ_ROLES } from '../messages.ts';
+import { READ_ROLES, unusualFields } from '../messages.ts';
 import type { Conversation, Message } from '../records/record.ts';
 import type { Turns } from './answer.ts';
 import { generatedSpans } from './generated.ts';
@@ -51,6 +52,10 @@ export class Targets {
     const conversation = await this.#template.prepare(given);
     // As the record has them: what is left out of their prepared form is told too.
     const { messages } = given;
+    for (const field of unusualFields(messages)) {
+      if (!this.#template.mentions(field))
+        tell(`a field of messages that the chat template does not read: ${JSON.stringify(briefName(field))}`);
+    }
     const { text: whole, generated } = await this.#template.rendered(conversation);
     if (this.#options.trainOnPrompts) {
       const document = await this.#all(conversation, whole, generated);
