@@ -207,6 +207,33 @@ describe('decoderConfig', () => {
     assert.equal(decoderConfig(smollm3).tieWordEmbeddings, true);
   });
 
+  it("reads Gemma 3's two kinds of layers, in both spellings", () => {
+    const gemma3 = { ...tiny, num_hidden_layers: 7, model_type: 'gemma3_text' };
+    const ropes = (source: Record<string, unknown>) =>
+      decoderConfig({ ...gemma3, ...source }).layers.map(
+        ({ attention: { window, rope } }) => `${window} ${rope?.type} ${rope?.theta}`,
+      );
+    const six = (sliding: string, full: string) => [...new Array<string>(5).fill(sliding), full, sliding];
+    assert.deepEqual(ropes({}), six('4096 default 10000', '0 default 1000000'));
+    const linear = { rope_type: 'linear', factor: 8 };
+    const old = { rope_theta: 5e5, rope_local_base_freq: 77, rope_scaling: linear, sliding_window: 9 };
+    assert.deepEqual(ropes(old), six('9 default 77', '0 linear 500000'));
+    const named = { full_attention: { ...linear, rope_theta: 5e5 }, sliding_attention: { rope_theta: 77 } };
+    assert.deepEqual(ropes({ rope_parameters: named, sliding_window: 9 }), six('9 default 77', '0 linear 500000'));
+    assert.deepEqual(ropes({ sliding_window: 9, sliding_window_pattern: 1 })[0], '0 default 1000000');
+    for (const [source, message] of [
+      [{ rope_parameters: linear }, /rope_parameters must be full_attention and sliding_attention/],
+      [{ rope_parameters: named, rope_theta: 1 }, /full_attention: rope_theta must be that of rope_parameters, 500000/],
+      [{ rope_parameters: named, rope_local_base_freq: 1 }, /sliding_attention: rope_theta must be that of/],
+      [{ sliding_window: null }, /sliding_window must be a positive integer, got null/],
+      [{ sliding_window_pattern: null }, /sliding_window_pattern must be a number of layers/],
+      [{ attn_logit_softcapping: 50 }, /attn_logit_softcapping must be absent, got 50/],
+      [{ use_bidirectional_attention: true }, /use_bidirectional_attention/],
+    ] as const) {
+      assert.throws(() => ropes(source), message);
+    }
+  });
+
   it('reads the norms of OLMo 2 and EXAONE 4, and which layers of the latter have windows and positions', () => {
     const olmo2 = decoderConfig({ ...tiny, model_type: 'olmo2' });
     assert.equal(olmo2.norm.eps, 1e-5);

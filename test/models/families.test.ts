@@ -57,6 +57,13 @@ const sources = {
     final_logit_softcapping: 1.5,
   },
   smollm3: { model_type: 'smollm3', no_rope_layers: [0, 1], use_sliding_window: true, sliding_window: 4 },
+  gemma3: {
+    model_type: 'gemma3_text',
+    sliding_window: 3,
+    sliding_window_pattern: 2,
+    query_pre_attn_scalar: 5,
+    final_logit_softcapping: 1.5,
+  },
   olmo2: { model_type: 'olmo2', attention_bias: true },
   exaone4: { model_type: 'exaone4', sliding_window: 4, sliding_window_pattern: 2 },
   granite: {

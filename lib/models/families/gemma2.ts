@@ -1,6 +1,6 @@
 // Gemma 2: norms on both sides of attention and MLP, soft-caps, a window in every other layer, and a scaled embedding.
 import type { Family } from './family.ts';
-import { plainDecoder, withAttention } from './plain.ts';
+import { plainDecoder, SANDWICH_NORMS, withAttention } from './plain.ts';
 import { layerWindows, slidingWindow } from './windows.ts';
 
 export const gemma2: Family = {
@@ -19,15 +19,9 @@ export const gemma2: Family = {
     const finalSoftcap = softcap('final_logit_softcapping', 30);
     const windows = layerWindows(fields, plain.numLayers, slidingWindow(fields), (layer) => layer % 2 === 0);
     const { layer, norm } = plain;
-    const norms = {
-      attentionInput: 'input_layernorm',
-      attentionOutput: 'post_attention_layernorm',
-      mlpInput: 'pre_feedforward_layernorm',
-      mlpOutput: 'post_feedforward_layernorm',
-    };
     const decoder = {
       ...plain,
-      layer: { ...layer, norms, mlp: { ...layer.mlp, activation: 'geluTanh' as const } },
+      layer: { ...layer, norms: SANDWICH_NORMS, mlp: { ...layer.mlp, activation: 'geluTanh' as const } },
       norm: { ...norm, offset: 1 },
       embedding: { scale: Math.sqrt(plain.hiddenSize), isScaleRounded: true },
       head: { scale: 1, softcap: finalSoftcap },

@@ -1,7 +1,7 @@
 // A decoder as most families have it, from fields that all of them have; a family changes what is its own.
 import type { DecoderConfig, LayerNorms, LayerSpec } from '../decoder_config.ts';
 import type { Fields, HuggingFaceConfig } from '../fields.ts';
-import { ropeConfig } from '../rope_config.ts';
+import { type RopeConfig, ropeConfig } from '../rope_config.ts';
 import { refuseQuantised } from './quantised.ts';
 
 /** Before attention and before the MLP. */
@@ -10,6 +10,14 @@ export const PRE_NORMS: LayerNorms = {
   attentionOutput: null,
   mlpInput: 'post_attention_layernorm',
   mlpOutput: null,
+};
+
+/** Before and after each. */
+export const SANDWICH_NORMS: LayerNorms = {
+  attentionInput: 'input_layernorm',
+  attentionOutput: 'post_attention_layernorm',
+  mlpInput: 'pre_feedforward_layernorm',
+  mlpOutput: 'post_feedforward_layernorm',
 };
 
 /** After attention and after the MLP. */
@@ -30,6 +38,8 @@ export interface Defaults {
   tie?: boolean;
   /** @default 10000 */
   ropeTheta?: number;
+  /** @default what rope_parameters, or rope_theta and rope_scaling, say */
+  rope?: RopeConfig;
   /** @default 1e-6 */
   normEps?: number;
 }
@@ -71,7 +81,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
         bias: false,
         outputBias: false,
         qkNorm: null,
-        rope: ropeConfig(fields, defaults.ropeTheta),
+        rope: defaults.rope ?? ropeConfig(fields, defaults.ropeTheta),
         window: 0,
         scale: 1 / Math.sqrt(headSize),
         softcap: 0,

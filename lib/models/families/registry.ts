@@ -3,6 +3,7 @@
 import { exaone4 } from './exaone4.ts';
 import type { Family } from './family.ts';
 import { gemma2 } from './gemma2.ts';
+import { gemma3 } from './gemma3.ts';
 import { granite } from './granite.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
@@ -13,5 +14,8 @@ import { smollm3 } from './smollm3.ts';
 
 /** By model_type. */
 export const families: ReadonlyMap<string, Family> = new Map(
-  [llama, mistral, qwen2, qwen3, gemma2, smollm3, granite, olmo2, exaone4].map((family) => [family.type, family]),
+  [llama, mistral, qwen2, qwen3, gemma2, gemma3, smollm3, granite, olmo2, exaone4].map((family) => [
+    family.type,
+    family,
+  ]),
 );

@@ -26,6 +26,15 @@ export function layerWindows(
   });
 }
 
+/** Where layer_types is missing, all layers but every sliding_window_pattern-th have a window. */
+export function slidingPattern(fields: Fields, fallback: number): (layer: number) => boolean {
+  const value = fields.get('sliding_window_pattern'); // EXAONE 4 has 'LLLG' beside layer_types
+  if (fields.get('layer_types') !== undefined) return () => false;
+  if (fields.isNull('sliding_window_pattern')) fields.fail('sliding_window_pattern', value, 'a number of layers');
+  const pattern = fields.count('sliding_window_pattern', fallback);
+  return (layer) => (layer + 1) % pattern !== 0;
+}
+
 /** Qwen's: the first max_window_layers layers see everything. */
 export function qwenWindows(fields: Fields, numLayers: number): number[] {
   const isUsed = fields.boolean('use_sliding_window', false);
