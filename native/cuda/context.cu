@@ -3,11 +3,11 @@
 
 #include <utility>
 
+#include "../device.h"
 #include "check.h"
-#include "cublaslt.h"
-#include "cudnn_attention.h"
-#include "own_matmul.h"
-#include "tuning.h"
+#include "cublaslt_products.h"
+#include "cudnn_attention_plans.h"
+#include "driver.h"
 
 namespace mst {
 namespace cuda {
@@ -28,15 +28,17 @@ std::size_t shared_bytes_of(int index) {
 
 }  // namespace
 
-Context::Context(int index, bool uses_cudnn_attention, std::string own_products_reason, std::string tuning_directory)
+Context::Context(int index, Choices choices)
     : mst::Context({Device::cuda, index}),
       index_(made_current(index)),
-      uses_cudnn_attention_(uses_cudnn_attention),
-      own_products_reason_(std::move(own_products_reason)),
-      tuning_directory_(std::move(tuning_directory)),
+      choices_(std::move(choices)),
       max_shared_bytes_(shared_bytes_of(index)),
       memory_(index),
-      notes_(stream_) {}
+      notes_(stream_) {
+  if (choices_.own_products_reason.empty())
+    cublaslt_products_ = std::make_unique<CublasLtProducts>(stream_, index, choices_.tuning_directory);
+  if (choices_.uses_cudnn_attention) cudnn_attention_ = std::make_unique<CudnnAttention>(stream_);
+}
 
 Context::~Context() {
   cudaSetDevice(index_);
@@ -46,13 +48,9 @@ Context::~Context() {
 
 void Context::attach_thread() {
   CUDA_CHECK(cudaSetDevice(index_));
-  use_cudnn_attention(uses_cudnn_attention_);
-  use_own_products(!own_products_reason_.empty());
-  use_tuning(index_, tuning_directory_);
 }
 
-// CUDA copies pageable memory to the device or to a buffer of its own before the call returns, but does not promise it of all memory:
-// `from` may only be freed when the stream has been waited for.
+// Waits: `from` may be freed, and not every system stages pageable memory before the call returns.
 void Context::copy_in(void* to, const void* from, std::size_t bytes) {
   CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_.get()));
   stream_.synchronize();
@@ -112,7 +110,8 @@ std::unique_ptr<Context> open_cuda(int index, const CudaOptions& options) {
   const std::string cudnn_problem = options.attention == "own" ? "not asked for" : cuda::cudnn_attention_problem(index);
   MST_CHECK(options.attention != "cudnn" || cudnn_problem.empty(), "cuda:", index, ": attention by cuDNN: ", cudnn_problem);
   const std::string own_products_reason = options.products == "own" ? "asked for" : cuda::find_cublaslt().problem;
-  return std::make_unique<cuda::Context>(index, cudnn_problem.empty(), own_products_reason, options.tuning_directory);
+  return std::make_unique<cuda::Context>(index,
+                                         cuda::Context::Choices{cudnn_problem.empty(), own_products_reason, options.tuning_directory});
 }
 
 }  // namespace mst

@@ -3,19 +3,27 @@
 
 #include <cuda_runtime.h>
 
+#include <memory>
 #include <string>
 
 #include "../context.h"
-#include "../device.h"
 #include "memory.h"
 #include "notes.h"
 #include "stream.h"
 
 namespace mst::cuda {
 
+class CublasLtProducts;
+class CudnnAttention;
+
 class Context final : public mst::Context {
  public:
-  Context(int index, bool uses_cudnn_attention, std::string own_products_reason, std::string tuning_directory);
+  struct Choices {
+    bool uses_cudnn_attention;
+    std::string own_products_reason;  // why cuBLASLt is not used; empty where it is
+    std::string tuning_directory;     // see tuning.h
+  };
+  Context(int index, Choices choices);
   ~Context() override;
 
   // That commands run on.
@@ -26,6 +34,14 @@ class Context final : public mst::Context {
   long long* status_words() {
     return notes_.of_command();
   }
+  // Null where products run by our kernels.
+  CublasLtProducts* cublaslt_products() {
+    return cublaslt_products_.get();
+  }
+  // Null where attention runs by our kernels.
+  CudnnAttention* cudnn_attention() {
+    return cudnn_attention_.get();
+  }
   // Of shared memory that a block may have.
   std::size_t max_shared_bytes() const {
     return max_shared_bytes_;
@@ -35,10 +51,10 @@ class Context final : public mst::Context {
     return memory_;
   }
   std::string own_products_reason() const override {
-    return own_products_reason_;
+    return choices_.own_products_reason;
   }
   bool uses_cudnn_attention() const override {
-    return uses_cudnn_attention_;
+    return choices_.uses_cudnn_attention;
   }
 
   void attach_thread() override;
@@ -65,13 +81,13 @@ class Context final : public mst::Context {
 
  private:
   int index_;
-  bool uses_cudnn_attention_;
-  std::string own_products_reason_;
-  std::string tuning_directory_;
+  Choices choices_;
   std::size_t max_shared_bytes_;
   Memory memory_;
   Stream stream_;
   Notes notes_;
+  std::unique_ptr<CublasLtProducts> cublaslt_products_;
+  std::unique_ptr<CudnnAttention> cudnn_attention_;
   cudaGraphExec_t graph_ = nullptr;  // of the last capture
   std::size_t num_captured_notes_ = 0;
 };

@@ -4,10 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "check.h"
+#include "library.h"
 
 namespace mst::cuda {
 
@@ -28,6 +27,7 @@ struct CublasLt {
   std::size_t (*version)();
   const char* (*status_text)(int);
   int (*create)(void** handle);
+  int (*destroy)(void* handle);
   int (*matmul_desc_create)(void** desc, int compute_type, int scale_type);
   int (*matmul_desc_set)(void* desc, int attribute, const void* value, std::size_t bytes);
   int (*matmul_desc_destroy)(void* desc);
@@ -43,15 +43,10 @@ struct CublasLt {
                 std::size_t workspace_bytes, cudaStream_t stream);
 };
 
-// The library, loaded on first use and kept. Throws one error that lists what was tried and what helps.
-const CublasLt& cublaslt();
+// Never throws. problem lists what was tried, and what helps.
+LibrarySearch find_cublaslt();
 
-struct CublasLtSearch {
-  std::string path;  // empty: not found
-  std::size_t version;
-  std::vector<std::string> tried;
-  std::string problem;
-};
-CublasLtSearch find_cublaslt();
+// The functions. Throws where find_cublaslt() has a problem.
+const CublasLt& cublaslt();
 
 }  // namespace mst::cuda

@@ -1,26 +1,18 @@
 // Loading cuDNN; see cudnn.h.
 #include "cudnn.h"
 
-#include <algorithm>
-#include <mutex>
-
 #include "cublaslt.h"
 
 namespace mst::cuda {
 namespace {
 
-std::mutex mutex;  // of what follows
-CudnnSearch result;
-Cudnn functions;
-bool has_searched = false;
-
-std::string find_functions(void* library) {
-  Cudnn& f = functions;
+std::string find_functions(void* library, Cudnn& f) {
   return Functions(library)
       .find("cudnnGetVersion", f.version)
       .find("cudnnGetCudartVersion", f.cudart_version)
       .find("cudnnGetLastErrorString", f.last_error)
       .find("cudnnCreate", f.create)
+      .find("cudnnDestroy", f.destroy)
       .find("cudnnSetStream", f.set_stream)
       .find("cudnnBackendCreateDescriptor", f.create_descriptor)
       .find("cudnnBackendDestroyDescriptor", f.destroy_descriptor)
@@ -36,35 +28,32 @@ bool is_refused(std::size_t version) {
   return version == 91000 || version == 91001;
 }
 
-std::string problem_of(const CudnnSearch& search) {
-  if (search.opened.path.empty()) {
-    const std::string what = search.opened.refused.empty() ? "was not found" : "cannot be used" + refused_text(search.opened);
-    return "cuDNN 9 " + what + ". Install it, or `pip install nvidia-cudnn-cu13`";
-  }
-  const auto version = [](std::size_t number) { return message_of(number / 10000, '.', number / 100 % 100, '.', number % 100); };
-  if (is_refused(search.version)) return message_of("cuDNN ", version(search.version), " computes attention wrongly");
-  const std::size_t built_for = functions.cudart_version() / 1000, cublaslt_major = find_cublaslt().version / 10000;
-  if (built_for != cublaslt_major)
-    return message_of("cuDNN ", version(search.version), " is built for CUDA ", built_for, ", cuBLASLt is of CUDA ", cublaslt_major);
+std::string problem_of(const Cudnn& cudnn) {
+  const std::size_t number = cudnn.version();
+  const std::string name = message_of("cuDNN ", number / 10000, '.', number / 100 % 100, '.', number % 100);
+  if (is_refused(number)) return name + " computes attention wrongly";
+  const std::size_t built_for = cudnn.cudart_version() / 1000, cublaslt_major = find_cublaslt().version / 10000;
+  if (built_for != cublaslt_major) return message_of(name, " is built for CUDA ", built_for, ", cuBLASLt is of CUDA ", cublaslt_major);
   return "";
+}
+
+Library<Cudnn>& library() {
+  static Library<Cudnn> cudnn({"cuDNN 9", "Install it, or `pip install nvidia-cudnn-cu13`", {"libcudnn.so.9"}, {"cudnn"}}, find_functions,
+                              problem_of);
+  return cudnn;
 }
 
 }  // namespace
 
-CudnnSearch find_cudnn() {
-  const std::string cublaslt_problem = find_cublaslt().problem;
-  const std::lock_guard lock(mutex);
-  if (has_searched) return result;
-  if (!cublaslt_problem.empty()) return {{}, 0, "cuDNN needs cuBLASLt, which is not there"};
-  has_searched = true;
-  result.opened = open_library({"libcudnn.so.9"}, {"cudnn"}, find_functions);
-  if (!result.opened.path.empty()) result.version = functions.version();
-  result.problem = problem_of(result);
-  return result;
+LibrarySearch find_cudnn() {
+  if (find_cublaslt().problem.empty()) return library().search();
+  LibrarySearch not_searched;
+  not_searched.problem = "cuDNN needs cuBLASLt, which is not there";
+  return not_searched;
 }
 
 const Cudnn& cudnn() {
-  return functions;
+  return library().table();
 }
 
 void check_cudnn(int status, const char* call) {

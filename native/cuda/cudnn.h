@@ -20,6 +20,7 @@ struct Cudnn {
   std::size_t (*cudart_version)();  // that it was built for: 13000 = 13.0
   void (*last_error)(char* text, std::size_t bytes);
   int (*create)(void** handle);
+  int (*destroy)(void* handle);
   int (*set_stream)(void* handle, cudaStream_t stream);
   int (*create_descriptor)(int type, void** descriptor);
   int (*destroy_descriptor)(void* descriptor);
@@ -29,14 +30,8 @@ struct Cudnn {
   int (*execute)(void* handle, void* plan, void* variant_pack);
 };
 
-struct CudnnSearch {
-  LibrarySearch opened;
-  std::size_t version;
-  std::string problem;  // why it cannot be used; empty where it can
-};
-
 // Never throws. cuDNN is opened only when cuBLASLt of the same CUDA major version is: without it cuDNN aborts the process.
-CudnnSearch find_cudnn();
+LibrarySearch find_cudnn();
 
 // The functions. Call only where find_cudnn() has no problem.
 const Cudnn& cudnn();

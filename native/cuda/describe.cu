@@ -88,13 +88,13 @@ CudaReport describe_cuda() {
     report.devices.push_back(
         {i, properties.name, properties.major, properties.minor, properties.multiProcessorCount, total_bytes, free_bytes, problem});
   }
-  const cuda::CublasLtSearch search = cuda::find_cublaslt();
+  const cuda::LibrarySearch search = cuda::find_cublaslt();
   report.cublaslt_path = search.path;
   report.cublaslt_version = search.version;
   report.cublaslt_tried = search.tried;
   report.cublaslt_problem = search.problem;
-  const cuda::CudnnSearch cudnn = cuda::find_cudnn();
-  report.cudnn_path = cudnn.opened.path;
+  const cuda::LibrarySearch cudnn = cuda::find_cudnn();
+  report.cudnn_path = cudnn.path;
   report.cudnn_version = cudnn.version;
   report.cudnn_problem = cudnn.problem;
   return report;

@@ -61,16 +61,16 @@ bool is_absent(const std::string& name, const std::string& message) {
 
 }  // namespace
 
-LibrarySearch open_library(const std::vector<std::string>& sonames, const std::vector<std::string>& wheels,
-                           const std::function<std::string(void*)>& accept) {
+LibrarySearch open_library(const LibraryNames& names, const std::function<std::string(void*)>& accept) {
   const std::lock_guard lock(mutex);
   LibrarySearch search;
+  std::string refused;  // "; path: why", of files that are there
   const auto attempt = [&](const std::string& name) {
     search.tried.push_back(name);
     void* const library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library) {
       const std::string why = dlerror();
-      if (!is_absent(name, why)) search.refused.push_back(why);  // names the file
+      if (!is_absent(name, why)) refused += "; " + why;  // names the file
       return false;
     }
     link_map* map = nullptr;
@@ -79,29 +79,24 @@ LibrarySearch open_library(const std::vector<std::string>& sonames, const std::v
     if (why.empty())
       search.path = path;
     else
-      search.refused.push_back(message_of(path, ": ", why));
+      refused += message_of("; ", path, ": ", why);
     return why.empty();
   };
   for (const std::string& directory : first_directories)
-    for (const std::string& soname : sonames)
+    for (const std::string& soname : names.sonames)
       if (attempt(directory + "/" + soname)) return search;
-  for (const std::string& soname : sonames)
+  for (const std::string& soname : names.sonames)
     if (attempt(soname)) return search;
-  for (const std::string& directory : places(wheels))
-    for (const std::string& soname : sonames) {
+  for (const std::string& directory : places(names.wheels))
+    for (const std::string& soname : names.sonames) {
       const std::string pattern = directory + "/" + soname;
       const std::vector<std::string> paths = expand(pattern);
       if (paths.empty()) search.tried.push_back(pattern);
       for (const std::string& path : paths)
         if (attempt(path)) return search;
     }
+  search.problem = message_of(names.name, refused.empty() ? " was not found" : " cannot be used", refused, ". ", names.remedy);
   return search;
-}
-
-std::string refused_text(const LibrarySearch& search) {
-  std::string text;
-  for (const std::string& each : search.refused) text += "; " + each;
-  return text;
 }
 
 void* Functions::symbol(const char* name) {

@@ -1,26 +1,63 @@
 // Finding the NVIDIA libraries that nobody may ship, where their users have them.
 #pragma once
 
+#include <cstddef>
 #include <functional>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mst::cuda {
 
+struct LibraryNames {
+  std::string name;    // in messages
+  std::string remedy;  // what helps where there is none
+  std::vector<std::string> sonames, wheels;
+};
+
 struct LibrarySearch {
   std::string path;  // empty: not found
+  std::size_t version = 0;
+  std::string problem;  // why it cannot be used; empty where it can
   std::vector<std::string> tried;
-  std::vector<std::string> refused;  // "path: why", of files that are there
 };
 
 // Opens the first library that `accept` takes, and never closes it: CUDA libraries cannot be unloaded. Looks in the directories of
 // set_library_directories(), then asks the loader, then goes through Python wheels (site-packages/nvidia/<wheel>/lib), conda,
 // toolkits and Ollama. accept gets what dlopen returned, and says why it does not take it; empty: it does.
-LibrarySearch open_library(const std::vector<std::string>& sonames, const std::vector<std::string>& wheels,
-                           const std::function<std::string(void*)>& accept);
+LibrarySearch open_library(const LibraryNames& names, const std::function<std::string(void*)>& accept);
 
-// The refused ones as the end of a sentence; empty where there are none.
-std::string refused_text(const LibrarySearch& search);
+// A library with a table of its functions, of which version() is one. It is searched for until it is found, then kept. Any thread.
+template <class Table>
+class Library {
+ public:
+  // find: fills the table, and says what the library lacks. problem_of: why one that was found cannot be used.
+  Library(LibraryNames names, std::string (*find)(void* library, Table& table), std::string (*problem_of)(const Table& table))
+      : names_(std::move(names)), find_(find), problem_of_(problem_of) {}
+
+  LibrarySearch search() {
+    const std::lock_guard lock(mutex_);
+    if (!found_.path.empty()) return found_;
+    found_ = open_library(names_, [this](void* library) { return find_(library, table_); });
+    if (found_.path.empty()) return found_;
+    found_.version = table_.version();
+    found_.problem = problem_of_(table_);
+    return found_;
+  }
+  // Call only where search() has no problem.
+  const Table& table() const {
+    return table_;
+  }
+
+ private:
+  const LibraryNames names_;
+  std::string (*const find_)(void* library, Table& table);
+  std::string (*const problem_of_)(const Table& table);
+  std::mutex mutex_;  // of what follows
+  LibrarySearch found_;
+  Table table_{};
+};
 
 // Finds the functions of a library one by one; missing() is the first that it lacks.
 class Functions {

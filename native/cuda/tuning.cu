@@ -6,14 +6,10 @@
 #include <cctype>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <sstream>
 
 namespace mst::cuda {
 namespace {
-
-thread_local std::string file_path;  // empty: no tuning
-thread_local std::map<std::string, CublasLtAlgorithm> known;
 
 std::optional<std::pair<std::string, CublasLtAlgorithm>> parse(const std::string& line) {
   const std::size_t colon = line.find(':');
@@ -27,40 +23,34 @@ std::optional<std::pair<std::string, CublasLtAlgorithm>> parse(const std::string
 
 }  // namespace
 
-void use_tuning(int device, const std::string& directory) {
-  known.clear();
-  file_path.clear();
+Tuning::Tuning(int device, const std::string& directory) {
   if (directory.empty()) return;
-  const CublasLtSearch library = find_cublaslt();
+  const LibrarySearch library = find_cublaslt();
   cudaDeviceProp properties{};
   if (library.path.empty() || cudaGetDeviceProperties(&properties, device) != cudaSuccess) return;
   std::string name = properties.name;
   std::replace_if(
       name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
-  file_path = message_of(directory, "/products-", name, '-', library.version, ".txt");
-  std::ifstream file(file_path);
+  path_ = message_of(directory, "/products-", name, '-', library.version, ".txt");
+  std::ifstream file(path_);
   for (std::string line; std::getline(file, line);)
-    if (const auto entry = parse(line)) known[entry->first] = entry->second;
+    if (const auto entry = parse(line)) known_[entry->first] = entry->second;
 }
 
-bool tunes() {
-  return !file_path.empty();
+std::optional<CublasLtAlgorithm> Tuning::find(const std::string& key) const {
+  const auto found = known_.find(key);
+  return found == known_.end() ? std::nullopt : std::optional(found->second);
 }
 
-std::optional<CublasLtAlgorithm> find_tuned(const std::string& key) {
-  const auto found = known.find(key);
-  return found == known.end() ? std::nullopt : std::optional(found->second);
-}
-
-void keep_tuned(const std::string& key, const CublasLtAlgorithm& algorithm) {
-  known[key] = algorithm;
+void Tuning::keep(const std::string& key, const CublasLtAlgorithm& algorithm) {
+  known_[key] = algorithm;
   std::ostringstream line;
   line << key << ':' << std::hex;
   for (const std::uint64_t word : algorithm.data) line << ' ' << word;
   line << '\n';
   std::error_code ignored;
-  std::filesystem::create_directories(std::filesystem::path(file_path).parent_path(), ignored);
-  std::ofstream(file_path, std::ios::app) << line.str();  // one write, so that two processes leave whole lines
+  std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), ignored);
+  std::ofstream(path_, std::ios::app) << line.str();  // one write, so that two processes leave whole lines
 }
 
 }  // namespace mst::cuda

@@ -2,6 +2,7 @@
 // takes the same one and gives the same bits.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 
@@ -9,12 +10,21 @@
 
 namespace mst::cuda {
 
-// Of the calling thread's device, from now on. directory: where the file is; empty: the library's first choice is taken, nothing is timed.
-void use_tuning(int device, const std::string& directory);
-bool tunes();
+class Tuning {
+ public:
+  // directory: where the file of this kind of device is; empty: the library's first choice is taken, nothing is timed.
+  Tuning(int device, const std::string& directory);
 
-// key: everything that the choice depends on but the device and the library's version, without line breaks.
-std::optional<CublasLtAlgorithm> find_tuned(const std::string& key);
-void keep_tuned(const std::string& key, const CublasLtAlgorithm& algorithm);
+  bool is_on() const {
+    return !path_.empty();
+  }
+  // key: everything that the choice depends on but the device and the library's version, without line breaks.
+  std::optional<CublasLtAlgorithm> find(const std::string& key) const;
+  void keep(const std::string& key, const CublasLtAlgorithm& algorithm);
+
+ private:
+  std::string path_;  // of the file; empty: no tuning
+  std::map<std::string, CublasLtAlgorithm> known_;
+};
 
 }  // namespace mst::cuda

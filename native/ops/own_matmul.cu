@@ -1,6 +1,6 @@
-// The matrix product without cuBLASLt; see cuda/own_matmul.h. A block computes one tile of c and goes through k in steps, with the tiles
+// The matrix product without cuBLASLt; see own_matmul.h. A block computes one tile of c and goes through k in steps, with the tiles
 // of a and b of several steps on their way to shared memory while the tensor cores work on one; a warp owns a part of the tile.
-#include "../cuda/own_matmul.h"
+#include "own_matmul.h"
 
 #include "../cuda/mma.h"
 
@@ -272,8 +272,6 @@ __global__ void __launch_bounds__(plain_threads)
     }
 }
 
-thread_local bool is_used = false;
-
 bool is_aligned(const Tensor& tensor) {
   return (tensor.rows() == 1 || tensor.row_stride % chunk == 0) && reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0;
 }
@@ -298,13 +296,6 @@ void launch_mma(Context& context, const Product& p, const Tensor& c, bool transp
 }
 
 }  // namespace
-
-void use_own_products(bool use) {
-  is_used = use;
-}
-bool uses_own_products() {
-  return is_used;
-}
 
 void own_matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha,
                 double beta) {

@@ -1,6 +1,6 @@
-// The package's own products on CUDA, emulated or on a GPU, against the CPU's.
-#include "cuda/own_matmul.h"
+// Our products on CUDA, emulated or on a GPU, against the CPU's.
 #include "ops/all.h"
+#include "ops/own_matmul.h"
 #include "support.h"
 
 namespace mst::test {

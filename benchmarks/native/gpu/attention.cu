@@ -1,4 +1,4 @@
-// Attention of one causal sequence, 32 query heads and 8 key/value heads: by the package's own kernels, and in turn by those that are
+// Attention of one causal sequence, 32 query heads and 8 key/value heads: by our kernels, and in turn by those that are
 // chosen, cuDNN's where it is found. Operations are those of the causal half; the backward has 2.5 times the forward's.
 #include "ops/attention_own.h"
 #include "support.h"

@@ -1,5 +1,5 @@
-// The products of an MLP and a head: cuBLASLt's, each kind's algorithm chosen by timing, and the package's own in turn.
-#include "cuda/own_matmul.h"
+// The products of an MLP and a head: cuBLASLt's, each kind's algorithm chosen by timing, and ours in turn.
+#include "ops/own_matmul.h"
 #include "support.h"
 
 namespace mst::bench {

@@ -18,6 +18,7 @@ const char* cublasLtGetStatusString(int) {
   return "a fake";
 }
 FUNCTION(cublasLtCreate)
+FUNCTION(cublasLtDestroy)
 FUNCTION(cublasLtMatmulDescCreate)
 FUNCTION(cublasLtMatmulDescSetAttribute)
 FUNCTION(cublasLtMatmulDescDestroy)
@@ -41,6 +42,7 @@ std::size_t cudnnGetCudartVersion() {
 }
 FUNCTION(cudnnGetLastErrorString)
 FUNCTION(cudnnCreate)
+FUNCTION(cudnnDestroy)
 FUNCTION(cudnnSetStream)
 FUNCTION(cudnnBackendCreateDescriptor)
 FUNCTION(cudnnBackendDestroyDescriptor)

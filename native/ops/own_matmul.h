@@ -1,0 +1,12 @@
+// Our matrix product, for machines without cuBLASLt; contract as in matmul.h, and no workspace. Deterministic.
+#pragma once
+
+#include "../context.h"
+
+namespace mst::cuda {
+
+// bf16 on tensor cores, f32 by plain FMAs.
+void own_matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha,
+                double beta);
+
+}  // namespace mst::cuda
