@@ -2,7 +2,9 @@
 #include "cpu/math.h"
 
 #include <random>
+#include <thread>
 
+#include "cpu/products.h"
 #include "device.h"
 #include "ops/matmul.h"
 #include "philox.h"
@@ -131,6 +133,15 @@ TEST(Matmul, TellsWhatDisagrees) {
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(), "matmul: inner sizes 3 of a float32(2,3) and 4 of b float32(4,5) differ");
   }
+}
+
+TEST(CpuDevice, ItsProductsBelongToItAndToNoThread) {
+  cpu::Context context(1), other(1);
+  const cpu::Product kind{2, 2, 2, {2, 1}, {2, 1}, 2, Dtype::f32, Dtype::f32, 1, 0};
+  const cpu::Primitive* const made = context.products().find(kind);
+  ASSERT_NE(made, nullptr);
+  std::thread([&] { EXPECT_EQ(context.products().find(kind), made); }).join();
+  EXPECT_NE(other.products().find(kind), made);
 }
 
 TEST(CpuDevice, MapsAndUnmaps) {

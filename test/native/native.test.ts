@@ -14,6 +14,16 @@ describe('kernels', () => {
   });
 });
 
+describe('devices', () => {
+  it('keep nothing in threads: what commands share is in the context', () => {
+    const files = readdirSync('native', { recursive: true, encoding: 'utf8' }).filter((file) =>
+      /\.(cu|cpp|h)$/.test(file),
+    );
+    const hidden = files.filter((file) => /\bthread_local\b/.test(readFileSync(join('native', file), 'utf8')));
+    assert.deepEqual(hidden, []);
+  });
+});
+
 describe('native tests', function () {
   this.timeout(240_000);
   it('pass', () => runNativeTests('tests', '*'));
