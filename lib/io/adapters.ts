@@ -1,7 +1,7 @@
 // LoRA adapters in and out, in PEFT's layout: adapter_model.safetensors and adapter_config.json. Which modules have adapters, and of what
 // rank, the tensors' names and shapes say; the configuration gives the factor.
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Parameter } from '../autograd/parameter.ts';
 import type { Lora, LoraLayout } from '../models/adapter.ts';
@@ -12,21 +12,29 @@ import { ADAPTER_CONFIG, type AdapterConfig, readAdapterConfig, toAdapterConfig 
 import { PREFIX, parseTensorName } from './adapter_names.ts';
 import { fileDtypes, fromFile, holds } from './elements.ts';
 import { writeJson } from './json.ts';
+import { INDEX_FILE, WEIGHTS_FILE } from './model_folder.ts';
 import { SafetensorsError, SafetensorsFile, writeSafetensors } from './safetensors.ts';
 import { requireSameWeight } from './saved_weight.ts';
 import { StoredTensor } from './stored_tensor.ts';
 import { elementsOf, warnOnce } from './unrounded.ts';
 import { removeLeftovers } from './whole_file.ts';
 
-const WEIGHTS = 'adapter_model.safetensors';
+const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
 
 /**
- * Writes the model's adapters, each file whole or not at all.
+ * Writes the model's adapters, each file whole or not at all. A folder that holds another model than the adapters' own is refused: who reads
+ * the folder would take that one.
  * @param options.dtype of the file. @default the model's, or what an adapter was loaded from where that holds more
  */
 export async function saveAdapter(model: Decoder, folder: string, options: { dtype?: Dtype } = {}): Promise<void> {
   const lora = requireLora('saveAdapter', model);
   await mkdir(folder, { recursive: true });
+  const other = [WEIGHTS_FILE, INDEX_FILE].find((name) => existsSync(join(folder, name)));
+  const own = model.origin ? await realpath(model.origin.folder).catch(() => null) : null;
+  if (other && (await realpath(folder)) !== own)
+    throw new Error(
+      `saveAdapter: ${folder}: holds ${other}, which readers would take for the adapter's model; choose another folder`,
+    );
   await removeLeftovers(folder);
   const onLost = warnOnce('saveAdapter');
   const tensors = [...lora.adapters.values()].flatMap(({ path, a, b }) => [
@@ -34,7 +42,7 @@ export async function saveAdapter(model: Decoder, folder: string, options: { dty
     { name: `${PREFIX}${path}.lora_B.weight`, tensor: b },
   ]);
   await writeSafetensors(
-    join(folder, WEIGHTS),
+    join(folder, ADAPTER_WEIGHTS),
     tensors.map(({ name, tensor }) => {
       const { stored } = tensor;
       const dtype =
@@ -208,13 +216,13 @@ function rememberStored(lora: Lora, found: ReadonlyMap<string, FoundAdapter>, fi
 }
 
 async function openWeights(folder: string): Promise<SafetensorsFile> {
-  const path = join(folder, WEIGHTS);
+  const path = join(folder, ADAPTER_WEIGHTS);
   if (!existsSync(path) && existsSync(join(folder, 'adapter_model.bin'))) {
     throw new SafetensorsError(
-      `${folder}: has adapter_model.bin, which holds code and is not read, and no ${WEIGHTS}; load it with PEFT and save it with save_pretrained(folder, safe_serialization=True)`,
+      `${folder}: has adapter_model.bin, which holds code and is not read, and no ${ADAPTER_WEIGHTS}; load it with PEFT and save it with save_pretrained(folder, safe_serialization=True)`,
     );
   }
-  if (!existsSync(path)) throw new SafetensorsError(`${folder}: has no ${WEIGHTS}`);
+  if (!existsSync(path)) throw new SafetensorsError(`${folder}: has no ${ADAPTER_WEIGHTS}`);
   return await SafetensorsFile.open(path);
 }
 

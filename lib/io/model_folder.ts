@@ -1,6 +1,6 @@
 // A model's folder in HuggingFace's layout: one safetensors file or shards with an index, and the files beside them.
 import { constants } from 'node:fs';
-import { open, readdir, realpath, stat } from 'node:fs/promises';
+import { open, readdir, realpath, rm, stat } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import { brief } from '../brief.ts';
 import { parseJsonFile, readSmallFile } from './json.ts';
@@ -9,6 +9,9 @@ import { writeFully, writeWhole } from './whole_file.ts';
 
 export const WEIGHTS_FILE = 'model.safetensors';
 export const INDEX_FILE = 'model.safetensors.index.json';
+
+/** What an adapter's folder holds: where a reader finds these, it reads an adapter. */
+export const ADAPTER_FILES = ['adapter_config.json', 'adapter_model.safetensors'];
 
 /** Where a model's folder has the template of its conversations. */
 export const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
@@ -54,6 +57,14 @@ export async function carryFiles(from: string, to: string): Promise<void> {
     } finally {
       await handle.close();
     }
+  }
+}
+
+/** Removes files of this kind that are left from an earlier save: those that neither `from` has nor `written` names. */
+export async function removeUncarried(from: string | null, to: string, written: readonly string[]): Promise<void> {
+  for (const name of CARRIED_FILES) {
+    if (written.includes(name) || (from !== null && (await sourceOf(from, name)))) continue;
+    await rm(join(to, name), { force: true });
   }
 }
 

@@ -1,5 +1,6 @@
 // A model in HuggingFace's layout: config.json, weights in one file or shards, the tokenizer's files.
-import { mkdir, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { familyOf } from '../models/config.ts';
 import type { Decoder } from '../models/decoder.ts';
@@ -8,7 +9,7 @@ import type { Dtype } from '../runtime/dtype.ts';
 import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
 import { fileDtypes } from './elements.ts';
 import { writeJson } from './json.ts';
-import { carryFiles, INDEX_FILE, WEIGHTS_FILE } from './model_folder.ts';
+import { ADAPTER_FILES, carryFiles, INDEX_FILE, WEIGHTS_FILE } from './model_folder.ts';
 import { stageSafetensors, type TensorToWrite } from './safetensors.ts';
 import { elementsOf, warnOnce } from './unrounded.ts';
 import { removeLeftovers, type StagedFile, syncFolder } from './whole_file.ts';
@@ -29,13 +30,19 @@ export interface SaveOptions {
  * Writes config.json, the weights and the tokenizer's files in HuggingFace's layout. Where the dtype that is written holds more than the
  * model's, a parameter's f32 copy in a live optimizer is what is written, and what was not trained comes back as it was loaded.
  * Each file appears whole or not at all; where shards replace others, the index goes first and comes last, so that a kill leaves no mixture
- * that loads. A failure leaves no temporary files.
+ * that loads. Shards of an earlier save are removed, and a folder that holds an adapter is refused: readers would take these instead. A
+ * failure leaves no temporary files.
  */
 export async function saveModel(model: Decoder, folder: string, options: SaveOptions = {}): Promise<void> {
   const { dtype, tokenizerFrom = model.origin?.folder ?? null, maxShardBytes = MAX_SHARD_BYTES } = options;
   if (model.lora)
     throw new Error('saveModel: the model has adapters; saveAdapter writes them, mergeLora makes them part of it');
   await mkdir(folder, { recursive: true });
+  const adapter = ADAPTER_FILES.find((name) => existsSync(join(folder, name)));
+  if (adapter)
+    throw new Error(
+      `saveModel: ${folder}: holds ${adapter}, which readers would take for the model's; choose another folder`,
+    );
   await removeLeftovers(folder);
   const tensors = storedTensors(model, dtype);
   if (tokenizerFrom && tokenizerFrom !== folder) await carryFiles(tokenizerFrom, folder);
@@ -62,6 +69,14 @@ export async function saveModel(model: Decoder, folder: string, options: SaveOpt
   if (shards.length > 1) {
     const metadata = { total_size: tensors.reduce((sum, tensor) => sum + sizeOf(tensor), 0) };
     await writeJson(indexPath, { metadata, weight_map: weightMap });
+  }
+  await removeShards(folder, new Set(Object.values(weightMap)));
+}
+
+/** Removes shards of an earlier save: some readers load every file of this name. */
+async function removeShards(folder: string, kept: ReadonlySet<string>): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (/^model-\d{5}-of-\d{5}\.safetensors$/.test(name) && !kept.has(name)) await rm(join(folder, name));
   }
 }
 

@@ -2,7 +2,7 @@
 import { dirname, join } from 'node:path';
 import { stringify as toYaml } from 'yaml';
 import { saveAdapter } from '../io/adapters.ts';
-import { writeChatTemplate } from '../io/model_folder.ts';
+import { CHAT_TEMPLATE_FILE, removeUncarried, writeChatTemplate } from '../io/model_folder.ts';
 import { saveModel } from '../io/save_model.ts';
 import { writeWhole } from '../io/whole_file.ts';
 import type { Decoder } from '../models/decoder.ts';
@@ -143,9 +143,12 @@ export class Run {
     const { outDir } = this.#config;
     const { model } = this.#parts;
     const { tokenizerFrom, chatTemplate } = this.#beside;
+    const isUsedAgain = (await modelIn(outDir)) !== null;
     if (model.lora) await saveAdapter(model, outDir);
     else await saveModel(model, outDir, { tokenizerFrom });
     if (chatTemplate !== null) await writeChatTemplate(outDir, chatTemplate);
+    const written = chatTemplate === null ? [] : [CHAT_TEMPLATE_FILE];
+    if (isUsedAgain) await removeUncarried(model.lora ? null : tokenizerFrom, outDir, written);
   }
 
   async #requireSpace(optimizer: AdamW): Promise<void> {

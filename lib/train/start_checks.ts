@@ -2,6 +2,7 @@
 import { realpath, stat, statfs } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { fileDtypes } from '../io/elements.ts';
+import { ADAPTER_FILES, INDEX_FILE, WEIGHTS_FILE } from '../io/model_folder.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
@@ -64,6 +65,17 @@ export async function requireUnfinished(outDir: string): Promise<void> {
   const name = await modelIn(outDir);
   if (name === null) return;
   throw new Error(`${outDir}: holds ${name} and no checkpoint that --resume could go on from; choose another outDir`);
+}
+
+/** A folder that is used again holds no model beside an adapter: readers would take the one for the other's. */
+export async function requireOwnKind({ outDir, lora }: RunConfig): Promise<void> {
+  const others = lora ? [WEIGHTS_FILE, INDEX_FILE] : ADAPTER_FILES;
+  for (const name of others) {
+    if (!(await stat(join(outDir, name)).catch(() => null))) continue;
+    throw new Error(
+      `${outDir}: holds ${name} of an earlier run, and this run saves ${lora ? 'an adapter' : 'a model'}: remove it, or choose another outDir`,
+    );
+  }
 }
 
 /** Each thing that a run writes can have its place. */

@@ -30,6 +30,7 @@ import { RunLock } from './run_lock.ts';
 import type { RunSources, RunState } from './run_state.ts';
 import {
   requireOwnFolder,
+  requireOwnKind,
   requirePlaces,
   requirePrompts,
   requireRope,
@@ -58,6 +59,7 @@ async function trainLocked(config: RunConfig, options: TrainOptions): Promise<Tr
   const { outDir } = config;
   const { resume = false, allowOtherMachine = false, onWarning = () => {} } = options;
   await requirePlaces(outDir);
+  await requireOwnKind(config);
   await removeLeftovers(outDir, { all: true });
   const checkpoints = new Checkpoints(outDir, config.checkpoint.keepLast, onWarning);
   await checkpoints.clean();

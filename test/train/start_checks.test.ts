@@ -6,6 +6,7 @@ import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promis
 import { join } from 'node:path';
 import {
   AdamW,
+  addLora,
   Decoder,
   decoderConfig,
   NonFiniteError,
@@ -13,6 +14,7 @@ import {
   parseConfig,
   type RunConfigInput,
   type RunWarning,
+  saveAdapter,
   saveModel,
 } from '../../lib/index.ts';
 import { requireSpace } from '../../lib/train/start_checks.ts';
@@ -69,6 +71,40 @@ describe('at the start a run refuses', () => {
     await refuses({ data: { files: [samples] }, outDir }, /the run writes samples\.jsonl, which data\.files names/);
     assert.ok((await readFile(join(path, 'model.safetensors'))).equals(before));
     assert.ok(!existsSync(join(path, 'metrics.jsonl')));
+  });
+
+  it('to save an adapter beside an earlier model, or a model beside an earlier adapter', async () => {
+    const lora = { rank: 2 };
+    const [ofModel, ofAdapter] = [await tinyModelFolder(), newFolder()];
+    await refuses(
+      { outDir: ofModel, lora },
+      /holds model\.safetensors of an earlier run, and this run saves an adapter/,
+    );
+    await run({ outDir: ofAdapter, lora, maxSteps: 1 });
+    await refuses({ outDir: ofAdapter }, /holds adapter_config\.json of an earlier run, and this run saves a model/);
+    await run({ outDir: ofAdapter, lora, maxSteps: 1 });
+    using device = openTestDevice();
+    using model = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
+    await assert.rejects(saveModel(model, ofAdapter), /saveModel: .*holds adapter_config\.json/);
+    addLora(model, lora);
+    await assert.rejects(saveAdapter(model, ofModel), /saveAdapter: .*holds model\.safetensors/);
+  });
+
+  it('nothing in a folder that is used again: of the earlier run no file is left that a reader would take', async () => {
+    for (const lora of [undefined, { rank: 2 }]) {
+      const outDir = newFolder();
+      const kept = ['notes.txt', 'model-card.md'];
+      await run({ outDir, lora, maxSteps: 1 });
+      const shards = lora ? [] : ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'];
+      const stale = ['chat_template.jinja', 'tokenizer.json', 'samples.jsonl', ...shards];
+      for (const name of [...stale, ...kept]) await writeFile(join(outDir, name), 'x');
+      await run({ outDir, lora, maxSteps: 1 });
+      const left = await readdir(outDir);
+      assert.deepEqual(
+        [...stale, ...kept].filter((name) => left.includes(name)),
+        kept,
+      );
+    }
   });
 
   it('a folder where a file goes, a file where a folder goes, and a file as its folder', async () => {
