@@ -81,6 +81,7 @@ export { loadTokenizer, type Tokenizer, type TokenizerOptions } from './text/tok
 export { parseConfig, type RunConfig, type RunConfigInput, readRunConfig } from './train/config.ts';
 export {
   NonFiniteError,
+  type RunEvent,
   type RunStart,
   type RunWarning,
   type TrainOptions,

@@ -27,7 +27,7 @@ export type WarningCode =
   | 'leftover'
   | 'saved';
 
-/** What `onStart` is told. */
+/** How a run begins. */
 export interface RunStart {
   model: Decoder;
   policy: StepPolicy;
@@ -41,6 +41,25 @@ export interface RunStart {
   isPacked: boolean;
 }
 
+/** What happens in a run, in its order. */
+export type RunEvent =
+  /** Once, before the first step. */
+  | { type: 'start'; start: RunStart }
+  /** After each step, one step late. */
+  | { type: 'step'; metrics: StepMetrics; numSteps: number }
+  /** A step that was skipped because its loss or gradients were not finite. */
+  | { type: 'skip'; message: string }
+  /** After each validation. */
+  | { type: 'evaluation'; metrics: EvaluationMetrics }
+  /** A text that the model wrote. */
+  | { type: 'sample'; sample: Sample }
+  /** One was saved. */
+  | { type: 'checkpoint'; step: number }
+  /** What the run does otherwise than one may think. Nothing is warned of twice. */
+  | { type: 'warning'; warning: RunWarning }
+  /** The last one of a run that ends without an error. */
+  | { type: 'end'; result: TrainResult };
+
 export interface TrainOptions {
   /** Stops between two micro-batches; a checkpoint and the model are saved. */
   signal?: AbortSignal;
@@ -51,17 +70,13 @@ export interface TrainOptions {
    * last bit. @default false
    */
   allowOtherMachine?: boolean;
-  /** Once, before the first step. */
+  /** Gets every event once, in order; the functions below get those of one type. */
+  onEvent?: (event: RunEvent) => void;
   onStart?: (start: RunStart) => void;
-  /** After each step, one step late. */
   onStep?: (metrics: StepMetrics, numSteps: number) => void;
-  /** After each validation. */
   onEvaluation?: (metrics: EvaluationMetrics) => void;
-  /** Texts that the model wrote. */
   onSample?: (sample: Sample) => void;
-  /** A step that was skipped because its loss or gradients were not finite. */
   onSkip?: (message: string) => void;
-  /** What the run does otherwise than one may think. Nothing is warned of twice. */
   onWarning?: (warning: RunWarning) => void;
 }
 

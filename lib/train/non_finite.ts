@@ -10,11 +10,11 @@ const MAX_SKIPPED = 10;
 /** Stops a run at such a step, or at the tenth in a row where they are skipped. */
 export class NonFiniteSteps {
   readonly #choice: RunConfig['nonFinite'];
-  readonly #onSkip: (message: string) => void;
+  readonly #onSkip: (message: string) => Promise<void>;
   #inARow = 0;
   #problem = '';
 
-  constructor(choice: RunConfig['nonFinite'], onSkip: (message: string) => void = () => {}) {
+  constructor(choice: RunConfig['nonFinite'], onSkip: (message: string) => Promise<void>) {
     this.#choice = choice;
     this.#onSkip = onSkip;
   }
@@ -28,7 +28,7 @@ export class NonFiniteSteps {
     this.#problem = await describe(step, loss, result, model);
     if (this.#choice === 'stop') throw new NonFiniteError(this.#problem);
     this.#inARow += 1;
-    this.#onSkip(this.#problem);
+    await this.#onSkip(this.#problem);
   }
 
   /** @throws NonFiniteError after too many in a row */

@@ -23,6 +23,7 @@ import {
   tokenizerHashes,
   weightsHash,
 } from './continuation.ts';
+import { RunEvents } from './event_stream.ts';
 import type { TrainOptions, TrainResult } from './events.ts';
 import { Run } from './run.ts';
 import { openRunData } from './run_data.ts';
@@ -48,20 +49,24 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
   await requireOwnFolder(config);
   await mkdir(outDir, { recursive: true });
   const lock = await RunLock.take(outDir);
+  const events = new RunEvents(options);
+  let result: TrainResult;
   try {
-    return await trainLocked(config, options);
+    result = await trainLocked(config, options, events);
   } finally {
     await lock.release();
   }
+  await events.emit({ type: 'end', result });
+  return result;
 }
 
-async function trainLocked(config: RunConfig, options: TrainOptions): Promise<TrainResult> {
+async function trainLocked(config: RunConfig, options: TrainOptions, events: RunEvents): Promise<TrainResult> {
   const { outDir } = config;
-  const { resume = false, allowOtherMachine = false, onWarning = () => {} } = options;
+  const { resume = false, allowOtherMachine = false, signal } = options;
   await requirePlaces(outDir);
   await requireOwnKind(config);
   await removeLeftovers(outDir, { all: true });
-  const checkpoints = new Checkpoints(outDir, config.checkpoint.keepLast, onWarning);
+  const checkpoints = new Checkpoints(outDir, config.checkpoint.keepLast, (warning) => events.warn(warning));
   await checkpoints.clean();
   if (!resume && (await checkpoints.steps()).length > 0) {
     throw new Error(`${outDir}: holds checkpoints of an earlier run; continue it (--resume), or choose another outDir`);
@@ -72,14 +77,14 @@ async function trainLocked(config: RunConfig, options: TrainOptions): Promise<Tr
   using device = openRunDevice(config, allowOtherMachine ? null : state);
   const machine = machineOf(device);
   const change = state && requireSameMachine(state, machine, { outDir, allowOtherMachine });
-  if (change) onWarning(change);
+  if (change) events.warn(change);
 
   const folder = 'path' in config.model ? await resolveModelFolder(config.model.path) : null;
   const source = config.tokenizer ?? (folder ? join(folder, 'tokenizer.json') : 'bytes');
   const tokenizer = await loadTokenizer(source, config.data);
   const modelConfig = await readModelConfig(config, tokenizer, folder);
   const missing = requireRows(tokenizer, modelConfig.vocabSize);
-  if (missing) onWarning(missing);
+  if (missing) events.warn(missing);
   await requirePrompts(config, tokenizer, modelConfig.vocabSize);
   const requireSame = (now: Partial<RunSources>) => {
     const name = folder ? `the model ${folder}` : 'the model';
@@ -102,9 +107,9 @@ async function trainLocked(config: RunConfig, options: TrainOptions): Promise<Tr
     const texts = { data: data.fingerprint, validation: data.validationFingerprint };
     requireSame(texts);
     requireRope(modelConfig, data, config.batchSize);
-    for (const note of data.notes) onWarning({ code: 'documents', message: formatNote(note) });
+    for (const note of data.notes) events.warn({ code: 'documents', message: formatNote(note) });
     if (data.validation && config.evaluation.everySteps === undefined) {
-      onWarning({
+      events.warn({
         code: 'unused-validation',
         message: 'data.validation is held back and never used: set evaluation.everySteps',
       });
@@ -115,8 +120,8 @@ async function trainLocked(config: RunConfig, options: TrainOptions): Promise<Tr
     await giveAdapters(model, config);
     const sources = { ...known, ...texts, weights };
     const policy = change ? null : (state?.policy ?? null); // another machine has another memory
-    const run = new Run(config, options, { model, tokenizer, data, checkpoints, state, policy, machine, sources });
-    return await run.run();
+    const origin = { state, policy, machine, sources };
+    return await new Run(config, { model, tokenizer, data, checkpoints, events, signal, ...origin }).run();
   } finally {
     await data.close();
   }

@@ -1,0 +1,88 @@
+// What a run leaves in its folder beside the lines of its files: its configuration, checkpoints and the model.
+import { dirname, join } from 'node:path';
+import { stringify as toYaml } from 'yaml';
+import { saveAdapter } from '../io/adapters.ts';
+import { CHAT_TEMPLATE_FILE, removeUncarried, writeChatTemplate } from '../io/model_folder.ts';
+import { saveModel } from '../io/save_model.ts';
+import { writeWhole } from '../io/whole_file.ts';
+import type { AdamW } from '../optim/adamw.ts';
+import type { Beside } from './checkpoint.ts';
+import type { RunConfig } from './config.ts';
+import type { RunParts } from './run_parts.ts';
+import type { RunState } from './run_state.ts';
+import { modelIn, requireSpace } from './start_checks.ts';
+
+export class RunFiles {
+  readonly #config: RunConfig;
+  readonly #parts: RunParts;
+  readonly #optimizer: AdamW;
+  readonly #beside: Beside;
+  /** The step that the last checkpoint has. */
+  #saved: number;
+
+  constructor(config: RunConfig, parts: RunParts, optimizer: AdamW) {
+    const { tokenizer, state } = parts;
+    this.#config = config;
+    this.#parts = parts;
+    this.#optimizer = optimizer;
+    this.#beside = {
+      tokenizerFrom: tokenizer.path ? dirname(tokenizer.path) : null,
+      chatTemplate: hasOwnTemplate(config) ? (tokenizer.chatTemplate?.saved() ?? null) : null,
+    };
+    this.#saved = state?.step ?? 0;
+  }
+
+  get saved(): number {
+    return this.#saved;
+  }
+
+  /** Gives the model and the optimizer the values that they go on with. */
+  async restore(): Promise<void> {
+    const { model, checkpoints, state } = this.#parts;
+    if (state) {
+      await checkpoints.restore(model, this.#optimizer, state.step);
+      await checkpoints.removeOld(state.best?.step); // a kill may have come before
+    } else await this.#optimizer.readStored();
+  }
+
+  /** Throws where the disk has no room for the model and the checkpoints of the steps that are left. */
+  async requireSpace(stepsLeft: number): Promise<void> {
+    const { model, checkpoints } = this.#parts;
+    const { everySteps } = this.#config.checkpoint;
+    const present = (await checkpoints.steps()).length;
+    const more = everySteps === undefined ? 0 : Math.ceil(stepsLeft / everySteps);
+    await requireSpace(this.#config, model, this.#optimizer.state(), { present, more });
+  }
+
+  async writeConfig(): Promise<void> {
+    const path = join(this.#config.outDir, 'config.yaml');
+    await writeWhole(path, (handle) => handle.writeFile(toYaml(this.#config)));
+  }
+
+  async saveCheckpoint(state: Omit<RunState, 'machine' | 'sources' | 'config'>): Promise<void> {
+    const { model, checkpoints, machine, sources, events } = this.#parts;
+    const { step, isTold, seconds, policy, best, unwritten } = state;
+    const whole = { step, isTold, seconds, policy, best, machine, sources, unwritten, config: this.#config };
+    await checkpoints.save(model, this.#optimizer, whole, this.#beside);
+    this.#saved = step;
+    await events.emit({ type: 'checkpoint', step });
+  }
+
+  /** The model, or its adapters, in HuggingFace's layout. */
+  async saveModel(): Promise<void> {
+    const { outDir } = this.#config;
+    const { model } = this.#parts;
+    const { tokenizerFrom, chatTemplate } = this.#beside;
+    const isUsedAgain = (await modelIn(outDir)) !== null;
+    if (model.lora) await saveAdapter(model, outDir);
+    else await saveModel(model, outDir, { tokenizerFrom });
+    if (chatTemplate !== null) await writeChatTemplate(outDir, chatTemplate);
+    const written = chatTemplate === null ? [] : [CHAT_TEMPLATE_FILE];
+    if (isUsedAgain) await removeUncarried(model.lora ? null : tokenizerFrom, outDir, written);
+  }
+}
+
+/** Whether conversations are rendered otherwise than the model's own files say. */
+function hasOwnTemplate({ data: { chatTemplate, templateVariables = {} } }: RunConfig): boolean {
+  return chatTemplate !== undefined || Object.keys(templateVariables).length > 0;
+}

@@ -1,0 +1,24 @@
+// What a run is put together from.
+import type { Decoder } from '../models/decoder.ts';
+import type { StepPolicy } from '../models/policy.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import type { Checkpoints } from './checkpoint.ts';
+import type { RunEvents } from './event_stream.ts';
+import type { RunData } from './run_data.ts';
+import type { Machine, RunSources, RunState } from './run_state.ts';
+
+export interface RunParts {
+  model: Decoder;
+  tokenizer: Tokenizer;
+  data: RunData;
+  checkpoints: Checkpoints;
+  events: RunEvents;
+  /** Where it goes on; null: it begins. */
+  state: RunState | null;
+  /** That of the run which it continues; null: it is chosen. */
+  policy: StepPolicy | null;
+  machine: Machine;
+  sources: RunSources;
+  /** Stops it. */
+  signal?: AbortSignal;
+}
