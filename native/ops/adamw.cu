@@ -180,11 +180,16 @@ struct Places {
   }
 };
 
+struct Maps {
+  DynamicMap<true> of_m;
+  DynamicMap<false> of_v;
+};
+
 // States in 8 bits: a warp for each block. The last block may be shorter: what is not there is 0.
 template <class T, class G>
 __global__ void adamw_8bit_kernel(T* parameter, float* master, const G* gradient, States8 states, const float* gradient_factor,
-                                  const std::int32_t* num_steps, Update u, DynamicMap<true> signed_table, DynamicMap<false> unsigned_table,
-                                  std::int64_t size, bool is_aligned) {
+                                  const std::int32_t* num_steps, Update u, Maps maps, std::int64_t size, bool is_aligned) {
+  const auto& [signed_table, unsigned_table] = maps;
   if (!is_finite(gradient_factor)) return;
   __shared__ float signed_values[256], unsigned_values[256], corrections[2];
   __shared__ Places signed_places, unsigned_places;
@@ -284,7 +289,7 @@ void adamw(Context& context, const Tensor& parameter, const OptionalTensor& mast
                                states.v_scales->as<float>()};
         constexpr std::int64_t max_blocks = 132 * 4;  // each fills its tables once
         return launch(context, adamw_8bit_kernel<T, G>, grid_for(size, 8 * adamw_block, max_blocks), 256, 0, p, copy, g, in_codes, factor,
-                      step, update, signed_map, unsigned_map, size, is_aligned);
+                      step, update, Maps{signed_map, unsigned_map}, size, is_aligned);
       }
       with_cuda_float("adamw", states.m.dtype, [&](auto state_tag) {
         using M = typename decltype(state_tag)::type;

@@ -23,7 +23,7 @@ MST_CLONES void add_row(const T* dy, S* sums, std::int64_t C) {
 }  // namespace
 
 void bias_forward(Context&, const Tensor& y, const Tensor& bias) {
-  MST_CHECK(bias.size() == y.cols() && bias.dtype == y.dtype, "bias_forward: bias ", bias, " is no row of y ", y);
+  check_bias_forward(y, bias);
   with_float("bias_forward", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     parallel_for(y.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
@@ -33,8 +33,7 @@ void bias_forward(Context&, const Tensor& y, const Tensor& bias) {
 }
 
 void bias_backward(Context&, const Tensor& dy, const Tensor& dbias, const Tensor& partials) {
-  MST_CHECK(dbias.size() == dy.cols() && partials.cols() == dy.cols(), "bias_backward: dbias ", dbias, " or partials ", partials,
-            " do not have the columns of dy ", dy);
+  check_bias_backward(dy, dbias, partials);
   with_float("bias_backward", dy.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;

@@ -43,7 +43,7 @@ __global__ void sum_rows_kernel(Rows<const T> dy, float* partials, std::int64_t 
 }  // namespace
 
 void bias_forward(Context& context, const Tensor& y, const Tensor& bias) {
-  MST_CHECK(bias.size() == y.cols() && bias.dtype == y.dtype, "bias_forward: bias ", bias, " is no row of y ", y);
+  check_bias_forward(y, bias);
   with_cuda_float("bias_forward", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&y, &bias}), [&]<int width>(std::integral_constant<int, width>) {
@@ -53,8 +53,7 @@ void bias_forward(Context& context, const Tensor& y, const Tensor& bias) {
 }
 
 void bias_backward(Context& context, const Tensor& dy, const Tensor& dbias, const Tensor& partials) {
-  MST_CHECK(dbias.size() == dy.cols() && partials.cols() == dy.cols(), "bias_backward: dbias ", dbias, " or partials ", partials,
-            " do not have the columns of dy ", dy);
+  check_bias_backward(dy, dbias, partials);
   if (dy.rows() == 0) return;
   const std::int64_t C = dy.cols(), P = partials.rows();
   with_cuda_float("bias_backward", dy.dtype, [&](auto tag) {

@@ -12,4 +12,8 @@ KERNEL(bias_forward, const Tensor& y, const Tensor& bias);
 // partials (P,C), compute dtype: workspace; row p sums a fixed P-th part of the rows, then the P rows are added in a fixed order.
 KERNEL(bias_backward, const Tensor& dy, const Tensor& dbias, const Tensor& partials);
 
+// Throw where operands do not go together.
+void check_bias_forward(const Tensor& y, const Tensor& bias);
+void check_bias_backward(const Tensor& dy, const Tensor& dbias, const Tensor& partials);
+
 }  // namespace mst

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "contract.h"
 #include "matmul.h"
 
 namespace mst {
@@ -118,6 +119,26 @@ class Projections {
   const Workspace& workspace_;
 };
 
+// What both directions work with; of: x or dy, with the rows of the call.
+void check(const char* op, const Operand& of, const MlpWeights& weights, const GateUp& gate_up, const Operand& h) {
+  const std::int64_t N = of.tensor->rows(), C = of.tensor->cols(), F = weights.gate.rows(), M = h.tensor->rows();
+  const Operand gate{"gate", weights.gate}, up{"up", weights.up}, down{"down", weights.down}, both{"gate_up", gate_up.memory};
+  require_shape(op, gate, F, C, of);
+  require_shape(op, up, F, C, gate);
+  require_shape(op, down, C, F, gate);
+  require_shape(op, h, M, F, gate);
+  MST_CHECK(M > 0 || N == 0, op, ": ", h, " has no rows");
+  require_shape(op, both, gate_up.is_kept ? N : gate_up.memory.rows(), 2 * F, gate_up.is_kept ? of : gate);
+  MST_CHECK(gate_up.is_kept || gate_up.memory.rows() >= std::min(N, M), op, ": ", both, " has fewer rows than ", h);
+  for (const Operand& operand : {gate, up, down, h, both}) require_dtype(op, operand, of.tensor->dtype);
+}
+
+void require_gradient(const char* op, const char* name, const std::optional<WeightGradient>& gradient, const Tensor& weight) {
+  if (!gradient) return;
+  require_shape(op, {name, gradient->gradient}, weight.rows(), weight.cols(), {"its weight", weight});
+  require_gradient_dtype(op, {name, gradient->gradient}, weight.dtype);
+}
+
 // Rows [begin, end) of gate and up.
 Tensor chunk_of(const GateUp& gate_up, std::int64_t begin, std::int64_t end) {
   return gate_up.is_kept ? gate_up.memory.slice_rows(begin, end) : gate_up.memory.slice_rows(0, end - begin);
@@ -127,6 +148,9 @@ Tensor chunk_of(const GateUp& gate_up, std::int64_t begin, std::int64_t end) {
 
 void chunked_mlp_forward(Context& context, const Tensor& x, const MlpWeights& weights, const Tensor& y, const GateUp& gate_up,
                          const Tensor& h, const Workspace& matmul_workspace, Activation activation, const MlpAdapters& adapters) {
+  check("chunked_mlp_forward", {"x", x}, weights, gate_up, {"h", h});
+  require_shape("chunked_mlp_forward", {"y", y}, x.rows(), x.cols(), {"x", x});
+  require_dtype("chunked_mlp_forward", {"y", y}, x.dtype);
   const std::int64_t N = x.rows(), F = weights.gate.rows(), M = h.rows();
   const Projections projections(context, weights, adapters, M, matmul_workspace);
   for (std::int64_t begin = 0; begin < N; begin += M) {
@@ -141,6 +165,15 @@ void chunked_mlp_forward(Context& context, const Tensor& x, const MlpWeights& we
 void chunked_mlp_backward(Context& context, const Tensor& dy, const Tensor& x, const MlpWeights& weights, const MlpGradients& gradients,
                           const GateUp& gate_up, const Tensor& dh, const Workspace& matmul_workspace, Activation activation,
                           const MlpAdapters& adapters) {
+  const char* const op = "chunked_mlp_backward";
+  check(op, {"x", x}, weights, gate_up, {"dh", dh});
+  for (const Operand& operand : {Operand{"dy", dy}, {"dx", gradients.dx}}) {
+    require_shape(op, operand, x.rows(), x.cols(), {"x", x});
+    require_dtype(op, operand, x.dtype);
+  }
+  require_gradient(op, "dgate", gradients.dgate, weights.gate);
+  require_gradient(op, "dup", gradients.dup, weights.up);
+  require_gradient(op, "ddown", gradients.ddown, weights.down);
   const std::int64_t N = x.rows(), F = weights.gate.rows(), M = dh.rows();
   const Projections projections(context, weights, adapters, M, matmul_workspace);
   for (std::int64_t begin = 0; begin < N; begin += M) {

@@ -21,10 +21,6 @@ void for_rows(const Tensor& y, bool all_contiguous, const Row& row) {
   });
 }
 
-void check_sizes(const char* op, const Tensor& x, const Tensor& y) {
-  MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), op, ": ", x, " and ", y, " differ in shape");
-}
-
 template <class T, class S>
 MST_CLONES void add_row(const T* a, const T* b, T* y, std::int64_t n) {
   MST_INDEPENDENT
@@ -59,8 +55,7 @@ void fill_as(const Tensor& y, double value) {
 }  // namespace
 
 void add(Context&, const Tensor& a, const Tensor& b, const Tensor& y) {
-  check_sizes("add", a, y);
-  check_sizes("add", b, y);
+  check_add(a, b, y);
   with_float("add", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     for_rows(y, a.is_contiguous() && b.is_contiguous() && y.is_contiguous(), [&](std::int64_t n, std::int64_t begin, std::int64_t end) {
@@ -70,9 +65,7 @@ void add(Context&, const Tensor& a, const Tensor& b, const Tensor& y) {
 }
 
 void add_to(Context&, const Tensor& x, const Tensor& y) {
-  check_sizes("add_to", x, y);
-  const bool is_rounded = x.dtype == Dtype::f32 && y.dtype == Dtype::bf16;
-  MST_CHECK(is_rounded || y.dtype == x.dtype || y.dtype == compute_dtype(x.dtype), "add_to: ", y, " cannot take ", x);
+  check_add_to(x, y);
   const auto run = [&](auto from, auto to) {
     using T = typename decltype(from)::type;
     using U = typename decltype(to)::type;
@@ -81,12 +74,12 @@ void add_to(Context&, const Tensor& x, const Tensor& y) {
     });
   };
   if (x.dtype == Dtype::bf16 && y.dtype == Dtype::f32) return run(type_tag<bf16>{}, type_tag<float>{});
-  if (is_rounded) return run(type_tag<float>{}, type_tag<bf16>{});
+  if (x.dtype == Dtype::f32 && y.dtype == Dtype::bf16) return run(type_tag<float>{}, type_tag<bf16>{});
   with_float("add_to", x.dtype, [&](auto tag) { run(tag, tag); });
 }
 
 void scale(Context&, const Tensor& x, const Tensor& y, double factor) {
-  check_sizes("scale", x, y);
+  check_scale(x, y);
   with_float("scale", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;
@@ -97,6 +90,7 @@ void scale(Context&, const Tensor& x, const Tensor& y, double factor) {
 }
 
 void scale_by(Context& context, const Tensor& x, const Tensor& factor, const OptionalTensor& divisor, const Tensor& y) {
+  check_scale_by(x, factor, divisor, y);
   with_float("scale_by", factor.dtype, [&](auto tag) {
     using S = typename decltype(tag)::type;
     const double quotient = static_cast<double>(factor.as<S>()[0]) / (divisor ? static_cast<double>(divisor->as<S>()[0]) : 1.0);
@@ -105,7 +99,7 @@ void scale_by(Context& context, const Tensor& x, const Tensor& factor, const Opt
 }
 
 void cast(Context&, const Tensor& x, const Tensor& y) {
-  check_sizes("cast", x, y);
+  check_cast(x, y);
   const auto run = [&](auto from, auto to) {
     using T = typename decltype(from)::type;
     using U = typename decltype(to)::type;
@@ -113,8 +107,7 @@ void cast(Context&, const Tensor& x, const Tensor& y) {
       cast_row<T, U>(x.row<T>(n) + begin, y.row<U>(n) + begin, end - begin);
     });
   };
-  if (x.dtype == Dtype::i32 || y.dtype == Dtype::i32) {
-    MST_CHECK(x.dtype == y.dtype, "cast: ", x, " does not convert to ", y);
+  if (x.dtype == Dtype::i32) {
     return for_rows(y, x.is_contiguous() && y.is_contiguous(), [&](std::int64_t n, std::int64_t begin, std::int64_t end) {
       std::copy(x.row<std::int32_t>(n) + begin, x.row<std::int32_t>(n) + end, y.row<std::int32_t>(n) + begin);
     });

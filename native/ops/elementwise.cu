@@ -69,10 +69,6 @@ struct Copy {
   }
 };
 
-void check_sizes(const char* op, const Tensor& x, const Tensor& y) {
-  MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), op, ": ", x, " and ", y, " differ in shape");
-}
-
 // Contiguous tensors as one row, so that no thread divides.
 void flatten(std::initializer_list<Tensor*> tensors) {
   for (const Tensor* tensor : tensors)
@@ -106,8 +102,7 @@ void run_add_to(Context& context, Tensor x, Tensor y) {
 }  // namespace
 
 void add(Context& context, const Tensor& a_tensor, const Tensor& b_tensor, const Tensor& y_tensor) {
-  check_sizes("add", a_tensor, y_tensor);
-  check_sizes("add", b_tensor, y_tensor);
+  check_add(a_tensor, b_tensor, y_tensor);
   Tensor a = a_tensor, b = b_tensor, y = y_tensor;
   flatten({&a, &b, &y});
   with_cuda_float("add", y.dtype, [&](auto tag) {
@@ -119,17 +114,15 @@ void add(Context& context, const Tensor& a_tensor, const Tensor& b_tensor, const
 }
 
 void add_to(Context& context, const Tensor& x, const Tensor& y) {
-  check_sizes("add_to", x, y);
-  const bool is_rounded = x.dtype == Dtype::f32 && y.dtype == Dtype::bf16;
-  MST_CHECK(is_rounded || y.dtype == x.dtype || y.dtype == compute_dtype(x.dtype), "add_to: ", y, " cannot take ", x);
+  check_add_to(x, y);
   if (x.dtype == Dtype::bf16 && y.dtype == Dtype::f32) return run_add_to<__nv_bfloat16, float>(context, x, y);
-  if (is_rounded) return run_add_to<float, __nv_bfloat16>(context, x, y);
+  if (x.dtype == Dtype::f32 && y.dtype == Dtype::bf16) return run_add_to<float, __nv_bfloat16>(context, x, y);
   with_cuda_float("add_to", x.dtype,
                   [&](auto tag) { run_add_to<typename decltype(tag)::type, typename decltype(tag)::type>(context, x, y); });
 }
 
 void scale(Context& context, const Tensor& x, const Tensor& y, double factor) {
-  check_sizes("scale", x, y);
+  check_scale(x, y);
   with_cuda_float("scale", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     run_scale<T, T>(context, x, y, static_cast<float>(factor), nullptr, nullptr);
@@ -137,7 +130,7 @@ void scale(Context& context, const Tensor& x, const Tensor& y, double factor) {
 }
 
 void scale_by(Context& context, const Tensor& x, const Tensor& factor, const OptionalTensor& divisor, const Tensor& y) {
-  check_sizes("scale_by", x, y);
+  check_scale_by(x, factor, divisor, y);
   with_cuda_float("scale_by", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     run_scale<T, T>(context, x, y, 1.0f, factor.as<float>(), divisor ? divisor->as<float>() : nullptr);
@@ -145,7 +138,7 @@ void scale_by(Context& context, const Tensor& x, const Tensor& factor, const Opt
 }
 
 void cast(Context& context, const Tensor& x, const Tensor& y) {
-  check_sizes("cast", x, y);
+  check_cast(x, y);
   if (x.dtype == Dtype::i32 || x.dtype == Dtype::f64) {
     MST_CHECK(x.dtype == y.dtype, "cast: ", x, " does not convert to ", y, " on CUDA");
     if (x.dtype == Dtype::i32)

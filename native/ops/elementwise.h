@@ -23,4 +23,11 @@ KERNEL(cast, const Tensor& x, const Tensor& y);
 // y = value, any dtype.
 KERNEL(fill, const Tensor& y, double value);
 
+// Throw where operands do not go together.
+void check_add(const Tensor& a, const Tensor& b, const Tensor& y);
+void check_add_to(const Tensor& x, const Tensor& y);
+void check_scale(const Tensor& x, const Tensor& y);
+void check_scale_by(const Tensor& x, const Tensor& factor, const OptionalTensor& divisor, const Tensor& y);
+void check_cast(const Tensor& x, const Tensor& y);
+
 }  // namespace mst

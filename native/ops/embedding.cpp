@@ -19,6 +19,7 @@ void check_id(const char* op, std::int64_t row, std::int32_t id, std::int64_t V)
 }  // namespace
 
 void embedding_forward(Context&, const Tensor& weight, const Tensor& ids, const Tensor& y) {
+  check_embedding_forward(weight, ids, y);
   const std::int64_t V = weight.rows(), N = ids.size(), row_bytes = weight.cols() * static_cast<std::int64_t>(size_of(weight.dtype));
   for (std::int64_t n = 0; n < N; ++n) check_id("embedding_forward", n, ids.as<std::int32_t>()[n], V);
   parallel_for(N, 64, [&](std::int64_t begin, std::int64_t end) {
@@ -30,11 +31,11 @@ void embedding_forward(Context&, const Tensor& weight, const Tensor& ids, const 
 }
 
 void embedding_backward(Context&, const Tensor& dy, const Tensor& ids, const Tensor& dweight, const Workspace& workspace) {
+  check_embedding_backward(dy, ids, dweight);
   const std::int64_t V = dweight.rows(), C = dweight.cols(), N = ids.size();
   const std::int32_t* const id_of = ids.as<std::int32_t>();
   for (std::int64_t n = 0; n < N; ++n) check_id("embedding_backward", n, id_of[n], V);
-  const std::size_t needed = sizeof(std::int32_t) * static_cast<std::size_t>(N);
-  MST_CHECK(workspace.bytes >= needed, "embedding_backward: workspace of ", workspace.bytes, " bytes, needs ", needed);
+  require_workspace("embedding_backward", workspace, sizeof(std::int32_t) * static_cast<std::size_t>(N));
   std::int32_t* const tokens = static_cast<std::int32_t*>(workspace.data);  // those of an id together, in order
   std::int32_t* const end = tokens + N;
   std::iota(tokens, end, 0);

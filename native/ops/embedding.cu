@@ -215,6 +215,7 @@ __global__ void __launch_bounds__(add_threads) add_tokens_kernel(Backward<T, G> 
 }  // namespace
 
 void embedding_forward(Context& context, const Tensor& weight, const Tensor& ids, const Tensor& y) {
+  check_embedding_forward(weight, ids, y);
   const std::int64_t N = ids.size();
   if (N == 0) return;
   with_cuda_float("embedding_forward", weight.dtype, [&](auto tag) {
@@ -228,9 +229,9 @@ void embedding_forward(Context& context, const Tensor& weight, const Tensor& ids
 }
 
 void embedding_backward(Context& context, const Tensor& dy, const Tensor& ids, const Tensor& dweight, const Workspace& workspace) {
+  check_embedding_backward(dy, ids, dweight);
   const std::int64_t N = ids.size(), C = dweight.cols();
-  const std::size_t needed = 2 * sizeof(Key) * static_cast<std::size_t>(N);
-  MST_CHECK(workspace.bytes >= needed, "embedding_backward: workspace of ", workspace.bytes, " bytes, needs ", needed);
+  require_workspace("embedding_backward", workspace, 2 * sizeof(Key) * static_cast<std::size_t>(N));
   if (N == 0) return;
   Key* const sorted = static_cast<Key*>(workspace.data);
   Key* const tiles = sorted + N;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../kernel.h"
+#include "contract.h"
 
 namespace mst {
 
@@ -12,5 +13,9 @@ KERNEL(embedding_forward, const Tensor& weight, const Tensor& ids, const Tensor&
 // once. Tokens are added in order, so that repeated ids give the same bits every time. The workspace holds the tokens in order of their
 // ids: 4 bytes a token on the CPU, 16 on CUDA.
 KERNEL(embedding_backward, const Tensor& dy, const Tensor& ids, const Tensor& dweight, const Workspace& workspace);
+
+// Throw where operands do not go together.
+void check_embedding_forward(const Tensor& weight, const Tensor& ids, const Tensor& y);
+void check_embedding_backward(const Tensor& dy, const Tensor& ids, const Tensor& dweight);
 
 }  // namespace mst

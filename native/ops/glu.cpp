@@ -77,11 +77,13 @@ void backward(const Tensor& dy, const Tensor& gate, const Tensor& up, const Tens
 }  // namespace
 
 void glu_forward(Context&, const Tensor& gate, const Tensor& up, const Tensor& y, Activation activation) {
+  check_glu_forward(gate, up, y);
   (activation == Activation::silu ? forward<Activation::silu> : forward<Activation::gelu_tanh>)(gate, up, y);
 }
 
 void glu_backward(Context&, const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup,
                   const OptionalTensor& y, Activation activation) {
+  check_glu_backward(dy, gate, up, dgate, dup, y);
   if (activation == Activation::silu)
     backward<Activation::silu>(dy, gate, up, dgate, dup, y);
   else

@@ -91,11 +91,13 @@ void backward(Context& context, const Tensor& dy, const Tensor& gate, const Tens
 }  // namespace
 
 void glu_forward(Context& context, const Tensor& gate, const Tensor& up, const Tensor& y, Activation activation) {
+  check_glu_forward(gate, up, y);
   (activation == Activation::silu ? forward<Activation::silu> : forward<Activation::gelu_tanh>)(context, gate, up, y);
 }
 
 void glu_backward(Context& context, const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup,
                   const OptionalTensor& y, Activation activation) {
+  check_glu_backward(dy, gate, up, dgate, dup, y);
   (activation == Activation::silu ? backward<Activation::silu> : backward<Activation::gelu_tanh>)(context, dy, gate, up, dgate, dup, y);
 }
 

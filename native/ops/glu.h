@@ -15,4 +15,9 @@ KERNEL(glu_forward, const Tensor& gate, const Tensor& up, const Tensor& y, Activ
 KERNEL(glu_backward, const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup,
        const OptionalTensor& y, Activation activation);
 
+// Throw where operands do not go together.
+void check_glu_forward(const Tensor& gate, const Tensor& up, const Tensor& y);
+void check_glu_backward(const Tensor& dy, const Tensor& gate, const Tensor& up, const Tensor& dgate, const Tensor& dup,
+                        const OptionalTensor& y);
+
 }  // namespace mst

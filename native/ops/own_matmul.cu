@@ -238,10 +238,15 @@ __global__ void __launch_bounds__(S::num_threads, S::blocks) mma_matmul_kernel(P
 
 constexpr int plain_tile = 64, plain_k = 16, plain_threads = 256, plain_own = 4;  // a thread owns 4 x 4 elements of c
 
+struct Output {
+  float* data;
+  std::int64_t stride;
+};
+
 // f32. Grid: tiles of c.
 __global__ void __launch_bounds__(plain_threads)
-    plain_matmul_kernel(Matrix<float> a, Matrix<float> b, float* c, std::int64_t c_stride, std::int64_t m, std::int64_t n, std::int64_t k,
-                        bool transpose_a, bool transpose_b, float alpha, float beta) {
+    plain_matmul_kernel(Matrix<float> a, Matrix<float> b, Output c, std::int64_t m, std::int64_t n, std::int64_t k, bool transpose_a,
+                        bool transpose_b, float alpha, float beta) {
   __shared__ float tile_a[plain_k][plain_tile + 1], tile_b[plain_k][plain_tile + 1];
   const Place place = Place::of(blockIdx.x, (m + plain_tile - 1) / plain_tile, (n + plain_tile - 1) / plain_tile);
   const std::int64_t first_row = place.row * plain_tile, first_col = place.col * plain_tile;
@@ -268,7 +273,7 @@ __global__ void __launch_bounds__(plain_threads)
   for (int i = 0; i < plain_own; ++i)
     for (int j = 0; j < plain_own; ++j) {
       const std::int64_t row = first_row + y + 16 * i, col = first_col + x + 16 * j;
-      if (row < m && col < n) store(c + row * c_stride + col, sums[i][j], alpha, beta);
+      if (row < m && col < n) store(c.data + row * c.stride + col, sums[i][j], alpha, beta);
     }
 }
 
@@ -306,7 +311,7 @@ void own_matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor
   const auto factor = static_cast<float>(alpha), old = static_cast<float>(beta);
   if (a.dtype == Dtype::f32) {
     launch(context, plain_matmul_kernel, tiles(m, n, plain_tile, plain_tile), plain_threads, 0, matrix<float>(a), matrix<float>(b),
-           c.as<float>(), c.row_stride, m, n, k, transpose_a, transpose_b, factor, old);
+           Output{c.as<float>(), c.row_stride}, m, n, k, transpose_a, transpose_b, factor, old);
     return;
   }
   const Product p{matrix<Element>(a), matrix<Element>(b), m, n, k, factor, old};

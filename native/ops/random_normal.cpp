@@ -23,7 +23,7 @@ void normal_pair(std::uint32_t word1, std::uint32_t word2, double (&pair)[2]) {
 
 void random_normal(Context&, const Tensor& y, double mean, double standard_deviation, std::int64_t seed, std::int64_t op,
                    std::int64_t step) {
-  MST_CHECK(y.is_contiguous(), "random_normal: y must be contiguous, rows of ", y.cols(), " are ", y.row_stride, " apart");
+  check_random_normal(y);
   const std::int64_t size = y.size();
   with_float("random_normal", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;

@@ -30,7 +30,7 @@ __global__ void random_normal_kernel(T* y, std::int64_t size, float mean, float 
 
 void random_normal(Context& context, const Tensor& y, double mean, double standard_deviation, std::int64_t seed, std::int64_t op,
                    std::int64_t step) {
-  MST_CHECK(y.is_contiguous(), "random_normal: y must be contiguous, rows of ", y.cols(), " are ", y.row_stride, " apart");
+  check_random_normal(y);
   if (y.size() == 0) return;
   with_cuda_float("random_normal", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;

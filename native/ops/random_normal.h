@@ -10,4 +10,7 @@ namespace mst {
 // u1 = (word + 0.5) / 2^32, u2 = (next word + 0.5) / 2^32, r = sqrt(-2 ln u1), (r cos 2πu2, r sin 2πu2), computed in f64 on the CPU.
 KERNEL(random_normal, const Tensor& y, double mean, double standard_deviation, std::int64_t seed, std::int64_t op, std::int64_t step);
 
+// Throws where y cannot be filled.
+void check_random_normal(const Tensor& y);
+
 }  // namespace mst

@@ -20,7 +20,7 @@ MST_CLONES double squares(const T* x, std::int64_t n) {
 }  // namespace
 
 void sum_of_squares(Context&, const Tensor& x, const Tensor& sum, const Tensor& partials) {
-  MST_CHECK(x.is_contiguous(), "sum_of_squares: x must be contiguous, rows of ", x.cols(), " are ", x.row_stride, " apart");
+  check_sum_of_squares(x, sum, partials);
   const std::int64_t size = x.size(), P = partials.size();
   double* const parts = partials.as<double>();
   with_float("sum_of_squares", x.dtype, [&](auto tag) {
@@ -38,6 +38,7 @@ void sum_of_squares(Context&, const Tensor& x, const Tensor& sum, const Tensor& 
 }
 
 void clip_factor(Context&, const Tensor& sums, const Tensor& norm, const Tensor& factor, double max_norm) {
+  check_clip_factor(sums, norm, factor);
   with_float("clip_factor", sums.dtype, [&](auto tag) {
     using S = typename decltype(tag)::type;
     double total = 0;

@@ -44,7 +44,7 @@ __global__ void clip_factor_kernel(const float* sums, float* norm, float* factor
 }  // namespace
 
 void sum_of_squares(Context& context, const Tensor& x, const Tensor& sum, const Tensor& partials) {
-  MST_CHECK(x.is_contiguous(), "sum_of_squares: x must be contiguous, rows of ", x.cols(), " are ", x.row_stride, " apart");
+  check_sum_of_squares(x, sum, partials);
   with_cuda_float("sum_of_squares", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr std::int64_t width = vector_width<T>;
@@ -56,6 +56,7 @@ void sum_of_squares(Context& context, const Tensor& x, const Tensor& sum, const 
 }
 
 void clip_factor(Context& context, const Tensor& sums, const Tensor& norm, const Tensor& factor, double max_norm) {
+  check_clip_factor(sums, norm, factor);
   launch(context, clip_factor_kernel, 1, 1, 0, sums.as<const float>(), norm.as<float>(), factor.as<float>(), sums.size(), max_norm);
 }
 

@@ -12,4 +12,8 @@ KERNEL(sum_of_squares, const Tensor& x, const Tensor& sum, const Tensor& partial
 // Where norm is NaN or infinite, factor is NaN, which adamw takes as the order to leave everything as it is.
 KERNEL(clip_factor, const Tensor& sums, const Tensor& norm, const Tensor& factor, double max_norm);
 
+// Throw where operands do not go together.
+void check_sum_of_squares(const Tensor& x, const Tensor& sum, const Tensor& partials);
+void check_clip_factor(const Tensor& sums, const Tensor& norm, const Tensor& factor);
+
 }  // namespace mst

@@ -93,12 +93,20 @@ __global__ void __launch_bounds__(max_threads)
   }
 }
 
+// partials null: no dweight is wanted.
+template <class T, class W>
+struct BackwardOperands {
+  Rows<const T> dy, x;
+  const W* weight;
+  Rows<T> dx;
+  float* partials;
+};
+
 // Block p goes through the p-th part of the rows, its teams in turn, and writes row p of partials (P,C), its columns' sums over them.
 template <class TeamOfRow, int width, class T, class W>
-__global__ void __launch_bounds__(max_threads)
-    rms_norm_backward_kernel(const T* dy, const T* x, const W* weight, T* dx, float* partials, std::int64_t P, std::int64_t N,
-                             std::int64_t C, std::int64_t dy_stride, std::int64_t x_stride, std::int64_t dx_stride, float eps,
-                             float weight_offset) {
+__global__ void __launch_bounds__(max_threads) rms_norm_backward_kernel(BackwardOperands<T, W> operands, std::int64_t P, std::int64_t N,
+                                                                        std::int64_t C, float eps, float weight_offset) {
+  const auto& [dy, x, weight, dx, partials] = operands;
   constexpr int held = backward_held, teams = TeamOfRow::teams_of_block;
   DYNAMIC_SHARED(float, of_teams);  // (teams, C), where there are several
   const std::int64_t p = blockIdx.x, begin = N * p / P + TeamOfRow::index_in_block(), end = N * (p + 1) / P;
@@ -108,8 +116,8 @@ __global__ void __launch_bounds__(max_threads)
   Share<T, width, held> next_x, next_dy;
   const auto load_next = [&](std::int64_t n) {
     if (n >= end) return;
-    next_x.template load<TeamOfRow>(x + n * x_stride, C);
-    next_dy.template load<TeamOfRow>(dy + n * dy_stride, C);
+    next_x.template load<TeamOfRow>(x.at(n, 0), C);
+    next_dy.template load<TeamOfRow>(dy.at(n, 0), C);
   };
   load_next(begin);
   for (std::int64_t n = begin; n < end; n += teams) {
@@ -136,7 +144,7 @@ __global__ void __launch_bounds__(max_threads)
         sums[j][i] += dy_row.at(j, i) * x_row.at(j, i) * r;
         out[i] = r * (scaled(j, i) - factor * x_row.at(j, i));
       }
-      store(out, dx + n * dx_stride + c);
+      store(out, dx.at(n, c));
     }
   }
   if (!partials) return;
@@ -181,16 +189,16 @@ __global__ void plain_rms_norm_forward_kernel(const T* x, const W* weight, T* y,
 
 // Block p goes through the p-th part of the rows. A thread owns columns of partials (P,C), so that nothing is shared.
 template <class T, class W>
-__global__ void plain_rms_norm_backward_kernel(const T* dy, const T* x, const W* weight, T* dx, float* partials, std::int64_t P,
-                                               std::int64_t N, std::int64_t C, std::int64_t dy_stride, std::int64_t x_stride,
-                                               std::int64_t dx_stride, float eps, float weight_offset) {
+__global__ void plain_rms_norm_backward_kernel(BackwardOperands<T, W> operands, std::int64_t P, std::int64_t N, std::int64_t C, float eps,
+                                               float weight_offset) {
+  const auto& [dy, x, weight, dx, partials] = operands;
   const std::int64_t p = blockIdx.x;
   float* const sums = partials ? partials + p * C : nullptr;
   if (sums)
     for (std::int64_t c = threadIdx.x; c < C; c += blockDim.x) sums[c] = 0;
   for (std::int64_t n = N * p / P; n < N * (p + 1) / P; ++n) {
-    const T* const x_row = x + n * x_stride;
-    const T* const dy_row = dy + n * dy_stride;
+    const T* const x_row = x.at(n, 0);
+    const T* const dy_row = dy.at(n, 0);
     const float r = inverse_norm(x_row, C, eps);
     float dot = 0;
     for (std::int64_t c = threadIdx.x; c < C; c += blockDim.x)
@@ -199,17 +207,15 @@ __global__ void plain_rms_norm_backward_kernel(const T* dy, const T* x, const W*
     for (std::int64_t c = threadIdx.x; c < C; c += blockDim.x) {
       const float d = to_float(dy_row[c]), value = to_float(x_row[c]);
       if (sums) sums[c] += d * value * r;
-      dx[n * dx_stride + c] = from_float<T>(r * (d * (to_float(weight[c]) + weight_offset) - factor * value));
+      *dx.at(n, c) = from_float<T>(r * (d * (to_float(weight[c]) + weight_offset) - factor * value));
     }
   }
 }
 
 template <class Function>
 void with_types(const char* op, const Tensor& x, const Tensor& weight, const Function& function) {
-  MST_CHECK(weight.size() == x.cols(), op, ": weight ", weight, " does not have the columns of x ", x);
   with_cuda_float(op, x.dtype, [&](auto x_tag) {
     if (weight.dtype == x.dtype) return function(x_tag, x_tag);
-    MST_CHECK(weight.dtype == Dtype::f32, op, ": weight ", weight, " has neither x's dtype nor float32");
     function(x_tag, type_tag<float>{});
   });
 }
@@ -234,6 +240,7 @@ bool with_team(std::initializer_list<const Tensor*> tensors, std::int64_t C, con
 }  // namespace
 
 void rms_norm_forward(Context& context, const Tensor& x, const Tensor& weight, const Tensor& y, double eps, double weight_offset) {
+  check_rms_norm_forward(x, weight, y);
   if (x.rows() == 0) return;
   with_types("rms_norm_forward", x, weight, [&](auto x_tag, auto weight_tag) {
     using T = typename decltype(x_tag)::type;
@@ -252,17 +259,18 @@ void rms_norm_forward(Context& context, const Tensor& x, const Tensor& weight, c
 
 void rms_norm_backward(Context& context, const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& dx,
                        const OptionalTensor& dweight, const OptionalTensor& partials, double eps, double weight_offset) {
+  check_rms_norm_backward(dy, x, weight, dx, dweight, partials);
   constexpr std::int64_t parts_without_partials = 132 * 8;
-  MST_CHECK(dweight.has_value() == partials.has_value(), "rms_norm_backward: dweight and partials come together");
   if (x.rows() == 0) return;
   const std::int64_t P = partials ? partials->rows() : std::min(x.rows(), parts_without_partials);
   with_types("rms_norm_backward", x, weight, [&](auto x_tag, auto weight_tag) {
     using T = typename decltype(x_tag)::type;
     using W = typename decltype(weight_tag)::type;
     const auto run = [&](auto kernel, int threads, std::size_t shared_bytes) {
-      launch(context, kernel, static_cast<unsigned>(P), threads, shared_bytes, dy.as<const T>(), x.as<const T>(), weight.as<const W>(),
-             dx.as<T>(), partials ? partials->as<float>() : nullptr, P, x.rows(), x.cols(), dy.row_stride, x.row_stride, dx.row_stride,
-             float(eps), float(weight_offset));
+      const BackwardOperands<T, W> operands{rows_of<const T>(dy), rows_of<const T>(x), weight.as<const W>(), rows_of<T>(dx),
+                                            partials ? partials->as<float>() : nullptr};
+      launch(context, kernel, static_cast<unsigned>(P), threads, shared_bytes, operands, P, x.rows(), x.cols(), float(eps),
+             float(weight_offset));
     };
     const bool has_run = with_team<T, backward_held>({&dy, &x, &weight, &dx}, x.cols(), [&](auto team, int threads) {
       using TeamOfRow = decltype(team);

@@ -16,4 +16,9 @@ KERNEL(rms_norm_forward, const Tensor& x, const Tensor& weight, const Tensor& y,
 KERNEL(rms_norm_backward, const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& dx, const OptionalTensor& dweight,
        const OptionalTensor& partials, double eps, double weight_offset);
 
+// Throw where operands do not go together.
+void check_rms_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& y);
+void check_rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& dx, const OptionalTensor& dweight,
+                             const OptionalTensor& partials);
+
 }  // namespace mst

@@ -25,6 +25,7 @@ MST_CLONES void rotate(const T* x, T* y, const S* cosines, const S* sines, std::
 
 void rope(Context&, const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y,
           std::int64_t T, std::int64_t D, double scale, bool inverse) {
+  check_rope(x, inverse_frequencies, document_start, y, T, D);
   const std::int64_t half = D / 2, num_heads = x.cols() / D;
   MST_CHECK(half <= max_pairs, "rope: head size ", D, " is over ", 2 * max_pairs);
   with_float("rope", x.dtype, [&](auto tag) {

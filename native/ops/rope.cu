@@ -6,11 +6,19 @@
 namespace mst::cuda {
 namespace {
 
+// How the rows of a call turn; document_start null: none.
+struct Rotation {
+  const double* inverse_frequencies;
+  const std::int32_t* document_start;
+  std::int64_t N, sequence_length, half, num_heads, parts;
+  float scale;
+  bool inverse;
+};
+
 // A thread turns a vector of pairs (d, d + half) of one row n, in every `parts`-th head: the angles are formed once.
 template <int width, class T>
-__global__ void rope_kernel(const T* x, T* y, const double* inverse_frequencies, const std::int32_t* document_start, std::int64_t N,
-                            std::int64_t sequence_length, std::int64_t half, std::int64_t num_heads, std::int64_t parts,
-                            std::int64_t x_stride, std::int64_t y_stride, float scale, bool inverse) {
+__global__ void rope_kernel(Rows<const T> x, Rows<T> y, Rotation rotation) {
+  const auto& [inverse_frequencies, document_start, N, sequence_length, half, num_heads, parts, scale, inverse] = rotation;
   constexpr double turns_of_radian = 0.15915494309189535;  // 1 / 2π
   const auto vectors = static_cast<unsigned>(half / width);
   const std::int64_t of_row = parts * vectors;
@@ -29,8 +37,8 @@ __global__ void rope_kernel(const T* x, T* y, const double* inverse_frequencies,
       sine[j] *= inverse ? -scale : scale;
     }
     for (std::int64_t h = part; h < num_heads; h += parts) {
-      const T* const from = x + n * x_stride + h * 2 * half + d;
-      T* const to = y + n * y_stride + h * 2 * half + d;
+      const T* const from = x.at(n, h * 2 * half + d);
+      T* const to = y.at(n, h * 2 * half + d);
       float first[width], second[width];
       load(from, first);
       load(from + half, second);
@@ -50,6 +58,7 @@ __global__ void rope_kernel(const T* x, T* y, const double* inverse_frequencies,
 
 void rope(Context& context, const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y,
           std::int64_t T, std::int64_t D, double scale, bool inverse) {
+  check_rope(x, inverse_frequencies, document_start, y, T, D);
   const std::int64_t N = x.rows(), half = D / 2;
   if (N == 0) return;
   with_cuda_float("rope", x.dtype, [&](auto tag) {
@@ -57,10 +66,17 @@ void rope(Context& context, const Tensor& x, const Tensor& inverse_frequencies, 
     constexpr std::int64_t heads_of_thread = 8;
     const std::int64_t num_heads = x.cols() / D, parts = (num_heads + heads_of_thread - 1) / heads_of_thread;
     const bool in_vectors = is_vectorizable({&x, &y}) && half % vector_width<E> == 0;
+    const Rotation rotation{inverse_frequencies.as<const double>(),
+                            document_start ? document_start->as<const std::int32_t>() : nullptr,
+                            N,
+                            T,
+                            half,
+                            num_heads,
+                            parts,
+                            float(scale),
+                            inverse};
     launch(context, in_vectors ? rope_kernel<vector_width<E>, E> : rope_kernel<1, E>,
-           grid_for(N * parts * half / (in_vectors ? vector_width<E> : 1), 128), 128, 0, x.as<const E>(), y.as<E>(),
-           inverse_frequencies.as<const double>(), document_start ? document_start->as<const std::int32_t>() : nullptr, N, T, half,
-           num_heads, parts, x.row_stride, y.row_stride, float(scale), inverse);
+           grid_for(N * parts * half / (in_vectors ? vector_width<E> : 1), 128), 128, 0, rows_of<const E>(x), rows_of<E>(y), rotation);
   });
 }
 

@@ -13,4 +13,8 @@ namespace mst {
 KERNEL(rope, const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y, std::int64_t T,
        std::int64_t D, double scale, bool inverse);
 
+// Throws where operands do not go together.
+void check_rope(const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y, std::int64_t T,
+                std::int64_t D);
+
 }  // namespace mst

@@ -20,7 +20,7 @@ void for_rows(const Tensor& y, const Row& row) {
 }  // namespace
 
 void softcap_forward(Context&, const Tensor& x, const Tensor& y, double cap) {
-  MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), "softcap_forward: ", x, " and ", y, " differ in shape");
+  check_softcap_forward(x, y);
   with_float("softcap_forward", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;
@@ -33,7 +33,7 @@ void softcap_forward(Context&, const Tensor& x, const Tensor& y, double cap) {
 }
 
 void softcap_backward(Context&, const Tensor& dy, const Tensor& y, const Tensor& dx, double cap) {
-  MST_CHECK(dy.rows() == y.rows() && dy.cols() == y.cols(), "softcap_backward: ", dy, " and ", y, " differ in shape");
+  check_softcap_backward(dy, y, dx);
   with_float("softcap_backward", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;

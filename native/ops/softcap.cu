@@ -41,7 +41,7 @@ struct Backward {
 }  // namespace
 
 void softcap_forward(Context& context, const Tensor& x, const Tensor& y, double cap) {
-  MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols(), "softcap_forward: ", x, " and ", y, " differ in shape");
+  check_softcap_forward(x, y);
   with_cuda_float("softcap_forward", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&x, &y}), [&]<int width>(std::integral_constant<int, width>) {
@@ -52,7 +52,7 @@ void softcap_forward(Context& context, const Tensor& x, const Tensor& y, double 
 }
 
 void softcap_backward(Context& context, const Tensor& dy, const Tensor& y, const Tensor& dx, double cap) {
-  MST_CHECK(dy.rows() == y.rows() && dy.cols() == y.cols(), "softcap_backward: ", dy, " and ", y, " differ in shape");
+  check_softcap_backward(dy, y, dx);
   with_cuda_float("softcap_backward", y.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&dy, &y, &dx}), [&]<int width>(std::integral_constant<int, width>) {

@@ -11,4 +11,8 @@ KERNEL(softcap_forward, const Tensor& x, const Tensor& y, double cap);
 // dx = dy * (1 - (y / cap)²) from the forward's y; dx may be dy.
 KERNEL(softcap_backward, const Tensor& dy, const Tensor& y, const Tensor& dx, double cap);
 
+// Throw where operands do not go together.
+void check_softcap_forward(const Tensor& x, const Tensor& y);
+void check_softcap_backward(const Tensor& dy, const Tensor& y, const Tensor& dx);
+
 }  // namespace mst
