@@ -1,4 +1,4 @@
-// EXAONE 4: norms after attention and MLP, windows, and no rotary positions in the layers between those that have one.
+// EXAONE 4: norms after attention and MLP; where some layers have a window, the others have no rotary positions.
 import type { Family } from './family.ts';
 import { POST_NORMS, plainDecoder, withAttention } from './plain.ts';
 import { layerWindows, slidingPattern, slidingWindow } from './windows.ts';
