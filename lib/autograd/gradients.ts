@@ -88,7 +88,8 @@ export class Gradients {
   put(id: number, gradient: Tensor): void {
     const present = this.#byId.get(id);
     if (!present) {
-      const held = hold(gradient);
+      const held = gradient.alias();
+      disown(held);
       held.isOne = gradient.isOne;
       this.#byId.set(id, held);
     } else if (!present.isShared && !present.isOne) kernels.add_to(gradient, present);

@@ -41,7 +41,6 @@ export function withMode<T>(newMode: Mode | null, fn: () => T): T {
 export function operation<Inputs extends Named, More extends Named = Record<never, never>>(
   op: Operation<Inputs, More>,
 ): Tensor {
-  if (mode !== null) for (const input of op.inputs) if (input) requireUncut(op.name, input);
   const isWanted = op.regions !== undefined || op.inputs.some((input) => input?.requiresGrad);
   return mode !== null && isWanted ? mode.run(op) : compute(op, false).output;
 }
@@ -70,15 +69,6 @@ export function record(
     node.dispose();
     throw error;
   }
-}
-
-/** Throws where a gradient would be lost without a word. */
-function requireUncut(op: string, input: Tensor): void {
-  if (!input.cutsGradients || input.requiresGrad) return;
-  throw new Error(
-    `${op}: ${input} is a view, by rows() or reshape(), of a tensor that gradients flow to, and none flows through a view. ` +
-      'The ops reshape(x, shape) and rows(x, begin, end) make views that gradients flow through; a view of x.alias() is a constant',
-  );
 }
 
 /** Runs an op's forward; what is for the backward alone is freed where none follows. */

@@ -7,5 +7,5 @@ export const PIECE_BYTES = 16 * 2 ** 20;
 
 /** Calls fn with elements [begin, end) of a tensor. */
 export function slice<T>(tensor: Tensor, begin: number, end: number, fn: (piece: Tensor) => T): T {
-  return tidy(() => fn(tensor.reshape([tensor.size]).rows(begin, end)));
+  return tidy(() => fn(tensor.alias().reshape([tensor.size]).rows(begin, end)));
 }

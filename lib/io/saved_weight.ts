@@ -1,13 +1,10 @@
 // A weight of the model that was saved beside adapters.
 
 import { dtypeBytes } from '../runtime/safetensors_dtype.ts';
-import { tidy } from '../runtime/scope.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 import { fromFile, toFile } from './elements.ts';
+import { PIECE_BYTES, slice } from './pieces.ts';
 import { SafetensorsError, type SafetensorsFile } from './safetensors.ts';
-
-/** Host memory for one piece; a multiple of every dtype's size. */
-const PIECE_BYTES = 16 * 2 ** 20;
 
 /** Throws unless the file's tensor is the model's weight, to the rounding of the narrower dtype. */
 export async function requireSameWeight(
@@ -25,7 +22,7 @@ export async function requireSameWeight(
   const bytesEach = dtypeBytes[dtype];
   for await (const { begin, bytes } of file.pieces(name, PIECE_BYTES)) {
     const [first, end] = [begin / bytesEach, (begin + bytes.length) / bytesEach];
-    const data = await tidy(() => weight.reshape([weight.size]).rows(first, end).data());
+    const data = await slice(weight, first, end, (piece) => piece.data());
     if (isEqual(bytes, toFile(data, weight.dtype, dtype))) continue;
     const rounded = fromFile(name, bytes, dtype, weight.dtype);
     if (!isEqual(bytesOf(rounded), bytesOf(data))) throw fail('the values differ');

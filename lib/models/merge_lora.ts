@@ -41,10 +41,10 @@ function addProduct(weight: Tensor, { a, b, scale }: Adapter, buffer: Tensor, wo
   for (let begin = 0; begin < O; begin += MERGED_ROWS) {
     tidy(() => {
       const end = Math.min(begin + MERGED_ROWS, O);
-      const rows = weight.rows(begin, end);
+      const rows = weight.alias().rows(begin, end);
       const sum = buffer.rows(0, (end - begin) * I).reshape([end - begin, I]);
       kernels.cast(rows, sum);
-      kernels.matmul(b.rows(begin, end), a, sum, workspace, false, false, scale, 1);
+      kernels.matmul(b.alias().rows(begin, end), a, sum, workspace, false, false, scale, 1);
       kernels.cast(sum, rows);
     });
   }

@@ -2,6 +2,7 @@
 
 import { operation } from '../autograd/tape.ts';
 import { kernels } from '../runtime/native.ts';
+import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireFinite, requireFloat, requireInteger, rowsAndCols } from './check.ts';
 
@@ -33,11 +34,9 @@ export function dropout(x: Tensor, { probability, seed, step }: DropoutMask, op:
   requireInteger('dropout', 'op', op, { min: 0, max: MAX_WORD });
   const { shape, dtype, device } = x;
   const [rows, cols] = rowsAndCols(x);
-  const apply = (from: Tensor, to: Tensor) => {
-    const [flatFrom, flatTo] = [from.reshape([rows, cols]), to.reshape([rows, cols])];
-    kernels.dropout(flatFrom, flatTo, { probability, seed, step }, op, 0);
-    for (const view of [flatFrom, flatTo]) view.dispose();
-  };
+  const flat = (tensor: Tensor) => tensor.alias().reshape([rows, cols]);
+  const apply = (from: Tensor, to: Tensor) =>
+    tidy(() => kernels.dropout(flat(from), flat(to), { probability, seed, step }, op, 0));
   return operation({
     name: 'dropout',
     inputs: [x],

@@ -28,7 +28,7 @@ export function miniSequence(fn: (x: Tensor) => Tensor, x: Tensor, options: { ch
     regions,
     forward() {
       const records = isFirstRun();
-      const rows = x.reshape([N, C]);
+      const rows = x.alias().reshape([N, C]);
       let y: Tensor | null = null;
       for (const [begin, end] of chunksOf(N, chunkSize)) {
         const output = tidy(() => {
@@ -51,7 +51,7 @@ export function miniSequence(fn: (x: Tensor) => Tensor, x: Tensor, options: { ch
       return { output: y! };
     },
     backward(dy, { x }, gradients) {
-      const rows = x.reshape([N, C]);
+      const rows = x.alias().reshape([N, C]);
       const dx = gradients.needs(0)
         ? empty([N, C], { dtype: x.dtype, device: x.device, category: 'activation' })
         : null;

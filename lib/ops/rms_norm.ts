@@ -25,7 +25,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: { eps: number; weigh
   requireRank('rmsNorm', 'weight', weight, 1);
   const D = weight.size;
   if (C % D !== 0) throw new RangeError(`rmsNorm: x has ${C} columns, not a multiple of weight's ${D}`);
-  const heads = (tensor: Tensor) => (C === D ? tensor : tensor.reshape([(N * C) / D, D]));
+  const heads = (tensor: Tensor) => (C === D ? tensor : tensor.alias().reshape([(N * C) / D, D]));
   if (weight.dtype !== x.dtype && weight.dtype !== 'float32') {
     throw new TypeError(`rmsNorm: weight must be ${x.dtype} or float32, got ${weight.dtype}`);
   }

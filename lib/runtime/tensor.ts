@@ -74,8 +74,6 @@ export class Tensor {
   scope: Set<Owned> | null = null;
   /** Whether it is the gradient 1 that a backward begins with, which needs no multiplication. */
   isOne = false;
-  /** Whether it is a view of a tensor that gradients flow to, which do not flow through the view; ops on a tape refuse it. */
-  cutsGradients = false;
 
   /** @param of memory, with a shape from checkShape(); or a tensor: this is another handle on its memory */
   constructor(of: Elements | Tensor) {
@@ -186,27 +184,28 @@ export class Tensor {
     return this.#derive(this.#elements.byteOffset, this.shape);
   }
 
-  /** Rows [begin, end) of the first dimension, on the same memory. No gradient flows through it; see the op `rows`. */
+  /**
+   * Rows [begin, end) of the first dimension, on the same memory. Throws for a tensor that gradients flow to, since none would flow through
+   * the view; the op `rows` makes one that they flow through.
+   */
   rows(begin: number, end: number): Tensor {
+    this.#requireConstant(`rows(x, ${begin}, ${end})`, `rows(${begin}, ${end})`);
     const [count = 0, ...rest] = this.shape;
     if (!(Number.isSafeInteger(begin) && Number.isSafeInteger(end) && begin >= 0 && begin <= end && end <= count)) {
       throw new RangeError(`rows: [${begin}, ${end}) is not within the ${count} rows of ${this}`);
     }
     const rowBytes = sizeOf(rest) * dtypes[this.dtype].bytes;
-    const view = this.#derive(this.#elements.byteOffset + begin * rowBytes, Object.freeze([end - begin, ...rest]));
-    view.cutsGradients = this.requiresGrad || this.cutsGradients;
-    return view;
+    return this.#derive(this.#elements.byteOffset + begin * rowBytes, Object.freeze([end - begin, ...rest]));
   }
 
-  /** The same elements in another shape, on the same memory. No gradient flows through it; see the op `reshape`. */
+  /** The same elements in another shape, on the same memory. Throws as `rows` does; the op `reshape` makes a view that gradients flow through. */
   reshape(shape: readonly number[]): Tensor {
+    this.#requireConstant(`reshape(x, [${shape}])`, `reshape([${shape}])`);
     const checked = checkShape('reshape', shape);
     if (sizeOf(checked) !== this.#size) {
       throw new RangeError(`reshape: ${this} has ${this.#size} elements, (${checked}) would have ${sizeOf(checked)}`);
     }
-    const view = this.#derive(this.#elements.byteOffset, checked);
-    view.cutsGradients = this.requiresGrad || this.cutsGradients;
-    return view;
+    return this.#derive(this.#elements.byteOffset, checked);
   }
 
   /** Takes this out of its scope: from now on only dispose() ends it. */
@@ -231,6 +230,15 @@ export class Tensor {
 
   toString(): string {
     return `${this.name ?? 'tensor'} ${this.dtype}(${this.shape.join(',')})`;
+  }
+
+  /** A view by a method is a constant: of a tensor that gradients flow to it would cut them without a word. */
+  #requireConstant(op: string, view: string): void {
+    if (!this.requiresGrad) return;
+    throw new Error(
+      `${view}: gradients flow to ${this}, and none would flow through this view; ` +
+        `the op ${op} makes one that they flow through, and x.alias().${view} is a constant`,
+    );
   }
 
   #derive(byteOffset: number, shape: readonly number[]): Tensor {

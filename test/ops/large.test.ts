@@ -45,7 +45,8 @@ function random(shape: readonly number[], device: Device, seed: number): Tensor 
 /** A copy of the last rows. */
 function last(whole: Tensor, T: number): Tensor {
   const [N = 0, ...rest] = whole.shape;
-  using rows = whole.rows(N - T, N);
+  using constant = whole.alias();
+  using rows = constant.rows(N - T, N);
   const copy = empty([T, ...rest], { dtype: whole.dtype, device: whole.device });
   kernels.cast(rows, copy);
   return copy;
