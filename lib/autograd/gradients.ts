@@ -5,6 +5,7 @@ import { kernels } from '../runtime/native.ts';
 import { disown, tidy } from '../runtime/scope.ts';
 import { empty, emptyGroup, type Tensor } from '../runtime/tensor.ts';
 import type { Parameter } from './parameter.ts';
+import type { Uses } from './uses.ts';
 
 /** An input as the backward needs it: an id, and the parameter itself where it is one. */
 export interface Destination {
@@ -20,17 +21,33 @@ interface Target {
   overwrite: boolean;
 }
 
-/** f32 memory that the chunks of an op add bf16 gradients up in; isNew: true until the first write. */
-type Sums = Map<Parameter, { memory: Tensor; isNew: boolean }>;
+/** What the chunks of an op add up. */
+interface Sums {
+  /** f32 memory of bf16 gradients; isNew: true until the first write. */
+  byParameter: Map<Parameter, { memory: Tensor; isNew: boolean }>;
+  /** Parameters whose gradient is complete once the sums are in it. */
+  complete: Parameter[];
+}
 
 /** All gradients of a backward under way: those of values between the ops, by id, and the way into those of parameters. */
 export class Gradients {
   readonly #byId: Map<number, Tensor>;
+  readonly #uses: Uses | null;
   readonly #sums: Sums | null;
 
-  constructor(byId: Map<number, Tensor> = new Map(), sums: Sums | null = null) {
+  /** @param uses of parameters, where somebody wants to know when a gradient is complete */
+  constructor(uses: Uses | null, byId: Map<number, Tensor> = new Map(), sums: Sums | null = null) {
+    this.#uses = uses;
     this.#byId = byId;
     this.#sums = sums;
+  }
+
+  /** Tells that nodes have given parameters what they give, once for each use. */
+  finish(parameters: readonly Parameter[]): void {
+    if (!this.#uses) return;
+    const complete = this.#uses.takeAway(parameters);
+    if (this.#sums) this.#sums.complete.push(...complete);
+    else this.#uses.tell(complete);
   }
 
   /** See OpGradients. */
@@ -39,13 +56,15 @@ export class Gradients {
       fn(this); // one chunk, or inside an op that sums already
       return;
     }
-    const sums: Sums = new Map();
+    const { byParameter, complete }: Sums = { byParameter: new Map(), complete: [] };
     try {
-      tidy(() => fn(new Gradients(this.#byId, sums))); // workspaces are gone before the gradients come
-      for (const [parameter, { memory, isNew }] of sums) if (!isNew) addTo(targetOf(parameter), memory);
+      // workspaces are gone before the gradients come
+      tidy(() => fn(new Gradients(this.#uses, this.#byId, { byParameter, complete })));
+      for (const [parameter, { memory, isNew }] of byParameter) if (!isNew) addTo(targetOf(parameter), memory);
     } finally {
-      for (const { memory } of sums.values()) memory.dispose();
+      for (const { memory } of byParameter.values()) memory.dispose();
     }
+    this.#uses?.tell(complete);
   }
 
   /** Memory for a weight's gradient. */
@@ -78,8 +97,9 @@ export class Gradients {
 
   #ofParameter(parameter: Parameter): Target {
     if (!this.#sums || parameter.gradientDtype !== 'bfloat16') return targetOf(parameter);
-    if (!this.#sums.has(parameter)) reserveSums(parameter, this.#sums);
-    const sum = this.#sums.get(parameter)!;
+    const { byParameter } = this.#sums;
+    if (!byParameter.has(parameter)) reserveSums(parameter, byParameter);
+    const sum = byParameter.get(parameter)!;
     const overwrite = sum.isNew;
     sum.isNew = false;
     return { gradient: sum.memory, overwrite };
@@ -191,7 +211,7 @@ function allocateGradient(parameter: Parameter): void {
 }
 
 /** As allocateGradient(), for sums over chunks. */
-function reserveSums(parameter: Parameter, sums: Sums): void {
+function reserveSums(parameter: Parameter, sums: Sums['byParameter']): void {
   const members = groupOf(parameter);
   together(members, 'float32', 'workspace').forEach((memory, i) => {
     sums.set(members[i]!, { memory, isNew: true });

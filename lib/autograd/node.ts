@@ -10,6 +10,7 @@ export type Named = Readonly<Record<string, Tensor | null>>;
 
 /** What a region leaves on the tape; see region.ts. */
 interface NodesOfRegion {
+  readonly nodes: readonly Node[];
   dispose(): void;
 }
 
@@ -27,7 +28,7 @@ export interface Operation<Inputs extends Named = Named, More extends Named = Na
   regions?: readonly NodesOfRegion[];
   /**
    * Computes. `recording`: a backward may follow, and `more` is what it needs beyond `saved`.
-   * Otherwise the op may leave out what only gradients need.
+   * Otherwise the op may leave out what only gradients need; a region then runs it again if it has `savesMore`.
    */
   forward(recording: boolean): { output: Tensor; more?: More };
   /**
@@ -67,27 +68,39 @@ export class Node {
     this.#saved = Object.fromEntries(held);
   }
 
-  saveMore(more: Named = {}): void {
+  saveMore(more: Named): void {
     for (const tensor of present(more)) disown(tensor);
     this.#more = more;
   }
 
+  /** The parameters that it gives gradients, and what is left of its regions, each as often as it is used. */
+  *uses(): Generator<Parameter> {
+    for (const destination of this.#destinations) if (destination?.parameter) yield destination.parameter;
+    for (const { nodes } of this.operation.regions ?? []) for (const node of nodes) yield* node.uses();
+  }
+
   backward(gradients: Gradients): void {
     const dy = gradients.take(this.outputId);
+    let uses: Parameter[];
     try {
-      if (!dy) return;
-      tidy(() => {
-        const saved = { ...this.#saved, ...this.#more };
-        const results = this.operation.backward(dy, saved, new OpGradients(gradients, this.#destinations));
-        results.forEach((result, i) => {
-          const destination = this.#destinations[i];
-          if (result && destination) gradients.add(destination, result);
-        });
-      });
+      if (dy) this.#backward(dy, gradients);
+      uses = [...this.uses()];
     } finally {
       dy?.dispose();
       this.dispose();
     }
+    gradients.finish(uses);
+  }
+
+  #backward(dy: Tensor, gradients: Gradients): void {
+    tidy(() => {
+      const saved = { ...this.#saved, ...this.#more };
+      const results = this.operation.backward(dy, saved, new OpGradients(gradients, this.#destinations));
+      results.forEach((result, i) => {
+        const destination = this.#destinations[i];
+        if (result && destination) gradients.add(destination, result);
+      });
+    });
   }
 
   dispose(): void {

@@ -7,7 +7,13 @@ import type { OpGradients } from './gradients.ts';
 import { type Node, type Operation, present } from './node.ts';
 import { compute, isFirstRun, type Mode, noGrad, operation, record, runBackward, withMode } from './tape.ts';
 
-/** The function's run in the backward: fills what the nodes of its first run did not save, and ends it once all of that exists. */
+/**
+ * The function's run in the backward: fills what the nodes of its first run did not save, and ends it once all of that exists.
+ *
+ * An exception ends it, since only that stops everything: what the rest of the function makes outside of recorded ops (constants, noGrad,
+ * tensors that it keeps for itself) would take memory and time, or, made without memory, be met later by code that reads it. User code may
+ * catch the exception; from then on every op throws it, and whatever the function returns or throws is of no account.
+ */
 class Replay implements Mode {
   readonly isFirstRun = false;
   readonly #nodes: readonly Node[];
@@ -22,8 +28,12 @@ class Replay implements Mode {
   get isComplete(): boolean {
     return this.#numMissing === 0;
   }
+  get numOps(): number {
+    return this.#next;
+  }
 
   run(op: Operation): Tensor {
+    if (this.isComplete) throw new ReplayComplete();
     const node = this.#nodes[this.#next];
     if (node?.operation.name !== op.name) {
       throw new Error(
@@ -50,16 +60,19 @@ class Replay implements Mode {
 }
 
 /** Thrown through a function that runs again, once everything that was not saved exists again. */
-class ReplayComplete extends Error {}
+class ReplayComplete extends Error {
+  override readonly message =
+    'recompute: everything that the backward needs exists again, the rest of the function does not run';
+}
 
 /** One region: what its ops left on the tape the first time, and how to bring back what they did not save. */
 export class Region {
   readonly #fn: (...inputs: Tensor[]) => Tensor;
   readonly #keep: ReadonlySet<string>;
-  readonly #nodes: Node[] = [];
+  readonly nodes: Node[] = [];
   readonly #firstRun: Mode = {
     isFirstRun: true,
-    run: (op) => record(op, this.#nodes, { saves: false, keeps: this.#keep.has(op.name) }),
+    run: (op) => record(op, this.nodes, { saves: false, keeps: this.#keep.has(op.name) }),
   };
   #inputIds: number[] = [];
   #outputId = 0;
@@ -84,7 +97,7 @@ export class Region {
   backward(inputs: readonly Tensor[], dy: Tensor, { all }: OpGradients): (Tensor | null)[] {
     this.#replay(inputs);
     all.put(this.#outputId, dy);
-    runBackward(this.#nodes, all);
+    runBackward(this.nodes, all);
     return this.#inputIds.map((id) => {
       const gradient = all.take(id);
       if (gradient) own(gradient);
@@ -93,20 +106,25 @@ export class Region {
   }
 
   #replay(inputs: readonly Tensor[]): void {
-    const replay = new Replay(this.#nodes);
+    const replay = new Replay(this.nodes);
     if (replay.isComplete) return;
     tidy(() => {
       try {
         withMode(replay, () => this.#fn(...localInputs(inputs)));
       } catch (error) {
-        if (!(error instanceof ReplayComplete)) throw error;
+        if (!replay.isComplete) throw error;
       }
     });
+    if (!replay.isComplete) {
+      throw new Error(
+        `recompute: the function ran ${replay.numOps} ops where ${this.nodes.length} ran the first time; it must repeat its ops`,
+      );
+    }
   }
 
   dispose(): void {
-    for (const node of this.#nodes) node.dispose();
-    this.#nodes.length = 0;
+    for (const node of this.nodes) node.dispose();
+    this.nodes.length = 0;
   }
 }
 

@@ -7,6 +7,7 @@ import { empty, type Tensor } from '../runtime/tensor.ts';
 import { Gradients, hold } from './gradients.ts';
 import { type Named, Node, type Operation, present } from './node.ts';
 import { Parameter } from './parameter.ts';
+import { type OnGradient, Uses } from './uses.ts';
 
 /** What becomes of ops that gradients flow through. */
 export interface Mode {
@@ -71,12 +72,12 @@ export function record(
   }
 }
 
-/** Runs an op's forward; what is for the backward alone is freed where none follows. */
-export function compute(op: Operation, recording: boolean): { output: Tensor; more?: Named } {
-  const result = op.forward(recording);
-  if (recording) return result;
-  for (const tensor of present(result.more ?? {})) tensor.dispose();
-  return { output: result.output };
+/** Runs an op's forward. Without `recording`, what is for the backward alone is freed, and its names stand for null. */
+export function compute(op: Operation, recording: boolean): { output: Tensor; more: Named } {
+  const { output, more = {} } = op.forward(recording);
+  if (recording) return { output, more };
+  for (const tensor of present(more)) tensor.dispose();
+  return { output, more: Object.fromEntries(Object.keys(more).map((name) => [name, null])) };
 }
 
 /** The gradient of a scalar by itself. */
@@ -117,9 +118,17 @@ export class Tape {
    * Adds gradients to the `.grad` of parameters; what was saved is freed on the way.
    * @param output a scalar, or any output with `gradient` of its shape
    * @param gradient what the backward begins with. @default 1
+   * @param options.onGradient called once for every parameter that gets a gradient, when its last use on this tape has given its part: `grad`
+   *   has its final value for this backward
    */
-  backward(output: Tensor, gradient: Tensor | null = null): void {
-    const gradients = new Gradients();
+  backward(output: Tensor, gradient: Tensor | null = null, { onGradient }: { onGradient?: OnGradient } = {}): void {
+    const uses = onGradient
+      ? new Uses(
+          this.#nodes.flatMap((node) => [...node.uses()]),
+          onGradient,
+        )
+      : null;
+    const gradients = new Gradients(uses);
     try {
       if (!gradient && output.size !== 1)
         throw new RangeError(`backward: needs a scalar or a gradient of its shape, got ${output}`);

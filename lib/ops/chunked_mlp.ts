@@ -79,8 +79,7 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
         return { output: y, more: { kept: keeps ? gateUp : null } };
       });
     },
-    // Without savesMore a region does not run the forward again: `kept` is then missing.
-    backward(dy, { x, gate, up, down, kept = null, ...ofAdapters }, gradients) {
+    backward(dy, { x, gate, up, down, kept, ...ofAdapters }, gradients) {
       const dx = gradients.needs(0) ? empty([N, C], { dtype, device, category: 'activation' }) : null;
       gradients.overChunks(Math.ceil(N / M), (gradients) => {
         kernels.chunked_mlp_backward(

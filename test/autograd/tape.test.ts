@@ -229,6 +229,65 @@ describe('regions', () => {
     });
   });
 
+  it('a function that runs fewer ops the second time is told so', () => {
+    tidy(() => {
+      let calls = 0;
+      const x = new Parameter(random([2, 2], 1));
+      const tape = new Tape();
+      const y = tape.run(() => recompute((x) => (calls++ === 0 ? swiglu(scale(x, 2), x) : scale(x, 2)), [x]));
+      assert.throws(
+        () => tape.backward(y, random([2, 2], 3)),
+        /recompute: the function ran 1 ops where 2 ran the first/,
+      );
+      x.dispose();
+    });
+  });
+
+  for (const [what, after, message] of [
+    ['goes on with other ops', (x: Tensor) => scale(x, 5), /^recompute: everything that the backward needs exists/],
+    ['returns something else', (x: Tensor) => x, /^$/],
+    [
+      'throws an error of its own',
+      () => {
+        throw new Error('its own');
+      },
+      /^its own$/,
+    ],
+  ] as const) {
+    it(`a function that catches what ends its second run, and then ${what}, has the same gradients`, () =>
+      leavingNothing(device(), async () => {
+        const [first, last] = [{ runs: 0 }, { runs: 0 }];
+        const caught: string[] = [];
+        const x = new Parameter(random([2, 2], 1));
+        const dy = random([2, 2], 3);
+        const tape = new Tape();
+        const y = tape.run(() =>
+          recompute(
+            (x) => {
+              const made = scale(counted(x, first), 3);
+              try {
+                return counted(made, last);
+              } catch {
+                try {
+                  return after(made);
+                } catch (error) {
+                  caught.push((error as Error).message);
+                  throw error;
+                }
+              }
+            },
+            [x],
+          ),
+        );
+        tape.backward(y, dy);
+        assert.deepEqual([first.runs, last.runs], [2, 1]);
+        assert.match(caught.join(), message);
+        const expected = (await dy.toFloat32()).map((value) => 3 * value);
+        assertClose(await x.grad!.toFloat32(), expected, 1e-6, 'dx');
+        for (const each of [x, y, dy]) each.dispose();
+      }));
+  }
+
   it('hold one chunk: the peak of miniSequence is far under that of the plain function', () => {
     const peakOf = (run: (x: Tensor, w: Tensor) => Tensor) => {
       using meta = openDevice('meta', { like: { kind: 'cpu', threads: 2 } });
