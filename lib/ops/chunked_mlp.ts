@@ -74,7 +74,7 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
           scratch(M, F),
           matmulWorkspace(device),
           code,
-          adapters.native(adapters.tensors, { M, width, like: x }),
+          { ...adapters.native(adapters.tensors), scratch: adapters.scratch(M, width, x) },
         );
         return { output: y, more: { kept: keeps ? gateUp : null } };
       });
@@ -82,16 +82,19 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
     backward(dy, { x, gate, up, down, kept, ...ofAdapters }, gradients) {
       const dx = gradients.needs(0) ? empty([N, C], { dtype, device, category: 'activation' }) : null;
       gradients.overChunks(Math.ceil(N / M), (gradients) => {
+        // Gradients, which stay, are allocated before the workspaces, so that these leave one gap.
+        const targets = { dx, dgate: gradients.target(1), dup: gradients.target(2), ddown: gradients.target(3) };
+        const native = adapters.native(ofAdapters, gradients, 4);
         kernels.chunked_mlp_backward(
           dy,
           x,
           { gate, up, down },
-          { dx, dgate: gradients.target(1), dup: gradients.target(2), ddown: gradients.target(3) },
+          targets,
           { memory: kept ?? scratch(M, 2 * F), isKept: kept !== null },
           scratch(M, F),
           matmulWorkspace(device),
           code,
-          adapters.native(ofAdapters, { M, width, like: x }, gradients, 4),
+          { ...native, scratch: adapters.scratch(M, width, x) },
         );
       });
       return [dx];

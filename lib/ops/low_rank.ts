@@ -90,15 +90,14 @@ export class OpAdapters {
   }
 
   /**
-   * The kernels' argument, with scratch for chunks of M rows of at most `width` columns.
+   * The kernels' argument but for its workspace.
    * @param gradients in a backward, with the index of the first a among the op's inputs
    */
   native(
     { gateA, gateB, upA, upB, downA, downB }: AdapterTensors,
-    { M, width, like }: { M: number; width: number; like: Tensor },
     gradients: OpGradients | null = null,
     firstInput = 0,
-  ): MlpAdapters {
+  ): Omit<MlpAdapters, 'scratch'> {
     const target = (input: number) => {
       const place = gradients?.target(input);
       if (place?.overwrite) kernels.fill(place.gradient, 0);
@@ -113,13 +112,12 @@ export class OpAdapters {
       gate: of('gate', gateA, gateB, firstInput),
       up: of('up', upA, upB, firstInput + 2),
       down: of('down', downA, downB, firstInput + 4),
-      scratch: this.#scratch(M, width, like),
       dropout: this.#dropout,
     };
   }
 
-  /** See native/ops/chunked_mlp.h. */
-  #scratch(M: number, width: number, { dtype, device }: Tensor): Tensor | null {
+  /** For chunks of M rows of at most `width` columns; see native/ops/chunked_mlp.h. */
+  scratch(M: number, width: number, { dtype, device }: Tensor): Tensor | null {
     const rank = Math.max(0, ...Object.values(this.#adapters).map((adapter) => adapter?.a.shape[0] ?? 0));
     if (rank === 0) return null;
     const size = 2 * M * rank + (this.#dropout.probability > 0 ? M * width : 0);
