@@ -81,12 +81,12 @@ function ofType(fields: Fields, rope: Fields, theta: number): RopeConfig {
 }
 
 function yarn(fields: Fields, rope: Fields, theta: number): RopeConfig {
-  const maxPositions = fields.get('max_position_embeddings');
-  const originalMaxPositions = rope.count('original_max_position_embeddings', maxPositions as number | undefined);
-  const factor = rope.positive('factor', (maxPositions as number) / originalMaxPositions);
+  const maxPositions = optional(fields, 'max_position_embeddings');
+  const originalMaxPositions = rope.count('original_max_position_embeddings', maxPositions);
+  const factor = rope.positive('factor', maxPositions && maxPositions / originalMaxPositions);
   const growth = (weight: number) => (factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1);
-  const mscale = rope.get('mscale') as number | undefined;
-  const mscaleAll = rope.get('mscale_all_dim') as number | undefined;
+  const mscale = optional(rope, 'mscale');
+  const mscaleAll = optional(rope, 'mscale_all_dim');
   return {
     type: 'yarn',
     theta,
@@ -100,4 +100,9 @@ function yarn(fields: Fields, rope: Fields, theta: number): RopeConfig {
     ),
     truncate: rope.boolean('truncate', true),
   };
+}
+
+/** A number; undefined where the field is absent or null. */
+function optional(fields: Fields, name: string): number | undefined {
+  return fields.get(name) === undefined ? undefined : fields.number(name);
 }

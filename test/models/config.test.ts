@@ -346,4 +346,23 @@ describe('inverse frequencies', () => {
     const expected = plain(10000).map((frequency, d) => frequency * (1 - slowed[d]!) + (frequency / 4) * slowed[d]!);
     assert.ok(relativeError(inverseFrequencies(rope, D, 64), expected) < 1e-14);
   });
+
+  it('of yarn refuse what is no number, in fields that may be absent too', () => {
+    const yarn = { rope_type: 'yarn', rope_theta: 10000, factor: 4, original_max_position_embeddings: 64 };
+    const read = (rope: object, top: object = {}) =>
+      decoderConfig({ ...llama, max_position_embeddings: 256, ...top, rope_parameters: { ...yarn, ...rope } });
+    assert.throws(() => read({ mscale: '1', mscale_all_dim: 1 }), /mscale must be a number, got "1"/);
+    assert.throws(() => read({ mscale: 1, mscale_all_dim: [1] }), /mscale_all_dim must be a number, got \[1\]/);
+    assert.throws(() => read({}, { max_position_embeddings: '256' }), /max_position_embeddings must be a number/);
+    assert.throws(() => read({ factor: null }, { max_position_embeddings: null }), /factor must be a number/);
+    const { rope } = attentionOf(read({ factor: null }));
+    assert.ok(rope?.type === 'yarn' && rope.factor === 4);
+  });
+});
+
+it('a config of more layers than any model has is refused before memory is taken', () => {
+  assert.throws(
+    () => decoderConfig({ ...llama, num_hidden_layers: 1e9 }),
+    /config\.json: num_hidden_layers must be at most 10000, got 1000000000/,
+  );
 });

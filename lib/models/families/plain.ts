@@ -44,6 +44,9 @@ export interface Defaults {
   normEps?: number;
 }
 
+/** Far more than any model has. Each layer costs memory before a weight is read, and config.json may come from anybody. */
+const MAX_LAYERS = 10_000;
+
 export interface PlainDecoder extends Omit<DecoderConfig, 'layers'> {
   numLayers: number;
   /** SiLU, rotary positions and norms before attention and MLP, all positions seen, no biases. */
@@ -60,6 +63,8 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
   fields.count('pretraining_tp', 1); // how Megatron's products were cut: the same sums in another order, read by old versions alone
   refuseQuantised(fields);
   const hiddenSize = fields.count('hidden_size');
+  const numLayers = fields.count('num_hidden_layers');
+  if (numLayers > MAX_LAYERS) fields.fail('num_hidden_layers', numLayers, `at most ${MAX_LAYERS}`);
   const numHeads = fields.count('num_attention_heads');
   const oneEach = fields.isNull('num_key_value_heads') || !defaults.keyValueHeads;
   const numKeyValueHeads = fields.count('num_key_value_heads', oneEach ? numHeads : defaults.keyValueHeads);
@@ -71,7 +76,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
   return {
     vocabSize: fields.count('vocab_size'),
     hiddenSize,
-    numLayers: fields.count('num_hidden_layers'),
+    numLayers,
     layer: {
       norms: PRE_NORMS,
       attention: {
