@@ -138,11 +138,13 @@ describe('TrainStep', () => {
   it('keeps the numbers of a step while the next one runs, and says when they are gone', async () => {
     using device = openTestDevice();
     const batches = [1, 2, 3].map((seed) => batchOf(1, 40, seed));
+    const squaresInTurn: Float32Array[] = [];
     const inTurn = await withStep(device, async (step) => {
       const found: number[] = [];
       for (const batch of batches) {
-        const { loss, gradNorm } = await step.run([batch], { learningRate: 1e-2 });
+        const { loss, gradNorm, squares } = await step.run([batch], { learningRate: 1e-2 });
         found.push(await loss, await gradNorm);
+        squaresInTurn.push(await squares());
       }
       return found;
     });
@@ -151,7 +153,7 @@ describe('TrainStep', () => {
       for (const batch of batches) results.push(await step.run([batch], { learningRate: 1e-2 }));
       const numbers = await Promise.all(results.flatMap(({ loss, gradNorm }) => [loss, gradNorm]));
       assert.deepEqual(numbers, inTurn);
-      await results[1]!.squares();
+      assert.deepEqual([await results[1]!.squares(), await results[2]!.squares()], squaresInTurn.slice(1));
       await assert.rejects(results[0]!.squares(), /TrainStep: the squares of this step are overwritten/);
     });
   });
@@ -221,6 +223,23 @@ describe('TrainStep', () => {
     );
     await withStep(device, (step) => assert.rejects(step.run([large], { learningRate: 1e-3 }), OutOfMemoryError), {
       policy: plainPolicy(2048),
+    });
+  });
+
+  it('takes a plan for what needs no more than the step that it was made for', async () => {
+    using device = openTestDevice();
+    await withStep(device, async (_, model, optimizer) => {
+      const numPlans = (...steps: HostBatch[][]) => {
+        const policies = new StepPolicies(model, optimizer, nextToken(), null);
+        return new Set(steps.map((batches) => policies.of(batches))).size;
+      };
+      const batch = batchOf(2, 64, 1);
+      const packed = { ...batch, documentStart: new Int32Array(128) };
+      assert.equal(numPlans([batch], [batchOf(2, 32, 1)], [batchOf(1, 64, 1)]), 1);
+      assert.equal(numPlans([packed, packed], [batch, batch, batch], [packed], [batch]), 1);
+      for (const larger of [[batchOf(1, 128, 1)], [batchOf(3, 64, 1)], [packed], [batch, batch]]) {
+        assert.equal(numPlans([batch], larger), 2);
+      }
     });
   });
 
