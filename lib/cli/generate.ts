@@ -6,7 +6,7 @@ import { text } from 'node:stream/consumers';
 import { type GenerateOptions, generate, type Prompt } from '../generate/generate.ts';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
-import { CHAT_TEMPLATE_FILE } from '../io/model_folder.ts';
+import { CHAT_TEMPLATE_FILE, TOOL_TEMPLATE_FILE } from '../io/model_folder.ts';
 import { loadModel } from '../io/weights.ts';
 import type { DeviceName } from '../runtime/device.ts';
 import { parseJson } from '../text/json.ts';
@@ -32,14 +32,16 @@ export interface GenerateArguments {
   chat: boolean;
   chatTemplate?: string;
   templateVariables?: string;
+  templateDate?: string;
   tools?: string;
   json: boolean;
 }
 
-/** The template that an adapter was trained with, where it is not the model's. */
-function templateOf(adapter: string | undefined): string | undefined {
-  const path = adapter === undefined ? '' : join(adapter, CHAT_TEMPLATE_FILE);
-  return existsSync(path) ? path : undefined;
+/** The templates that are not the model's own: one that is asked for, or those that an adapter was trained with. */
+function templatesOf({ chatTemplate, adapter }: GenerateArguments): { chatTemplate?: string; toolTemplate?: string } {
+  if (chatTemplate !== undefined || adapter === undefined) return { chatTemplate };
+  const [template, toolTemplate] = [CHAT_TEMPLATE_FILE, TOOL_TEMPLATE_FILE].map((name) => join(adapter, name));
+  return existsSync(template!) ? { chatTemplate: template, toolTemplate } : {};
 }
 
 function parsed<T>(option: string, text: string | undefined): T | undefined {
@@ -54,8 +56,9 @@ function parsed<T>(option: string, text: string | undefined): T | undefined {
 export async function runGenerate(options: GenerateArguments): Promise<void> {
   const folder = await resolveModelFolder(options.model);
   const tokenizer = await loadTokenizer(options.tokenizer ?? join(folder, 'tokenizer.json'), {
-    chatTemplate: options.chatTemplate ?? templateOf(options.adapter),
+    ...templatesOf(options),
     templateVariables: parsed('--template-variables', options.templateVariables),
+    templateDate: options.templateDate,
   });
   const { dtype, ignoreFields } = options;
   using model = await loadModel(folder, { device: options.device as DeviceName, dtype, ignoreFields });

@@ -48,6 +48,7 @@ program
   .requiredOption('--prompt <text>', 'what is continued; - reads it from standard input')
   .option('--chat', "put the prompt into the model's chat template, as a user's message", false)
   .option('--chat-template <file>', "a Jinja template (default: the adapter's, else the model's)")
+  .option('--template-date <day>', 'the day that the template may write, YYYY-MM-DD; default: today')
   .option('--template-variables <json>', 'variables of the template, such as \'{"enable_thinking": false}\'')
   .option('--tools <json>', 'list of functions that the answer may call')
   .option('--adapter <folder>', 'with a LoRA adapter')

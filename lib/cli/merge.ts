@@ -3,7 +3,14 @@ import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
-import { CHAT_TEMPLATE_FILE, writeChatTemplate } from '../io/model_folder.ts';
+import {
+  CHAT_TEMPLATE_FILE,
+  INDEX_FILE,
+  removeUncarried,
+  TOOL_TEMPLATE_FILE,
+  WEIGHTS_FILE,
+  writeChatTemplate,
+} from '../io/model_folder.ts';
 import { readIfThere } from '../io/read.ts';
 import { saveModel } from '../io/save_model.ts';
 import { loadModel } from '../io/weights.ts';
@@ -28,9 +35,12 @@ export async function runMerge({ model: path, adapter, out, ignoreFields }: Merg
   const { adapters } = await loadAdapter(model, adapter, { dtype, ignoreFields });
   const { size } = adapters;
   mergeLora(model);
+  const isUsedAgain = [WEIGHTS_FILE, INDEX_FILE].some((name) => existsSync(join(out, name)));
   await saveModel(model, out);
   const template = await readIfThere(join(adapter, CHAT_TEMPLATE_FILE));
-  if (template !== null) await writeChatTemplate(out, template);
+  if (template !== null) await writeChatTemplate(out, template, await readIfThere(join(adapter, TOOL_TEMPLATE_FILE)));
+  if (isUsedAgain)
+    await removeUncarried(folder, out, template === null ? [] : [CHAT_TEMPLATE_FILE, TOOL_TEMPLATE_FILE]);
   console.log(`merged ${size} ${size === 1 ? 'adapter' : 'adapters'}; saved ${out}`);
 }
 

@@ -2,7 +2,7 @@
 // What the Hub (or a mirror, or a proxy) answers is not trusted: only files that are read are fetched, and ids must be ids, since they
 // become names in the cache.
 import { existsSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { brief } from '../brief.ts';
 import { CARRIED_FILES, INDEX_FILE, readIndex, WEIGHTS_FILE, whatIsThere } from './model_folder.ts';
 
@@ -20,7 +20,7 @@ export interface HubOptions {
 /** The Hub's rules: letters, digits, '_', '-', '.'; the last two neither doubled nor at an end; at most 96 characters; no '.git'. */
 const NAME = /^(?!.*(--|\.\.))\w([\w.-]{0,94}\w)?\/(?!.*\.git$)\w([\w.-]{0,94}\w)?$/;
 const ID = /^[0-9a-f]{40,64}$/;
-/** Files at the top of a repository that are looked at. */
+/** Files and folders of a repository that are looked at. */
 const MAX_FILES = 10_000;
 
 /**
@@ -51,14 +51,22 @@ async function download(
   requireId(name, 'the commit', sha);
   const common = { repo: name, revision: sha, ...credentials };
   const there = new Set<string>();
-  for await (const { type, path } of hub.listFiles(common)) {
-    if (there.size === MAX_FILES) throw new Error(`${name}: has more than ${MAX_FILES} files on the Hub`);
-    if (type === 'file') there.add(path);
-  }
+  const folders = new Set<string>();
+  const list = async (path?: string) => {
+    for await (const entry of hub.listFiles({ ...common, path })) {
+      if (there.size + folders.size >= MAX_FILES)
+        throw new Error(`${name}: has more than ${MAX_FILES} files on the Hub`);
+      if (entry.type === 'file') there.add(entry.path);
+      if (entry.type === 'directory') folders.add(entry.path);
+    }
+  };
+  await list();
+  for (const path of new Set(CARRIED_FILES.map((file) => dirname(file)))) if (folders.has(path)) await list(path);
   if (!there.has('config.json')) throw new Error(`${name}: has no config.json on the Hub at ${revision}`);
   let folder: string | null = null;
   const get = async (path: string) => {
-    const found = dirname(await hub.downloadFileToCacheDir({ ...common, path, cacheDir }));
+    const file = await hub.downloadFileToCacheDir({ ...common, path, cacheDir });
+    const found = join(file, ...path.split('/').map(() => '..'));
     if (folder !== null && found !== folder) throw new Error(`${name}: files of one commit came to lie in two folders`);
     folder = found;
     return found;

@@ -1,7 +1,7 @@
 // A model's folder in HuggingFace's layout: one safetensors file or shards with an index, and the files beside them.
 import { constants } from 'node:fs';
-import { open, readdir, realpath, rm, stat } from 'node:fs/promises';
-import { join, sep } from 'node:path';
+import { lstat, mkdir, open, readdir, realpath, rm, rmdir, stat } from 'node:fs/promises';
+import { dirname, join, sep } from 'node:path';
 import { brief } from '../brief.ts';
 import { parseJsonFile, readSmallFile } from './json.ts';
 import { SafetensorsError, SafetensorsFile } from './safetensors.ts';
@@ -15,6 +15,8 @@ export const ADAPTER_FILES = ['adapter_config.json', 'adapter_model.safetensors'
 
 /** Where a model's folder has the template of its conversations. */
 export const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
+/** Where it has the one for conversations with tools. */
+export const TOOL_TEMPLATE_FILE = 'additional_chat_templates/tool_use.jinja';
 
 /** What a fine-tuned model takes over from the one it came from. */
 export const CARRIED_FILES = [
@@ -26,15 +28,24 @@ export const CARRIED_FILES = [
   'vocab.json',
   'merges.txt',
   CHAT_TEMPLATE_FILE,
+  TOOL_TEMPLATE_FILE,
   'chat_template.json',
   'generation_config.json',
 ];
 const PIECE_BYTES = 2 ** 22;
 
-/** Writes the template that a model was trained with in place of the one that it came with. */
-export async function writeChatTemplate(folder: string, template: string): Promise<void> {
-  const bytes = new TextEncoder().encode(template);
-  await writeWhole(join(folder, CHAT_TEMPLATE_FILE), (file) => writeFully(file, bytes));
+/**
+ * Writes the template that a model was trained with in place of all that it came with.
+ * @param toolTemplate for conversations with tools; null: `template` is for them too
+ */
+export async function writeChatTemplate(folder: string, template: string, toolTemplate: string | null): Promise<void> {
+  const write = async (name: string, text: string) => {
+    await mkdir(await ownFolderOf(folder, name), { recursive: true });
+    await writeWhole(join(folder, name), (file) => writeFully(file, new TextEncoder().encode(text)));
+  };
+  await write(CHAT_TEMPLATE_FILE, template);
+  if (toolTemplate === null) await removeFrom(folder, TOOL_TEMPLATE_FILE);
+  else await write(TOOL_TEMPLATE_FILE, toolTemplate);
 }
 
 /**
@@ -47,6 +58,7 @@ export async function carryFiles(from: string, to: string): Promise<void> {
     if (!source) continue;
     const handle = await open(source, constants.O_RDONLY | constants.O_NOFOLLOW);
     try {
+      await mkdir(await ownFolderOf(to, name), { recursive: true });
       await writeWhole(join(to, name), async (copy) => {
         const piece = new Uint8Array(PIECE_BYTES);
         for (let read = 1; read > 0; ) {
@@ -64,8 +76,21 @@ export async function carryFiles(from: string, to: string): Promise<void> {
 export async function removeUncarried(from: string | null, to: string, written: readonly string[]): Promise<void> {
   for (const name of CARRIED_FILES) {
     if (written.includes(name) || (from !== null && (await sourceOf(from, name)))) continue;
-    await rm(join(to, name), { force: true });
+    await removeFrom(to, name);
   }
+}
+
+async function removeFrom(folder: string, name: string): Promise<void> {
+  const own = await ownFolderOf(folder, name);
+  await rm(join(folder, name), { force: true });
+  if (dirname(name) !== '.') await rmdir(own).catch(() => {}); // it is not there, or holds other files
+}
+
+/** Where a file of `folder` lies; a link in the place of a folder within is taken away, since it could lead anywhere. */
+async function ownFolderOf(folder: string, name: string): Promise<string> {
+  const own = join(folder, dirname(name));
+  if (dirname(name) !== '.' && (await lstat(own).catch(() => null))?.isSymbolicLink()) await rm(own);
+  return own;
 }
 
 /** A file of a folder without links; null where there is none, or none that may be copied. */

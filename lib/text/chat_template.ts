@@ -1,5 +1,6 @@
 // Conversations to text, as the model's own template says: what transformers' apply_chat_template renders.
 import { join } from 'node:path';
+import { CHAT_TEMPLATE_FILE, TOOL_TEMPLATE_FILE } from '../io/model_folder.ts';
 import { readIfThere } from '../io/read.ts';
 import { JinjaTemplate, type Rendered } from './jinja/template.ts';
 import { checkMessages } from './messages.ts';
@@ -113,7 +114,7 @@ export class ChatTemplate {
 }
 
 /** Files beside a tokenizer.json that hold templates, the first of them before tokenizer_config.json. */
-export const TEMPLATE_FILES = ['chat_template.jinja', join('additional_chat_templates', 'tool_use.jinja')] as const;
+export const TEMPLATE_FILES = [CHAT_TEMPLATE_FILE, TOOL_TEMPLATE_FILE] as const;
 
 /** The chat template beside a tokenizer.json, from where transformers takes it; null where there is none. */
 export async function readChatTemplate(

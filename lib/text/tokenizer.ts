@@ -56,6 +56,8 @@ const MAX_BYTES = 2 ** 28;
 export interface TokenizerOptions {
   /** Path of a template to use instead of the model's. */
   chatTemplate?: string;
+  /** Path of one beside it for conversations with tools, where it is there. */
+  toolTemplate?: string;
   /** Variables of the template, such as enable_thinking. */
   templateVariables?: Record<string, unknown>;
   /** The day that the template may write, YYYY-MM-DD. @default today */
@@ -77,14 +79,21 @@ export async function loadTokenizer(source: string, options: TokenizerOptions = 
   }
   const text = await readIfThere(chatTemplate);
   if (text === null) throw new Error(`${chatTemplate}: there is no such chat template`);
-  const template = new ChatTemplate(text, templateConfig, { ...settings, name: chatTemplate });
-  return { ...tokenizer, chatTemplate: template, files: [...tokenizer.files, chatTemplate] };
+  const toolTemplate = options.toolTemplate === undefined ? null : await readIfThere(options.toolTemplate);
+  const template = new ChatTemplate(text, templateConfig, { ...settings, name: chatTemplate, toolTemplate });
+  const files = toolTemplate === null ? [chatTemplate] : [chatTemplate, options.toolTemplate!];
+  return { ...tokenizer, chatTemplate: template, files: [...tokenizer.files, ...files] };
 }
 
 type Loaded = Tokenizer & { templateConfig: TokenizerConfig };
 
 /** Noon there, so that no zone of time makes it another day. */
-const dayOf = (date: string) => new Date(`${date}T12:00:00`);
+function dayOf(date: string): Date {
+  const day = new Date(`${date}T12:00:00`);
+  if (!/^\d{4}-\d{2}-\d{2}$/.test(date) || day.getDate() !== Number(date.slice(8)))
+    throw new RangeError(`the chat template's date must be a day, YYYY-MM-DD, got '${date}'`);
+  return day;
+}
 
 const bytes: Loaded = {
   vocabSize: 256,

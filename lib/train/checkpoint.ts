@@ -64,7 +64,7 @@ export class Checkpoints {
     try {
       if (model.lora) await saveAdapter(model, temporary, { dtype: model.dtype });
       else await saveModel(model, temporary, { dtype: model.dtype, tokenizerFrom });
-      if (chatTemplate !== null) await writeChatTemplate(temporary, chatTemplate);
+      if (chatTemplate !== null) await writeChatTemplate(temporary, chatTemplate, null);
       await writeSafetensors(
         join(temporary, OPTIMIZER),
         [...optimizer.state()].map(([name, tensor]) => ({

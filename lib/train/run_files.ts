@@ -76,7 +76,7 @@ export class RunFiles {
     const isUsedAgain = (await modelIn(outDir)) !== null;
     if (model.lora) await saveAdapter(model, outDir);
     else await saveModel(model, outDir, { tokenizerFrom });
-    if (chatTemplate !== null) await writeChatTemplate(outDir, chatTemplate);
+    if (chatTemplate !== null) await writeChatTemplate(outDir, chatTemplate, null);
     const written = chatTemplate === null ? [] : [CHAT_TEMPLATE_FILE];
     if (isUsedAgain) await removeUncarried(model.lora ? null : tokenizerFrom, outDir, written);
   }

@@ -1,6 +1,6 @@
 // What a checkpoint says beside its tensors, in state.json: where the run was, on what, and which files belong to it.
 import { open, readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { writeWhole } from '../io/whole_file.ts';
 import type { StepPolicy } from '../models/policy.ts';
@@ -67,7 +67,11 @@ export class CheckpointError extends Error {
 /** Writes state.json beside the files of a checkpoint, with their checksums and its own. */
 export async function writeState(folder: string, state: RunState): Promise<void> {
   const files: Record<string, FileFacts> = {};
-  for (const name of (await readdir(folder)).sort()) files[name] = await factsOf(join(folder, name));
+  const found = (await readdir(folder, { recursive: true, withFileTypes: true })).filter(
+    (entry) => !entry.isDirectory(),
+  );
+  const names = found.map(({ parentPath, name }) => relative(folder, join(parentPath, name)));
+  for (const name of names.sort()) files[name] = await factsOf(join(folder, name));
   const stored: Stored = { ...state, files };
   const text = JSON.stringify({ ...stored, crc32: crc32(JSON.stringify(stored)) }, null, 2);
   await writeWhole(join(folder, STATE), (handle) => handle.writeFile(text));

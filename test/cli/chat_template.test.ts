@@ -87,6 +87,12 @@ describe("a run's chat template", () => {
         .split('\n')
         .map((line) => JSON.parse(line).logProbability);
     };
+    const dated = join(folder, 'dated.jinja');
+    writeFileSync(dated, "{{ bos_token }}{{ strftime_now('%d %b %Y') }}{{ messages[0].content }}");
+    assert.deepEqual(
+      generated('hi', '--chat', '--chat-template', dated, '--template-date', '2024-07-26'),
+      generated('<s>26 Jul 2024hi'),
+    );
     const trained = generated('<s>kind<|user|>hi<|end|><|assistant|>');
     assert.deepEqual(generated('hi', '--chat'), trained);
     assert.notDeepEqual(generated('hi', '--chat', '--template-variables', '{"tone": "dry"}'), trained);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
-import { basename, join, relative } from 'node:path';
+import { join, relative } from 'node:path';
 import { loadModel, openDevice, resolveModelFolder } from '../../lib/index.ts';
 import { parity } from '../support/folders.ts';
 import { newFolder } from '../support/runs.ts';
@@ -13,6 +13,7 @@ const small = {
   'config.json': '{}',
   'tokenizer.json': '{}',
   'chat_template.jinja': 'x',
+  'additional_chat_templates/tool_use.jinja': 'y',
   'generation_config.json': '{}',
 };
 const unread = {
@@ -21,6 +22,8 @@ const unread = {
   'pytorch_model.bin': '',
   'tokenizer.model.v3': '',
   'onnx.json': '',
+  'additional_chat_templates/rag.jinja': '',
+  'onnx/model.onnx': '',
 };
 
 interface Played {
@@ -40,18 +43,28 @@ function hub({ files, commit = sha, id, status = 200, broken }: Played) {
   const asked = new Set<string>();
   let isBroken = false;
   const entry = (path: string) => ({ type: 'file', path, oid: id ?? idOf(path), size: files[path]!.length });
+  /** What lies in a folder of the repository, and in it alone. */
+  const listing = (folder: string) => {
+    const inside = folder === '' ? '' : `${folder}/`;
+    const paths = Object.keys(files).filter((path) => path.startsWith(inside));
+    const names = new Set(paths.map((path) => inside + path.slice(inside.length).split('/')[0]));
+    return [...names].map((path) =>
+      path in files ? entry(path) : { type: 'directory', path, oid: idOf(path), size: 0 },
+    );
+  };
   const answer = async (url: URL, init?: RequestInit): Promise<Response> => {
     requests.push(`${url} ${new Headers(init?.headers).get('authorization')}`);
     if (status !== 200)
       return Response.json({ error: `no, ${new Headers(init?.headers).get('authorization')}` }, { status });
     const { pathname } = url;
     if (pathname.includes('/revision/')) return Response.json({ _id: '1', id: 'org/name', sha: commit });
-    if (pathname.includes('/tree/')) return Response.json(Object.keys(files).map(entry));
+    const tree = /\/tree\/[^/]+\/?(.*)$/.exec(pathname);
+    if (tree) return Response.json(listing(tree[1]!));
     if (pathname.includes('/paths-info/')) {
       const { paths } = JSON.parse(String(init?.body)) as { paths: string[] };
       return Response.json(paths.map(entry));
     }
-    const name = basename(pathname);
+    const name = /\/resolve\/[^/]+\/(.*)$/.exec(pathname)![1]!;
     asked.add(name);
     const bytes = Buffer.from(files[name]!);
     const range = /bytes=(\d+)-(\d+)/.exec(new Headers(init?.headers).get('range') ?? '');
@@ -126,8 +139,9 @@ describe('a model of the Hub', () => {
   ] as const) {
     it(`asks for ${what} and the small files`, async () => {
       const { fetch, asked } = hub({ files: { ...small, ...unread, ...weights, ...more } });
-      await resolveModelFolder('org/name', { cacheDir: newFolder(), fetch });
+      const folder = await resolveModelFolder('org/name', { cacheDir: newFolder(), fetch });
       assert.deepEqual([...asked].sort(), [...Object.keys(small), ...wanted].sort());
+      for (const [name, text] of Object.entries(small)) assert.equal(readFileSync(join(folder, name), 'utf8'), text);
     });
   }
 

@@ -4,8 +4,8 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { openModelFolder } from '../../lib/io/model_folder.ts';
 import { SafetensorsError, SafetensorsFile, type TensorToWrite, writeSafetensors } from '../../lib/io/safetensors.ts';
+import { entry, fileOf, rejectsWith } from '../support/safetensors.ts';
 
 const parity = new URL('../fixtures/parity/', import.meta.url).pathname;
 
@@ -14,24 +14,6 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'safetensors-'));
 });
 after(() => rm(folder, { recursive: true }));
-
-/** A file of this header (JSON, unless it is text or bytes) and so many bytes of data. */
-function fileOf(header: unknown, dataBytes = 0, length?: bigint): Uint8Array {
-  const json =
-    header instanceof Uint8Array
-      ? header
-      : new TextEncoder().encode(typeof header === 'string' ? header : JSON.stringify(header));
-  const bytes = new Uint8Array(8 + json.length + dataBytes);
-  new DataView(bytes.buffer).setBigUint64(0, length ?? BigInt(json.length), true);
-  bytes.set(json, 8);
-  return bytes;
-}
-
-const entry = (dtype: string, shape: unknown, begin: unknown, end: unknown) => ({
-  dtype,
-  shape,
-  data_offsets: [begin, end],
-});
 
 async function written(name: string, bytes: Uint8Array): Promise<string> {
   const path = join(folder, name);
@@ -53,15 +35,6 @@ async function readAll(path: string): Promise<TensorToWrite[]> {
   } finally {
     await file.close();
   }
-}
-
-/** Fails unless `fn` rejects with a SafetensorsError that has all of these in its message. */
-async function rejectsWith(fn: () => Promise<unknown>, ...parts: string[]): Promise<void> {
-  await assert.rejects(fn, (error: Error) => {
-    assert.ok(error instanceof SafetensorsError, String(error));
-    for (const part of parts) assert.ok(error.message.includes(part), `${error.message}: lacks ${part}`);
-    return true;
-  });
 }
 
 describe('safetensors', () => {
@@ -293,79 +266,6 @@ describe('corrupt safetensors files', () => {
       ),
       { numRuns: 1500 },
     );
-  });
-});
-
-describe('sharded models', () => {
-  const shard = (...names: string[]) =>
-    fileOf(Object.fromEntries(names.map((name, i) => [name, entry('U8', [1], i, i + 1)])), names.length);
-  const indexName = 'model.safetensors.index.json';
-
-  /** A model's folder of these files; text or bytes. */
-  async function modelOf(files: Record<string, string | Uint8Array>): Promise<string> {
-    const model = await mkdtemp(join(folder, 'model-'));
-    for (const [name, content] of Object.entries(files)) await writeFile(join(model, name), content);
-    return model;
-  }
-  const indexOf = (map: unknown) => JSON.stringify({ weight_map: map });
-
-  it('finds each tensor in its shard', async () => {
-    const model = await modelOf({
-      [indexName]: indexOf({ a: '1.safetensors', b: '1.safetensors', c: '2.safetensors' }),
-      '1.safetensors': shard('a', 'b'),
-      '2.safetensors': shard('c'),
-    });
-    const files = await openModelFolder(model);
-    assert.deepEqual([...files.keys()], ['a', 'b', 'c']);
-    assert.equal(files.get('c')!.path, join(model, '2.safetensors'));
-    assert.equal(files.get('a'), files.get('b'));
-    for (const file of new Set(files.values())) await file.close();
-  });
-
-  it('a tensor in two shards', async () => {
-    const model = await modelOf({
-      [indexName]: indexOf({ a: '1.safetensors', b: '2.safetensors' }),
-      '1.safetensors': shard('a'),
-      '2.safetensors': shard('b', 'a'),
-    });
-    await rejectsWith(
-      () => openModelFolder(model),
-      join(model, '2.safetensors'),
-      "'a'",
-      `${join(model, '1.safetensors')} already`,
-    );
-  });
-
-  it('an index that names another shard than the one that has the tensor', async () => {
-    const model = await modelOf({
-      [indexName]: indexOf({ a: '1.safetensors', b: '2.safetensors', c: '2.safetensors' }),
-      '1.safetensors': shard('a', 'b'),
-      '2.safetensors': shard('c'),
-    });
-    await rejectsWith(() => openModelFolder(model), join(model, '2.safetensors'), "'b'");
-  });
-
-  for (const name of ['..', '.', '', '../other.safetensors', '/etc/passwd', 'a/b.safetensors', 7, null]) {
-    it(`${JSON.stringify(name)} for a shard`, async () => {
-      const model = await modelOf({ [indexName]: indexOf({ a: name }) });
-      await rejectsWith(() => openModelFolder(model), join(model, indexName), JSON.stringify(name));
-    });
-  }
-
-  for (const [text, part] of [
-    ['{', 'not JSON'],
-    ['null', 'no weight_map'],
-    ['{}', 'no weight_map'],
-  ] as const) {
-    it(`${text} for an index`, async () => {
-      const model = await modelOf({ [indexName]: text });
-      await rejectsWith(() => openModelFolder(model), join(model, indexName), part);
-    });
-  }
-
-  it('a shard that is not there', async () => {
-    const model = await modelOf({ [indexName]: indexOf({ a: 'gone.safetensors' }) });
-    await rejectsWith(() => openModelFolder(model), join(model, 'gone.safetensors'), 'is not there', indexName);
   });
 });
 

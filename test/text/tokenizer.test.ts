@@ -141,6 +141,15 @@ describe('files that are no tokenizer', () => {
     }
   });
 
+  it('a date of its template that is no day', async () => {
+    for (const templateDate of ['2024-02-30', '26 Jul 2024', '2024-7-26', '']) {
+      await assert.rejects(loadTokenizer(fixture, { templateDate }), {
+        name: 'RangeError',
+        message: `the chat template's date must be a day, YYYY-MM-DD, got '${templateDate}'`,
+      });
+    }
+  });
+
   for (const text of ['', '{', 'null', '[]', '{}', '{"model": 1}', '{"model": {"type": "Nothing"}}']) {
     it(`${JSON.stringify(text)} for its text`, async () => {
       const path = join(folder, 'tokenizer.json');
