@@ -13,7 +13,7 @@ export interface AdamWOptions {
   beta1?: number;
   /** Decay of the mean of squared gradients. @default 0.95 */
   beta2?: number;
-  /** Added to the root of the mean square. @default 1e-8 */
+  /** Added to the root of the mean square; at least 2^-126. @default 1e-8 */
   eps?: number;
   /** Decoupled decay of parameters of 2 or more dimensions. @default 0.1 */
   weightDecay?: number;
@@ -36,6 +36,9 @@ export interface AdamWOptions {
    */
   readStored?: boolean;
 }
+
+/** The least that f32 holds without losing digits. With 0 an element that never had a gradient would become 0 / 0. */
+export const LEAST_EPS = 2 ** -126;
 
 /** Elements that are read at a time. */
 const PIECE = 2 ** 22;
@@ -66,7 +69,7 @@ export class AdamW implements Optimizer {
     if (![32, 16, 8].includes(stateBits)) {
       throw new RangeError(`AdamW: stateBits must be 32, 16 or 8, got ${stateBits}`);
     }
-    requireFinite('AdamW', 'eps', eps, { min: 0 });
+    requireFinite('AdamW', 'eps', eps, { min: LEAST_EPS });
     requireFinite('AdamW', 'weightDecay', weightDecay, { min: 0 });
     requireInteger('AdamW', 'seed', seed);
     const [first] = parameters;

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { LORA_MODULES } from '../models/adapter.ts';
+import { LEAST_EPS } from '../optim/adamw.ts';
 import { isVariableName } from '../text/saved_template.ts';
 
 const positive = z.int().positive();
@@ -113,7 +114,7 @@ const runFields = z.strictObject({
       learningRate: z.number().nonnegative().default(3e-4).describe('at the end of the warm-up'),
       beta1: z.number().min(0).lt(1).default(0.9).describe('decay of the mean of gradients'),
       beta2: z.number().min(0).lt(1).default(0.95).describe('decay of the mean of squared gradients'),
-      eps: z.number().nonnegative().default(1e-8).describe('added to the root of the mean square'),
+      eps: z.number().min(LEAST_EPS).default(1e-8).describe('added to the root of the mean square; more than 0'),
       weightDecay: z.number().nonnegative().default(0.1).describe('of parameters of 2 or more dimensions'),
       stateBits: z
         .union([z.literal(32), z.literal(16), z.literal(8)], { error: 'must be 32, 16 or 8' })

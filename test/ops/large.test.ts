@@ -5,6 +5,7 @@ import {
   attention,
   crossEntropy,
   type Device,
+  type Dtype,
   dropout,
   embedding,
   empty,
@@ -36,8 +37,8 @@ interface Case {
   fn(inputs: Tensor[], firstRow: number): Tensor;
 }
 
-function random(shape: readonly number[], device: Device, seed: number): Tensor {
-  const result = empty(shape, { dtype: 'bfloat16', device });
+function random(shape: readonly number[], device: Device, seed: number, dtype: Dtype = 'bfloat16'): Tensor {
+  const result = empty(shape, { dtype, device });
   kernels.random_normal(result, 0, 1, seed, 0, 0);
   return result;
 }
@@ -79,7 +80,7 @@ async function check({ cols, T = 64, fn }: Case): Promise<void> {
     inputs,
     T,
     (all) => fn(all, 0),
-    (y) => random(y.shape, device, 99),
+    (y) => random(y.shape, device, 99, y.dtype),
   );
   const small = await run(
     rows,

@@ -294,3 +294,5 @@ describe('AdamW', () => {
 });
 
 itRefusesNumbers('AdamW: seed', [0.5, 2 ** 53], (seed, on) => new AdamW([new Parameter(zeros([1], on))], { seed }));
+
+itRefusesNumbers('AdamW: eps', [0, 1e-39], (eps, on) => new AdamW([new Parameter(zeros([1], on))], { eps }));

@@ -13,6 +13,7 @@ import {
   type Parameter,
   plainPolicy,
   planStep,
+  type StepPolicy,
   simulateStep,
   type Tensor,
   TrainStep,
@@ -23,7 +24,7 @@ import {
 import { nextToken } from '../../lib/objectives/next_token.ts';
 import { kernels } from '../../lib/runtime/native.ts';
 import { StepPolicies } from '../../lib/step/step_policies.ts';
-import { openTestDevice } from '../support/devices.ts';
+import { openTestDevice, testTarget } from '../support/devices.ts';
 import { integers } from '../support/random.ts';
 import { tinyLlama } from '../support/runs.ts';
 
@@ -199,9 +200,10 @@ describe('TrainStep', () => {
   });
 
   it('plans for the device, and again for what is larger', async () => {
-    const likes = { B: 1, dtype: 'float32', like: { kind: 'cpu', threads: 2 } } as const;
-    const roomy = simulateStep({ config, ...likes, T: 2048, policy: plainPolicy(2048) }).reservedBytes;
-    const memoryLimit = Math.floor(roomy * 0.7);
+    const bytesOf = (policy: StepPolicy) =>
+      simulateStep({ config, B: 1, T: 2048, like: testTarget(), policy }).reservedBytes;
+    const least = bytesOf({ mlpChunkSize: 128, lossChunkSize: 128, mlpSave: 'input', recompute: 'layer' });
+    const memoryLimit = Math.floor((least + bytesOf(plainPolicy(2048))) / 2);
     using device = openTestDevice({ memoryLimit, threads: 2 });
     const small = batchOf(1, 64, 1);
     const large = batchOf(1, 2048, 1);
