@@ -56,12 +56,12 @@ export async function* generate(
   checkOptions(options);
   const defaults = await readGenerationConfig(model.origin?.folder ?? null);
   const sampling = samplingOf(options, defaults);
-  const isAnswer = typeof prompt === 'object' && 'messages' in prompt;
+  const answered = typeof prompt === 'object' && 'messages' in prompt ? prompt : null;
   const ids = await promptIds(model, tokenizer, prompt);
-  const stopIds = new Set(options.stopIds ?? (await stopIdsOf(model.config, tokenizer, defaults, isAnswer)));
+  const stopIds = new Set(options.stopIds ?? (await stopIdsOf(model.config, tokenizer, defaults, answered)));
   using cache = new KeyValueCache(model, ids.length + maxTokens);
   // A text goes on where the prompt ends; an answer is a text of its own.
-  const context = isAnswer ? [] : ids;
+  const context = answered ? [] : ids;
   const text = new TextStream(tokenizer, { stops: [options.stop ?? defaults.stop].flat(), context });
   const random = uniforms(seed, 0);
   const seen = new Set(ids);

@@ -1,5 +1,7 @@
 // At which tokens a text ends: those of transformers' generate, and for an answer the one that ends the assistant's turns.
 import type { DecoderConfig } from '../models/decoder_config.ts';
+import { hasTools } from '../text/probe_tools.ts';
+import type { Conversation } from '../text/records/record.ts';
 import { SpecialTokens } from '../text/targets/special.ts';
 import { findTurnEnd } from '../text/targets/turn_end.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
@@ -7,25 +9,29 @@ import type { GenerationDefaults } from './generation_config.ts';
 
 /**
  * The ids of generation_config.json, else of config.json, and the tokenizer's end of text.
- * @param isAnswer whether the template's end of a turn is one too: some models' configurations do not name it
+ * @param answered the conversation, if it is one that is answered: the template's end of a turn is one too, which some models'
+ * configurations do not name
  */
 export async function stopIdsOf(
   config: DecoderConfig,
   tokenizer: Tokenizer,
   { stopIds }: GenerationDefaults,
-  isAnswer: boolean,
+  answered: Conversation | null,
 ): Promise<Set<number>> {
   const ids = new Set(stopIds ?? config.eosTokenIds);
   if (tokenizer.endOfText !== null) ids.add(tokenizer.endOfText);
-  const turnEnd = isAnswer ? await turnEndOf(tokenizer) : null;
+  const turnEnd = answered ? await turnEndOf(tokenizer, answered) : null;
   if (turnEnd !== null) ids.add(turnEnd);
   return ids;
 }
 
 /** The token that the chat template writes behind an answer; null: none. */
-async function turnEndOf({ chatTemplate, addedTokens, endOfText }: Tokenizer): Promise<number | null> {
+async function turnEndOf(
+  { chatTemplate, addedTokens, endOfText }: Tokenizer,
+  answered: Conversation,
+): Promise<number | null> {
   if (!chatTemplate) return null;
   const special = new SpecialTokens(addedTokens, endOfText);
-  const { token } = await findTurnEnd(chatTemplate, special);
+  const { token } = await findTurnEnd(chatTemplate, special, hasTools(answered));
   return addedTokens.find(({ content }) => content === token)?.id ?? null;
 }

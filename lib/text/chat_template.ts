@@ -4,8 +4,9 @@ import { CHAT_TEMPLATE_FILE, TOOL_TEMPLATE_FILE } from '../io/model_folder.ts';
 import { readIfThere } from '../io/read.ts';
 import { JinjaTemplate, type Rendered } from './jinja/template.ts';
 import { checkMessages } from './messages.ts';
+import { hasTools } from './probe_tools.ts';
 import type { Conversation, Message } from './records/record.ts';
-import { savedTemplate } from './saved_template.ts';
+import { literal, savedTemplate } from './saved_template.ts';
 import { findForms, inForm, type TemplateForms } from './template_forms.ts';
 
 type StoredToken = string | { content: string } | null;
@@ -43,7 +44,8 @@ export class ChatTemplate {
   readonly #toolTemplate: JinjaTemplate | null;
   readonly #variables: Record<string, unknown>;
   readonly #date: Date;
-  #forms: Promise<TemplateForms> | null = null;
+  /** By whether there are tools. */
+  readonly #forms = new Map<boolean, Promise<TemplateForms>>();
 
   /** @param name the file that the template is from, for messages */
   constructor(
@@ -75,8 +77,9 @@ export class ChatTemplate {
    */
   async prepare(conversation: Conversation): Promise<Conversation> {
     checkMessages(conversation.messages);
-    this.#forms ??= findForms(this);
-    const forms = await this.#forms;
+    const tools = hasTools(conversation);
+    if (!this.#forms.has(tools)) this.#forms.set(tools, findForms(this, tools));
+    const forms = (await this.#forms.get(tools))!;
     return { ...conversation, messages: conversation.messages.map((message) => inForm(message, forms)) };
   }
 
@@ -123,18 +126,24 @@ export async function readChatTemplate(
   settings: TemplateSettings = {},
 ): Promise<ChatTemplate | null> {
   const [file, toolFile] = TEMPLATE_FILES.map((name) => join(folder, name));
-  const text = await readIfThere(file!);
-  if (text !== null) {
-    return new ChatTemplate(text, config, { ...settings, name: file, toolTemplate: await readIfThere(toolFile!) });
+  const [text, toolTemplate] = [await readIfThere(file!), await readIfThere(toolFile!)];
+  if (text !== null || toolTemplate !== null) {
+    const name = text === null ? toolFile : file;
+    return new ChatTemplate(text ?? noDefault(['tool_use']), config, { ...settings, name, toolTemplate });
   }
   const { chat_template: stored } = config;
   const name = `${join(folder, 'tokenizer_config.json')}: chat_template`;
   if (typeof stored === 'string') return new ChatTemplate(stored, config, { ...settings, name });
   if (!Array.isArray(stored) || stored.length === 0) return null;
   const named = (wanted: string) => stored.find((one) => one.name === wanted)?.template ?? null;
-  const toolTemplate = named('tool_use');
-  const template = named('default') ?? toolTemplate ?? stored[0]!.template;
-  return new ChatTemplate(template, config, { ...settings, name, toolTemplate });
+  const template = named('default') ?? noDefault(stored.map((one) => one.name));
+  return new ChatTemplate(template, config, { ...settings, name, toolTemplate: named('tool_use') });
+}
+
+/** A template that refuses every conversation, as transformers does where none of several is the default. */
+function noDefault(names: readonly string[]): string {
+  const problem = `none of the model's chat templates is named default (${names.join(', ')}); data.chatTemplate or --chat-template chooses one`;
+  return `{{ raise_exception(${literal(problem)}) }}`;
 }
 
 export function contentOf(token: StoredToken | undefined): string {

@@ -2,7 +2,8 @@
 import { TemplateBudgetError } from './jinja/errors.ts';
 import { formatJson, parseJson } from './json.ts';
 import { partsOf, textOf } from './messages.ts';
-import type { Message } from './records/record.ts';
+import { PROBE_TOOLS } from './probe_tools.ts';
+import type { Conversation, Message } from './records/record.ts';
 
 export interface TemplateForms {
   /** By role, how content may be: as text, as a list of one part, as a list of any number of parts. */
@@ -18,10 +19,14 @@ const [FIRST, SECOND] = ['Qxfirst', 'Qxsecond'];
 
 /** What forms are found by; see ChatTemplate. */
 interface Renderer {
-  rendered(conversation: { messages: Message[] }): Promise<{ text: string }>;
+  rendered(conversation: Conversation): Promise<{ text: string }>;
 }
 
-export async function findForms(template: Renderer): Promise<TemplateForms> {
+/** @param hasTools whether of conversations with tools, for which there may be another template, or a branch of its own */
+export async function findForms(given: Renderer, hasTools: boolean): Promise<TemplateForms> {
+  const template: Renderer = {
+    rendered: ({ messages }) => given.rendered({ messages, ...(hasTools && { tools: PROBE_TOOLS }) }),
+  };
   const content: TemplateForms['content'] = new Map();
   for (const role of ROLES) {
     const text = await rendered(template, role, { content: FIRST });
@@ -83,7 +88,8 @@ function around(message: Message, form: (text: string) => unknown): Message[] {
   return [user, calling, { tool_call_id: 'callQx001', name: 'Qxname', ...message }];
 }
 
-const showsParts = (rendering: string, text: string) => rendering.includes(text) && !/['"]type['"]/.test(rendering);
+const showsParts = (rendering: string, text: string) =>
+  rendering.includes(text) && !/['"]type['"]: *['"]text['"]/.test(rendering);
 
 /** A message as the template reads it. */
 export function inForm(message: Message, forms: TemplateForms): Message {

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ChatTemplate, readChatTemplate } from '../../lib/text/chat_template.ts';
 import type { Conversation, Message } from '../../lib/text/records/record.ts';
+import { findTurnEnd } from '../../lib/text/targets/turn_end.ts';
+import { special } from '../support/chat_templates.ts';
 
 const HI: Message[] = [{ role: 'user', content: 'hi' }];
 const prompt = (template: string, conversation: Partial<Conversation> = {}, config = {}, settings = {}) =>
@@ -150,6 +152,38 @@ describe('readChatTemplate', () => {
     await writeFile(join(folder, 'additional_chat_templates', 'tool_use.jinja'), 'file for tools');
     assert.equal(await shown({}, { tools }), 'file for tools');
     assert.equal(await shown({}), 'file');
+  });
+
+  it('refuses conversations without tools where no template is the default', async () => {
+    const refusal = /none of the model's chat templates is named default \(tool_use\)/;
+    const chat_template = [{ name: 'tool_use', template: 'tools' }];
+    assert.equal(await shown({ chat_template }, { tools }), 'tools');
+    await assert.rejects(shown({ chat_template }), refusal);
+    await mkdir(join(folder, 'additional_chat_templates'));
+    await writeFile(join(folder, 'additional_chat_templates', 'tool_use.jinja'), 'file for tools');
+    assert.equal(await shown({ chat_template: 'one' }, { tools }), 'file for tools');
+    await assert.rejects(shown({ chat_template: 'one' }), refusal);
+  });
+
+  it('finds forms and the end of a turn of the template for tools by itself', async () => {
+    const template = "{% for m in messages %}{{ m.content }}{{ '<|end|>' if m.role == 'assistant' }}{% endfor %}";
+    const toolTemplate = `{{ tools | tojson }}{% for m in messages %}{% if m.content is string %}{{ m.content }}
+{%- else %}{% for part in m.content %}({{ part.text }}){% endfor %}{% endif %}
+{%- for call in m.tool_calls %}{{ '!' + call.function.arguments }}{% endfor %}
+{%- if m.role == 'assistant' %}</s>{% endif %}{% endfor %}`;
+    const both = new ChatTemplate(template, {}, { toolTemplate });
+    const content = ['a', 'b'].map((text) => ({ type: 'text', text }));
+    const call = { type: 'function', function: { name: 'clock', arguments: { zone: 'UTC' } } };
+    const messages = [
+      { role: 'user', content },
+      { role: 'assistant', content: 'c', tool_calls: [call] },
+    ];
+    for (const one of [both, new ChatTemplate(both.saved())]) {
+      assert.equal(await one.prompt({ messages }), 'abc<|end|>');
+      assert.equal(await one.prompt({ messages, tools }), '[{"name": "clock"}](a)(b)c!{"zone": "UTC"}</s>');
+      assert.equal((await findTurnEnd(one, special, false)).token, '<|end|>');
+      assert.equal((await findTurnEnd(one, special, true)).token, '</s>');
+    }
   });
 
   it('names the file in errors', async () => {

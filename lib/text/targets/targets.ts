@@ -3,6 +3,7 @@ import { briefName } from '../../brief.ts';
 import type { ChatTemplate } from '../chat_template.ts';
 import { formatJson } from '../json.ts';
 import { READ_ROLES, unusualFields } from '../messages.ts';
+import { hasTools } from '../probe_tools.ts';
 import type { Conversation, Message } from '../records/record.ts';
 import type { Turns } from './answer.ts';
 import { generatedSpans } from './generated.ts';
@@ -34,7 +35,8 @@ export class Targets {
   readonly #template: ChatTemplate;
   readonly #special: SpecialTokens;
   readonly #options: TargetOptions;
-  #turnEnd: Promise<TurnEnd> | null = null;
+  /** By whether there are tools. */
+  readonly #turnEnds = new Map<boolean, Promise<TurnEnd>>();
   /** By kind of conversation. */
   readonly #kept = new Map<string, Promise<Kept>>();
 
@@ -118,8 +120,10 @@ export class Targets {
   }
 
   async #turns(conversation: Conversation, whole: string): Promise<Turns> {
-    this.#turnEnd ??= findTurnEnd(this.#template, this.#special);
-    return { conversation, template: this.#template, special: this.#special, turnEnd: await this.#turnEnd, whole };
+    const tools = hasTools(conversation);
+    if (!this.#turnEnds.has(tools)) this.#turnEnds.set(tools, findTurnEnd(this.#template, this.#special, tools));
+    const turnEnd = (await this.#turnEnds.get(tools))!;
+    return { conversation, template: this.#template, special: this.#special, turnEnd, whole };
   }
 
   /** All of a conversation, with the end that its last answer gets, but for the answers that are not to be trained on. */

@@ -1,5 +1,6 @@
 // How a template ends the assistant's turns, found by rendering a small conversation.
 import type { ChatTemplate } from '../chat_template.ts';
+import { PROBE_TOOLS } from '../probe_tools.ts';
 import type { Message } from '../records/record.ts';
 import type { SpecialTokens } from './special.ts';
 
@@ -22,9 +23,11 @@ const QUESTION: Message[] = [{ role: 'user', content: USER }];
 const ONE: Message[] = [...QUESTION, { role: 'assistant', content: ANSWER }];
 const TWO: Message[] = [...ONE, { role: 'user', content: NEXT }, { role: 'assistant', content: 'Qxend' }];
 
-export async function findTurnEnd(template: ChatTemplate, special: SpecialTokens): Promise<TurnEnd> {
+/** @param hasTools whether of conversations with tools, which a template may write otherwise */
+export async function findTurnEnd(template: ChatTemplate, special: SpecialTokens, hasTools: boolean): Promise<TurnEnd> {
+  const tools = hasTools ? { tools: PROBE_TOOLS } : {};
   const rendered = async (messages: Message[], isPrompt = false) =>
-    (await template.rendered(await template.prepare({ messages }), isPrompt)).text;
+    (await template.rendered(await template.prepare({ messages, ...tools }), isPrompt)).text;
   let [prompt, one, two] = ['', '', ''];
   try {
     prompt = await rendered(QUESTION, true);
