@@ -7,8 +7,7 @@ import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
-import { Decoder, decoderConfig, saveModel } from '../lib/index.ts';
-import { openTestDevice } from './support/devices.ts';
+import { Decoder, decoderConfig, openDevice, saveModel } from '../lib/index.ts';
 import { newFolder, tinyLlama } from './support/runs.ts';
 
 interface Snippet {
@@ -64,7 +63,7 @@ function problemsOf(sources: ReadonlyMap<string, string>): string[] {
 async function makeWorld(): Promise<string> {
   const folder = newFolder();
   for (const name of ['llama', 'qwen3-0.6b']) {
-    using device = openTestDevice();
+    using device = openDevice('cpu');
     using model = new Decoder(decoderConfig({ ...tinyLlama, vocab_size: 1024 }), { device }).initialize(1);
     mkdirSync(join(folder, 'models', name), { recursive: true });
     await saveModel(model, join(folder, 'models', name), { tokenizerFrom: 'test/fixtures/tokenizer' });
