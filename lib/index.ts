@@ -63,10 +63,10 @@ export {
   type Device,
   type DeviceName,
   type DeviceOptions,
+  type DeviceTarget,
   getDevice,
   memory,
   openDevice,
-  type Target,
 } from './runtime/device.ts';
 export { type Dtype, type GradientDtype, type TensorData, toBfloat16, toFloat32 } from './runtime/dtype.ts';
 export { OutOfMemoryError } from './runtime/memory/errors.ts';

@@ -15,7 +15,7 @@ export interface Destination {
 }
 
 /** Memory for a weight's gradient. */
-interface Target {
+interface GradientMemory {
   gradient: Tensor;
   /** It is new; otherwise the gradient is added to what it has. */
   overwrite: boolean;
@@ -68,7 +68,7 @@ export class Gradients {
   }
 
   /** Memory for a weight's gradient. */
-  target({ id, parameter, prototype }: Destination): Target {
+  target({ id, parameter, prototype }: Destination): GradientMemory {
     if (parameter) return this.#ofParameter(parameter);
     const present = this.#byId.get(id);
     if (present) return { gradient: present, overwrite: false };
@@ -95,7 +95,7 @@ export class Gradients {
     else addTo(this.#ofParameter(parameter), gradient);
   }
 
-  #ofParameter(parameter: Parameter): Target {
+  #ofParameter(parameter: Parameter): GradientMemory {
     if (!this.#sums || parameter.gradientDtype !== 'bfloat16') return targetOf(parameter);
     const { byParameter } = this.#sums;
     if (!byParameter.has(parameter)) reserveSums(parameter, byParameter);
@@ -155,7 +155,7 @@ export class OpGradients {
    * Memory for the gradient of input i, a weight, in the compute dtype, or bf16 where the parameter's gradient is and the op runs
    * outside of `overChunks` or in one chunk.
    */
-  target(i: number): Target | null {
+  target(i: number): GradientMemory | null {
     const destination = this.#destinations[i];
     return destination ? this.all.target(destination) : null;
   }
@@ -184,13 +184,13 @@ export function hold(tensor: Tensor): Tensor {
 }
 
 /** A parameter's `.grad`, which is made where there is none. */
-function targetOf(parameter: Parameter): Target {
+function targetOf(parameter: Parameter): GradientMemory {
   const overwrite = parameter.grad === null;
   if (overwrite) allocateGradient(parameter);
   return { gradient: parameter.grad!, overwrite };
 }
 
-function addTo({ gradient, overwrite }: Target, added: Tensor): void {
+function addTo({ gradient, overwrite }: GradientMemory, added: Tensor): void {
   if (overwrite) kernels.cast(added, gradient);
   else kernels.add_to(added, gradient);
 }

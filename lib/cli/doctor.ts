@@ -1,4 +1,4 @@
-// minisequence doctor: what is here, what is missing, what helps.
+// minisequence doctor: what is installed, what is missing, how to get it.
 import { existsSync, realpathSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, release, totalmem } from 'node:os';
 import { basename } from 'node:path';
@@ -73,7 +73,7 @@ function examine(): Report {
   return report;
 }
 
-/** Shared libraries of this process that matter here, with the version that stands in the file's real name. */
+/** Shared libraries of this process that matter here, with the version from the file's real name. */
 function loadedLibraries(): Report['libraries'] {
   const { sharedObjects } = process.report.getReport() as unknown as { sharedObjects: string[] };
   const names: [RegExp, string][] = [
@@ -152,13 +152,13 @@ function format({
     lines.push(line('CUDA', `${cudaVersion(runtimeVersion)}, built for ${architectures}; ${driver}`));
     const products = cublasLtPath
       ? line('cuBLASLt', `${cublasLtPath}, version ${cublasLtVersion}`)
-      : line('products', "by the package's own kernels, at about half the speed of cuBLASLt");
+      : line('products', 'by the built-in kernels, at about half the speed of cuBLASLt');
     lines.push(products);
     if (cudnnPath) lines.push(line('cuDNN', `${cudnnPath}, version ${cudnnVersion}`));
-    if (cudnnProblem) lines.push(line('attention', `by the package's own kernels: ${cudnnProblem}`));
+    if (cudnnProblem) lines.push(line('attention', `by the built-in kernels: ${cudnnProblem}`));
   }
   if (cpuMemoryLimit !== null) {
-    lines.push(line('device', `cpu, memoryLimit ${formatBytes(cpuMemoryLimit)} unless told otherwise`));
+    lines.push(line('device', `cpu, memoryLimit ${formatBytes(cpuMemoryLimit)} by default`));
   }
   for (const { index, name, computeCapability, freeBytes, totalBytes, problem } of cuda?.devices ?? []) {
     const state = problem ? 'cannot be used' : `${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} free`;

@@ -52,7 +52,7 @@ function parsed<T>(option: string, text: string | undefined): T | undefined {
   }
 }
 
-/** Writes the text as it comes; Ctrl-C ends it, and so does whoever reads it by closing the pipe. */
+/** Streams the text; Ctrl-C ends it, and so does a closed pipe. */
 export async function runGenerate(options: GenerateArguments): Promise<void> {
   const folder = await resolveModelFolder(options.model);
   const tokenizer = await loadTokenizer(options.tokenizer ?? join(folder, 'tokenizer.json'), {

@@ -11,23 +11,23 @@ import { runTrain } from './train.ts';
 import { description, version } from './version.ts';
 
 const ignoredFields =
-  'fields of config.json or adapter_config.json that change no number, though nobody here knows them';
+  'fields of config.json or adapter_config.json that this package does not know and that change no number';
 /** Where a default of `generate` comes from. */
 const ofModel = "default: the model's generation_config.json, else";
 
-// Standard output is for results; @huggingface/hub tells of downloads by console.debug.
+// Standard output is for results; @huggingface/hub reports downloads by console.debug.
 console.debug = console.error;
 
 const program = new Command('minisequence').version(version).description(description);
 
 program
   .command('train')
-  .description('train a model as a configuration file says')
+  .description('train a model by a configuration file')
   .requiredOption('--config <file>', 'YAML or JSON; its options are listed below')
   .option('--set <key=value...>', "override an option, e.g. --set sequenceLength=4096 data.files='[my.txt]'")
   .option('--out <dir>', "folder of the run: config.yaml, metrics.jsonl, the model (overrides 'outDir')")
-  .option('--resume', "go on from the last checkpoint in the run's folder, if there is one", false)
-  .option('--allow-other-machine', 'with --resume: also where results will differ in their last bits', false)
+  .option('--resume', "continue from the last checkpoint in the run's folder, if there is one", false)
+  .option('--allow-other-machine', 'with --resume: even if results will differ in their last bits', false)
   .option('--json', 'print one JSON object a line', false)
   .addHelpText('after', () => `\nOptions of the configuration file and of --set:\n${formatOptions()}`)
   .action(runTrain);
@@ -56,7 +56,7 @@ program
   .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
   .option('--dtype <dtype>', 'float32 or bfloat16 (default: as stored)')
   .option('--ignore-fields <name...>', ignoredFields)
-  .option('--max-tokens <n>', 'tokens made at most (default: 256)', numberFrom({ min: 1, isInteger: true }))
+  .option('--max-tokens <n>', 'most tokens to generate (default: 256)', numberFrom({ min: 1, isInteger: true }))
   .option('--temperature <t>', `0: always the likeliest token (${ofModel} 1)`, numberFrom({ min: 0 }))
   .option('--top-k <k>', `only the k likeliest; 0: all (${ofModel} 0)`, numberFrom({ min: 0, isInteger: true }))
   .option('--top-p <p>', `only the likeliest that add up to p (${ofModel} 1)`, numberFrom({ min: 0, max: 1 }))
@@ -73,7 +73,7 @@ program
 
 program
   .command('merge')
-  .description('make an adapter part of the model that it was trained on')
+  .description('merge an adapter into the model that it was trained on')
   .requiredOption('--model <folder>', "a model in HuggingFace's layout, or its name on the Hub")
   .requiredOption('--adapter <folder>', 'adapter_model.safetensors and adapter_config.json')
   .requiredOption('--out <folder>', 'the merged model is written here')

@@ -1,8 +1,8 @@
-// Standard output and error of a command whose work must not end with them.
+// Keeps a command running when its standard output or error fails.
 
 /**
- * From now on a pipe that is closed, a full disk or a terminal that is gone takes what is printed, and nothing else.
- * @param onLost told once, of standard output
+ * From now on a closed pipe, a full disk or a lost terminal only loses what is printed.
+ * @param onLost called once, when standard output fails
  */
 export function outliveOutput(onLost: (error: Error) => void): void {
   let isLost = false;
@@ -10,5 +10,5 @@ export function outliveOutput(onLost: (error: Error) => void): void {
     if (!isLost) onLost(error);
     isLost = true;
   });
-  process.stderr.on('error', () => {}); // there is nobody left to tell
+  process.stderr.on('error', () => {}); // nowhere left to report it
 }

@@ -14,7 +14,7 @@ export class Output {
     });
   }
 
-  /** Resolves when the text is on its way: it does not pile up before a slow reader. Rejects where it cannot be written. */
+  /** Resolves when the stream has taken the text, so that it does not pile up before a slow reader. Rejects if it cannot be written. */
   async write(text: string): Promise<void> {
     if (this.#isClosed || text === '') return;
     await new Promise<void>((resolve, reject) => {

@@ -18,8 +18,8 @@ export interface PreviewArguments {
 }
 
 /**
- * Prints the first sequences as they will be trained on: what is a target, what is only read, where documents begin. What of the data is
- * left out or not trained on goes to standard error.
+ * Prints the first sequences as they will be trained on: targets, context, and where documents begin. What is left out or not trained on
+ * goes to standard error.
  */
 export async function runPreview({ config: path, set = [], ...options }: PreviewArguments): Promise<void> {
   const config = await readRunConfig(path, set);
@@ -86,7 +86,7 @@ function format({ inputs, targets, documentStart, T }: TokenBatch, tokenizer: To
   return shown;
 }
 
-/** The text of ids [begin, end): after the id before them, as the first of a text some tokenizers give no space. */
+/** The text of ids [begin, end), decoded after the id before them: some tokenizers drop the space at the start of a text. */
 function textOf(ids: Int32Array, begin: number, end: number, tokenizer: Tokenizer): string {
   const before = tokenizer.decode(ids.subarray(Math.max(0, begin - 1), begin), { special: true });
   const whole = tokenizer.decode(ids.subarray(Math.max(0, begin - 1), end), { special: true });

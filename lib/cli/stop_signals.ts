@@ -2,7 +2,7 @@
 
 /** Ctrl-C, what schedulers and service managers send, and what a terminal sends when it is closed. */
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-/** npm passes Ctrl-C on to a child that the terminal has told already: the second one within this time is the same. */
+/** npm forwards Ctrl-C to a child that got it from the terminal too: a second one within this time is the same key press. */
 const SAME_SIGNAL_MS = 1000;
 
 export interface StopSignals extends Disposable {
@@ -11,9 +11,9 @@ export interface StopSignals extends Disposable {
 }
 
 /**
- * Listens until it is disposed. A second Ctrl-C ends the process at once; other signals that come again change nothing, since whoever sends
- * them has SIGKILL for that.
- * @param onStop told of the first signal
+ * Listens until it is disposed. A second Ctrl-C ends the process at once; other repeated signals do nothing, since their
+ * sender has SIGKILL for that.
+ * @param onStop called with the first signal
  */
 export function listenForStop(onStop: (signal: NodeJS.Signals) => void): StopSignals {
   const stop = new AbortController();

@@ -1,4 +1,4 @@
-// The package's own name card, for `--version` and doctor.
+// The package's name and version, for `--version` and doctor.
 import { readFileSync } from 'node:fs';
 
 export const { version, description } = JSON.parse(

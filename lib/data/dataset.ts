@@ -4,7 +4,7 @@ import { formatNote } from './notes.ts';
 import { shuffled } from './shuffle.ts';
 import type { TokenStore } from './token_store.ts';
 
-/** Target of a row that has no part in the loss. */
+/** Target of a row that does not count in the loss. */
 export const IGNORED = -100;
 
 /** B sequences of one length, flat, on the host. */
@@ -43,10 +43,10 @@ export interface Dataset {
 }
 
 /**
- * Rows that `length` tokens are given in a batch: no more than kernels want, for attention over padding costs as much as over text, and
- * products are tuned for every number of rows. Multiples of 64 up to 512 rows, from there on 16 lengths an octave, all of them multiples
- * of 128: at most 1/8 of 512 rows and 1/16 of more is padding.
- * @param T the most
+ * Rows of a batch whose longest sequence has `length` tokens. Few lengths, since products are tuned for each number of rows; little
+ * padding, since attention over it costs as much as over text. Multiples of 64 up to 512 rows, above that 16 lengths per octave, all
+ * multiples of 128: at most 1/8 of 512 rows and 1/16 of more is padding.
+ * @param T the upper bound
  */
 export function paddedLength(length: number, T: number): number {
   const step = length <= 512 ? 64 : Math.max(128, 2 ** (Math.floor(Math.log2(length)) - 4));
@@ -80,8 +80,8 @@ export function windowsOf({ offsets }: TokenStore, documents: Iterable<number>, 
 const PACKING_BUFFER = 8192;
 
 /**
- * Puts windows together in sequences of at most T: the longest first, each where the least room is left that holds it, within shuffled
- * buffers, so that what stands together depends on the seed alone.
+ * Packs windows into sequences of at most T by best fit, the longest first, within shuffled buffers: what shares a sequence depends on the
+ * seed alone.
  */
 export function pack(windows: readonly Window[], T: number, seed: number): Window[][] {
   const order = shuffled(windows.length, seed, -2);
@@ -130,7 +130,7 @@ function firstAtLeast(ascending: readonly number[], value: number): number {
   return begin;
 }
 
-/** Sequences of windows that are read from a store when their turn comes. */
+/** Sequences of windows, read from a store on demand. */
 export class StoredDataset implements Dataset {
   readonly #store: TokenStore;
   readonly #sequences: readonly (readonly Window[])[];
@@ -139,7 +139,7 @@ export class StoredDataset implements Dataset {
 
   /**
    * @param T rows of a sequence at most
-   * @param isPacked whether several windows of a sequence are told apart by documentStart
+   * @param isPacked whether documentStart separates several windows of a sequence
    */
   constructor(store: TokenStore, sequences: readonly (readonly Window[])[], T: number, isPacked: boolean) {
     this.#store = store;
@@ -221,7 +221,7 @@ export interface DatasetOptions {
   documents?: readonly number[];
 }
 
-/** Sequences over a store. Windows without any target are left out: nothing is lost with them. */
+/** Sequences over a store. Windows without a target are left out. */
 export async function makeDataset(store: TokenStore, options: DatasetOptions): Promise<StoredDataset> {
   const { T, seed, isPacked, documents = Array.from({ length: store.numDocuments }, (_, i) => i) } = options;
   const windows: Window[] = [];

@@ -1,4 +1,4 @@
-// What a user should know of a data set: each thing once, with how often it is so and where first.
+// What a user should know about a data set: each thing once, with its count and its first place.
 
 export interface Note {
   what: string;
@@ -7,9 +7,9 @@ export interface Note {
   first: string;
 }
 
-/** Kinds that are kept; beyond, data make up new ones. */
+/** Most kinds that are kept: kinds may contain names from the data, which are unbounded. */
 const MAX_KINDS = 50;
-const OTHERS = 'something else that is told of single records';
+const OTHERS = 'other notes on single records';
 
 export class Notes {
   readonly #notes = new Map<string, Note>();

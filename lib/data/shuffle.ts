@@ -1,7 +1,7 @@
 // Random numbers and orders by seed: the same everywhere and always.
 import { setImmediate } from 'node:timers/promises';
 
-/** Swaps after which other events get their turn: a millisecond or two. */
+/** Swaps between two yields to the event loop: a millisecond or two. */
 const SWAPS = 2 ** 16;
 
 /** Numbers 0 to length - 1 in the order of an epoch (Fisher-Yates). */
@@ -11,7 +11,7 @@ export function shuffled(length: number, seed: number, epoch: number): Int32Arra
   return order;
 }
 
-/** The same order, made without holding other events up: of 10 million it takes a second. */
+/** The same order, without blocking the event loop: 10 million take a second. */
 export async function shuffledInTurns(length: number, seed: number, epoch: number): Promise<Int32Array> {
   const order = new Int32Array(length);
   for (let i = 0; i < length; i++) order[i] = i;
@@ -23,7 +23,7 @@ export async function shuffledInTurns(length: number, seed: number, epoch: numbe
   return order;
 }
 
-/** Settles the places from `last` down to `end`, that one left out. */
+/** Fixes positions from `last` down to `end`, exclusive. */
 function swap(order: Int32Array, random: () => number, last: number, end: number): void {
   for (let i = last; i > end; i--) {
     const j = Math.floor(random() * (i + 1));

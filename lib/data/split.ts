@@ -1,4 +1,4 @@
-// What is trained on and what is validated on, where both come from the same files.
+// Splits the data of the same files into training and validation.
 import { shuffled } from './shuffle.ts';
 import type { TokenStore } from './token_store.ts';
 

@@ -1,4 +1,4 @@
-// Records of files to the folder of a token store.
+// From records of files to the folder of a token store.
 import { realpath } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import { type EncodeOptions, idOf, type MarkedIds, RecordEncoder } from '../text/encode.ts';
@@ -8,7 +8,7 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import { Notes } from './notes.ts';
 import { StoreWriter } from './store_writer.ts';
 
-/** Milliseconds of work after which other events get their turn. */
+/** Milliseconds of work between two yields to the event loop. */
 const TURN = 10;
 
 export interface BuildOptions extends EncodeOptions {
@@ -30,7 +30,7 @@ export async function buildStore(
   const writer = await StoreWriter.create(folder);
   try {
     let isBegin = true;
-    let rest = ''; // of a text that comes in parts, what may belong to a token with the next part
+    let rest = ''; // end of a text part that may share a token with the next part
     let turn = performance.now();
     const hasChatTemplate = tokenizer.chatTemplate !== null;
     for await (const { record, isEnd, place, notices } of readRecords(files, { hasChatTemplate })) {

@@ -32,15 +32,14 @@ export interface Stored {
 }
 
 /**
- * Of what is trained on alone: not of the paths, times and options that it was made from. Where each record is a document, the documents
- * say all.
+ * Depends only on what is trained on, not on paths, times and options. If each record is one document, the documents determine it.
  */
 export function fingerprintOf({ tokens, offsets, records, numDocuments, numRecords }: StoreInfo): string {
   const ofRecords = numRecords === numDocuments ? '' : ` ${records}`;
   return createHash('sha256').update(`${tokens} ${offsets}${ofRecords}`).digest('hex');
 }
 
-/** A store that is whole; null: there is none, or it is damaged (a loss of power, a disk's fault). Reads all of it once. */
+/** An undamaged store; null: there is none, or it is damaged (power loss, disk fault). Reads all of it once. */
 export async function readStore(folder: string): Promise<Stored | null> {
   let info: StoreInfo | null;
   try {
@@ -90,7 +89,7 @@ async function hashOf(path: string, size: number): Promise<string | null> {
   }
 }
 
-/** A new file that is written from its beginning to its end, and hashed meanwhile. */
+/** A new file that is written sequentially and hashed on the way. */
 export class HashedFile {
   readonly #path: string;
   readonly #handle: FileHandle;
@@ -125,7 +124,7 @@ export class HashedFile {
     this.#length = 0;
   }
 
-  /** Writes what is left to the disk itself, and gives the hash of all. */
+  /** Writes the rest, syncs the file, and returns the hash of all. */
   async finish(): Promise<string> {
     await this.#flush();
     await this.#named(this.#handle.sync());
@@ -136,7 +135,7 @@ export class HashedFile {
     return this.#handle.close();
   }
 
-  /** What the system says of a write does not name the file. */
+  /** The system's error of a write does not name the file. */
   async #named<T>(work: Promise<T>): Promise<T> {
     try {
       return await work;

@@ -1,4 +1,4 @@
-// A folder that appears under its name whole or not at all.
+// A folder that appears under its name atomically.
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -11,7 +11,7 @@ const CLOCK_SKEW = 10_000;
 
 /**
  * Fills a new folder under a temporary name and then gives it its own. A failure leaves nothing behind.
- * @param isWhole whether what stands under that name may stay, as another caller or process may have made it meanwhile
+ * @param isWhole whether an existing folder of that name may stay: another caller or process may have made it meanwhile
  */
 export async function makeFolder(
   folder: string,
@@ -56,7 +56,7 @@ async function removeLeftovers(parent: string): Promise<void> {
   }
 }
 
-/** Whether its process has ended: there is none of this number, or it began later (a container's first is always 1). */
+/** Whether its process has ended: no process has this id, or it started later (a container's first is always 1). */
 async function isAbandoned(path: string, pid: number): Promise<boolean> {
   if (pid !== process.pid) return !isRunning(pid);
   const made = await stat(path).catch(() => null);

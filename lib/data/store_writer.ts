@@ -40,14 +40,14 @@ export class StoreWriter {
     return this.#numDocuments;
   }
 
-  /** What follows, up to the next record, are this one's documents. */
+  /** Documents up to the next call belong to this record. */
   async beginRecord(): Promise<void> {
     this.#numRecords += 1;
     await this.#records.append(Float64Array.of(this.#numDocuments));
   }
 
   async append(ids: MarkedIds): Promise<void> {
-    // Nothing is before a document's first token.
+    // A document's first token has no context.
     this.#hasTarget ||= ids.some((marked, i) => marked >= 0 && this.#numTokens + i > this.#begin);
     this.#numTokens += ids.length;
     await this.#tokens.append(ids);

@@ -1,4 +1,4 @@
-// Tokens on disk: a data set is tokenised once, and read from there by position, however large it is.
+// Tokens on disk: a data set of any size is tokenised once and then read by position.
 import { createHash } from 'node:crypto';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,13 +12,13 @@ import { makeFolder } from './store_folder.ts';
 export class TokenStore {
   readonly #path: string;
   readonly #tokens: FileHandle;
-  /** Where each document begins, and at the end where the last one ends. */
+  /** Where each document begins; the last entry is the end of the last one. */
   readonly offsets: Float64Array;
-  /** The first document of each record: of a conversation that is several. */
+  /** The first document of each record: a conversation may be several. */
   readonly records: Float64Array;
   /** SHA-256 of what is trained on: ids, marks, where documents and records begin. The same text under another path has the same. */
   readonly fingerprint: string;
-  /** What a user should know of the files. */
+  /** What a user should know about the files. */
   readonly notes: readonly Note[];
 
   private constructor(path: string, tokens: FileHandle, { offsets, records, info }: Stored) {
@@ -39,7 +39,7 @@ export class TokenStore {
 
   /**
    * The tokens of these files, folders and patterns, from `cacheDir` where they have been stored before: same files by path, size and
-   * times, same tokenizer, same options. What is stored is checked by its hashes; if it is damaged, it is made again. Throws for an id
+   * times, same tokenizer, same options. A stored copy is checked by its hashes; if it is damaged, it is made again. Throws for an id
    * outside [0, V).
    */
   static async open(

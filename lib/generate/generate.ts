@@ -32,9 +32,9 @@ export interface GenerateOptions extends SamplingOptions {
 /** One token. */
 export interface GeneratedToken {
   id: number;
-  /** What it makes known of the text: whole characters, often ''. The last one may have more. */
+  /** The text that it completes: whole characters, often ''. The last token's may be longer. */
   text: string;
-  /** Natural; of the model's distribution at the temperature (1 where that is 0), over all tokens. */
+  /** Natural logarithm, in the model's full distribution at the temperature (1 if that is 0). */
   logProbability: number;
 }
 
@@ -60,7 +60,7 @@ export async function* generate(
   const ids = await promptIds(model, tokenizer, prompt);
   const stopIds = new Set(options.stopIds ?? (await stopIdsOf(model.config, tokenizer, defaults, answered)));
   using cache = new KeyValueCache(model, ids.length + maxTokens);
-  // A text goes on where the prompt ends; an answer is a text of its own.
+  // A text continues where the prompt ends; an answer is a new text.
   const context = answered ? [] : ids;
   const text = new TextStream(tokenizer, { stops: [options.stop ?? defaults.stop].flat(), context });
   const random = uniforms(seed, 0);
@@ -83,7 +83,7 @@ export async function* generate(
   if (waiting) yield { ...waiting, text: waiting.text + text.end() };
 }
 
-/** What the caller says, and else what the model's folder says. */
+/** The caller's options, with defaults from the model's folder. */
 function samplingOf(options: GenerateOptions, { sampling }: GenerationDefaults): SamplingOptions {
   return {
     temperature: options.temperature ?? sampling.temperature,

@@ -1,4 +1,4 @@
-// What a model's folder says of generation: generation_config.json, as transformers' generate reads it.
+// Defaults of generation from a model's folder: generation_config.json, as transformers' generate reads it.
 import { join } from 'node:path';
 import { brief } from '../brief.ts';
 import { readJsonObject } from '../io/json_object.ts';
@@ -6,7 +6,7 @@ import type { SamplingOptions } from './sample.ts';
 
 const FILE = 'generation_config.json';
 
-/** What holds where the caller says nothing. */
+/** Defaults for options that the caller leaves out. */
 export interface GenerationDefaults {
   sampling: SamplingOptions;
   /** Ids that end a text; null: the file does not say, and config.json does. */

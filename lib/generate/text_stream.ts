@@ -1,4 +1,4 @@
-// Token ids to text as it comes: whole characters, and nothing of a stop string.
+// Token ids to text, streamed: whole characters, and no part of a stop string.
 import type { Tokenizer } from '../text/tokenizer.ts';
 
 const INCOMPLETE = '\ufffd';
@@ -26,7 +26,7 @@ export class TextStream {
     this.#known = this.#ids.length;
   }
 
-  /** The text that the id makes known: '' while a character is incomplete or a stop string may be under way. */
+  /** The text that the id completes: '' while a character is incomplete or a stop string may have begun. */
   push(id: number): string {
     this.#ids.push(id);
     const text = this.#new();

@@ -12,7 +12,7 @@ export const fileDtypes: Record<Dtype, SafetensorsDtype> = {
   uint8: 'U8',
 };
 
-/** The dtype that holds a file's values exactly; null: no weight's. */
+/** The dtype that holds a file's values exactly; null: not a dtype of weights. */
 export function dtypeFor(stored: SafetensorsDtype): Dtype | null {
   return (
     ({ F64: 'float64', F32: 'float32', F16: 'float32', BF16: 'bfloat16' } as Record<string, Dtype>)[stored] ?? null

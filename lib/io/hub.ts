@@ -85,7 +85,7 @@ async function download(
   return folder!;
 }
 
-/** Refuses listings whose ids are none before anybody makes a path of them. */
+/** Refuses listings with malformed ids before they become paths. */
 function checkedFetch(name: string, inner: typeof fetch): typeof fetch {
   return async (input, init) => {
     const response = await inner(input, init);
@@ -108,7 +108,7 @@ function requireId(name: string, what: string, id: unknown): void {
   }
 }
 
-/** Without the line end that files and shells leave. Throws where it cannot stand in a header, without telling it. */
+/** Without the trailing line end that files and shells leave. Throws if it cannot be sent in a header; the message does not contain it. */
 function cleanToken(name: string, token: string | undefined): string | undefined {
   const clean = token?.trim();
   if (clean && !/^[\x21-\x7e]+$/.test(clean)) {
@@ -119,7 +119,7 @@ function cleanToken(name: string, token: string | undefined): string | undefined
   return clean || undefined;
 }
 
-/** The error with the model's name, with what helps, and without the token. */
+/** The error with the model's name and advice, and without the token. */
 function explained(name: string, token: string | undefined, revision: string | undefined, error: unknown): Error {
   const { message, statusCode } = error as Error & { statusCode?: number };
   const hide = (text: string) => (token ? text.replaceAll(token, '***') : text);

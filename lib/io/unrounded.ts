@@ -1,4 +1,4 @@
-// Parameters on their way to files that hold more than the parameters' dtype.
+// Writing parameters to files whose dtype holds more than the parameters' dtype.
 import type { Parameter } from '../autograd/parameter.ts';
 import { dtypes, toBfloat16, toFloat32 } from '../runtime/dtype.ts';
 import type { SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
@@ -10,7 +10,7 @@ import { StoredTensor } from './stored_tensor.ts';
 /** Told of stored values that cannot be read any more: what was trained is worth more than the last bits of what was not. */
 export type OnLost = (error: Error) => void;
 
-/** The bytes of a parameter in a file's dtype, in pieces: its f32 copy's where that holds more, and stored values where nothing has moved. */
+/** The bytes of a parameter in a file's dtype, in pieces: from its f32 copy if that holds more, and stored values where nothing has changed. */
 export async function* elementsOf(
   parameter: Parameter,
   to: SafetensorsDtype,
@@ -45,22 +45,22 @@ async function pieceOf(
   return bytes;
 }
 
-/** The master's values where they are what the parameter was rounded from, as they are unless somebody has written to the parameter. */
+/** The master's values where the parameter is their rounded value: everywhere, unless the parameter was written to. */
 function unrounded(words: Uint16Array, master: Float32Array): Float32Array {
   const rounded = toBfloat16(master);
   const own = toFloat32(words);
   return master.map((value, i) => (rounded[i] === words[i] ? value : own[i]!));
 }
 
-/** Warns of the first. */
+/** Warns once. */
 export function warnOnce(op: string): OnLost {
-  let isTold = false;
+  let hasWarned = false;
   return ({ message }) => {
-    if (!isTold) {
+    if (!hasWarned) {
       process.emitWarning(`${op}: weights are written as they were rounded when they were loaded: ${message}`, {
         code: 'MINISEQUENCE_STORED_LOST',
       });
     }
-    isTold = true;
+    hasWarned = true;
   };
 }

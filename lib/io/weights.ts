@@ -60,7 +60,7 @@ export interface LoadOptions extends HubOptions {
   dtype?: Dtype;
   /** Of the gradients; see `Decoder`. @default 'float32' */
   gradientDtype?: GradientDtype;
-  /** Fields of config.json that are passed over, though nobody knows whether they change the numbers. */
+  /** Unknown fields of config.json to ignore; the caller vouches that they change no number. */
   ignoreFields?: readonly string[];
 }
 
@@ -127,7 +127,7 @@ async function readInto(parameter: Tensor, { file, name }: { file: SafetensorsFi
   }
 }
 
-/** Tells the model where it came from. Returns the files that stay open, as long as the model, for values that it does not hold. */
+/** Records in the model where it came from. Returns the files that stay open, as long as the model, for values that its dtype does not hold. */
 function remember(model: Decoder, names: StoredNames): SafetensorsFile[] {
   const kept = new Set<SafetensorsFile>();
   for (const [name, { file, name: storedName }] of names.match(model)) {

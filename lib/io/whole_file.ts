@@ -1,4 +1,4 @@
-// Files that appear whole or not at all: written under a random name beside their place, synced, renamed.
+// Files that appear atomically: written under a random name beside their place, synced, renamed.
 import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises';
@@ -13,11 +13,11 @@ export interface StagedFile {
   discard(): Promise<void>;
 }
 
-/** Tells this machine's leftovers from those of another one that shares the folder. */
+/** Identifies leftovers of this machine, as another one may share the folder. */
 export const MACHINE = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
 /** .NAME.MACHINE-PID-RANDOM.tmp */
 const TEMPORARY = /^\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{16}\.tmp$/;
-/** Neither a file that is there nor one behind a link. */
+/** Fails for an existing file and for a link. */
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 /** Writes and syncs a file under a temporary name. A failure leaves nothing, and names the path. */
@@ -98,7 +98,7 @@ export function isRunning(pid: number): boolean {
   }
 }
 
-/** What the system says of a write (ENOSPC, EIO) does not name the file. */
+/** The system's error of a write (ENOSPC, EIO) does not name the file. */
 function withPath(path: string, error: unknown): unknown {
   const { code, message, path: named } = error as NodeJS.ErrnoException;
   if (!code || named || !/^E[A-Z0-9]+$/.test(code)) return error;

@@ -9,7 +9,7 @@ import { type AttentionChoice, addon, type ProductsChoice } from './native.ts';
 export type DeviceName = 'cpu' | 'cuda' | `cuda:${number}` | 'meta' | 'auto';
 
 /** What a device computes like: decides workspace sizes, so that `meta` can imitate it. */
-export type Target =
+export type DeviceTarget =
   | { kind: 'cpu'; threads: number }
   | {
       kind: 'cuda';
@@ -49,7 +49,7 @@ export interface DeviceOptions {
    */
   deterministic?: boolean;
   /** What `meta` imitates. @default the CPU of this machine */
-  like?: Target;
+  like?: DeviceTarget;
 }
 
 /** Most bytes of addresses that an arena reserves; memory comes as it is needed. */
@@ -67,7 +67,7 @@ export class Device {
   readonly name: string;
   /** Number of the open native device; null on `meta`. */
   readonly id: number | null;
-  readonly target: Target;
+  readonly target: DeviceTarget;
   readonly arena: Arena;
   readonly memoryLimit: number;
   readonly #base: number;
@@ -76,7 +76,7 @@ export class Device {
   private constructor(
     name: string,
     id: number | null,
-    target: Target,
+    target: DeviceTarget,
     base: number,
     granularity: number,
     options: { memoryLimit: number; debug: boolean },
@@ -135,7 +135,7 @@ export class Device {
     if (kind === 'meta') {
       const { like = { kind: 'cpu', threads } } = options;
       requireTarget(like);
-      const target: Target = deterministic && like.kind === 'cuda' ? { ...like, attention: 'own' } : like;
+      const target: DeviceTarget = deterministic && like.kind === 'cuda' ? { ...like, attention: 'own' } : like;
       const granularity = target.kind === 'cpu' ? CPU_GRANULARITY : CUDA_GRANULARITY;
       return new Device('meta', null, target, 0, granularity, { memoryLimit: options.memoryLimit ?? Infinity, debug });
     }
@@ -150,7 +150,7 @@ export class Device {
     if (opened.ownProductsReason && products === 'auto') {
       warnOnce('MINISEQUENCE_OWN_PRODUCTS', `matrix products are the package's own: ${opened.ownProductsReason}`);
     }
-    const target: Target = kind === 'cpu' ? { kind, threads } : { kind, attention: opened.attention };
+    const target: DeviceTarget = kind === 'cpu' ? { kind, threads } : { kind, attention: opened.attention };
     const deviceName = kind === 'cpu' ? 'cpu' : `cuda:${index}`;
     try {
       const wanted = options.memoryLimit ?? addon().available_bytes(id) * (kind === 'cpu' ? CPU_MEMORY_SHARE : 1);
@@ -273,10 +273,10 @@ function requireThreads(option: string, threads: number): void {
   }
 }
 
-function requireTarget(like: Target): void {
+function requireTarget(like: DeviceTarget): void {
   if (like.kind === 'cpu') requireThreads('like.threads', like.threads);
   else if (like.kind !== 'cuda') {
-    throw new RangeError(`openDevice: like.kind must be 'cpu' or 'cuda', got '${(like as Target).kind}'`);
+    throw new RangeError(`openDevice: like.kind must be 'cpu' or 'cuda', got '${(like as DeviceTarget).kind}'`);
   } else if (!['own', 'cudnn', undefined].includes(like.attention)) {
     throw new RangeError(`openDevice: like.attention must be 'own' or 'cudnn', got '${like.attention}'`);
   }

@@ -214,7 +214,7 @@ interface OpenedDevice {
   id: number;
   granularity: number;
   attention: 'own' | 'cudnn';
-  /** Why products run by the package's own kernels; empty where they do not. */
+  /** Why products run in the built-in kernels; empty if they do not. */
   ownProductsReason: string;
 }
 

@@ -12,7 +12,7 @@ import type { Objective } from '../objectives/objective.ts';
 import { AdamW } from '../optim/adamw.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
 import type { Optimizer } from '../optim/optimizer.ts';
-import { type DeviceOptions, openDevice, type Target } from '../runtime/device.ts';
+import { type DeviceOptions, type DeviceTarget, openDevice } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
 import type { MemoryStatistics } from '../runtime/memory/statistics.ts';
 import { empty } from '../runtime/tensor.ts';
@@ -26,7 +26,7 @@ export interface StepShape {
   dtype?: Dtype;
   /** Of the gradients; 'bfloat16' with bf16 parameters and one micro-batch alone. @default 'float32' */
   gradientDtype?: GradientDtype;
-  /** Whether sequences hold several documents, told apart by documentStart. @default false */
+  /** Whether sequences hold several documents, separated by documentStart. @default false */
   isPacked?: boolean;
   /** Adapters instead of full training. */
   lora?: LoraOptions | LoraLayout | null;
@@ -41,7 +41,7 @@ export interface StepShape {
   /** @default nextToken() */
   objective?: Objective;
   /** The machine to imitate. @default the CPU of this machine */
-  like?: Target;
+  like?: DeviceTarget;
 }
 
 /** A step to run without arithmetic. */

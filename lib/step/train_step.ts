@@ -130,14 +130,14 @@ export class TrainStep {
     let before: Promise<void> = Promise.resolve();
     for (const _ of microSteps({ model: this.#model, optimizer: this.#optimizer, scalars }, microBatches, options)) {
       const enqueued = device.synchronize();
-      enqueued.catch(() => {}); // told by the next await
+      enqueued.catch(() => {}); // the next await rejects
       await before;
       before = enqueued;
       signal?.throwIfAborted();
     }
     await before;
     const [loss, gradNorm] = [scalars.loss.item(), scalars.norm.item()];
-    for (const number of [loss, gradNorm]) number.catch(() => {}); // told to who awaits it
+    for (const number of [loss, gradNorm]) number.catch(() => {}); // the caller's await rejects
     const squares = async () => {
       if (this.#numRuns > run + 1) throw new Error('TrainStep: the squares of this step are overwritten');
       return await scalars.squares.toFloat32();

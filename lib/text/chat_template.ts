@@ -1,4 +1,4 @@
-// Conversations to text, as the model's own template says: what transformers' apply_chat_template renders.
+// Conversations to text by the model's template: what transformers' apply_chat_template renders.
 import { join } from 'node:path';
 import { CHAT_TEMPLATE_FILE, TOOL_TEMPLATE_FILE } from '../io/model_folder.ts';
 import { readIfThere } from '../io/read.ts';
@@ -26,9 +26,9 @@ export interface TokenizerConfig {
 
 /** What a run says about its template. */
 export interface TemplateSettings {
-  /** Variables of the template, such as enable_thinking; those of a record come before them. */
+  /** Variables of the template, such as enable_thinking; a record's own override them. */
   variables?: Record<string, unknown>;
-  /** What strftime_now() tells. @default the clock, read once */
+  /** The time of strftime_now(). @default the clock, read once */
   date?: Date;
 }
 
@@ -40,7 +40,7 @@ export class ChatTemplate {
   /** The template with its variables as defaults, and with that for tools: see `savedTemplate`. */
   readonly saved: () => string;
   readonly #template: JinjaTemplate;
-  /** For conversations with tools, where the model has a template of its own for them. */
+  /** For conversations with tools, if the model has a separate template for them. */
   readonly #toolTemplate: JinjaTemplate | null;
   readonly #variables: Record<string, unknown>;
   readonly #date: Date;

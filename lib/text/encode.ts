@@ -3,7 +3,7 @@
 import type { DataRecord } from './records/record.ts';
 import type { MarkedText, Span } from './targets/marked_text.ts';
 import { SpecialTokens } from './targets/special.ts';
-import { type TargetOptions, Targets, type Tell } from './targets/targets.ts';
+import { type Report, type TargetOptions, Targets } from './targets/targets.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 export type EncodeOptions = TargetOptions;
@@ -29,11 +29,11 @@ export class RecordEncoder {
   }
 
   /**
-   * A record's documents: what the tokenizer puts before a text, the text, the end-of-text id, where the text has not got these itself. A
-   * conversation is what its template makes of it, and nothing besides; it may be several documents.
+   * A record's documents: what the tokenizer puts before a text, the text, and the end-of-text id, unless the text has these itself. A
+   * conversation is exactly what its template renders; it may be several documents.
    * @param isBegin, isEnd whether the record's text is its document's first and last part
    */
-  async encode(record: DataRecord, tell: Tell, { isBegin = true, isEnd = true } = {}): Promise<MarkedIds[]> {
+  async encode(record: DataRecord, report: Report, { isBegin = true, isEnd = true } = {}): Promise<MarkedIds[]> {
     if ('messages' in record) {
       if (!this.#targets) {
         throw new Error(
@@ -41,18 +41,18 @@ export class RecordEncoder {
         );
       }
       const documents: MarkedIds[] = [];
-      for (const document of await this.#targets.documents(record, tell))
+      for (const document of await this.#targets.documents(record, report))
         documents.push(await this.#encodeText(document));
       return documents;
     }
     const [prompt, text] = 'text' in record ? ['', record.text] : [record.prompt, record.prompt + record.completion];
     const begin = this.#options.trainOnPrompts ? 0 : prompt.length;
     const ids = await this.#encodeText({ text, targets: [[begin, text.length]] });
-    if (prompt !== '' && begin === text.length) tell('a completion that is empty');
-    if (text === '' && isBegin && isEnd) tell('a text that is empty');
+    if (prompt !== '' && begin === text.length) report('a completion that is empty');
+    if (text === '' && isBegin && isEnd) report('a text that is empty');
     const { endOfText } = this.#tokenizer;
     const within = ids.findIndex((marked) => idOf(marked) === endOfText);
-    if (within >= 0 && within < ids.length - 1) tell('a text that has the end of text within');
+    if (within >= 0 && within < ids.length - 1) report('a text that has the end of text within');
     const begun = this.#tokenizer.wrap(ids, { begin: isBegin });
     if (begin > 0) for (let i = 0; i < begun.length - ids.length; i++) begun[i] = mark(begun[i]!);
     return [this.#tokenizer.wrap(begun, { end: isEnd })];

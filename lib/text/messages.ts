@@ -1,7 +1,7 @@
 // What a message's content may be, before a template sees it.
 import type { Message } from './records/record.ts';
 
-/** Roles that templates know beside the assistant's; what others say is read as well, but whoever means an answer is told. */
+/** Roles that templates know beside the assistant's. Messages of others are context too, and reported in case an answer was meant. */
 export const READ_ROLES = new Set([
   'system',
   'developer',
@@ -73,7 +73,7 @@ export function thoughtPartsOf(content: unknown): string[] {
   return partsOf(content).flatMap((part) => (part.type === 'thinking' ? [part.thinking] : []));
 }
 
-/** Fields of messages that other checks are for, or that a template may do without. */
+/** Fields of messages that other checks cover, or that a template need not read. */
 const USUAL_FIELDS = new Set(['role', 'content', 'isTrained', 'name', 'tool_calls', 'tool_call_id', 'function_call']);
 
 /** Further fields of messages that hold something. */

@@ -8,7 +8,7 @@ import type { RunParts } from './run_parts.ts';
 import type { RunState } from './run_state.ts';
 import { openSamples, writeSamples } from './samples.ts';
 
-/** Whether what is done every so many steps, and at the end, is due after a step. */
+/** Whether something that is done every so many steps, and at the end, is due after a step. */
 export function isDue(step: number, numSteps: number, every?: number): boolean {
   return every !== undefined && (step % every === 0 || step === numSteps);
 }
@@ -37,7 +37,7 @@ export class AfterSteps {
     this.#done = state ? state.step - (state.isTold ? 0 : 1) : 0;
   }
 
-  /** The last step that nothing is left to do after. */
+  /** The last step with nothing left to do after it. */
   get done(): number {
     return this.#done;
   }

@@ -1,4 +1,4 @@
-// Checkpoints of a run: folders that appear and go whole or not at all, from which it goes on bit for bit.
+// Checkpoints of a run: folders that are written and removed atomically, from which it continues bit for bit.
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -34,7 +34,7 @@ export class Checkpoints {
   readonly #folder: string;
   readonly #keepLast: number;
   readonly #warn: (warning: RunWarning) => void;
-  /** Names that could not be removed, and were told. */
+  /** Names that could not be removed, and were warned of. */
   readonly #stuck = new Set<string>();
 
   constructor(outDir: string, keepLast: number, warn: (warning: RunWarning) => void = () => {}) {
@@ -49,7 +49,7 @@ export class Checkpoints {
     return steps.map(Number).sort((a, b) => a - b);
   }
 
-  /** Removes what a killed process has left half written or half removed. For who has locked the run's folder. */
+  /** Removes what a killed process has left half written or half removed. The caller must hold the lock of the run's folder. */
   async clean(): Promise<void> {
     for (const name of await this.#names()) if (LEFTOVER.test(name)) await this.#remove(name);
   }
@@ -85,10 +85,10 @@ export class Checkpoints {
     await this.removeOld(state.best?.step);
   }
 
-  /** Removes all but the last ones and the best. One that cannot be removed is a warning. */
+  /** Removes all but the last ones and the best. Warns if one cannot be removed. */
   async removeOld(best: number | undefined): Promise<void> {
     for (const step of (await this.steps()).slice(0, -this.#keepLast)) {
-      if (step !== best) await this.#hide(nameOf(step)).catch((error: Error) => this.#tell(nameOf(step), error));
+      if (step !== best) await this.#hide(nameOf(step)).catch((error: Error) => this.#report(nameOf(step), error));
     }
     await this.clean();
   }
@@ -139,7 +139,7 @@ export class Checkpoints {
     });
   }
 
-  /** Takes a checkpoint's name away, so that none is there with some of its files gone; `clean` removes them. */
+  /** Renames a checkpoint, so that none has some of its files missing; `clean` removes it. */
   async #hide(name: string): Promise<void> {
     const hidden = join(this.#folder, `.${name}.${randomBytes(8).toString('hex')}.removed`);
     await rename(join(this.#folder, name), hidden).catch((error: NodeJS.ErrnoException) => {
@@ -149,18 +149,18 @@ export class Checkpoints {
 
   async #remove(name: string): Promise<void> {
     await rm(join(this.#folder, name), { recursive: true, force: true }).catch((error: Error) =>
-      this.#tell(name, error),
+      this.#report(name, error),
     );
   }
 
-  #tell(name: string, error: Error): void {
+  #report(name: string, error: Error): void {
     if (!this.#stuck.has(name))
       this.#warn({ code: 'leftover', message: `${join(this.#folder, name)}: cannot be removed: ${error.message}` });
     this.#stuck.add(name);
   }
 }
 
-/** The better of two validations; one that is not a number is none. */
+/** The better of two validations; a loss that is not finite never is. */
 export function better(best: RunState['best'], step: number, { validationLoss }: Evaluation): RunState['best'] {
   if (!Number.isFinite(validationLoss)) return best;
   return best && best.validationLoss <= validationLoss ? best : { step, validationLoss };

@@ -20,16 +20,16 @@ const runFields = z.strictObject({
     .union(
       [
         z.strictObject({
-          path: z.string().describe("a folder in HuggingFace's layout, to go on from"),
+          path: z.string().describe("a folder in HuggingFace's layout, or its name on the Hub"),
           ignoreFields: z
             .array(z.string())
             .optional()
             .describe(
-              "fields of its config.json, or of lora.from's adapter_config.json, that change no number, though nobody here knows them",
+              "unknown fields of its config.json, or of lora.from's adapter_config.json, to ignore: they must change no number",
             ),
         }),
         z.strictObject({
-          config: z.record(z.string(), z.unknown()).describe('fields of config.json, to begin with random weights'),
+          config: z.record(z.string(), z.unknown()).describe('fields of config.json, to start from random weights'),
         }),
       ],
       { error: 'must be either { path: FOLDER } or { config: { … fields of config.json … } }' },
@@ -54,7 +54,7 @@ const runFields = z.strictObject({
             .number()
             .gt(0)
             .lt(1)
-            .describe('of the records (a text is one; a single text is split by sequences)'),
+            .describe('share of the records (a text is one; a single text is split by sequences)'),
         }),
       ])
       .optional()
@@ -62,33 +62,32 @@ const runFields = z.strictObject({
     packing: z
       .union([z.boolean(), z.literal('auto')])
       .default('auto')
-      .describe('several documents in one sequence, each seeing itself alone; auto: where there are several'),
+      .describe(
+        'several documents in one sequence, each attending only to itself; auto: if there are several documents',
+      ),
     trainOnPrompts: z.boolean().default(false).describe("train on prompts and the user's turns too"),
-    trainOnLastAnswer: z.boolean().default(false).describe("train on the last of a conversation's answers alone"),
+    trainOnLastAnswer: z.boolean().default(false).describe('train only on the last answer of a conversation'),
     chatTemplate: z.string().optional().describe("path of a Jinja template; default: the model's own"),
     templateVariables: z
       .record(z.string().refine(isVariableName, 'no template can read a variable of this name'), z.json())
       .optional()
-      .describe("variables of the chat template, such as { enable_thinking: false }; a record's own come before them"),
+      .describe("variables of the chat template, such as { enable_thinking: false }; a record's own override them"),
     templateDate: z.iso
       .date()
       .optional()
-      .describe('the day that the chat template may write, YYYY-MM-DD; default: that on which the data are tokenised'),
+      .describe('the date for chat templates that write one, YYYY-MM-DD; default: the day when the data are tokenised'),
   }),
   lora: z
     .strictObject({
       from: z
         .string()
         .optional()
-        .describe('folder of an adapter to go on from, with its modules, ranks, factors and dropout; stands alone'),
+        .describe(
+          'folder of an adapter to continue training, with its modules, ranks, factors and dropout; excludes the other lora options',
+        ),
       rank: positive.optional().describe("rows of a new adapter's A"),
       alpha: z.number().optional().describe('the adapter is multiplied by alpha / rank; default: rank'),
-      dropout: z
-        .number()
-        .min(0)
-        .lt(1)
-        .optional()
-        .describe("share of a projection's input that its adapter does not see; default: 0"),
+      dropout: z.number().min(0).lt(1).optional().describe('LoRA dropout probability; default: 0'),
       modules: z
         .array(z.enum(LORA_MODULES))
         .min(1)
@@ -100,15 +99,15 @@ const runFields = z.strictObject({
       error: 'needs rank, for new adapters, or from, for those of a folder',
     })
     .refine(({ from, ...others }) => from === undefined || Object.keys(others).length === 0, {
-      error: 'from stands alone: the folder says the rest',
+      error: 'from excludes the other options: the folder gives them',
     })
     .optional()
     .describe('train adapters, not the model'),
   sequenceLength: positive.describe('T, in tokens'),
   batchSize: positive.default(1).describe('sequences of a micro-batch'),
   accumulationSteps: positive.default(1).describe('micro-batches of a step'),
-  epochs: z.number().positive().optional().describe('passes over the data; default 1 where maxSteps is not given'),
-  maxSteps: positive.optional().describe('steps after which the run ends, if epochs have not ended it before'),
+  epochs: z.number().positive().optional().describe('passes over the data; default: 1 unless maxSteps is given'),
+  maxSteps: positive.optional().describe('most steps of the run; it ends earlier if epochs end it'),
   optimizer: z
     .strictObject({
       learningRate: z.number().nonnegative().default(3e-4).describe('at the end of the warm-up'),
@@ -120,7 +119,7 @@ const runFields = z.strictObject({
         .union([z.literal(32), z.literal(16), z.literal(8)], { error: 'must be 32, 16 or 8' })
         .default(32)
         .describe(
-          'of each element of the two moments; 8: in blocks of 256 with a scale, 2.03 bytes a parameter for both',
+          'bits of each element of the two moments; 8: in blocks of 256 with a scale, 2.03 bytes a parameter for both',
         ),
     })
     .prefault({}),
@@ -143,27 +142,25 @@ const runFields = z.strictObject({
   masterWeights: z
     .boolean()
     .default(true)
-    .describe('an f32 copy of bfloat16 parameters takes the updates; false: parameters are rounded at random instead'),
+    .describe('updates go to an f32 copy of bfloat16 parameters; false: parameters are rounded stochastically instead'),
   dtype: z.enum(['float32', 'bfloat16']).default('float32').describe('of parameters and activations'),
   gradientDtype: z
     .enum(['float32', 'bfloat16'])
     .default('float32')
-    .describe('of the gradients of bfloat16 parameters; bfloat16 takes half the memory, for accumulationSteps 1'),
+    .describe('of the gradients of bfloat16 parameters; bfloat16 takes half the memory and needs accumulationSteps 1'),
   device: z
     .string()
     .regex(/^(auto|cpu|cuda(:\d+)?)$/, "must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
     .default('auto')
-    .describe('cpu, cuda, cuda:N, or auto: cuda where it can be used'),
+    .describe('cpu, cuda, cuda:N, or auto: cuda if it can be used'),
   attention: z
     .enum(['auto', 'own', 'cudnn'])
     .default('auto')
-    .describe(
-      "kernels on CUDA: the package's own are the same to the bit in every run, cuDNN's are faster from Hopper on",
-    ),
+    .describe('kernels on CUDA: own (built in) gives the same bits in every run, cudnn is faster on Hopper and newer'),
   products: z
     .enum(['auto', 'own'])
     .default('auto')
-    .describe("matrix products on CUDA: cuBLASLt's where it is found; the package's own need a driver alone"),
+    .describe('matrix products on CUDA: auto is cuBLASLt if found; own (built in) needs only a driver'),
   tuneProducts: z
     .boolean()
     .default(true)
@@ -171,7 +168,7 @@ const runFields = z.strictObject({
   deterministic: z
     .boolean()
     .default(false)
-    .describe("the same bits in every run on CUDA: the package's own attention, no timed choice of products"),
+    .describe('the same bits in every run on CUDA: built-in attention, no timed choice of products'),
   threads: positive.optional().describe('CPU threads; default: all cores'),
   memoryLimit: bytes.optional().describe("most that the device's arena may reserve"),
   chunkSizes: z
@@ -184,7 +181,7 @@ const runFields = z.strictObject({
   recompute: z
     .enum(['auto', 'none', 'attention', 'layer'])
     .default('auto')
-    .describe("computed again in the backward: nothing; a layer but for attention's output; a whole layer"),
+    .describe("what the backward recomputes: nothing; a layer except attention's output; a whole layer"),
   evaluation: z
     .strictObject({
       everySteps: positive.optional().describe('loss and perplexity on data.validation, also at the end'),
@@ -200,9 +197,11 @@ const runFields = z.strictObject({
     .prefault({}),
   checkpoint: z
     .strictObject({
-      everySteps: positive.optional().describe('also at the end; without it, only where a run is stopped'),
-      keepLast: positive.default(2).describe('checkpoints; older ones are removed'),
-      keepBest: z.boolean().default(true).describe('a checkpoint of the best validation loss'),
+      everySteps: positive
+        .optional()
+        .describe('interval of checkpoints, also at the end; without it, only when a run is stopped'),
+      keepLast: positive.default(2).describe('checkpoints to keep; older ones are removed'),
+      keepBest: z.boolean().default(true).describe('keep a checkpoint of the best validation loss'),
     })
     .prefault({}),
   nonFinite: z.enum(['stop', 'skip']).default('stop').describe('when a loss or gradient is NaN or infinite'),
@@ -210,7 +209,7 @@ const runFields = z.strictObject({
   outDir: z.string().default('runs/latest').describe('config.yaml, metrics.jsonl and the model are written here'),
 });
 
-/** Variables of templates that are not for a user to set. */
+/** Variables of templates that a user must not set. */
 const RENDERED = ['messages', 'add_generation_prompt'];
 
 export const runSchema = runFields

@@ -1,4 +1,4 @@
-// Whether a run may go on from a checkpoint: the same computation, on the same machine, from the same files.
+// Whether a run may continue from a checkpoint: the same computation, on the same machine, from the same files.
 import { createHash, webcrypto } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
@@ -13,8 +13,8 @@ import type { RunConfig } from './config.ts';
 import type { RunWarning } from './events.ts';
 import type { Machine, RunSources, RunState } from './run_state.ts';
 
-/** May differ between a run and its continuation: how long it runs, what it tells, and where it finds what is compared by content. */
-const FREE_OPTIONS = [
+/** Options that may change on resume: they affect duration and reporting, not results, or are paths of what is compared by content. */
+const CHANGEABLE_OPTIONS = [
   'maxSteps',
   'epochs',
   'outDir',
@@ -30,19 +30,19 @@ const FREE_OPTIONS = [
   'device',
   'threads',
 ];
-/** How products and attention are computed: free where the machine is. */
+/** How products and attention are computed: may change with the machine. */
 const MACHINE_OPTIONS = ['attention', 'products', 'tuneProducts', 'deterministic'];
 
 export interface ContinuationOptions {
   outDir: string;
-  /** Goes on although results will differ in their last bits. */
+  /** Continue although results will differ in their last bits. */
   allowOtherMachine: boolean;
 }
 
 export function requireSameConfig(state: RunState, config: RunConfig, options: ContinuationOptions): void {
-  const free = options.allowOtherMachine ? [...FREE_OPTIONS, ...MACHINE_OPTIONS] : FREE_OPTIONS;
-  const isFree = (key: string) => free.some((option) => key === option || key.startsWith(`${option}.`));
-  const different = differences(state.config, config).filter((key) => !isFree(key));
+  const changeable = options.allowOtherMachine ? [...CHANGEABLE_OPTIONS, ...MACHINE_OPTIONS] : CHANGEABLE_OPTIONS;
+  const mayChange = (key: string) => changeable.some((option) => key === option || key.startsWith(`${option}.`));
+  const different = differences(state.config, config).filter((key) => !mayChange(key));
   if (different.length > 0) {
     const names = different.join(', ');
     throw new Error(`${options.outDir}: belongs to a run with another ${names}; give the same, or another outDir`);
@@ -59,7 +59,7 @@ export function machineOf({ target, name }: Device): Machine {
   return { target, name: gpu?.name ?? 'unknown' };
 }
 
-/** What to tell where a run goes on elsewhere; null: it is the same machine. */
+/** The warning of a run that continues on another machine; null: it is the same. */
 export function requireSameMachine(state: RunState, machine: Machine, options: ContinuationOptions): RunWarning | null {
   const [then, now] = [state.machine, machine].map(({ target, name }) => `${JSON.stringify(target)} (${name})`);
   if (then === now) return null;
@@ -105,8 +105,8 @@ export async function tokenizerHashes({ files }: Tokenizer): Promise<Record<stri
 }
 
 /**
- * Hash of a model's parameters as they lie on its device, whatever file they came from. On other threads: a second for some GB, that of the
- * copy to the host.
+ * Hash of a model's parameters as they are on its device, whatever file they came from. Hashing runs on other threads; the copy to the host
+ * takes a second for some GB.
  */
 export async function weightsHash(model: Decoder): Promise<string> {
   const whole = createHash('sha256');

@@ -1,27 +1,27 @@
-// The events of a run on their way to the files that keep them and to who listens.
+// Sends the events of a run to the files that keep them and to listeners.
 import type { RunEvent, RunWarning, TrainOptions } from './events.ts';
 
 export class RunEvents {
-  readonly #tell: (event: RunEvent) => void;
+  readonly #notify: (event: RunEvent) => void;
   #keep: (event: RunEvent) => Promise<void> = async () => {};
 
   constructor(options: TrainOptions) {
-    this.#tell = listenerOf(options);
+    this.#notify = listenerOf(options);
   }
 
-  /** @param keep writes what is to be found again; who listens is told afterwards, and of nothing that could not be written */
+  /** @param keep writes the event to files; listeners get it afterwards, and never one that could not be written */
   keepBy(keep: (event: RunEvent) => Promise<void>): void {
     this.#keep = keep;
   }
 
   async emit(event: RunEvent): Promise<void> {
     await this.#keep(event);
-    this.#tell(event);
+    this.#notify(event);
   }
 
-  /** A warning is told at once, and not kept. */
+  /** A warning goes to listeners at once, and is not kept. */
   warn(warning: RunWarning): void {
-    this.#tell({ type: 'warning', warning });
+    this.#notify({ type: 'warning', warning });
   }
 }
 

@@ -1,21 +1,21 @@
-// What a run is told by its caller, what it tells, and what comes of it.
+// Options, events and result of a run.
 import type { Decoder } from '../models/decoder.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import type { EvaluationMetrics, StepMetrics } from './metrics.ts';
 import type { Sample } from './samples.ts';
 
-/** Something that a run goes on with, and that its user should know. */
+/** Something that does not end a run, and that its user should know. */
 export interface RunWarning {
-  /** For programs: what kind of thing it is. */
+  /** For programs: the kind of warning. */
   code: WarningCode;
   /** For people: names the option or the file, and the numbers. */
   message: string;
 }
 
 /**
- * 'warm-up': the learning rate is never reached, or only at the end. 'unused-validation': data.validation is held back for nothing.
+ * 'warm-up': the learning rate is never reached, or only at the end. 'unused-validation': data.validation is never used.
  * 'tokens-without-row': ids that the model does not have. 'documents': some are left out, or hold nothing to train on. 'ignored-fields': of records or of config.json.
- * 'inexact': the run goes on elsewhere than it began. 'leftover': a file that cannot be removed. 'saved': a checkpoint of a run that fails.
+ * 'inexact': the run continues on another machine. 'leftover': a file that cannot be removed. 'saved': a checkpoint of a run that fails.
  */
 export type WarningCode =
   | 'warm-up'
@@ -55,7 +55,7 @@ export type RunEvent =
   | { type: 'sample'; sample: Sample }
   /** One was saved. */
   | { type: 'checkpoint'; step: number }
-  /** What the run does otherwise than one may think. Nothing is warned of twice. */
+  /** What a user may not expect. Each is sent once. */
   | { type: 'warning'; warning: RunWarning }
   /** The last one of a run that ends without an error. */
   | { type: 'end'; result: TrainResult };
@@ -63,11 +63,11 @@ export type RunEvent =
 export interface TrainOptions {
   /** Stops between two micro-batches; a checkpoint and the model are saved. */
   signal?: AbortSignal;
-  /** Goes on from the last checkpoint in the run's folder, if there is one. @default false */
+  /** Continue from the last checkpoint in the run's folder, if there is one. @default false */
   resume?: boolean;
   /**
-   * Goes on also on another kind of machine or with another number of threads; the losses are then not those of an uninterrupted run to the
-   * last bit. @default false
+   * Continue even on another kind of machine or with another number of threads; the last bits of the losses then differ from those of an
+   * uninterrupted run. @default false
    */
   allowOtherMachine?: boolean;
   /** Gets every event once, in order; the functions below get those of one type. */
@@ -92,8 +92,8 @@ export interface TrainResult {
 }
 
 /**
- * Thrown when a loss or gradient is NaN or infinite. That step has changed no parameter, but the one after it, enqueued before the host
- * could know, may have: the model in memory is gone, and the last checkpoint is what remains.
+ * Thrown when a loss or gradient is NaN or infinite. That step has changed no parameter, but the next one, already
+ * enqueued, may have: do not use the model in memory, but the last checkpoint.
  */
 export class NonFiniteError extends Error {
   override readonly name = 'NonFiniteError';

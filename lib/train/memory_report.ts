@@ -5,7 +5,7 @@ import { decoderConfig } from '../models/config.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
-import type { Target } from '../runtime/device.ts';
+import type { DeviceTarget } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
 import { plainPolicy, unchunked } from '../step/plan.ts';
@@ -33,7 +33,7 @@ export interface ComparedStep {
   masterWeights?: boolean;
   stateBits?: StateBits;
   policy: StepPolicy;
-  like: Target;
+  like: DeviceTarget;
 }
 
 export function compareMemory({ policy, ...step }: ComparedStep): MemoryComparison {

@@ -1,4 +1,4 @@
-// What a run tells of each step on the terminal, and writes to metrics.jsonl.
+// What a run reports of each step on the terminal and in metrics.jsonl.
 import { formatBytes } from '../runtime/memory/statistics.ts';
 import type { Evaluation } from './evaluate.ts';
 
@@ -19,7 +19,7 @@ export interface StepMetrics {
   seconds: number;
 }
 
-/** What validation after a step tells. */
+/** Results of validation after a step. */
 export interface EvaluationMetrics extends Evaluation {
   step: number;
 }
@@ -56,7 +56,7 @@ export class Progress {
   }
   show(line: string): void {
     const { isTTY, columns } = this.#stream;
-    // A terminal that does not tell its width says 0 columns.
+    // A terminal of unknown width reports 0 columns.
     this.#stream.write(isTTY ? `\r\x1b[K${line.slice(0, (columns || 80) - 1)}` : `${line}\n`);
     this.#isShowing = isTTY;
   }

@@ -18,7 +18,7 @@ export class MetricsFile {
     this.#file = file;
   }
 
-  /** Begins a new file, or goes on after the state's step with the lines that could not be written then. */
+  /** Starts a new file, or continues after the state's step with the lines that could not be written then. */
   static async open(outDir: string, state: RunState | null): Promise<MetricsFile> {
     const keyOf = (line: MetricsLine) => `${line.step} ${'loss' in line}`;
     const file = await StepFile.open<MetricsLine>(join(outDir, 'metrics.jsonl'), state?.step ?? 0, keyOf);
@@ -41,7 +41,7 @@ export class MetricsFile {
     }
   }
 
-  /** From now on the lines so far survive a loss of power. */
+  /** Syncs the file: the lines so far survive a loss of power. */
   async sync(): Promise<void> {
     await this.#file.sync();
   }

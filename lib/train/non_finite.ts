@@ -4,10 +4,10 @@ import type { StepResult } from '../step/train_step.ts';
 import type { RunConfig } from './config.ts';
 import { NonFiniteError } from './events.ts';
 
-/** Skipped one after another: the run is lost, not a step. */
+/** After so many in a row the run is lost, not a step. */
 const MAX_SKIPPED = 10;
 
-/** Stops a run at such a step, or at the tenth in a row where they are skipped. */
+/** Stops a run at such a step or, if they are skipped, at the tenth in a row. */
 export class NonFiniteSteps {
   readonly #choice: RunConfig['nonFinite'];
   readonly #onSkip: (message: string) => Promise<void>;
@@ -35,7 +35,7 @@ export class NonFiniteSteps {
   endWhereLost(): void {
     if (this.#inARow < MAX_SKIPPED) return;
     throw new NonFiniteError(
-      `${this.#problem}; it is step ${this.#inARow} in a row that is skipped, and nonFinite 'skip' ends with ${MAX_SKIPPED}`,
+      `${this.#problem}; ${this.#inARow} steps in a row were skipped, and nonFinite 'skip' ends the run at ${MAX_SKIPPED}`,
     );
   }
 }

@@ -5,7 +5,7 @@ import { planModelStep } from '../step/step_policies.ts';
 import type { RunConfig } from './config.ts';
 import type { RunData } from './run_data.ts';
 
-/** What the configuration fixes, and for the rest the fastest that fits the device, for the longest sequences that there are. */
+/** The fastest policy that fits the device for the longest sequences, with what the configuration fixes. */
 export function choosePolicy(config: RunConfig, model: Decoder, { training, validation }: RunData): StepPolicy {
   const { chunkSizes, mlpSave, recompute } = config;
   const fixed: Partial<StepPolicy> = {};

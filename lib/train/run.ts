@@ -1,4 +1,4 @@
-// The steps of a run: enqueued one ahead of what is read, with what is kept and told between them.
+// The steps of a run: each is enqueued before the results of the one before are read; between them results are written and reported.
 import type { StepPolicy } from '../models/policy.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { learningRateAt, type ScheduleOptions, warmupProblem } from '../optim/schedule.ts';
@@ -36,10 +36,10 @@ export class Run {
   readonly #after: AfterSteps;
   #metrics!: MetricsFile;
   #files!: RunFiles;
-  /** Steps whose update has been enqueued, and whose numbers have been told. */
+  /** Steps whose update has been enqueued, and whose results have been reported. */
   #enqueued: number;
   #done: number;
-  /** Steps under way, the one that has been enqueued first before the others. */
+  /** Steps under way, in the order in which they were enqueued. */
   readonly #pending: PendingStep[] = [];
   #started = 0;
   #lastDone = 0;
@@ -83,7 +83,7 @@ export class Run {
     try {
       await this.#emitStart();
       await this.#steps(trainStep);
-      // Stopped before its first step, a run has nothing that may stand in the place of an earlier one's model.
+      // A run that was stopped before its first step must not overwrite an earlier one's model.
       if (this.#done > 0 || (await modelIn(outDir)) === null) await this.#files.saveModel();
       await this.#metrics.sync();
     } catch (error) {
@@ -153,7 +153,7 @@ export class Run {
     }
   }
 
-  /** Waits for the steps under way, but for the last `numLeft`, and tells of each. */
+  /** Waits for the steps under way, except the last `numLeft`, and reports each. */
   async #logPending(numLeft = 0): Promise<void> {
     while (this.#pending.length > numLeft) await this.#log(this.#pending.shift()!);
   }
@@ -193,7 +193,7 @@ export class Run {
   }
 
   /**
-   * Where a file could not be read or written, the model in memory is sound: a checkpoint is tried. After any other error it need not be;
+   * If a file could not be read or written, the model in memory is sound: tries to save a checkpoint. After any other error it may not be;
    * the last checkpoint is what remains.
    */
   async #rescue(error: unknown): Promise<void> {
@@ -203,14 +203,14 @@ export class Run {
       while (this.#pending.length > 0) {
         const { step } = this.#pending[0]!;
         await this.#logPending(this.#pending.length - 1).catch(() => {}); // a line that fails is kept in the checkpoint
-        if (this.#done < step) return; // it is not known what the step has done
+        if (this.#done < step) return; // the effect of the step is unknown
       }
       if (this.#done <= this.#files.saved || this.#done < this.#enqueued) return;
       await this.#save(this.#done);
       const message = `a checkpoint of step ${this.#done} was saved before the run ends with an error; --resume goes on from it`;
       this.#parts.events.warn({ code: 'saved', message });
     } catch {
-      // what the run ends with is the first error
+      // the run ends with the first error
     }
   }
 }

@@ -16,9 +16,9 @@ export interface RunData {
   numTokens: number;
   /** Of all that is trained on, by content; see `TokenStore`. */
   fingerprint: string;
-  /** Of files to validate on; null: there are none of their own. */
+  /** Of the validation files; null: there are none. */
   validationFingerprint: string | null;
-  /** What a user should know of the files. */
+  /** What a user should know about the files. */
   notes: readonly Note[];
   close(): Promise<void>;
 }
@@ -74,7 +74,7 @@ export async function openRunData(config: RunConfig, tokenizer: Tokenizer, V: nu
   }
 }
 
-/** What to tell of files that are trained on and validated on. */
+/** Notes on files that are both trained and validated on. */
 async function sharedFiles(trained: readonly string[], validated: readonly string[]): Promise<Note[]> {
   const notes = new Notes();
   const real = new Set<string>();

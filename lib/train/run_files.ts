@@ -1,4 +1,4 @@
-// What a run leaves in its folder beside the lines of its files: its configuration, checkpoints and the model.
+// What a run writes to its folder beside its line files: its configuration, checkpoints and the model.
 import { dirname, join } from 'node:path';
 import { stringify as toYaml } from 'yaml';
 import { saveAdapter } from '../io/adapters.ts';
@@ -36,7 +36,7 @@ export class RunFiles {
     return this.#saved;
   }
 
-  /** Gives the model and the optimizer the values that they go on with. */
+  /** Sets the values that the model and the optimizer start or continue with. */
   async restore(): Promise<void> {
     const { model, checkpoints, state } = this.#parts;
     if (state) {
@@ -45,7 +45,7 @@ export class RunFiles {
     } else await this.#optimizer.readStored();
   }
 
-  /** Throws where the disk has no room for the model and the checkpoints of the steps that are left. */
+  /** Throws if the disk has no room for the model and the checkpoints of the remaining steps. */
   async requireSpace(stepsLeft: number): Promise<void> {
     const { model, checkpoints } = this.#parts;
     const { everySteps } = this.#config.checkpoint;
@@ -82,7 +82,7 @@ export class RunFiles {
   }
 }
 
-/** Whether conversations are rendered otherwise than the model's own files say. */
+/** Whether conversations are rendered with a template or variables other than the model's files give. */
 function hasOwnTemplate({ data: { chatTemplate, templateVariables = {} } }: RunConfig): boolean {
   return chatTemplate !== undefined || Object.keys(templateVariables).length > 0;
 }

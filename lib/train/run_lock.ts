@@ -7,10 +7,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { threadId } from 'node:worker_threads';
 
 const NAME = '.lock';
-/** There while a lock whose holder is gone is removed; a removal takes milliseconds. */
+/** Exists while the lock of a dead holder is being removed, which takes milliseconds. */
 const REMOVAL = '.lock.removal';
 const REMOVAL_MS = 10_000;
-/** How often the holder shows that it lives, and how long one that cannot be asked is watched for it, in milliseconds. */
+/** How often the holder writes a beat, and how long a holder that cannot be queried is watched for one, in milliseconds. */
 const BEAT_MS = 3000;
 const WATCH_MS = 5 * BEAT_MS;
 /** Digits of the counter, so that a beat overwrites the one before. */
@@ -28,7 +28,7 @@ interface Holder {
   nonce: string;
 }
 
-/** A folder that nobody else runs in until it is released. */
+/** Exclusive use of a folder until it is released. */
 export class RunLock {
   readonly #folder: string;
   readonly #handle: FileHandle;
@@ -42,12 +42,12 @@ export class RunLock {
     let beat = 0;
     this.#timer = setInterval(() => {
       beat += 1;
-      this.#handle.write(contentOf(holder, beat), 0).catch(() => {}); // a disk that fails is told by what writes to it next
+      this.#handle.write(contentOf(holder, beat), 0).catch(() => {}); // whatever writes to a failing disk next reports it
     }, BEAT_MS).unref();
   }
 
   /**
-   * @param options.watchMs how long the holder on another machine, or in another container, is watched for a sign of life
+   * @param options.watchMs how long a holder on another machine, or in another container, is watched for a beat
    * @throws Error where another run is in the folder, in this process or another
    */
   static async take(folder: string, { watchMs = WATCH_MS } = {}): Promise<RunLock> {
@@ -117,15 +117,15 @@ function parse(content: string): Holder | null {
   }
 }
 
-/** Asks the system where it can tell; otherwise waits for a beat. */
+/** Asks the system if the holder is one of its processes; otherwise waits for a beat. */
 async function isHeld(path: string, content: string, me: Holder, watchMs: number): Promise<boolean> {
   const holder = parse(content);
   if (holder && holder.boot === me.boot && holder.namespace === me.namespace) {
     const start = await startOf(holder.pid);
-    const isTold = start !== UNKNOWN && holder.start !== UNKNOWN;
-    if (start === null || (isTold && start !== holder.start)) return false;
-    if (isTold && (holder.pid !== me.pid || holder.thread === me.thread)) return true;
-    // Another thread of this process, which may have been ended in the middle, or a system that does not tell.
+    const isKnown = start !== UNKNOWN && holder.start !== UNKNOWN;
+    if (start === null || (isKnown && start !== holder.start)) return false;
+    if (isKnown && (holder.pid !== me.pid || holder.thread === me.thread)) return true;
+    // Another thread of this process, which may have been terminated, or a system that does not give start times.
   }
   for (let waited = 0; waited < watchMs; waited += watchMs / 10) {
     await sleep(watchMs / 10);
@@ -136,8 +136,8 @@ async function isHeld(path: string, content: string, me: Holder, watchMs: number
 }
 
 /**
- * Removes a lock whose holder is gone, unless somebody has done so. One process at a time looks and removes: another one could take away
- * the lock that a third has made in between.
+ * Removes the lock of a dead holder, unless another process has done so. Only one process at a time compares and removes: otherwise it
+ * could remove the lock that a third has made in between.
  */
 async function takeAway(folder: string, path: string, content: string): Promise<void> {
   const removal = join(folder, REMOVAL);
@@ -169,10 +169,10 @@ async function holderOf(pid: number): Promise<Holder> {
   };
 }
 
-/** Of a process whose start the system does not tell. */
+/** For a process whose start time the system does not give. */
 const UNKNOWN = 'unknown';
 
-/** Clock ticks from the boot to a process's start; null where there is no such process, or it has ended and nobody has asked for its end. */
+/** Clock ticks from the boot to a process's start; null if there is no such process, or it is a zombie. */
 async function startOf(pid: number): Promise<string | null> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
   if (stat === null) return isGone(pid) ? null : UNKNOWN;

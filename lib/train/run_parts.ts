@@ -1,4 +1,4 @@
-// What a run is put together from.
+// The parts of a run.
 import type { Decoder } from '../models/decoder.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
@@ -13,9 +13,9 @@ export interface RunParts {
   data: RunData;
   checkpoints: Checkpoints;
   events: RunEvents;
-  /** Where it goes on; null: it begins. */
+  /** Where it continues; null: it starts. */
   state: RunState | null;
-  /** That of the run which it continues; null: it is chosen. */
+  /** That of the run that it continues; null: it is chosen. */
   policy: StepPolicy | null;
   machine: Machine;
   sources: RunSources;

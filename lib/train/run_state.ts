@@ -1,17 +1,17 @@
-// What a checkpoint says beside its tensors, in state.json: where the run was, on what, and which files belong to it.
+// What a checkpoint holds beside its tensors, in state.json: the run's progress, its machine, and its files.
 import { open, readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { writeWhole } from '../io/whole_file.ts';
 import type { StepPolicy } from '../models/policy.ts';
-import type { Target } from '../runtime/device.ts';
+import type { DeviceTarget } from '../runtime/device.ts';
 import type { RunConfig } from './config.ts';
 import type { EvaluationMetrics, StepMetrics } from './metrics.ts';
 
 export const STATE = 'state.json';
 const PIECE_BYTES = 2 ** 20;
 
-/** Everything beside tensors that a run needs to go on. Random state and data position follow from seed and step. */
+/** Everything beside tensors that a run needs to continue. Random state and data position follow from seed and step. */
 export interface RunState {
   /** Steps done. */
   step: number;
@@ -19,7 +19,7 @@ export interface RunState {
   isTold: boolean;
   /** Seconds that the run had taken. */
   seconds: number;
-  /** Chosen at the run's start; sums are in another order under another one. */
+  /** Chosen at the run's start; another policy would sum in another order. */
   policy: StepPolicy;
   best: { step: number; validationLoss: number } | null;
   /** Lines that metrics.jsonl could not take when the run ended with an error. */
@@ -33,16 +33,16 @@ export interface RunState {
 
 /** What the last bits of sums depend on. */
 export interface Machine {
-  target: Target;
+  target: DeviceTarget;
   /** Name of the processor or the GPU. */
   name: string;
 }
 
-/** Hashes of what a run reads, wherever it lies. */
+/** Hashes of what a run reads, whatever its path. */
 export interface RunSources {
   /** Fields of config.json. */
   modelConfig: string;
-  /** The weights that it begins with, as they are computed with; null: random ones, which the seed tells. */
+  /** The initial weights, as they are computed with; null: random ones, which follow from the seed. */
   weights: string | null;
   /** By name of the tokenizer's files. */
   tokenizer: Record<string, string>;

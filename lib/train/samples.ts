@@ -22,7 +22,7 @@ export function openSamples(outDir: string, step: number): Promise<StepFile<Samp
   return StepFile.open<Sample>(join(outDir, FILE), step);
 }
 
-/** Takes away what was written after a step, or by another run (step 0). */
+/** Removes what was written after a step, or by another run (step 0). */
 export async function cutSamples(outDir: string, step: number): Promise<void> {
   const path = join(outDir, FILE);
   if (!existsSync(path)) return;

@@ -1,4 +1,4 @@
-// What a run refuses before its first step because it would fail, or destroy something, later.
+// Checks before the first step of a run for what would fail, or destroy something, later.
 import { realpath, stat, statfs } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { fileDtypes } from '../io/elements.ts';
@@ -60,7 +60,7 @@ export async function modelIn(outDir: string): Promise<string | null> {
   return null;
 }
 
-/** A run that ended without a checkpoint has nothing to go on from: begun anew, it would write over its model. */
+/** A run that ended without a checkpoint cannot continue; starting again would overwrite its model. */
 export async function requireUnfinished(outDir: string): Promise<void> {
   const name = await modelIn(outDir);
   if (name === null) return;
@@ -78,7 +78,7 @@ export async function requireOwnKind({ outDir, lora }: RunConfig): Promise<void>
   }
 }
 
-/** Each thing that a run writes can have its place. */
+/** No file is where the run writes a folder, nor the other way round. */
 export async function requirePlaces(outDir: string): Promise<void> {
   for (const name of [...FILES, ...FOLDERS]) {
     const found = await stat(join(outDir, name)).catch(() => null);
@@ -90,7 +90,7 @@ export async function requirePlaces(outDir: string): Promise<void> {
   }
 }
 
-/** Samples can be written: each prompt has tokens, and the model rows for them. */
+/** Samples can be written: each prompt has tokens, and the model has rows for them. */
 export async function requirePrompts({ samples }: RunConfig, tokenizer: Tokenizer, V: number): Promise<void> {
   if (samples.everySteps === undefined) return;
   for (const [i, prompt] of samples.prompts.entries()) {
@@ -102,9 +102,8 @@ export async function requirePrompts({ samples }: RunConfig, tokenizer: Tokenize
 }
 
 /**
- * With dynamic rope the frequencies are those of one length: that of a batch's longest sequence, as in transformers. Beyond
- * max_position_embeddings a document must not share them with longer ones, in its sequence or in its batch: generation would then compute it
- * with others than training did.
+ * With dynamic rope a whole batch has the frequencies of its longest sequence, as in transformers. Beyond max_position_embeddings a
+ * document must not share a sequence or a batch with longer ones: generation would use other frequencies than training did.
  */
 export function requireRope({ layers }: DecoderConfig, { training, validation }: RunData, batchSize: number): void {
   const rope = layers.map(({ attention }) => attention.rope).find((rope) => rope?.type === 'dynamic');
@@ -126,7 +125,7 @@ export function requireRope({ layers }: DecoderConfig, { training, validation }:
   }
 }
 
-/** The disk has room for the model, and for the checkpoints that stand beside each other. */
+/** The disk has room for the model, and for the checkpoints that exist at the same time. */
 export async function requireSpace(
   config: RunConfig,
   model: Decoder,
@@ -135,7 +134,7 @@ export async function requireSpace(
 ): Promise<void> {
   const { outDir, checkpoint, evaluation } = config;
   const disk = await statfs(outDir).catch(() => null);
-  if (!disk || disk.blocks === 0) return; // a file system that does not tell
+  if (!disk || disk.blocks === 0) return; // the file system does not report it
   const parameters = model.lora ? model.trainableParameters() : model.parameters();
   const inMemory = (tensors: Iterable<Tensor>) => [...tensors].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const ofModel = parameters.reduce((sum, { name, size, dtype }) => {
@@ -158,8 +157,8 @@ export async function requireSpace(
 }
 
 /**
- * Refuses a tokenizer with more ids than the model has rows. Added tokens without a row are only told of, since texts may do without them:
- * Gemma 3 has such a one for images.
+ * Refuses a tokenizer with more ids than the model has rows. Added tokens without a row only give a warning, since texts may not use them:
+ * Gemma 3 has one for images.
  */
 export function requireRows({ vocabSize, addedTokens, path }: Tokenizer, V: number): RunWarning | null {
   if (vocabSize <= V) return null;

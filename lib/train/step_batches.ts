@@ -3,7 +3,7 @@ import type { Dataset, TokenBatch } from '../data/dataset.ts';
 import { shuffledInTurns } from '../data/shuffle.ts';
 import type { RunConfig } from './config.ts';
 
-/** The micro-batches of steps: by a step's number alone, so that a run can begin anywhere. */
+/** The micro-batches of a step, by seed and step number alone, so that a run can resume anywhere. */
 export class StepBatches {
   readonly #dataset: Dataset;
   readonly #options: Pick<RunConfig, 'batchSize' | 'accumulationSteps' | 'seed'>;

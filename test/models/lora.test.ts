@@ -204,7 +204,7 @@ describe('a run with adapters', () => {
     for (const [wrong, message] of [
       [{}, /lora: needs rank, for new adapters, or from/],
       [{ rank: 4, from: first.outDir }, /lora: needs rank, for new adapters, or from/],
-      [{ from: first.outDir, alpha: 3 }, /lora: from stands alone/],
+      [{ from: first.outDir, alpha: 3 }, /lora: from excludes the other options/],
     ] as const) {
       assert.throws(() => parseConfig(tinyRun({ lora: wrong })), message);
     }

@@ -1,7 +1,7 @@
 // Sizes of chunks and of scratch memory, which are functions of shapes alone.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { openDevice, type Target, tidy } from '../../lib/index.ts';
+import { type DeviceTarget, openDevice, tidy } from '../../lib/index.ts';
 import {
   attentionBackwardWorkspace,
   attentionForwardWorkspace,
@@ -13,12 +13,15 @@ import {
 } from '../../lib/ops/workspace.ts';
 
 const MIB = 2 ** 20;
-const cpu: Target = { kind: 'cpu', threads: 3 };
-const cuda: Target = { kind: 'cuda' };
-const cudnn: Target = { kind: 'cuda', attention: 'cudnn' };
+const cpu: DeviceTarget = { kind: 'cpu', threads: 3 };
+const cuda: DeviceTarget = { kind: 'cuda' };
+const cudnn: DeviceTarget = { kind: 'cuda', attention: 'cudnn' };
 
 /** Bytes of what `make` makes on a device that imitates `like`; 0 where it is null. */
-function bytesOn(like: Target, make: (device: ReturnType<typeof openDevice>) => { sizeBytes: number } | null): number {
+function bytesOn(
+  like: DeviceTarget,
+  make: (device: ReturnType<typeof openDevice>) => { sizeBytes: number } | null,
+): number {
   using device = openDevice('meta', { like });
   return tidy(() => make(device)?.sizeBytes ?? 0);
 }
@@ -91,7 +94,7 @@ describe('scratch memory', () => {
     }
   });
   it('of attention on CUDA: one number a row and head, and what cuDNN takes where it may run', () => {
-    const bytes = (like: Target, more: object = {}): number[] =>
+    const bytes = (like: DeviceTarget, more: object = {}): number[] =>
       [attentionForwardWorkspace, attentionBackwardWorkspace].map((make) =>
         bytesOn(like, (device) => make(device, { ...sizes, ...more })),
       );

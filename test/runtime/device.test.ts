@@ -1,6 +1,6 @@
 // Options of devices that the machine's kind decides about.
 import assert from 'node:assert/strict';
-import { getDevice, openDevice, type Target } from '../../lib/index.ts';
+import { type DeviceTarget, getDevice, openDevice } from '../../lib/index.ts';
 import { testDevice } from '../support/devices.ts';
 
 describe('deterministic', () => {
@@ -19,7 +19,7 @@ describe('deterministic', () => {
       const { target } = device;
       if (target.kind === 'cuda') assert.equal(target.attention, 'own');
     }
-    const targetOf = (like: Target) => {
+    const targetOf = (like: DeviceTarget) => {
       using meta = openDevice('meta', { deterministic: true, like });
       return meta.target;
     };
@@ -64,7 +64,10 @@ describe('options of a device', () => {
       { kind: 'gpu' },
       { kind: 'cuda', attention: 'x' },
     ]) {
-      assert.throws(() => openDevice('meta', { like: like as Target }), /RangeError: openDevice: like\.\w+ must be/);
+      assert.throws(
+        () => openDevice('meta', { like: like as DeviceTarget }),
+        /RangeError: openDevice: like\.\w+ must be/,
+      );
     }
   });
 

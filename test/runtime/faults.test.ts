@@ -350,7 +350,7 @@ describe('faults of CUDA', () => {
           const { text, report } = doctor(real, searching(cublaslt, path));
           assert.match(report.cuda.cudnnProblem, problem);
           assert.equal(report.cuda.cudnnPath, macros.length > 0 ? path : '');
-          assert.equal(/^attention +by the package's own kernels: cuDNN/m.test(text), report.cuda.cudnnProblem !== '');
+          assert.equal(/^attention +by the built-in kernels: cuDNN/m.test(text), report.cuda.cudnnProblem !== '');
         });
       }
 

@@ -4,8 +4,8 @@ import {
   type Device,
   type DeviceName,
   type DeviceOptions,
+  type DeviceTarget,
   openDevice,
-  type Target,
   type Tensor,
 } from '../../lib/index.ts';
 
@@ -31,10 +31,10 @@ export function openTestDevice(options: DeviceOptions = {}): Device {
   return openDevice(testDevice, { threads: 2, ...options });
 }
 
-let target: Target | null = null;
+let target: DeviceTarget | null = null;
 
 /** What `meta` must imitate to predict the test device. */
-export function testTarget(): Target {
+export function testTarget(): DeviceTarget {
   if (!target) {
     using device = openTestDevice();
     target = device.target;

@@ -1,4 +1,4 @@
-// One answer of the assistant as a document of its own: what generation would see before it, and what it should then write.
+// One answer of the assistant as a document: the prompt that generation would see, and what it should then write.
 
 import type { ChatTemplate } from '../chat_template.ts';
 import { TemplateBudgetError } from '../jinja/errors.ts';
@@ -31,7 +31,7 @@ export interface Answer {
 /** A character that no content begins with. */
 const OTHER = '\uFDD0';
 
-/** The answer in message i, by rendering what is before it and what is up to it. */
+/** The answer in message i, by rendering the messages before it, and those up to and with it. */
 export async function answerAt(turns: Turns, i: number): Promise<Answer> {
   const { conversation, turnEnd, whole } = turns;
   const { messages } = conversation;

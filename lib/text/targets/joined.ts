@@ -1,4 +1,4 @@
-// Answers as documents: one for those that go on from one another.
+// Answers as documents: answers that continue one another share one.
 import { setImmediate } from 'node:timers/promises';
 import { answerAt, type Turns } from './answer.ts';
 import type { Document } from './marked_text.ts';
@@ -7,7 +7,7 @@ import type { Document } from './marked_text.ts';
 export async function joined(turns: Turns, targets: readonly number[]): Promise<Document[]> {
   const documents: Document[] = [];
   for (const message of targets) {
-    await setImmediate(); // each answer takes as long as all that is before it
+    await setImmediate(); // each answer takes time in proportion to all that precedes it
     const { text, begin, end, isEnded } = await answerAt(turns, message);
     const turn = { message, begin, end, isEnded };
     const last = documents.at(-1);

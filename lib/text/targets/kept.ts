@@ -6,7 +6,7 @@ import { joined } from './joined.ts';
 import { hasThoughts } from './left_out.ts';
 import type { Document } from './marked_text.ts';
 
-/** What templates treat in a way of its own. */
+/** What templates treat specially. */
 export interface Kind {
   hasSystem: boolean;
   hasCalls: boolean;
@@ -32,7 +32,7 @@ export function kindOf({ messages, tools, variables = {} }: Conversation): Kind 
 
 /** What a template does with conversations of a kind. */
 export interface Kept {
-  /** Whether their answers stand in one document, each with all that it says; false also where the template refuses them. */
+  /** Whether one document has all their answers, complete; false also if the template refuses them. */
   isKept: boolean;
   /** Whether answers have their thoughts. */
   hasThoughts: boolean;

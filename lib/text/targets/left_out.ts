@@ -1,4 +1,4 @@
-// What a record says and its documents do not.
+// What a record holds and its documents do not.
 import {
   hasOtherContent,
   OPENED_THOUGHTS,
@@ -46,7 +46,7 @@ function isEmpty(message: Message): boolean {
 }
 
 /**
- * The token that ends an answer's own text and that the template ends the turn after; null: it is not so.
+ * The special token at the end of an answer's text to which the template adds its own end of turn; null: none.
  * @param text from the answer on
  */
 function ownEnd(text: string, message: Message, { special, turnEnd }: Ends): string | null {
@@ -61,31 +61,33 @@ interface Ends {
   turnEnd: Pick<TurnEnd, 'token' | 'tail'>;
 }
 
-/** Tells of answers whose words the chat template leaves out, of those without any, and of those that end twice. */
-export function tellLeftOut(
+/** Reports answers whose words the chat template leaves out, empty answers, and answers that end twice. */
+export function reportLeftOut(
   { messages, documents, special, turnEnd }: Ends & { messages: readonly Message[]; documents: readonly Document[] },
-  tell: (what: string) => void,
+  report: (what: string) => void,
 ): void {
   for (const { text, turns } of documents) {
     for (const { message, begin, end } of turns) {
       const answer = text.slice(begin, end);
-      if (isEmpty(messages[message]!)) tell('an answer that is empty');
+      if (isEmpty(messages[message]!)) report('an answer that is empty');
       if (!hasRest(answer, messages[message]!) && !answer.includes(textOf(messages[message]!.content).trim())) {
-        tell('an answer whose text the chat template changes or leaves out');
+        report('an answer whose text the chat template changes or leaves out');
       }
       if (!hasCalls(answer, messages[message]!, special)) {
-        tell('an answer whose tool calls the chat template leaves out');
+        report('an answer whose tool calls the chat template leaves out');
       }
       if (!hasThoughts(answer, messages[message]!)) {
-        tell('an answer whose thoughts the chat template leaves out');
+        report('an answer whose thoughts the chat template leaves out');
       }
       const own = ownEnd(text.slice(begin), messages[message]!, { special, turnEnd });
       if (own !== null) {
-        tell(`an answer whose text ends with ${own}, to which the chat template adds ${turnEnd.token}: it ends twice`);
+        report(
+          `an answer whose text ends with ${own}, to which the chat template adds ${turnEnd.token}: it ends twice`,
+        );
       }
       const [, opened] = OPENED_THOUGHTS.exec(text.slice(Math.max(0, begin - LONGEST_TAG), begin)) ?? [];
       if (opened !== undefined && !answer.includes(`</${opened}>`)) {
-        tell("an answer without thoughts, where the chat template's prompt opens them");
+        report("an answer without thoughts, where the chat template's prompt opens them");
       }
     }
   }

@@ -1,10 +1,10 @@
-// What a record gives to be read, and a chat template leaves out: messages that are no answers, tools, documents.
+// Context of a record that a chat template leaves out: messages that are not answers, tools, documents.
 import { textOf, thoughtPartsOf } from '../messages.ts';
 import type { Message } from '../records/record.ts';
 import { attempt, type Turns } from './answer.ts';
 import { marked, unmarked } from './marks.ts';
 
-/** So many characters stand in a rendering because they are a message's, and not by chance. */
+/** A match of so many characters in a rendering is a message's text and not chance. */
 const SURE = 16;
 
 /** Where what is read may stand: texts of documents, and the prompt of the last answer in them; -1: the whole alone. */
@@ -15,16 +15,16 @@ interface Read {
 
 type Source = Pick<Turns, 'template' | 'conversation'>;
 
-/** Tells once for each kind of thing. */
-export async function tellNotRead(source: Source, read: Read, tell: (what: string) => void): Promise<void> {
+/** Reports once for each kind of thing. */
+export async function reportNotRead(source: Source, read: Read, report: (what: string) => void): Promise<void> {
   const roles = new Set((await messagesNotRead(source, read)).map(({ role }) => role));
-  for (const role of roles) tell(`a message of role ${role} that the chat template leaves out`);
+  for (const role of roles) report(`a message of role ${role} that the chat template leaves out`);
   for (const field of ['tools', 'documents'] as const) {
     const given = source.conversation[field];
     if (!given || given.length === 0) continue;
     const without = { ...source, conversation: { ...source.conversation, [field]: [] } };
     const [some, none] = [await renderings(source, read), await renderings(without, read)];
-    if (some.every((text, k) => text === none[k])) tell(`${field} that the chat template leaves out`);
+    if (some.every((text, k) => text === none[k])) report(`${field} that the chat template leaves out`);
   }
 }
 

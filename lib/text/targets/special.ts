@@ -23,7 +23,7 @@ export class SpecialTokens {
       .sort(longestFirst);
   }
 
-  /** Whether there is none, as for bytes. */
+  /** Whether there are none, as for bytes. */
   get isEmpty(): boolean {
     return this.#special.length === 0;
   }
@@ -48,7 +48,7 @@ export class SpecialTokens {
     return rest;
   }
 
-  /** White space and the special token that a text has at `at`; '': there is another thing. */
+  /** White space and the special token at `at` in a text; '': something else is there. */
   nextIn(text: string, at: number): string {
     let begin = at;
     while (begin < text.length && /\s/.test(text[begin]!)) begin += 1;

@@ -9,9 +9,9 @@ import type { Turns } from './answer.ts';
 import { generatedSpans } from './generated.ts';
 import { joined } from './joined.ts';
 import { findKept, type Kept, kindOf } from './kept.ts';
-import { tellLeftOut } from './left_out.ts';
+import { reportLeftOut } from './left_out.ts';
 import type { Document, MarkedText, Span } from './marked_text.ts';
-import { tellNotRead } from './not_read.ts';
+import { reportNotRead } from './not_read.ts';
 import { answersInOne } from './one_rendering.ts';
 import type { SpecialTokens } from './special.ts';
 import { findTurnEnd, type TurnEnd } from './turn_end.ts';
@@ -23,10 +23,10 @@ export interface TargetOptions {
   trainOnLastAnswer?: boolean;
 }
 
-/** Takes what a user should know of a record. */
-export type Tell = (what: string) => void;
+/** Receives what a user should know about a record. */
+export type Report = (what: string) => void;
 
-/** So many answers are found each by its own prompt, which costs no more than looking for them in one rendering. */
+/** Up to so many answers are found each by its own prompt, which costs no more than one rendering of them all. */
 const FEW = 3;
 /** Kinds of conversations that are remembered; variables of records make up new ones. */
 const MAX_KINDS = 256;
@@ -47,52 +47,52 @@ export class Targets {
   }
 
   /**
-   * A conversation's documents: one where the template keeps what it has written when more follows, else one for each answer, but for
-   * those that go on from one another. Where the template marks what is generated, its marks decide.
+   * A conversation's documents: one if the template never rewrites earlier turns, else one for each answer, except that answers that
+   * continue one another share one. If the template marks what is generated, its marks decide.
    */
-  async documents(given: Conversation, tell: Tell): Promise<MarkedText[]> {
+  async documents(given: Conversation, report: Report): Promise<MarkedText[]> {
     const conversation = await this.#template.prepare(given);
-    // As the record has them: what is left out of their prepared form is told too.
+    // The record's own messages: what their prepared form leaves out is reported too.
     const { messages } = given;
     for (const field of unusualFields(messages)) {
       if (!this.#template.mentions(field))
-        tell(`a field of messages that the chat template does not read: ${JSON.stringify(briefName(field))}`);
+        report(`a field of messages that the chat template does not read: ${JSON.stringify(briefName(field))}`);
     }
     const { text: whole, generated } = await this.#template.rendered(conversation);
     if (this.#options.trainOnPrompts) {
       const document = await this.#all(conversation, whole, generated);
-      await this.#tellOfText({ given, conversation, text: document.text }, tell);
+      await this.#reportLosses({ given, conversation, text: document.text }, report);
       return [document];
     }
     const targets = answersToTrainOn(conversation, this.#options.trainOnLastAnswer);
     if (targets.length === 0) {
       const roles = [...new Set(messages.map(({ role }) => role))].sort().join(', ');
-      tell(`a conversation without an answer to train on (roles: ${roles})`);
+      report(`a conversation without an answer to train on (roles: ${roles})`);
       return [{ text: whole, targets: [] }];
     }
     for (const role of new Set(messages.map((message) => message.role))) {
       if (role !== 'assistant' && !READ_ROLES.has(role))
-        tell(`a conversation with the role '${role}', which is not trained on`);
+        report(`a conversation with the role '${role}', which is not trained on`);
     }
     if (generated !== null) {
       const spans = await generatedSpans(this.#template, conversation, { generated, targets });
-      if (spans.length === 0) tell('a conversation in which the chat template marks nothing as generated');
+      if (spans.length === 0) report('a conversation in which the chat template marks nothing as generated');
       const isOpen = ([begin, end]: Span) =>
         !this.#special.endOf(whole.slice(begin, end)) && this.#special.nextIn(whole, end);
-      await this.#tellOfText({ given, conversation, text: whole, targets }, tell);
-      if (spans.some(isOpen)) tell('an answer whose end the chat template does not mark as generated');
+      await this.#reportLosses({ given, conversation, text: whole, targets }, report);
+      if (spans.some(isOpen)) report('an answer whose end the chat template does not mark as generated');
       return [{ text: whole, targets: spans }];
     }
     const turns = await this.#turns(conversation, whole);
     const documents = await this.#find(turns, targets);
     if (!this.#special.isEmpty && documents.some((document) => document.turns.some(({ isEnded }) => !isEnded))) {
-      tell('an answer after which the chat template writes no token that ends it');
+      report('an answer after which the chat template writes no token that ends it');
     }
     if (documents.length > 1) {
-      tell('a conversation with a document for each answer, as the chat template rewrites earlier turns');
+      report('a conversation with a document for each answer, as the chat template rewrites earlier turns');
     }
-    tellLeftOut({ messages, documents, special: this.#special, turnEnd: turns.turnEnd }, tell);
-    await tellNotRead(turns, { texts: documents.map(({ text }) => text), lastAnswer: targets.at(-1)! }, tell);
+    reportLeftOut({ messages, documents, special: this.#special, turnEnd: turns.turnEnd }, report);
+    await reportNotRead(turns, { texts: documents.map(({ text }) => text), lastAnswer: targets.at(-1)! }, report);
     return documents.map((document) => ({
       text: document.text,
       targets: document.turns.map(({ begin, end }) => [begin, end] as const),
@@ -100,23 +100,23 @@ export class Targets {
   }
 
   /**
-   * Tells what a text leaves out of its conversation, where it is not known which part of it is which answer.
+   * Reports what a text leaves out of its conversation when the places of its answers are not known.
    * @param given as the record has it
    * @param targets the messages that are trained on; all answers
    */
-  async #tellOfText(
+  async #reportLosses(
     {
       given: { messages },
       conversation,
       text,
       targets = answersToTrainOn(conversation),
     }: { given: Conversation; conversation: Conversation; text: string; targets?: readonly number[] },
-    tell: Tell,
+    report: Report,
   ): Promise<void> {
     const { special, turnEnd } = await this.#turns(conversation, text);
     const turns = targets.map((message) => ({ message, begin: 0, end: text.length, isEnded: true }));
-    tellLeftOut({ messages, documents: [{ text, turns }], special, turnEnd }, tell);
-    await tellNotRead({ template: this.#template, conversation }, { texts: [text], lastAnswer: -1 }, tell);
+    reportLeftOut({ messages, documents: [{ text, turns }], special, turnEnd }, report);
+    await reportNotRead({ template: this.#template, conversation }, { texts: [text], lastAnswer: -1 }, report);
   }
 
   async #turns(conversation: Conversation, whole: string): Promise<Turns> {
