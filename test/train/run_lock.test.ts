@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseConfig, train } from '../../lib/index.ts';
@@ -71,9 +72,13 @@ describe("the lock of a run's folder", () => {
     await (await RunLock.take(folder, { watchMs: 100 })).release();
     const other = await lockWith(folder, { boot: 'another', host: 'elsewhere' });
     await writeFile(lockOf(folder), other);
-    const beating = setTimeout(() => writeFile(lockOf(folder), other.replace(/0"}\n$/, '1"}\n')), 100);
+    let beats = 0;
+    const beating = setInterval(() => {
+      beats += 1;
+      writeFileSync(lockOf(folder), other.replace(/0"}\n$/, `${beats}"}\n`));
+    }, 50);
     await assert.rejects(RunLock.take(folder, { watchMs: 1000 }), /in use by process \d+ on elsewhere/);
-    clearTimeout(beating);
+    clearInterval(beating);
     await (await RunLock.take(folder, { watchMs: 100 })).release();
   });
 
