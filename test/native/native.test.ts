@@ -1,4 +1,4 @@
-// The native tests: CPU ops, and the CUDA kernels under emulation, plain and with AddressSanitizer and UBSan.
+// The native tests: CPU ops, and the CUDA kernels under emulation; with sanitizers they are among the longer tests.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,6 +27,4 @@ describe('devices', () => {
 describe('native tests', function () {
   this.timeout(240_000);
   it('pass', () => runNativeTests('tests', '*'));
-  // arithmetic alone is slow there; products of many tiles are among the longer tests
-  it('pass with sanitizers', () => runNativeTests('sanitized', '-Math.*:*ManyTiles*'));
 });
