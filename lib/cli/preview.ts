@@ -1,10 +1,11 @@
 // minisequence preview
 import { join } from 'node:path';
 import { styleText } from 'node:util';
-import { IGNORED, type TokenBatch } from '../data/dataset.ts';
+import type { TokenBatch } from '../data/dataset.ts';
 import { formatNote } from '../data/notes.ts';
 import { resolveModelFolder } from '../io/hub.ts';
 import { readConfig } from '../io/weights.ts';
+import { IGNORE_INDEX } from '../ops/loss_options.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { type RunConfig, readRunConfig } from '../train/config.ts';
 import { openRunData } from '../train/run_data.ts';
@@ -71,10 +72,10 @@ function format({ inputs, targets, documentStart, T }: TokenBatch, tokenizer: To
   const colours = process.stdout.isTTY === true;
   const mark = (text: string) => (colours ? styleText('green', text) : `[${text}]`);
   let end = T;
-  while (end > 0 && targets[end - 1] === IGNORED) end -= 1;
+  while (end > 0 && targets[end - 1] === IGNORE_INDEX) end -= 1;
   const ids = Int32Array.from([...inputs.subarray(0, end), ...(end > 0 ? [targets[end - 1]!] : [])]);
   const startsDocument = (i: number) => i < end && i > 0 && documentStart?.[i] === i;
-  const isTarget = (i: number) => i > 0 && !startsDocument(i) && targets[i - 1] !== IGNORED;
+  const isTarget = (i: number) => i > 0 && !startsDocument(i) && targets[i - 1] !== IGNORE_INDEX;
   let shown = '';
   for (let begin = 0; begin < ids.length; ) {
     let next = begin + 1;

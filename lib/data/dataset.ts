@@ -1,17 +1,15 @@
 // Documents as sequences of T tokens: the one place where inputs and targets are shifted.
+import { IGNORE_INDEX } from '../ops/loss_options.ts';
 import { idOf } from '../text/encode.ts';
 import { formatNote } from './notes.ts';
 import { shuffled } from './shuffle.ts';
 import type { TokenStore } from './token_store.ts';
 
-/** Target of a row that does not count in the loss. */
-export const IGNORED = -100;
-
 /** B sequences of one length, flat, on the host. */
 export interface TokenBatch {
   /** (B·T,). */
   inputs: Int32Array;
-  /** (B·T,): what follows each input in its document; IGNORED in prompts and padding. */
+  /** (B·T,): what follows each input in its document; IGNORE_INDEX in prompts and padding. */
   targets: Int32Array;
   /** (B·T,): the row where each row's document begins; null: each sequence is one document. */
   documentStart: Int32Array | null;
@@ -181,7 +179,7 @@ export class StoredDataset implements Dataset {
     const length = indices.reduce((longest, index) => Math.max(longest, rowsOf(this.#sequence(index))), 0);
     const T = paddedLength(length, this.#mostRows);
     const inputs = new Int32Array(B * T);
-    const targets = new Int32Array(B * T).fill(IGNORED);
+    const targets = new Int32Array(B * T).fill(IGNORE_INDEX);
     const documentStart = this.isPacked ? new Int32Array(B * T) : null;
     let numTargets = 0;
     for (const [b, index] of indices.entries()) {

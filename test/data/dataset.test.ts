@@ -1,9 +1,10 @@
 // From stored tokens to batches: every token is a target once, documents keep apart, orders are permutations.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { IGNORED, makeDataset, pack, paddedLength, StoredDataset, windowsOf } from '../../lib/data/dataset.ts';
+import { makeDataset, pack, paddedLength, StoredDataset, windowsOf } from '../../lib/data/dataset.ts';
 import { shuffled, shuffledInTurns } from '../../lib/data/shuffle.ts';
 import type { TokenStore } from '../../lib/data/token_store.ts';
+import { IGNORE_INDEX } from '../../lib/ops/loss_options.ts';
 
 /** A store in memory whose token at position p has id p; `masked` says which are not trained on. */
 function storeOf(lengths: number[], masked: (position: number) => boolean = () => false): TokenStore {
@@ -37,7 +38,7 @@ describe('datasets', () => {
           assert.equal(dataset.T, batch.T);
           const seen: number[] = [];
           targets.forEach((target, n) => {
-            if (target === IGNORED) return;
+            if (target === IGNORE_INDEX) return;
             assert.equal(inputs[n], target - 1);
             seen.push(target);
             const start = documentStart ? documentStart[n]! : n - (n % batch.T);
@@ -68,7 +69,7 @@ describe('datasets', () => {
     const dataset = await makeDataset(storeOf([3, 4]), { T: 8, seed: 0, isPacked: true });
     assert.deepEqual(await dataset.batch([0]), {
       inputs: Int32Array.of(3, 4, 5, 0, 1, 0, 0, 0),
-      targets: Int32Array.of(4, 5, 6, 1, 2, IGNORED, IGNORED, IGNORED),
+      targets: Int32Array.of(4, 5, 6, 1, 2, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX),
       documentStart: Int32Array.of(0, 0, 0, 3, 3, 5, 5, 5),
       B: 1,
       T: 8,
