@@ -53,7 +53,7 @@ class CudnnAttention {
   bool backward(const Tensor& dout, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
                 const AttentionGradients& gradients, const Workspace& workspace, const AttentionOptions& options);
 
-  // Whether cuDNN agrees with our kernels on a small problem of this kind, found at the first use; cudnn_attention_test.cu.
+  // Whether cuDNN agrees with our kernels on a small problem of this kind, found at the first use; cudnn_attention_selftest.cu.
   bool passes(Context& context, const CudnnAttentionTest& test);
 
  private:
