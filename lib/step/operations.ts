@@ -1,0 +1,123 @@
+// How many operations a training step takes, from shapes: products and attention, which take nearly all of its time.
+import { LORA_MODULES, type LoraLayout, type LoraModule } from '../models/adapter.ts';
+import type { AttentionSpec, DecoderConfig, LayerSpec } from '../models/decoder_config.ts';
+import type { LoraOptions } from '../models/lora.ts';
+import type { StepPolicy } from '../models/policy.ts';
+
+/** Multiplications and additions, each counted as one, of one step. */
+export interface StepOperations {
+  forward: number;
+  /** Without what runs again. */
+  backward: number;
+  /** Of the forward, in the backward. */
+  recomputed: number;
+  /** Of these three, attention's scores and sums: what grows with T². */
+  attention: number;
+  total: number;
+}
+
+/** What the operations depend on beside the model's config. */
+export interface CountedStep {
+  B: number;
+  T: number;
+  policy: StepPolicy;
+  /** Adapters instead of full training. */
+  lora?: LoraOptions | LoraLayout | null;
+  /** Micro-batches of a step. @default 1 */
+  accumulationSteps?: number;
+}
+
+/** Attention's backward makes the scores again and four products of their size; its forward makes two. */
+const ATTENTION_BACKWARD = 5 / 2;
+
+interface Counts {
+  forward: number;
+  backward: number;
+}
+
+/**
+ * A product of N rows with a weight (O,I) takes 2·N·O·I, and as many each for the gradient of its input and, where it is trained, of its weight.
+ * Attention takes 4·H·D for each pair of a query and a key that it sees, every sequence taken as one document. Norms, activations, the loss and
+ * the optimizer, whose time goes by bytes, are not counted.
+ */
+export function stepOperations(config: DecoderConfig, step: CountedStep): StepOperations {
+  const { B, T, policy, lora, accumulationSteps = 1 } = step;
+  const N = B * T;
+  const rankOf = ranks(lora);
+  const { vocabSize: V, hiddenSize: C } = config;
+  /** Of one product of N rows, with its adapter. */
+  const product = (path: string, O: number, I: number): Counts => {
+    const whole = 2 * N * O * I;
+    const rank = rankOf(path);
+    const adapter = 2 * N * rank * (O + I);
+    return { forward: whole + adapter, backward: (lora ? 1 : 2) * whole + 2 * adapter };
+  };
+  const sum: StepOperations = { forward: 0, backward: 0, recomputed: 0, attention: 0, total: 0 };
+  for (const [i, spec] of config.layers.entries()) {
+    const path = `model.layers.${i}`;
+    const { numHeads: H, numKeyValueHeads: G, headSize: D } = spec.attention;
+    const F = spec.mlp.intermediateSize;
+    const projections = added(
+      product(`${path}.self_attn.q_proj`, H * D, C),
+      product(`${path}.self_attn.k_proj`, G * D, C),
+      product(`${path}.self_attn.v_proj`, G * D, C),
+      product(`${path}.self_attn.o_proj`, C, H * D),
+    );
+    const gateUp = added(product(`${path}.mlp.gate_proj`, F, C), product(`${path}.mlp.up_proj`, F, C));
+    const down = product(`${path}.mlp.down_proj`, C, F);
+    const pairs = B * 4 * H * D * visiblePairs(T, spec.attention);
+    const attention = { forward: pairs, backward: pairs * ATTENTION_BACKWARD };
+    const again = runAgain(spec, policy);
+    const all = added(projections, gateUp, down, attention);
+    sum.forward += all.forward;
+    sum.backward += all.backward;
+    sum.recomputed +=
+      again.projections * projections.forward +
+      again.attention * attention.forward +
+      again.gateUp * gateUp.forward +
+      again.down * down.forward;
+    sum.attention += attention.backward + (1 + again.attention) * attention.forward;
+  }
+  const head = product('lm_head', V, C);
+  sum.forward += head.forward;
+  sum.backward += head.backward;
+  sum.total = sum.forward + sum.backward + sum.recomputed;
+  for (const name of Object.keys(sum) as (keyof StepOperations)[]) sum[name] *= accumulationSteps;
+  return sum;
+}
+
+/** How often each part of a layer's forward runs in its backward. */
+function runAgain(
+  { norms }: LayerSpec,
+  { mlpSave, recompute }: StepPolicy,
+): Record<'projections' | 'attention' | 'gateUp' | 'down', number> {
+  const ofLayer = recompute === 'none' ? 0 : 1;
+  // Whether the MLP's forward is part of what runs again: for gate and up, which it keeps, or for a norm that reads its output. 'attention'
+  // keeps that output where there is such a norm, and gate and up with it.
+  const isKept = recompute === 'none' || (recompute === 'attention' && norms.mlpOutput !== null);
+  const down = !isKept && (mlpSave === 'gateUp' || norms.mlpOutput !== null) ? 1 : 0;
+  const gateUp = down + (mlpSave === 'input' ? 1 : 0); // of its input, the MLP's backward makes them itself
+  return { projections: ofLayer, attention: recompute === 'layer' ? 1 : 0, gateUp, down };
+}
+
+/** Pairs of a query and a key that it sees, in one sequence. */
+function visiblePairs(T: number, { window }: AttentionSpec): number {
+  const seen = window === 0 ? T : Math.min(window, T);
+  return (seen * (seen + 1)) / 2 + (T - seen) * seen;
+}
+
+function added(...counts: Counts[]): Counts {
+  const total = (name: keyof Counts) => counts.reduce((sum, one) => sum + one[name], 0);
+  return { forward: total('forward'), backward: total('backward') };
+}
+
+/** The rank of a projection's adapter; 0: it has none. */
+function ranks(lora: LoraOptions | LoraLayout | null | undefined): (path: string) => number {
+  if (!lora) return () => 0;
+  if ('adapters' in lora) {
+    const byPath = new Map(lora.adapters.map(({ path, rank }) => [path, rank]));
+    return (path) => byPath.get(path) ?? 0;
+  }
+  const { rank, modules = LORA_MODULES.filter((name) => name !== 'lm_head') } = lora;
+  return (path) => (modules.includes(path.split('.').at(-1) as LoraModule) ? rank : 0);
+}
