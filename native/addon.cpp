@@ -1,7 +1,7 @@
 // Table of contents of the native side: one ROW per op, then devices and their memory.
-#include "binder.h"
-#include "device_calls.h"
 #include "ops/all.h"
+#include "runtime/binder.h"
+#include "runtime/device_calls.h"
 
 namespace {
 

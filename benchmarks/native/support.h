@@ -5,8 +5,8 @@
 
 #include <memory>
 
-#include "device.h"
 #include "ops/all.h"
+#include "runtime/device.h"
 
 namespace mst::bench {
 

@@ -59,7 +59,7 @@ interface AttentionSizes {
 const QUERIES = 128;
 const KEYS = 256;
 
-/** Where cuDNN's attention may run; see native/cuda/cudnn_attention.h. */
+/** Where cuDNN's attention may run; see native/cuda/attention/cudnn_attention.h. */
 function mayUseCudnn({ target }: Device, { T, D, dtype, hasDocuments }: AttentionSizes): boolean {
   const isChosen = target.kind === 'cuda' && target.attention === 'cudnn';
   return isChosen && dtype === 'bfloat16' && !hasDocuments && T % 128 === 0 && D % 8 === 0 && D <= 256;

@@ -218,7 +218,7 @@ interface OpenedDevice {
   ownProductsReason: string;
 }
 
-/** The addon's calls that are not ops; native/device_calls.h describes them. Addresses are numbers, sizes bytes. */
+/** The addon's calls that are not ops; native/runtime/device_calls.h describes them. Addresses are numbers, sizes bytes. */
 export interface DeviceCalls {
   // biome-ignore format: one line for each call
   open_device(kind: 'cpu' | 'cuda', index: number, threads: number, attention: AttentionChoice, products: ProductsChoice, tuningDirectory: string): OpenedDevice;

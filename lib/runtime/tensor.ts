@@ -15,7 +15,7 @@ let nextOwner = 1;
 class Storage {
   readonly device: Device;
   readonly block: Block;
-  /** Tells it from what had the same memory before: an op that failed has left marks there (native/failures.h). */
+  /** Tells it from what had the same memory before: an op that failed has left marks there (native/runtime/failures.h). */
   readonly owner: number = nextOwner++;
   #users = 0;
 

@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-#include "../device.h"
+#include "../runtime/device.h"
 #include "products.h"
 
 namespace mst {

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "../memory.h"
+#include "../runtime/memory.h"
 
 namespace mst::cpu {
 

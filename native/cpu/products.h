@@ -8,7 +8,7 @@
 #include <string>
 #include <tuple>
 
-#include "../dtype.h"
+#include "../runtime/dtype.h"
 
 namespace mst::cpu {
 

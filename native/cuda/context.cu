@@ -3,11 +3,11 @@
 
 #include <utility>
 
-#include "../device.h"
-#include "check.h"
-#include "cublaslt_products.h"
-#include "cudnn_attention_plans.h"
-#include "driver.h"
+#include "../runtime/device.h"
+#include "attention/cudnn_attention_plans.h"
+#include "common/check.h"
+#include "libraries/driver.h"
+#include "matmul/cublaslt_products.h"
 
 namespace mst {
 namespace cuda {

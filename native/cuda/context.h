@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "../context.h"
+#include "../runtime/context.h"
 #include "memory.h"
 #include "notes.h"
 #include "stream.h"

@@ -1,9 +1,9 @@
 // What there is of CUDA on this machine, and why it cannot be used where it cannot.
-#include "../device.h"
-#include "cublaslt.h"
-#include "cudnn.h"
-#include "driver.h"
-#include "library.h"
+#include "../runtime/device.h"
+#include "libraries/cublaslt.h"
+#include "libraries/cudnn.h"
+#include "libraries/driver.h"
+#include "libraries/library.h"
 
 namespace mst {
 namespace cuda {

@@ -1,7 +1,7 @@
 // See memory.h.
 #include "memory.h"
 
-#include "check.h"
+#include "common/check.h"
 
 namespace mst::cuda {
 namespace {

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "../memory.h"
-#include "driver.h"
+#include "../runtime/memory.h"
+#include "libraries/driver.h"
 
 namespace mst::cuda {
 

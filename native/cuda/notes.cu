@@ -3,7 +3,7 @@
 
 #include <array>
 
-#include "status.h"
+#include "common/status.h"
 
 namespace mst::cuda {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "../context.h"
+#include "../runtime/context.h"
 #include "stream.h"
 
 namespace mst::cuda {

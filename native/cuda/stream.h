@@ -3,7 +3,7 @@
 
 #include <cuda_runtime.h>
 
-#include "check.h"
+#include "common/check.h"
 
 namespace mst::cuda {
 

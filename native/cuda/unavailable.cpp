@@ -1,6 +1,6 @@
 // Stands in for the CUDA half in a build without nvcc: defines each CUDA kernel that the contracts declare as an error.
-#include "../device.h"
-#include "../kernel.h"
+#include "../runtime/device.h"
+#include "../runtime/kernel.h"
 
 #define MST_NO_CUDA "this build has no CUDA. Build with nvcc on the PATH (npm run build), or use device 'cpu'"
 

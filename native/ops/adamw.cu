@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "../cuda/reduce.h"
-#include "../cuda/vector_load.h"
+#include "../cuda/common/reduce.h"
+#include "../cuda/common/vector_load.h"
 #include "../dynamic_map.h"
 
 namespace mst::cuda {

@@ -1,9 +1,9 @@
 // AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101): Adam with decoupled weight decay.
 #pragma once
 
-#include "../fields.h"
-#include "../kernel.h"
 #include "../philox.h"
+#include "../runtime/fields.h"
+#include "../runtime/kernel.h"
 
 namespace mst {
 

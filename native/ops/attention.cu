@@ -4,7 +4,7 @@
 // atomically.
 #include "attention.h"
 
-#include "../cuda/cudnn_attention.h"
+#include "../cuda/attention/cudnn_attention.h"
 #include "attention_mma.h"
 #include "attention_own.h"
 #include "contract.h"

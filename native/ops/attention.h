@@ -9,8 +9,8 @@
 // score = scale * q·k, then softcap > 0: softcap * tanh(score / softcap). lse is natural, of the scores a query sees.
 #pragma once
 
-#include "../fields.h"
-#include "../kernel.h"
+#include "../runtime/fields.h"
+#include "../runtime/kernel.h"
 #include "attention_geometry.h"
 
 namespace mst {

@@ -1,7 +1,7 @@
 // What CUDA's attention kernels share: who sees whom, how scores are made, and where a head's rows lie.
 #pragma once
 
-#include "../cuda/launch.h"
+#include "../cuda/common/launch.h"
 #include "attention_geometry.h"
 
 namespace mst::cuda {

@@ -3,7 +3,7 @@
 // Positions are ints that count from the sequence's first row.
 #pragma once
 
-#include "../cuda/math.h"
+#include "../cuda/common/math.h"
 #include "attention_tile.h"
 
 namespace mst::cuda {

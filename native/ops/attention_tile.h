@@ -2,7 +2,7 @@
 // product: each fragment of the right operand, once read, serves R products.
 #pragma once
 
-#include "../cuda/mma.h"
+#include "../cuda/common/mma.h"
 #include "attention_heads.h"
 
 namespace mst::cuda {

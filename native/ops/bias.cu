@@ -1,8 +1,8 @@
 // A row added to every row; see bias.h.
 #include "bias.h"
 
-#include "../cuda/partials.h"
-#include "../cuda/vector_load.h"
+#include "../cuda/common/partials.h"
+#include "../cuda/common/vector_load.h"
 
 namespace mst::cuda {
 namespace {

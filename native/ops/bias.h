@@ -1,7 +1,7 @@
 // A row added to every row.
 #pragma once
 
-#include "../kernel.h"
+#include "../runtime/kernel.h"
 
 namespace mst {
 

@@ -1,7 +1,7 @@
 // Attention to kept keys and values; see cached_attention.h. A block for each query of each head, a warp for every so-many-th key.
 #include "cached_attention.h"
 
-#include "../cuda/reduce.h"
+#include "../cuda/common/reduce.h"
 #include "attention_heads.h"
 
 namespace mst::cuda {

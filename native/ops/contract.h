@@ -1,7 +1,7 @@
 // Checks of contracts, the same for both devices: an error names the op and both tensors.
 #pragma once
 
-#include "../tensor.h"
+#include "../runtime/tensor.h"
 
 namespace mst {
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "../cuda/math.h"
-#include "../cuda/reduce.h"
+#include "../cuda/common/math.h"
+#include "../cuda/common/reduce.h"
 #include "cross_entropy_rows.h"
 
 namespace mst::cuda {

@@ -1,8 +1,8 @@
 // Softmax cross-entropy of one chunk of logits, in place. Everything a loss may want comes from the same reads.
 #pragma once
 
-#include "../fields.h"
-#include "../kernel.h"
+#include "../runtime/fields.h"
+#include "../runtime/kernel.h"
 #include "contract.h"
 
 namespace mst {

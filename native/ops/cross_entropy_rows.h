@@ -3,8 +3,8 @@
 // any, while the body runs. load(next) only loads. is_mine(v): whether the thread holds the logit of column v.
 #pragma once
 
-#include "../cuda/cluster.h"
-#include "../cuda/vector_load.h"
+#include "../cuda/common/cluster.h"
+#include "../cuda/common/vector_load.h"
 
 namespace mst::cuda {
 

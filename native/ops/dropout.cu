@@ -1,7 +1,7 @@
 // Dropout; see dropout.h.
 #include "dropout.h"
 
-#include "../cuda/vector_load.h"
+#include "../cuda/common/vector_load.h"
 
 namespace mst::cuda {
 namespace {

@@ -2,9 +2,9 @@
 // recomputation see the same mask.
 #pragma once
 
-#include "../fields.h"
-#include "../kernel.h"
 #include "../philox.h"
+#include "../runtime/fields.h"
+#include "../runtime/kernel.h"
 
 namespace mst {
 

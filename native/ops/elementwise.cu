@@ -1,7 +1,7 @@
 // Element by element, in vectors of 16 bytes; see elementwise.h.
 #include "elementwise.h"
 
-#include "../cuda/vector_load.h"
+#include "../cuda/common/vector_load.h"
 
 namespace mst::cuda {
 namespace {

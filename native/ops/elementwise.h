@@ -1,7 +1,7 @@
 // Element by element; shapes agree, row strides are free, outputs may be inputs.
 #pragma once
 
-#include "../kernel.h"
+#include "../runtime/kernel.h"
 
 namespace mst {
 

@@ -3,8 +3,8 @@
 
 #include <limits>
 
-#include "../cuda/reduce.h"
-#include "../cuda/vector_load.h"
+#include "../cuda/common/reduce.h"
+#include "../cuda/common/vector_load.h"
 
 namespace mst::cuda {
 namespace {

@@ -1,7 +1,7 @@
 // Rows of a table by id.
 #pragma once
 
-#include "../kernel.h"
+#include "../runtime/kernel.h"
 #include "contract.h"
 
 namespace mst {

@@ -1,8 +1,8 @@
 // Gated linear units; see glu.h.
 #include "glu.h"
 
-#include "../cuda/math.h"
-#include "../cuda/vector_load.h"
+#include "../cuda/common/math.h"
+#include "../cuda/common/vector_load.h"
 
 namespace mst::cuda {
 namespace {

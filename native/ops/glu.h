@@ -1,7 +1,7 @@
 // Gated linear units: swiglu = silu(gate) * up (Shazeer 2020, arXiv 2002.05202); geglu = gelu(gate) * up with the tanh form of gelu.
 #pragma once
 
-#include "../kernel.h"
+#include "../runtime/kernel.h"
 
 namespace mst {
 

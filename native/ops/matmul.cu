@@ -2,7 +2,7 @@
 #include "matmul.h"
 
 #include "../cuda/context.h"
-#include "../cuda/cublaslt_products.h"
+#include "../cuda/matmul/cublaslt_products.h"
 #include "elementwise.h"
 #include "own_matmul.h"
 

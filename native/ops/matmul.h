@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "../kernel.h"
+#include "../runtime/kernel.h"
 
 namespace mst {
 

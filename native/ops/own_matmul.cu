@@ -2,7 +2,7 @@
 // of a and b of several steps on their way to shared memory while the tensor cores work on one; a warp owns a part of the tile.
 #include "own_matmul.h"
 
-#include "../cuda/mma.h"
+#include "../cuda/common/mma.h"
 
 namespace mst::cuda {
 namespace {

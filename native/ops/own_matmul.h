@@ -1,7 +1,7 @@
 // Our matrix product, for machines without cuBLASLt; contract as in matmul.h, and no workspace. Deterministic.
 #pragma once
 
-#include "../context.h"
+#include "../runtime/context.h"
 
 namespace mst::cuda {
 

@@ -1,7 +1,7 @@
 // Counter-based normal numbers, the CPU's to rounding; see random_normal.h.
 #include "random_normal.h"
 
-#include "../cuda/launch.h"
+#include "../cuda/common/launch.h"
 #include "../philox.h"
 
 namespace mst::cuda {

@@ -1,7 +1,7 @@
 // Counter-based random numbers: element i depends on (seed, step, op, i) alone, never on the order of calls or the device.
 #pragma once
 
-#include "../kernel.h"
+#include "../runtime/kernel.h"
 
 namespace mst {
 

@@ -1,8 +1,8 @@
 // Sums in a fixed order; see reduction.h.
 #include "reduction.h"
 
-#include "../cuda/reduce.h"
-#include "../cuda/vector_load.h"
+#include "../cuda/common/reduce.h"
+#include "../cuda/common/vector_load.h"
 
 namespace mst::cuda {
 namespace {

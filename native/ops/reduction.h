@@ -1,7 +1,7 @@
 // Sums in a fixed order: the same bits for the same input.
 #pragma once
 
-#include "../kernel.h"
+#include "../runtime/kernel.h"
 
 namespace mst {
 

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
-#include "../cuda/partials.h"
-#include "../cuda/reduce.h"
-#include "../cuda/vector_load.h"
+#include "../cuda/common/partials.h"
+#include "../cuda/common/reduce.h"
+#include "../cuda/common/vector_load.h"
 
 namespace mst::cuda {
 namespace {

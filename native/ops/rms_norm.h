@@ -1,7 +1,7 @@
 // Root mean square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467).
 #pragma once
 
-#include "../kernel.h"
+#include "../runtime/kernel.h"
 
 namespace mst {
 

@@ -1,7 +1,7 @@
 // Rotary position embedding; see rope.h.
 #include "rope.h"
 
-#include "../cuda/vector_load.h"
+#include "../cuda/common/vector_load.h"
 
 namespace mst::cuda {
 namespace {

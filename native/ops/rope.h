@@ -1,7 +1,7 @@
 // Rotary position embedding (Su et al. 2021, arXiv 2104.09864), in the half-split layout of HuggingFace's checkpoints.
 #pragma once
 
-#include "../kernel.h"
+#include "../runtime/kernel.h"
 
 namespace mst {
 

@@ -1,7 +1,7 @@
 // Soft-capping of scores; see softcap.h.
 #include "softcap.h"
 
-#include "../cuda/vector_load.h"
+#include "../cuda/common/vector_load.h"
 
 namespace mst::cuda {
 namespace {

@@ -1,7 +1,7 @@
 // Soft-capping of scores (Gemma 2, arXiv 2408.00118).
 #pragma once
 
-#include "../kernel.h"
+#include "../runtime/kernel.h"
 
 namespace mst {
 

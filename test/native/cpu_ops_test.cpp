@@ -5,9 +5,9 @@
 #include <thread>
 
 #include "cpu/products.h"
-#include "device.h"
 #include "ops/matmul.h"
 #include "philox.h"
+#include "runtime/device.h"
 #include "support.h"
 
 namespace mst::test {

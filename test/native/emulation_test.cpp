@@ -1,8 +1,8 @@
 // The emulation itself: what it must notice.
 #include "emulation/cuda_emulation.h"
 
-#include "cuda/cluster.h"
-#include "cuda/reduce.h"
+#include "cuda/common/cluster.h"
+#include "cuda/common/reduce.h"
 #include "support.h"
 
 namespace mst::test {

@@ -1,5 +1,5 @@
 // The command queue: whose error is whose, on devices that tell at once and on those that tell late; the end of a queue.
-#include "queue.h"
+#include "runtime/queue.h"
 
 #include <gtest/gtest.h>
 

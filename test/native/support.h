@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "cpu/context.h"
-#include "cuda/launch.h"
-#include "tensor.h"
+#include "cuda/common/launch.h"
+#include "runtime/tensor.h"
 
 namespace mst::test {
 

@@ -11,7 +11,7 @@ describe('native tests with sanitizers', () => {
 
   it('find no race in the queue', async () => {
     const binary = join(newFolder(), 'queue_test');
-    const sources = ['test/native/queue_test.cpp', 'native/queue.cpp'];
+    const sources = ['test/native/queue_test.cpp', 'native/runtime/queue.cpp'];
     const flags = ['-std=c++20', '-O1', '-g1', '-fsanitize=thread', '-fopenmp', '-pthread', '-I', 'native'];
     await promisify(execFile)('c++', [...flags, ...sources, '-lgtest', '-lgtest_main', '-o', binary]);
     await promisify(execFile)(binary, ['--gtest_brief=1'], {

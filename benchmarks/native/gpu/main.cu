@@ -8,7 +8,7 @@
 #include <iostream>
 #include <map>
 
-#include "device.h"
+#include "runtime/device.h"
 #include "support.h"
 
 namespace mst::bench {

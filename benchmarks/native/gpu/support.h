@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/launch.h"
+#include "cuda/common/launch.h"
 #include "ops/all.h"
 
 namespace mst::bench {

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "check.h"
 #include "fiber.h"
+#include "runtime/check.h"
 
 namespace emulation {
 namespace {

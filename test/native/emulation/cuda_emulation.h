@@ -21,8 +21,8 @@
 #include <utility>
 
 #include "cpu/context.h"
-#include "cuda/status.h"
-#include "dtype.h"
+#include "cuda/common/status.h"
+#include "runtime/dtype.h"
 
 #define __global__
 #define __device__

@@ -1,7 +1,7 @@
 // The device of emulated kernels: the host's memory, products of the CPU, no cuDNN.
 #include <algorithm>
 
-#include "cuda/cudnn_attention.h"
+#include "cuda/attention/cudnn_attention.h"
 #include "cuda_emulation.h"
 #include "ops/matmul.h"
 #include "support.h"

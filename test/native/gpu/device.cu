@@ -1,9 +1,9 @@
 // The device of cuda:: ops in minisequence_gpu_tests: the first GPU.
-#include "device.h"
+#include "runtime/device.h"
 
 #include <cuda_runtime.h>
 
-#include "cuda/launch.h"
+#include "cuda/common/launch.h"
 #include "support.h"
 
 namespace mst::test {

@@ -12,9 +12,9 @@
 #include <tuple>
 #include <vector>
 
-#include "../tensor.h"
-#include "cublaslt.h"
-#include "stream.h"
+#include "../../runtime/tensor.h"
+#include "../libraries/cublaslt.h"
+#include "../stream.h"
 #include "tuning.h"
 
 namespace mst::cuda {

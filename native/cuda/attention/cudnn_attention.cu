@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "context.h"
+#include "../context.h"
 #include "cudnn_attention_plans.h"
 
 namespace mst::cuda {

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "../ops/attention.h"
+#include "../../ops/attention.h"
 
 namespace mst::cuda {
 

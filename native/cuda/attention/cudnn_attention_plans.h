@@ -7,10 +7,10 @@
 #include <memory>
 #include <tuple>
 
-#include "../context.h"
+#include "../../runtime/context.h"
+#include "../stream.h"
 #include "cudnn_attention.h"
 #include "cudnn_attention_graph.h"
-#include "stream.h"
 
 namespace mst::cuda {
 

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "check.h"
+#include "../common/check.h"
 #include "library.h"
 
 namespace mst::cuda {

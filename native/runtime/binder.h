@@ -18,10 +18,10 @@
 #include <utility>
 #include <vector>
 
+#include "../ops/glu.h"
 #include "environment.h"
 #include "fields.h"
 #include "kernel.h"
-#include "ops/glu.h"
 
 namespace mst {
 

@@ -3,10 +3,10 @@
 #include <cmath>
 #include <vector>
 
-#include "../ops/attention_own.h"
-#include "../ops/random_normal.h"
+#include "../../ops/attention_own.h"
+#include "../../ops/random_normal.h"
+#include "../common/launch.h"
 #include "cudnn_attention_plans.h"
-#include "launch.h"
 
 namespace mst::cuda {
 namespace {

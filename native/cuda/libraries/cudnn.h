@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "check.h"
+#include "../common/check.h"
 #include "library.h"
 
 namespace mst::cuda {

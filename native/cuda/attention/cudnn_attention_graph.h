@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <tuple>
 
-#include "cudnn_graph.h"
+#include "../libraries/cudnn_graph.h"
 
 namespace mst::cuda {
 

@@ -3,7 +3,7 @@
 
 #include <cuda_runtime.h>
 
-#include "../check.h"
+#include "../../runtime/check.h"
 
 #define CUDA_CHECK(call)                                                                           \
   do {                                                                                             \

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "cublaslt.h"
+#include "../libraries/cublaslt.h"
 
 namespace mst::cuda {
 

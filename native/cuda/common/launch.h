@@ -4,7 +4,7 @@
 //   DYNAMIC_SHARED(type, name)                                         declares type* name, the block's dynamic shared memory
 #pragma once
 
-#include "../tensor.h"
+#include "../../runtime/tensor.h"
 #include "status.h"
 
 #ifdef __CUDACC__
@@ -13,8 +13,8 @@
 
 #include <utility>
 
+#include "../context.h"
 #include "check.h"
-#include "context.h"
 
 #define DYNAMIC_SHARED(type, name)                                       \
   extern __shared__ __align__(16) unsigned char dynamic_shared_memory[]; \

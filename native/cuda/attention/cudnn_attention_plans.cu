@@ -1,7 +1,7 @@
 // See cudnn_attention_plans.h.
 #include "cudnn_attention_plans.h"
 
-#include "check.h"
+#include "../common/check.h"
 
 namespace mst::cuda {
 namespace {

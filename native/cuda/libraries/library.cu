@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <mutex>
 
-#include "../check.h"
+#include "../../runtime/check.h"
 
 namespace mst::cuda {
 namespace {

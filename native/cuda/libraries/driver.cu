@@ -1,7 +1,7 @@
 // See driver.h.
 #include "driver.h"
 
-#include "check.h"
+#include "../common/check.h"
 
 namespace mst::cuda {
 namespace {
