@@ -74,6 +74,7 @@ export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from 
 export { NativeLoadError } from './runtime/native.ts';
 export { tidy } from './runtime/scope.ts';
 export { empty, Tensor, tensor, zeros } from './runtime/tensor.ts';
+export { type LongestOptions, type LongestStep, longestSteps, type Rung } from './step/longest.ts';
 export { type CountedStep, type StepOperations, stepOperations } from './step/operations.ts';
 export { type Plan, type PlanOptions, plainPolicy, planStep } from './step/plan.ts';
 export { type SimulatedStep, type StepShape, simulateStep } from './step/simulate.ts';

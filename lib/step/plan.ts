@@ -5,7 +5,8 @@ import type { StepPolicy } from '../models/policy.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
 import { either, OutOfMemoryError } from '../runtime/memory/errors.ts';
 import { formatBytes, type MemoryStatistics } from '../runtime/memory/statistics.ts';
-import { type StepShape, simulateStep } from './simulate.ts';
+import { longestFit } from './longest_fit.ts';
+import { type StepShape, simulateStep, stepFits } from './simulate.ts';
 
 export interface PlanOptions extends StepShape {
   /** Bytes that a step may reserve. */
@@ -38,8 +39,7 @@ export function unchunked(policy: StepPolicy, N: number): StepPolicy {
 export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
   const { B, T, memoryLimit, fixed = {}, ...rest } = options;
   let last: { policy: StepPolicy; error: OutOfMemoryError } | null = null;
-  for (const candidate of candidates(B * T, config.hiddenSize)) {
-    const policy = { ...candidate, ...fixed };
+  for (const policy of policiesOf(config, B * T, fixed)) {
     try {
       return { policy, memory: simulateStep({ config, B, T, policy, memoryLimit, ...rest }) };
     } catch (error) {
@@ -53,10 +53,11 @@ export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
 /** The error of the smallest policy, with what helps: what a step of one token takes is there before any activation. */
 function nothingFits(
   config: DecoderConfig,
-  { B, T, memoryLimit, fixed = {}, ...rest }: PlanOptions,
+  options: PlanOptions,
   policy: StepPolicy,
   error: OutOfMemoryError,
 ): OutOfMemoryError {
+  const { B, T, memoryLimit, fixed = {}, ...rest } = options;
   const needed = simulateStep({ config, B, T, policy, ...rest }).reservedBytes;
   const state = simulateStep({ config, B: 1, T: 1, policy, ...rest }).reservedBytes;
   const { dtype = 'float32', gradientDtype, masterWeights = true, stateBits = 32, lora, accumulationSteps = 1 } = rest;
@@ -69,7 +70,8 @@ function nothingFits(
     if (isAdamW && masterWeights) ofState.push('masterWeights: false');
     if (gradientDtype !== 'bfloat16' && accumulationSteps === 1) ofState.push("gradientDtype: 'bfloat16'");
   }
-  const ofActivations = ['a shorter sequence'];
+  const longest = state > memoryLimit ? 0 : longestBelow(config, options, { state, needed });
+  const ofActivations = [`a shorter sequence${longest > 0 ? ` (T ${longest} fits)` : ''}`];
   if (B > 1) ofActivations.push('a smaller batch');
   if (Object.keys(fixed).length > 0) ofActivations.unshift(`leaving ${Object.keys(fixed).join(', ')} to the planner`);
   const [what, remedies] =
@@ -85,6 +87,27 @@ function nothingFits(
     error,
     error,
   );
+}
+
+/** The longest T that fits where the options' does not, to within a sixteenth of that; `bytes` are those of T 1 and of T. */
+function longestBelow(
+  config: DecoderConfig,
+  { B, T: failing, memoryLimit, fixed, ...rest }: PlanOptions,
+  bytes: { state: number; needed: number },
+): number {
+  const granule = Math.min(1024, 2 ** Math.max(0, Math.floor(Math.log2(failing / 16))));
+  const share = (memoryLimit - bytes.state) / (bytes.needed - bytes.state);
+  const fits = (T: number) =>
+    policiesOf(config, B * T, fixed)
+      .reverse()
+      .some((policy) => stepFits({ config, B, T, policy, memoryLimit, ...rest }));
+  return longestFit(fits, { guess: share * failing, granule, most: failing - 1 });
+}
+
+/** The policies that `planStep` tries for N rows, in its order, each once. */
+export function policiesOf(config: DecoderConfig, N: number, fixed: Partial<StepPolicy> = {}): StepPolicy[] {
+  const all = [...candidates(N, config.hiddenSize)].map((candidate): StepPolicy => ({ ...candidate, ...fixed }));
+  return [...new Map(all.map((policy) => [JSON.stringify(policy), policy])).values()];
 }
 
 /** Policies, the fewest operations first; among equals larger chunks first. */

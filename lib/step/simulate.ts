@@ -14,6 +14,7 @@ import type { StateBits } from '../optim/adamw_state.ts';
 import type { Optimizer } from '../optim/optimizer.ts';
 import { type DeviceOptions, type DeviceTarget, openDevice } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
+import { OutOfMemoryError } from '../runtime/memory/errors.ts';
 import type { MemoryStatistics } from '../runtime/memory/statistics.ts';
 import { empty } from '../runtime/tensor.ts';
 import { disposeScalars, microSteps, type StepScalars, stepScalars } from './micro_steps.ts';
@@ -81,5 +82,16 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
   } finally {
     for (const result of results) disposeScalars(result);
     optimizer.dispose();
+  }
+}
+
+/** Whether a step fits into its memoryLimit. */
+export function stepFits(step: SimulatedStep): boolean {
+  try {
+    simulateStep(step);
+    return true;
+  } catch (error) {
+    if (error instanceof OutOfMemoryError) return false;
+    throw error;
   }
 }

@@ -45,6 +45,30 @@ describe('planStep', () => {
     );
   });
 
+  it('says the longest T that would fit, with what is fixed', () => {
+    const fixed = { recompute: 'none' } as const;
+    for (const memoryLimit of [12 * 2 ** 20, 24 * 2 ** 20]) {
+      let longest = 0;
+      assert.throws(
+        () => planStep(config, { ...shape, memoryLimit, fixed }),
+        (error) => {
+          longest = Number(/a shorter sequence \(T (\d+) fits\)/.exec((error as Error).message)![1]);
+          return error instanceof OutOfMemoryError;
+        },
+      );
+      assert.ok(longest > 0 && longest < shape.T);
+      planStep(config, { ...shape, T: longest, memoryLimit, fixed });
+      assert.throws(() => planStep(config, { ...shape, T: longest + 1024, memoryLimit, fixed }), OutOfMemoryError);
+    }
+  });
+
+  it('where not even one token fits, names no T', () => {
+    assert.throws(
+      () => planStep(config, { ...shape, memoryLimit: 2 ** 18 }),
+      (error) => !/ fits\)/.test((error as Error).message),
+    );
+  });
+
   it('leaves what is fixed as it is', () => {
     const fixed = { mlpChunkSize: 100, recompute: 'layer' } as const;
     const { policy } = planStep(config, { ...shape, memoryLimit: Infinity, fixed });

@@ -1,0 +1,59 @@
+// The longest sequences whose step fits, for each way to trade memory for operations.
+
+import type { DecoderConfig } from '../models/decoder_config.ts';
+import type { StepPolicy } from '../models/policy.ts';
+import { longestFit } from './longest_fit.ts';
+import { type PlanOptions, policiesOf } from './plan.ts';
+import { simulateStep, stepFits } from './simulate.ts';
+
+export interface LongestOptions extends Omit<PlanOptions, 'T'> {
+  /** Lengths are multiples of it. @default 1024 */
+  granule?: number;
+  /** The longest that is tried. @default 2^24 */
+  most?: number;
+}
+
+/** A rung of the planner's ladder: what a policy says beside the sizes of chunks. */
+export type Rung = Omit<StepPolicy, 'mlpChunkSize' | 'lossChunkSize'>;
+
+export interface LongestStep {
+  rung: Rung;
+  /** 0: not even one granule fits. */
+  T: number;
+}
+
+/**
+ * The longest T of each rung, the one with the fewest operations first: `planStep` of that T has a policy of that rung that fits, and has none for
+ * T + granule. Memory does not always grow with T (chunks are near equal parts of the rows), so that a still longer T may fit
+ * where T + granule does not. The same options give the same answer.
+ * @throws RangeError where memoryLimit is infinite: then nothing bounds T
+ */
+export function longestSteps(config: DecoderConfig, options: LongestOptions): LongestStep[] {
+  const { B, memoryLimit, fixed = {}, granule = 1024, most = 2 ** 24, ...rest } = options;
+  if (!Number.isFinite(memoryLimit)) {
+    throw new RangeError(`longestSteps: memoryLimit must be a finite number of bytes, got ${memoryLimit}`);
+  }
+  const policies = (T: number) => policiesOf(config, B * T, fixed);
+  const step = { config, B, ...rest };
+  const keys = new Set(policies(granule).map((policy) => JSON.stringify(rungOf(policy))));
+  let guess = 16 * granule;
+  return [...keys].map((key) => {
+    const ofRung = (T: number) => policies(T).filter((policy) => JSON.stringify(rungOf(policy)) === key);
+    const smallest = (T: number) => simulateStep({ ...step, T, policy: ofRung(T).at(-1)! }).reservedBytes;
+    // Memory is nearly linear in T, far from 0.
+    const [half, whole] = [smallest(guess / 2), smallest(guess)];
+    const estimate = guess + ((memoryLimit - whole) * (guess / 2)) / Math.max(whole - half, 1);
+    const search = { guess: Math.min(Math.max(estimate, granule), most), granule, most };
+    const fits = (T: number) =>
+      ofRung(T)
+        .reverse()
+        .some((policy) => stepFits({ ...step, T, policy, memoryLimit }));
+    const T = longestFit(fits, search);
+    guess = Math.max(T - (T % (2 * granule)), 2 * granule);
+    return { rung: JSON.parse(key) as Rung, T };
+  });
+}
+
+function rungOf({ mlpChunkSize, lossChunkSize, ...rung }: StepPolicy): Rung {
+  return rung;
+}
