@@ -57,7 +57,7 @@ export { softcap } from './ops/softcap.ts';
 export { reshape, rows } from './ops/views.ts';
 export { AdamW, type AdamWOptions } from './optim/adamw.ts';
 export type { StateBits } from './optim/adamw_state.ts';
-export { type ClippedNorm, clipGradNorm } from './optim/clip.ts';
+export { type ClippedNorm, type Clipping, clipGradNorm } from './optim/clip.ts';
 export type { Optimizer, UpdateOptions } from './optim/optimizer.ts';
 export {
   type Device,
@@ -74,6 +74,7 @@ export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from 
 export { NativeLoadError } from './runtime/native.ts';
 export { tidy } from './runtime/scope.ts';
 export { empty, Tensor, tensor, zeros } from './runtime/tensor.ts';
+export { HalfStepError } from './step/in_backward.ts';
 export { type LongestOptions, type LongestStep, longestSteps, type Rung } from './step/longest.ts';
 export { type CountedStep, type StepOperations, stepOperations } from './step/operations.ts';
 export { type Plan, type PlanOptions, plainPolicy, planStep } from './step/plan.ts';

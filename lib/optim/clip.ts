@@ -1,12 +1,50 @@
-// Clipping by the global norm of all gradients, without the host waiting for the norm.
+// Clipping of gradients by their norm, without the host waiting for it: by that of all, or each parameter's by its own.
 
 import type { Parameter } from '../autograd/parameter.ts';
 import { requireFinite } from '../ops/check.ts';
 import { numPartials } from '../ops/workspace.ts';
+import type { Device } from '../runtime/device.ts';
 import { computeDtype } from '../runtime/dtype.ts';
 import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
+
+/**
+ * What bounds gradients to maxGradNorm. 'global': the norm of all. 'previous': the norm of all in the step before; the first step clips by
+ * parameter. 'parameter': each parameter's gradient by its own norm. 'none': nothing, whatever maxGradNorm is.
+ */
+export type Clipping = 'global' | 'previous' | 'parameter' | 'none';
+
+export const CLIPPINGS = ['global', 'previous', 'parameter', 'none'] as const satisfies Clipping[];
+
+/** What is chosen; without `clipping`: 'none' where maxGradNorm is 0, else 'previous' with the step in the backward, 'global' without. */
+export interface ClippingChoice {
+  clipping?: Clipping | null;
+  maxGradNorm: number;
+  /** Whether parameters are updated inside the backward, which frees each gradient. */
+  inBackward: boolean;
+}
+
+export function clippingOf({ clipping, maxGradNorm, inBackward }: ClippingChoice): Clipping {
+  if (clipping) return clipping;
+  return maxGradNorm === 0 ? 'none' : inBackward ? 'previous' : 'global';
+}
+
+/** Why a choice is refused, to follow the name of the option `clipping`; null: it is not. `name`: of inBackward. */
+export function clippingProblem(choice: ClippingChoice, name: string): string | null {
+  const { clipping, maxGradNorm, inBackward } = choice;
+  if (!clipping || clipping === 'none') return null;
+  if (clipping === 'global' && inBackward) {
+    return `'global' needs all gradients at once, and ${name} true frees each before the next: choose 'previous' or 'parameter', or ${name} false`;
+  }
+  if (clipping === 'previous' && !inBackward) {
+    return `'previous' is for ${name} true, and ${name} is false, where the norm of all gradients is there: choose 'global'`;
+  }
+  if (maxGradNorm === 0) {
+    return `'${clipping}' contradicts maxGradNorm 0, which clips nothing: choose 'none', or a maxGradNorm above 0`;
+  }
+  return null;
+}
 
 export interface ClippedNorm {
   /** (1,): norm over all gradients, before clipping. */
@@ -46,11 +84,7 @@ export function clipGradNorm(parameters: readonly Parameter[], maxNorm: number, 
   }
   try {
     tidy(() => {
-      const partials = empty([numPartials(result.norm.device)], {
-        dtype: 'float64',
-        device: result.norm.device,
-        category: 'workspace',
-      });
+      const partials = squarePartials(result.norm.device);
       parameters.forEach(({ grad }, i) => {
         const square = result.squares.rows(i, i + 1);
         if (grad) kernels.sum_of_squares(grad, square, partials);
@@ -63,4 +97,36 @@ export function clipGradNorm(parameters: readonly Parameter[], maxNorm: number, 
     throw error;
   }
   return result;
+}
+
+/** Workspace of sum_of_squares. */
+function squarePartials(device: Device): Tensor {
+  return empty([numPartials(device)], { dtype: 'float64', device, category: 'workspace' });
+}
+
+/** Where the numbers of one gradient go. */
+export interface OwnNorm {
+  /** (1,): sum of squares. */
+  square: Tensor;
+  /** (1,) */
+  norm: Tensor;
+  /** (1,): at most `scale`; NaN where the norm is not finite. */
+  factor: Tensor;
+}
+
+/**
+ * Norm of one gradient, and the factor that clips it by that alone.
+ * @param into overwritten
+ * @param maxNorm 0: no clipping
+ * @param scale a further factor
+ */
+export function clipOwnNorm(gradient: Tensor, { square, norm, factor }: OwnNorm, maxNorm: number, scale = 1): void {
+  tidy(() => kernels.sum_of_squares(gradient, square, squarePartials(gradient.device)));
+  kernels.clip_factor(square, norm, factor, maxNorm);
+  if (scale !== 1) kernels.scale(factor, factor, scale);
+}
+
+/** What clip_factor gives for a norm that the host knows. */
+export function factorOf(norm: number, maxNorm: number): number {
+  return Math.min(1, maxNorm / (norm + 1e-6));
 }

@@ -4,7 +4,7 @@ import { Tape } from '../autograd/tape.ts';
 import type { Batch } from '../models/batch.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { LossOptions, Objective } from '../objectives/objective.ts';
-import { type ClippedNorm, clipGradNorm, clippedNorm } from '../optim/clip.ts';
+import { type ClippedNorm, type Clipping, clipGradNorm, clippedNorm } from '../optim/clip.ts';
 import type { Optimizer } from '../optim/optimizer.ts';
 import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
@@ -41,6 +41,8 @@ export interface MicroStepOptions extends LossOptions {
   objective: Objective;
   learningRate: number;
   maxGradNorm: number;
+  /** @default 'global', which maxGradNorm 0 turns off */
+  clipping?: Clipping;
   /** What dropout draws by in the first micro-batch; the step counts on from there. */
   dropout: { seed: number; step: number };
 }
@@ -52,7 +54,7 @@ export interface MicroStepOptions extends LossOptions {
 export function* microSteps(
   { model, optimizer, scalars }: StepParts,
   microBatches: readonly (() => Batch)[],
-  { objective, policy, divisor, learningRate, maxGradNorm, dropout }: MicroStepOptions,
+  { objective, policy, divisor, learningRate, maxGradNorm, clipping = 'global', dropout }: MicroStepOptions,
 ): Generator<void, void> {
   if (model.gradientDtype === 'bfloat16' && microBatches.length > 1) {
     throw new RangeError(
@@ -72,9 +74,33 @@ export function* microSteps(
         kernels.add_to(loss, scalars.loss);
       });
     }
-    clipGradNorm(model.trainableParameters(), maxGradNorm, scalars);
-    optimizer.step(learningRate, scalars.factor);
+    clipGradNorm(model.trainableParameters(), clipping === 'global' ? maxGradNorm : 0, scalars);
+    if (clipping === 'parameter') updateClipped({ model, optimizer, scalars }, { learningRate, maxGradNorm });
+    else optimizer.step(learningRate, scalars.factor);
   } finally {
     model.zeroGrad();
   }
+}
+
+/** Updates with each gradient clipped by its own norm. `scalars.factor` is NaN where one of them is not finite: then nothing is changed. */
+function updateClipped(
+  { model, optimizer, scalars }: StepParts,
+  { learningRate, maxGradNorm }: Pick<MicroStepOptions, 'learningRate' | 'maxGradNorm'>,
+): void {
+  const indices = new Map(model.trainableParameters().map((parameter, i) => [parameter, i]));
+  optimizer.beginStep({ learningRate, gradientFactor: scalars.factor });
+  tidy(() => {
+    const { dtype, device } = scalars.norm;
+    const own = empty([2], { dtype, device, category: 'workspace' });
+    const [norm, factor] = [own.rows(0, 1), own.rows(1, 2)];
+    for (const parameter of optimizer.parameters) {
+      if (!parameter.grad) continue;
+      const index = indices.get(parameter);
+      if (index === undefined)
+        throw new Error(`TrainStep: clipping 'parameter' is for the model's parameters, ${parameter} is none`);
+      kernels.clip_factor(scalars.squares.rows(index, index + 1), norm, factor, maxGradNorm);
+      kernels.scale_by(factor, scalars.factor, null, factor);
+      optimizer.update(parameter, { learningRate, gradientFactor: factor });
+    }
+  });
 }

@@ -60,7 +60,15 @@ function nothingFits(
   const { B, T, memoryLimit, fixed = {}, ...rest } = options;
   const needed = simulateStep({ config, B, T, policy, ...rest }).reservedBytes;
   const state = simulateStep({ config, B: 1, T: 1, policy, ...rest }).reservedBytes;
-  const { dtype = 'float32', gradientDtype, masterWeights = true, stateBits = 32, lora, accumulationSteps = 1 } = rest;
+  const {
+    dtype = 'float32',
+    gradientDtype,
+    masterWeights = true,
+    stateBits = 32,
+    lora,
+    accumulationSteps = 1,
+    inBackward = false,
+  } = rest;
   const ofState: string[] = [];
   if (!lora) ofState.push('LoRA');
   if (dtype === 'float32') ofState.push("dtype: 'bfloat16'");
@@ -68,8 +76,10 @@ function nothingFits(
   if (!lora && isAdamW && stateBits > 8) ofState.push('stateBits: 8');
   if (!lora && dtype === 'bfloat16') {
     if (isAdamW && masterWeights) ofState.push('masterWeights: false');
-    if (gradientDtype !== 'bfloat16' && accumulationSteps === 1) ofState.push("gradientDtype: 'bfloat16'");
+    if (gradientDtype !== 'bfloat16' && accumulationSteps === 1 && !inBackward)
+      ofState.push("gradientDtype: 'bfloat16'");
   }
+  if (!lora && !inBackward && accumulationSteps === 1) ofState.push('optimizer.inBackward');
   const longest = state > memoryLimit ? 0 : longestBelow(config, options, { state, needed });
   const ofActivations = [`a shorter sequence${longest > 0 ? ` (T ${longest} fits)` : ''}`];
   if (B > 1) ofActivations.push('a smaller batch');

@@ -16,7 +16,9 @@ import { type DeviceOptions, type DeviceTarget, openDevice } from '../runtime/de
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
 import { OutOfMemoryError } from '../runtime/memory/errors.ts';
 import type { MemoryStatistics } from '../runtime/memory/statistics.ts';
+import { tidy } from '../runtime/scope.ts';
 import { empty } from '../runtime/tensor.ts';
+import { HalfStepError, requireOneMicroBatch, StepInBackward } from './in_backward.ts';
 import { disposeScalars, microSteps, type StepScalars, stepScalars } from './micro_steps.ts';
 
 /** What a step's memory depends on beside the model's config and the policy. */
@@ -37,6 +39,8 @@ export interface StepShape {
   stateBits?: StateBits;
   /** Another optimizer. @default AdamW with `masterWeights` and `stateBits` */
   makeOptimizer?: (parameters: readonly Parameter[]) => Optimizer;
+  /** Whether each parameter is updated, and its gradient freed, inside the backward; with one micro-batch alone. @default false */
+  inBackward?: boolean;
   /** Micro-batches of a step. @default 1 */
   accumulationSteps?: number;
   /** @default nextToken() */
@@ -56,8 +60,16 @@ export interface SimulatedStep extends StepShape {
 /** Memory of one whole step: weights, gradients, optimizer state, activations and workspaces. Peaks as on the real device, to the byte. */
 export function simulateStep(step: SimulatedStep): MemoryStatistics {
   const { config, B, T, policy, accumulationSteps = 1, isPacked, lora, like, memoryLimit } = step;
-  const { dtype = 'float32', gradientDtype, masterWeights, stateBits, objective = nextToken() } = step;
+  const {
+    dtype = 'float32',
+    gradientDtype,
+    masterWeights,
+    stateBits,
+    objective = nextToken(),
+    inBackward = false,
+  } = step;
   const { makeOptimizer = (parameters) => new AdamW(parameters, { masterWeights, stateBits }) } = step;
+  if (inBackward) requireOneMicroBatch(accumulationSteps);
   using device = openDevice('meta', { like, memoryLimit });
   using model = new Decoder(config, { device, dtype, gradientDtype });
   if (lora) addLora(model, lora);
@@ -77,8 +89,13 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
       divisor: B * T,
       dropout: { seed: 0, step: 0 },
     };
-    for (const _ of microSteps({ model, optimizer, scalars: results[0]! }, microBatches, options));
+    const parts = { model, optimizer, scalars: results[0]! };
+    if (inBackward) {
+      tidy(() => new StepInBackward(parts, makeBatch, options).backward(null));
+    } else for (const _ of microSteps(parts, microBatches, options));
     return device.memory();
+  } catch (error) {
+    throw error instanceof HalfStepError ? error.cause : error; // nothing is lost here
   } finally {
     for (const result of results) disposeScalars(result);
     optimizer.dispose();

@@ -26,13 +26,20 @@ export class StepPolicies {
   readonly #optimizer: Optimizer;
   readonly #objective: Objective;
   readonly #given: StepPolicy | null;
+  readonly #inBackward: boolean;
   readonly #planned: { batches: Planned; policy: StepPolicy }[] = [];
 
-  constructor(model: Decoder, optimizer: Optimizer, objective: Objective, given: StepPolicy | null) {
+  constructor(
+    model: Decoder,
+    optimizer: Optimizer,
+    objective: Objective,
+    { given, inBackward }: { given: StepPolicy | null; inBackward: boolean },
+  ) {
     this.#model = model;
     this.#optimizer = optimizer;
     this.#objective = objective;
     this.#given = given;
+    this.#inBackward = inBackward;
   }
 
   /** Of a step of these micro-batches; one that was planned for larger ones serves. */
@@ -46,7 +53,9 @@ export class StepPolicies {
       optimizer instanceof AdamW ? optimizer.options : { makeOptimizer: (parameters) => optimizer.like(parameters) };
     const { masterWeights, stateBits, makeOptimizer } = settings;
     const objective = this.#objective;
-    const policy = planModelStep(this.#model, { ...batches, objective, masterWeights, stateBits, makeOptimizer });
+    const inBackward = this.#inBackward;
+    const ofStep = { objective, masterWeights, stateBits, makeOptimizer, inBackward };
+    const policy = planModelStep(this.#model, { ...batches, ...ofStep });
     this.#planned.push({ batches, policy });
     return policy;
   }

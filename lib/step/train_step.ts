@@ -6,13 +6,26 @@ import type { StepPolicy } from '../models/policy.ts';
 import { nextToken } from '../objectives/next_token.ts';
 import type { Objective } from '../objectives/objective.ts';
 import { requireFinite, requireInteger } from '../ops/check.ts';
+import { CLIPPINGS, type Clipping, clippingOf, clippingProblem } from '../optim/clip.ts';
 import type { Optimizer } from '../optim/optimizer.ts';
+import { tidy } from '../runtime/scope.ts';
+import { requireOneMicroBatch, StepInBackward } from './in_backward.ts';
 import { disposeScalars, microSteps, type StepScalars, stepScalars } from './micro_steps.ts';
 import { StepPolicies } from './step_policies.ts';
 
 export interface TrainStepOptions {
-  /** Gradients are scaled down to this global norm; 0: never. @default 1 */
+  /** Gradients are scaled down to this norm, of what `clipping` names; 0: never. @default 1 */
   maxGradNorm?: number;
+  /** @default 'none' where maxGradNorm is 0, else 'previous' with inBackward, 'global' without */
+  clipping?: Clipping | null;
+  /**
+   * Whether each parameter is updated, and its gradient freed, inside the backward as soon as the gradient is complete. Without clipping
+   * the results are those of the ordinary step bit for bit. The host waits for the loss before the backward: one that is not finite changes
+   * nothing. For one micro-batch a step. @default false
+   */
+  inBackward?: boolean;
+  /** For clipping 'previous' where a run goes on: `TrainStep.previousNorm()` of the run before. @default null: the first step */
+  previousNorm?: number | null;
   /** @default the fastest policy that fits the device's memoryLimit, planned when a batch is larger than those before */
   policy?: StepPolicy | null;
   /** @default nextToken() */
@@ -33,7 +46,10 @@ export interface StepOptions {
 export interface StepResult {
   /** Mean over the targets of all micro-batches. */
   loss: Promise<number>;
-  /** Over all gradients, before clipping. NaN or infinite: the step has changed nothing. */
+  /**
+   * Over all gradients, before clipping. NaN or infinite: the step has changed nothing; with inBackward that holds where the loss is not
+   * finite either, and otherwise parameters are changed and the model is to be given up for a checkpoint.
+   */
   gradNorm: Promise<number>;
   /** Targets (what the objective counts) of all micro-batches. */
   numTargets: number;
@@ -55,6 +71,10 @@ export class TrainStep {
   readonly #objective: Objective;
   readonly #seed: number;
   readonly #policies: StepPolicies;
+  readonly #clipping: Clipping;
+  readonly #inBackward: boolean;
+  /** The last finite norm, for clipping 'previous'. */
+  #previousNorm: Promise<number | null>;
   /** Two, in turn: the numbers of one step can be read while the next one runs. */
   readonly #scalars: StepScalars[] = [];
   #numRuns = 0;
@@ -64,14 +84,34 @@ export class TrainStep {
   /** @param optimizer of all of the model's trainable parameters */
   constructor(model: Decoder, optimizer: Optimizer, options: TrainStepOptions = {}) {
     const { maxGradNorm = 1, policy = null, objective = nextToken(), seed = 0 } = options;
+    const { clipping = null, inBackward = false, previousNorm = null } = options;
     requireFinite('TrainStep', 'maxGradNorm', maxGradNorm, { min: 0 });
     requireInteger('TrainStep', 'seed', seed);
+    if (typeof inBackward !== 'boolean')
+      throw new TypeError(`TrainStep: inBackward must be true or false, got ${String(inBackward)}`);
+    if (clipping !== null && !CLIPPINGS.includes(clipping)) {
+      throw new RangeError(`TrainStep: clipping must be ${CLIPPINGS.join(', ')}, got ${String(clipping)}`);
+    }
+    const choice = { clipping, maxGradNorm, inBackward };
+    const problem = clippingProblem(choice, 'inBackward');
+    if (problem) throw new RangeError(`TrainStep: clipping ${problem}`);
+    this.#clipping = clippingOf(choice);
+    this.#inBackward = inBackward;
+    if (previousNorm !== null) {
+      requireFinite('TrainStep', 'previousNorm', previousNorm, { min: 0 });
+      if (this.#clipping !== 'previous') {
+        throw new RangeError(
+          `TrainStep: previousNorm ${previousNorm} is for clipping 'previous', and clipping is '${this.#clipping}'`,
+        );
+      }
+    }
+    this.#previousNorm = Promise.resolve(previousNorm);
     this.#model = model;
     this.#optimizer = optimizer;
     this.#maxGradNorm = maxGradNorm;
     this.#objective = objective;
     this.#seed = seed;
-    this.#policies = new StepPolicies(model, optimizer, objective, policy);
+    this.#policies = new StepPolicies(model, optimizer, objective, { given: policy, inBackward });
     this.#requireParameters();
     try {
       for (let i = 0; i < 2; i++) this.#scalars.push(stepScalars(model));
@@ -89,6 +129,7 @@ export class TrainStep {
   async run(batches: readonly HostBatch[], { learningRate, step, signal }: StepOptions): Promise<StepResult> {
     if (this.#isRunning) throw new Error('TrainStep: a step is under way; await it before the next one');
     if (batches.length === 0) throw new RangeError('TrainStep: there are no batches');
+    if (this.#inBackward) requireOneMicroBatch(batches.length);
     requireFinite('TrainStep', 'learningRate', learningRate, { min: 0 });
     const number = step ?? this.#step + 1;
     requireInteger('TrainStep', 'step', number, { min: 0 });
@@ -124,25 +165,63 @@ export class TrainStep {
       divisor: Math.max(numTargets, 1),
       learningRate,
       maxGradNorm: this.#maxGradNorm,
+      clipping: this.#clipping,
       dropout: { seed: this.#seed, step: step * batches.length },
     };
     const microBatches = longestFirst.map((batch) => () => toDevice(batch, device));
+    const parts = { model: this.#model, optimizer: this.#optimizer, scalars };
+    if (this.#inBackward) {
+      await tidy(() => this.#runInBackward(new StepInBackward(parts, microBatches[0]!, options), signal));
+    } else await this.#runMicroSteps(microSteps(parts, microBatches, options), signal);
+    const [loss, gradNorm] = [scalars.loss.item(), scalars.norm.item()];
+    for (const number of [loss, gradNorm]) number.catch(() => {}); // the caller's await rejects
+    if (this.#clipping === 'previous') this.#keepNorm(gradNorm);
+    const squares = async () => {
+      if (this.#numRuns > run + 1) throw new Error('TrainStep: the squares of this step are overwritten');
+      return await scalars.squares.toFloat32();
+    };
+    return { loss, gradNorm, numTargets, squares };
+  }
+
+  async #runMicroSteps(running: Iterable<void>, signal?: AbortSignal): Promise<void> {
     let before: Promise<void> = Promise.resolve();
-    for (const _ of microSteps({ model: this.#model, optimizer: this.#optimizer, scalars }, microBatches, options)) {
-      const enqueued = device.synchronize();
+    for (const _ of running) {
+      const enqueued = this.#model.device.synchronize();
       enqueued.catch(() => {}); // the next await rejects
       await before;
       before = enqueued;
       signal?.throwIfAborted();
     }
     await before;
-    const [loss, gradNorm] = [scalars.loss.item(), scalars.norm.item()];
-    for (const number of [loss, gradNorm]) number.catch(() => {}); // the caller's await rejects
-    const squares = async () => {
-      if (this.#numRuns > run + 1) throw new Error('TrainStep: the squares of this step are overwritten');
-      return await scalars.squares.toFloat32();
-    };
-    return { loss, gradNorm, numTargets, squares };
+  }
+
+  /** The host has seen the loss, and the norm of the step before, when the first parameter is updated. */
+  async #runInBackward(running: StepInBackward, signal?: AbortSignal): Promise<void> {
+    try {
+      const loss = await running.loss.item();
+      const previousNorm = await this.#previousNorm;
+      signal?.throwIfAborted();
+      if (Number.isFinite(loss)) running.backward(previousNorm);
+      else running.skip();
+    } finally {
+      running.dispose();
+    }
+  }
+
+  #keepNorm(gradNorm: Promise<number>): void {
+    const before = this.#previousNorm;
+    this.#previousNorm = gradNorm.then(
+      (norm) => (Number.isFinite(norm) ? norm : before),
+      () => before, // nothing that depends on it goes on
+    );
+  }
+
+  /**
+   * For clipping 'previous': the norm that the next step is clipped by, the last one that was finite; null: there is none yet, or another
+   * clipping. A checkpoint keeps it, so that a run that goes on gets it as the option `previousNorm`.
+   */
+  previousNorm(): Promise<number | null> {
+    return this.#previousNorm;
   }
 
   /** The optimizer updates what the model trains, so that no gradient is left out without a word. */

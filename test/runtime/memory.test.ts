@@ -317,12 +317,13 @@ describe('simulated steps', () => {
     assert.match(all, state);
     assert.match(
       all,
-      /LoRA, stateBits: 8, masterWeights: false, gradientDtype: 'bfloat16' or a larger memoryLimit would help/,
+      /LoRA, stateBits: 8, masterWeights: false, gradientDtype: 'bfloat16', optimizer.inBackward or a larger memoryLimit would help/,
     );
     assert.doesNotMatch(all, /chunks|recompute:|shorter/);
-    assert.match(plan({ dtype: 'float32' }), /LoRA, dtype: 'bfloat16', stateBits: 8 or a larger/);
+    assert.match(plan({ dtype: 'float32' }), /LoRA, dtype: 'bfloat16', stateBits: 8, optimizer.inBackward or a larger/);
     const least = { masterWeights: false, stateBits: 8, gradientDtype: 'bfloat16' } as const;
-    assert.match(plan(least), /\. LoRA or a larger memoryLimit would help/);
+    assert.match(plan(least), /\. LoRA, optimizer.inBackward or a larger memoryLimit would help/);
+    assert.match(plan({ ...least, inBackward: true }), /\. LoRA or a larger memoryLimit would help/);
     const long = plan({ T: 65536, B: 2, lora: { rank: 1 }, memoryLimit: 2 ** 24 });
     assert.match(
       long,

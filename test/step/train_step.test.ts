@@ -211,7 +211,7 @@ describe('TrainStep', () => {
     await withStep(
       device,
       async (step, model, optimizer) => {
-        const policies = new StepPolicies(model, optimizer, nextToken(), null);
+        const policies = new StepPolicies(model, optimizer, nextToken(), { given: null, inBackward: false });
         const { target: like } = device;
         for (const batch of [small, large]) {
           const planned = planStep(config, { B: 1, T: batch.T!, like, memoryLimit: device.memoryLimit }).policy;
@@ -233,7 +233,7 @@ describe('TrainStep', () => {
     using device = openTestDevice();
     await withStep(device, async (_, model, optimizer) => {
       const numPlans = (...steps: HostBatch[][]) => {
-        const policies = new StepPolicies(model, optimizer, nextToken(), null);
+        const policies = new StepPolicies(model, optimizer, nextToken(), { given: null, inBackward: false });
         return new Set(steps.map((batches) => policies.of(batches))).size;
       };
       const batch = batchOf(2, 64, 1);
