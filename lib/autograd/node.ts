@@ -33,7 +33,7 @@ export interface Operation<Inputs extends Named = Named, More extends Named = Na
   forward(recording: boolean): { output: Tensor; more?: More };
   /**
    * dy: gradient of the output. saved: all of `saved` and `more`. Returns the inputs' gradients: a new tensor, dy itself, or null where
-   * there is none or where it has been written to `gradients.target(i)`.
+   * there is none or where it has been written to `gradients.target(i)`. It may dispose dy once it needs it no more.
    */
   backward(dy: Tensor, saved: Inputs & More, gradients: OpGradients): readonly (Tensor | null)[];
 }

@@ -93,10 +93,14 @@ export class Region {
     });
   }
 
-  /** Computes again what the backward needs, and goes through it. Returns the inputs' gradients. */
-  backward(inputs: readonly Tensor[], dy: Tensor, { all }: OpGradients): (Tensor | null)[] {
+  /**
+   * Computes again what the backward needs, and goes through it. Returns the inputs' gradients.
+   * @param options.takesDy whether dy is disposed, so that nodes inside may overwrite or free it long before the region ends
+   */
+  backward(inputs: readonly Tensor[], dy: Tensor, { all }: OpGradients, { takesDy = false } = {}): (Tensor | null)[] {
     this.#replay(inputs);
     all.put(this.#outputId, dy);
+    if (takesDy) dy.dispose();
     runBackward(this.nodes, all);
     return this.#inputIds.map((id) => {
       const gradient = all.take(id);
@@ -147,7 +151,7 @@ export function recompute(
     saved: Object.fromEntries(inputs.entries()),
     regions: [region],
     forward: () => ({ output: isFirstRun() ? region.run(inputs) : noGrad(() => fn(...inputs)) }),
-    backward: (dy, saved, gradients) => region.backward(Object.values(saved), dy, gradients),
+    backward: (dy, saved, gradients) => region.backward(Object.values(saved), dy, gradients, { takesDy: true }),
   });
 }
 

@@ -20,9 +20,10 @@ export function terminalOutput(
         `${model.numParameters().toLocaleString('en')} parameters in ${config.dtype} on ${model.device}; ` +
           `${numTokens.toLocaleString('en')} tokens in ${numSequences} sequences of ${longestSequence}; ${numSteps} steps`,
       );
-      const { mlpChunkSize, lossChunkSize, mlpSave, recompute } = policy;
+      const { mlpChunkSize, lossChunkSize, mlpSave, recompute, slots } = policy;
+      const inSlots = slots === undefined ? '' : ` in ${slots} slots`;
       console.log(
-        `MLP in chunks of ${mlpChunkSize} tokens (keeps ${mlpSave}), head and loss of ${lossChunkSize}; recompute: ${recompute}`,
+        `MLP in chunks of ${mlpChunkSize} tokens (keeps ${mlpSave}), head and loss of ${lossChunkSize}; recompute: ${recompute}${inSlots}`,
       );
       if (stepsDone > 0) console.log(`continued after step ${stepsDone}`);
     } else if (event.type === 'step') progress.show(formatMetrics(event.metrics, event.numSteps));

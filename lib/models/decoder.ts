@@ -29,6 +29,7 @@ import type { ModelOrigin } from './origin.ts';
 import type { StepPolicy } from './policy.ts';
 import type { RopeConfig } from './rope_config.ts';
 import { RopeTables } from './rope_tables.ts';
+import { segmentsOf } from './segments.ts';
 
 /** What a forward depends on beside the batch and its policy. */
 export interface ForwardOptions {
@@ -152,11 +153,10 @@ export class Decoder extends Module {
     return tidy(() => {
       let x = this.#embedded(batch.inputs);
       const forward = this.#forward(batch, policy, { dropout: this.#mask(dropout) });
-      for (const layer of this.#layers) {
+      for (const layers of this.#segments(policy)) {
         const before = x;
-        const run = (x: Tensor) => layer.forward(x, forward);
-        const keep = policy.recompute === 'attention' ? layer.kept : [];
-        x = policy.recompute === 'none' ? run(x) : recompute(run, [x], { keep });
+        const run = (x: Tensor) => inTurn(layers, x, (layer, x) => layer.run(x, forward));
+        x = layers.length > 1 ? recompute(run, [x]) : run(x);
         before.dispose(); // what the backward needs of it, the tape holds
       }
       return this.#last(x);
@@ -210,12 +210,9 @@ export class Decoder extends Module {
         const tokens = { inputs, T: N, documentStart: tensor(starts, { device }), length };
         const policy = { mlpChunkSize: N, lossChunkSize: N, mlpSave: 'input', recompute: 'none' } as const;
         const forward = this.#forward(tokens, policy, { cache });
-        let x = this.#embedded(tokens.inputs);
-        for (const layer of this.#layers) {
-          const before = x;
-          x = layer.forward(x, forward);
-          before.dispose();
-        }
+        const embedded = this.#embedded(tokens.inputs);
+        const x = inTurn(this.#layers, embedded, (layer, x) => layer.forward(x, forward));
+        embedded.dispose();
         return this.#logits(this.#last(x.rows(N - 1, N)));
       }),
     );
@@ -230,6 +227,15 @@ export class Decoder extends Module {
     for (const tables of this.#ropeTables.values()) tables.dispose();
     this.origin?.close();
     this.lora?.close?.();
+  }
+
+  /** What is computed again at once, in order: layers that keep their inputs are alone. */
+  #segments(policy: StepPolicy): Layer[][] {
+    let end = 0;
+    return segmentsOf(this.#layers.length, policy).map((size) => {
+      end += size;
+      return this.#layers.slice(end - size, end);
+    });
   }
 
   #embedded(ids: Tensor): Tensor {
@@ -291,4 +297,15 @@ export class Decoder extends Module {
     });
     return group;
   }
+}
+
+/** The output of the last layer; those between are freed, but for what the tape holds of them. */
+function inTurn(layers: readonly Layer[], input: Tensor, run: (layer: Layer, x: Tensor) => Tensor): Tensor {
+  let x = input;
+  for (const layer of layers) {
+    const before = x;
+    x = run(layer, x);
+    if (before !== input) before.dispose();
+  }
+  return x;
 }

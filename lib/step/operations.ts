@@ -3,6 +3,7 @@ import { LORA_MODULES, type LoraLayout, type LoraModule } from '../models/adapte
 import type { AttentionSpec, DecoderConfig, LayerSpec } from '../models/decoder_config.ts';
 import type { LoraOptions } from '../models/lora.ts';
 import type { StepPolicy } from '../models/policy.ts';
+import { segmentsOf } from '../models/segments.ts';
 
 /** Multiplications and additions, each counted as one, of one step. */
 export interface StepOperations {
@@ -52,6 +53,7 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
     const adapter = 2 * N * rank * (O + I);
     return { forward: whole + adapter, backward: (lora ? 1 : 2) * whole + 2 * adapter };
   };
+  const inner = innerLayers(config.layers.length, policy);
   const sum: StepOperations = { forward: 0, backward: 0, recomputed: 0, attention: 0, total: 0 };
   for (const [i, spec] of config.layers.entries()) {
     const path = `model.layers.${i}`;
@@ -67,7 +69,7 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
     const down = product(`${path}.mlp.down_proj`, C, F);
     const pairs = B * 4 * H * D * visiblePairs(T, spec.attention);
     const attention = { forward: pairs, backward: pairs * ATTENTION_BACKWARD };
-    const again = runAgain(spec, policy);
+    const again = runAgain(spec, policy, inner.has(i));
     const all = added(projections, gateUp, down, attention);
     sum.forward += all.forward;
     sum.backward += all.backward;
@@ -86,10 +88,22 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
   return sum;
 }
 
-/** How often each part of a layer's forward runs in its backward. */
+/** Layers whose forward makes the input of the next again: all of a segment but its last. */
+function innerLayers(L: number, policy: StepPolicy): ReadonlySet<number> {
+  const inner = new Set(Array.from({ length: L }, (_, i) => i));
+  let end = 0;
+  for (const size of segmentsOf(L, policy)) {
+    end += size;
+    inner.delete(end - 1);
+  }
+  return inner;
+}
+
+/** How often each part of a layer's forward runs in the backward. @param isInner whether it runs once more for the next layer's input */
 function runAgain(
   { norms }: LayerSpec,
   { mlpSave, recompute }: StepPolicy,
+  isInner: boolean,
 ): Record<'projections' | 'attention' | 'gateUp' | 'down', number> {
   const ofLayer = recompute === 'none' ? 0 : 1;
   // Whether the MLP's forward is part of what runs again: for gate and up, which it keeps, or for a norm that reads its output. 'attention'
@@ -97,7 +111,9 @@ function runAgain(
   const isKept = recompute === 'none' || (recompute === 'attention' && norms.mlpOutput !== null);
   const down = !isKept && (mlpSave === 'gateUp' || norms.mlpOutput !== null) ? 1 : 0;
   const gateUp = down + (mlpSave === 'input' ? 1 : 0); // of its input, the MLP's backward makes them itself
-  return { projections: ofLayer, attention: recompute === 'layer' ? 1 : 0, gateUp, down };
+  const attention = recompute === 'layer' || recompute === 'segments' ? 1 : 0;
+  const more = isInner ? 1 : 0;
+  return { projections: ofLayer + more, attention: attention + more, gateUp: gateUp + more, down: down + more };
 }
 
 /** Pairs of a query and a key that it sees, in one sequence. */

@@ -2,6 +2,7 @@
 
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { StepPolicy } from '../models/policy.ts';
+import { fewestSlots } from '../models/segments.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
 import { either, OutOfMemoryError } from '../runtime/memory/errors.ts';
 import { formatBytes, type MemoryStatistics } from '../runtime/memory/statistics.ts';
@@ -48,6 +49,12 @@ export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
     }
   }
   throw nothingFits(config, options, last!.policy, last!.error);
+}
+
+/** Slots are those of segments alone. */
+function combined(candidate: StepPolicy, fixed: Partial<StepPolicy>): StepPolicy {
+  const { slots, ...policy } = { ...candidate, ...fixed };
+  return policy.recompute === 'segments' && slots !== undefined ? { ...policy, slots } : policy;
 }
 
 /** The error of the smallest policy, with what helps: what a step of one token takes is there before any activation. */
@@ -116,21 +123,36 @@ function longestBelow(
 
 /** The policies that `planStep` tries for N rows, in its order, each once. */
 export function policiesOf(config: DecoderConfig, N: number, fixed: Partial<StepPolicy> = {}): StepPolicy[] {
-  const all = [...candidates(N, config.hiddenSize)].map((candidate): StepPolicy => ({ ...candidate, ...fixed }));
+  const all = [...candidates(N, config, fixed)].map((candidate) => combined(candidate, fixed));
   return [...new Map(all.map((policy) => [JSON.stringify(policy), policy])).values()];
 }
 
-/** Policies, the fewest operations first; among equals larger chunks first. */
-function* candidates(N: number, C: number): Generator<StepPolicy> {
-  const chunk = defaultChunkSize(N, C);
-  const chunks = [evenChunkSize(N, 8 * chunk), evenChunkSize(N, 2 * chunk), chunk];
-  const small = [chunk / 2, chunk / 4, chunk / 8].map((size) => Math.max(1, Math.floor(size)));
-  const order: Pick<StepPolicy, 'mlpSave' | 'recompute'>[] = [
+/** What is kept, the fewest operations first. */
+function ladder(L: number, { recompute }: Partial<StepPolicy>): Pick<StepPolicy, 'mlpSave' | 'recompute' | 'slots'>[] {
+  const fewest = fewestSlots(L);
+  const slots = [...new Set([Math.ceil((3 * L) / 4), Math.ceil(L / 2), fewest])].filter((S) => S < L && S >= fewest);
+  const segments = slots.map((slots) => ({ mlpSave: 'input', recompute: 'segments', slots }) as const);
+  if (recompute === 'segments')
+    return [...segments.map((rung) => ({ ...rung, mlpSave: 'gateUp' }) as const), ...segments];
+  return [
     { mlpSave: 'gateUp', recompute: 'none' },
     { mlpSave: 'input', recompute: 'none' },
     { mlpSave: 'input', recompute: 'attention' },
     { mlpSave: 'input', recompute: 'layer' },
+    ...segments,
   ];
-  for (const saved of order) for (const size of chunks) yield { mlpChunkSize: size, lossChunkSize: size, ...saved };
-  for (const size of small) yield { mlpChunkSize: size, lossChunkSize: size, mlpSave: 'input', recompute: 'layer' };
+}
+
+/** Policies, the fewest operations first; among equals larger chunks first. */
+function* candidates(
+  N: number,
+  { hiddenSize: C, layers }: DecoderConfig,
+  fixed: Partial<StepPolicy>,
+): Generator<StepPolicy> {
+  const chunk = defaultChunkSize(N, C);
+  const chunks = [evenChunkSize(N, 8 * chunk), evenChunkSize(N, 2 * chunk), chunk];
+  const small = [chunk / 2, chunk / 4, chunk / 8].map((size) => Math.max(1, Math.floor(size)));
+  const rungs = ladder(layers.length, fixed);
+  for (const saved of rungs) for (const size of chunks) yield { mlpChunkSize: size, lossChunkSize: size, ...saved };
+  for (const size of small) yield { mlpChunkSize: size, lossChunkSize: size, ...rungs.at(-1)! };
 }

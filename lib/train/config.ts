@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { LORA_MODULES } from '../models/adapter.ts';
+import { RECOMPUTE } from '../models/policy.ts';
 import { LEAST_EPS } from '../optim/adamw.ts';
 import { isVariableName } from '../text/saved_template.ts';
 
@@ -179,9 +180,13 @@ const runFields = z.strictObject({
     .prefault({}),
   mlpSave: z.enum(['auto', 'input', 'gateUp']).default('auto').describe('what the MLP keeps for its backward'),
   recompute: z
-    .enum(['auto', 'none', 'attention', 'layer'])
+    .enum(['auto', ...RECOMPUTE])
     .default('auto')
-    .describe("what the backward recomputes: nothing; a layer except attention's output; a whole layer"),
+    .describe("what the backward recomputes: nothing; a layer except attention's output; a layer; segments of layers"),
+  slots: z
+    .union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" })
+    .default('auto')
+    .describe('of recompute: segments; most inputs of layers that live at once'),
   evaluation: z
     .strictObject({
       everySteps: positive.optional().describe('loss and perplexity on data.validation, also at the end'),
@@ -220,6 +225,10 @@ export const runSchema = runFields
   .refine(({ accumulationSteps, gradientDtype }) => gradientDtype === 'float32' || accumulationSteps === 1, {
     path: ['gradientDtype'],
     error: "'bfloat16' is for one micro-batch a step: accumulationSteps must be 1",
+  })
+  .refine(({ recompute, slots }) => slots === 'auto' || recompute === 'segments', {
+    path: ['slots'],
+    error: "are those of recompute: 'segments'",
   })
   .refine(({ data, evaluation }) => evaluation.everySteps === undefined || data.validation !== undefined, {
     path: ['evaluation.everySteps'],

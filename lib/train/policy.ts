@@ -7,12 +7,13 @@ import type { RunData } from './run_data.ts';
 
 /** The fastest policy that fits the device for the longest sequences, with what the configuration fixes. */
 export function choosePolicy(config: RunConfig, model: Decoder, { training, validation }: RunData): StepPolicy {
-  const { chunkSizes, mlpSave, recompute } = config;
+  const { chunkSizes, mlpSave, recompute, slots } = config;
   const fixed: Partial<StepPolicy> = {};
   if (chunkSizes.mlp !== 'auto') fixed.mlpChunkSize = chunkSizes.mlp;
   if (chunkSizes.loss !== 'auto') fixed.lossChunkSize = chunkSizes.loss;
   if (mlpSave !== 'auto') fixed.mlpSave = mlpSave;
   if (recompute !== 'auto') fixed.recompute = recompute;
+  if (slots !== 'auto') fixed.slots = slots;
   return planModelStep(model, {
     B: config.batchSize,
     T: Math.max(training.T, validation?.T ?? 0),

@@ -68,6 +68,7 @@ const policies: StepPolicy[] = [
   { mlpChunkSize: 100, lossChunkSize: 100, mlpSave: 'gateUp', recompute: 'none' },
   { mlpChunkSize: 7, lossChunkSize: 11, mlpSave: 'input', recompute: 'attention' },
   { mlpChunkSize: 13, lossChunkSize: 5, mlpSave: 'input', recompute: 'layer' },
+  { mlpChunkSize: 13, lossChunkSize: 5, mlpSave: 'input', recompute: 'segments' },
 ];
 
 describe('onGradient', () => {
@@ -78,7 +79,7 @@ describe('onGradient', () => {
           const of = `${isTied ? 'a tied' : 'its own'} head${hasLora ? ', adapters' : ''}`;
           it(`of a model: recompute ${policy.recompute}, ${gradientDtype} gradients, ${of}`, () =>
             leavingNothing(device(), async () => {
-              const config = decoderConfig({ ...tinyLlama, tie_word_embeddings: isTied });
+              const config = decoderConfig({ ...tinyLlama, num_hidden_layers: 3, tie_word_embeddings: isTied });
               using model = new Decoder(config, { device: device(), dtype: 'bfloat16', gradientDtype }).initialize(1);
               if (hasLora) addLora(model, { rank: 2, modules: LORA_MODULES });
               using inputs = tensor(integers(24, 256, 1), { device: device() });

@@ -1,6 +1,7 @@
 // The estimate of a step's operations equals those of the kernels that a step calls, counted on `meta`.
 import assert from 'node:assert/strict';
 import { type DecoderConfig, decoderConfig, type StepPolicy, simulateStep, stepOperations } from '../../lib/index.ts';
+import { RECOMPUTE } from '../../lib/models/policy.ts';
 import {
   type AttentionInputs,
   type AttentionOptions,
@@ -77,10 +78,10 @@ function counted(step: () => void): { total: number; attention: number } {
 
 const norms = { model_type: 'gemma2', head_dim: 8, sliding_window: 100, query_pre_attn_scalar: 8 };
 const configs: Record<string, DecoderConfig> = {
-  llama: decoderConfig(tinyLlama),
-  'gemma2, with windows and norms after the MLP': decoderConfig({ ...tinyLlama, ...norms }),
+  llama: decoderConfig({ ...tinyLlama, num_hidden_layers: 4 }),
+  'gemma2, with windows and norms after the MLP': decoderConfig({ ...tinyLlama, ...norms, num_hidden_layers: 4 }),
 };
-const policies = (['none', 'attention', 'layer'] as const).flatMap((recompute) =>
+const policies = RECOMPUTE.flatMap((recompute) =>
   (['input', 'gateUp'] as const).map(
     (mlpSave): StepPolicy => ({ mlpChunkSize: 64, lossChunkSize: 64, mlpSave, recompute }),
   ),

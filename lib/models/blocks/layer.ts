@@ -1,4 +1,5 @@
 // One layer: attention and MLP, each with its norms and added to what came in.
+import { recompute } from '../../autograd/region.ts';
 import { add, scale } from '../../ops/elementwise.ts';
 import { tidy } from '../../runtime/scope.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
@@ -36,8 +37,18 @@ export class Layer {
     return [...this.#attention.projections, ...this.#mlp.projections];
   }
 
+  /**
+   * The forward as a region that keeps what the policy says.
+   * @param x (N,C)
+   */
+  run(x: Tensor, forward: Forward): Tensor {
+    const { recompute: what } = forward.policy;
+    if (what === 'none') return this.forward(x, forward);
+    return recompute((x) => this.forward(x, forward), [x], { keep: what === 'attention' ? this.#kept : [] });
+  }
+
   /** Ops whose outputs recompute: 'attention' keeps: attention's, and the MLP's where a norm reads it. */
-  get kept(): string[] {
+  get #kept(): string[] {
     return this.#mlpOutput ? ['attention', 'chunkedMlp'] : ['attention'];
   }
 
