@@ -1,4 +1,5 @@
 // What `minisequence train` prints of a run: for people, or one JSON object a line.
+import { clippingOf } from '../optim/clip.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
 import type { RunConfig } from '../train/config.ts';
 import type { RunEvent, RunStart } from '../train/events.ts';
@@ -25,6 +26,8 @@ export function terminalOutput(
       console.log(
         `MLP in chunks of ${mlpChunkSize} tokens (keeps ${mlpSave}), head and loss of ${lossChunkSize}; recompute: ${recompute}${inSlots}`,
       );
+      if (config.optimizer.inBackward)
+        console.log(`optimizer step in the backward; clipping: ${clippingOf({ ...config, inBackward: true })}`);
       if (stepsDone > 0) console.log(`continued after step ${stepsDone}`);
     } else if (event.type === 'step') progress.show(formatMetrics(event.metrics, event.numSteps));
     else if (event.type === 'evaluation') {
@@ -83,6 +86,7 @@ function compareRun(config: RunConfig, { model, policy, longestSequence, isPacke
     lora: model.lora?.layout,
     masterWeights: config.masterWeights,
     stateBits: config.optimizer.stateBits,
+    inBackward: config.optimizer.inBackward,
     policy,
     like: model.device.target,
   });

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { LORA_MODULES } from '../models/adapter.ts';
 import { RECOMPUTE } from '../models/policy.ts';
 import { LEAST_EPS } from '../optim/adamw.ts';
+import { CLIPPINGS, clippingProblem } from '../optim/clip.ts';
 import { isVariableName } from '../text/saved_template.ts';
 
 const positive = z.int().positive();
@@ -122,6 +123,12 @@ const runFields = z.strictObject({
         .describe(
           'bits of each element of the two moments; 8: in blocks of 256 with a scale, 2.03 bytes a parameter for both',
         ),
+      inBackward: z
+        .boolean()
+        .default(false)
+        .describe(
+          'each parameter is updated, and its gradient freed, inside the backward; needs accumulationSteps 1; a gradient that is not finite ends the run at its last checkpoint',
+        ),
     })
     .prefault({}),
   schedule: z
@@ -135,11 +142,13 @@ const runFields = z.strictObject({
         .describe('what the decay approaches: the last step is one step above it'),
     })
     .prefault({}),
-  maxGradNorm: z
-    .number()
-    .nonnegative()
-    .default(1)
-    .describe('global norm that gradients are clipped to; 0: no clipping'),
+  maxGradNorm: z.number().nonnegative().default(1).describe('norm that gradients are clipped to; 0: no clipping'),
+  clipping: z
+    .enum(CLIPPINGS)
+    .optional()
+    .describe(
+      'what is bounded by maxGradNorm: global, the norm of all; previous, that of the step before; parameter, that of each; none, whatever maxGradNorm is; default: global, or previous with optimizer.inBackward',
+    ),
   masterWeights: z
     .boolean()
     .default(true)
@@ -209,7 +218,10 @@ const runFields = z.strictObject({
       keepBest: z.boolean().default(true).describe('keep a checkpoint of the best validation loss'),
     })
     .prefault({}),
-  nonFinite: z.enum(['stop', 'skip']).default('stop').describe('when a loss or gradient is NaN or infinite'),
+  nonFinite: z
+    .enum(['stop', 'skip'])
+    .default('stop')
+    .describe('when a loss or gradient is NaN or infinite; with optimizer.inBackward skip is for losses alone'),
   seed: z.int().nonnegative().default(0).describe('of the first weights and of the order of sequences'),
   outDir: z.string().default('runs/latest').describe('config.yaml, metrics.jsonl and the model are written here'),
 });
@@ -229,6 +241,19 @@ export const runSchema = runFields
   .refine(({ recompute, slots }) => slots === 'auto' || recompute === 'segments', {
     path: ['slots'],
     error: "are those of recompute: 'segments'",
+  })
+  .superRefine(({ accumulationSteps, clipping, maxGradNorm, optimizer: { inBackward } }, context) => {
+    if (inBackward && accumulationSteps > 1) {
+      context.addIssue({
+        code: 'custom',
+        path: ['optimizer.inBackward'],
+        message:
+          'true frees each gradient in the backward of a micro-batch, so that those of ' +
+          `accumulationSteps ${accumulationSteps} cannot be added up: accumulationSteps 1 with a larger batchSize, or false`,
+      });
+    }
+    const problem = clippingProblem({ clipping, maxGradNorm, inBackward }, 'optimizer.inBackward');
+    if (problem) context.addIssue({ code: 'custom', path: ['clipping'], message: problem });
   })
   .refine(({ data, evaluation }) => evaluation.everySteps === undefined || data.validation !== undefined, {
     path: ['evaluation.everySteps'],

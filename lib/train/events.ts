@@ -92,9 +92,16 @@ export interface TrainResult {
 }
 
 /**
- * Thrown when a loss or gradient is NaN or infinite. That step has changed no parameter, but the next one, already
+ * Thrown when a loss or gradient is NaN or infinite. That step has changed no parameter, unless it `isHalfDone`, but the next one, already
  * enqueued, may have: do not use the model in memory, but the last checkpoint.
  */
 export class NonFiniteError extends Error {
   override readonly name = 'NonFiniteError';
+  /** Whether the step has changed some parameters: a gradient was not finite inside a backward that updates others. */
+  readonly isHalfDone: boolean;
+
+  constructor(message: string, { isHalfDone = false } = {}) {
+    super(message);
+    this.isHalfDone = isHalfDone;
+  }
 }

@@ -32,6 +32,7 @@ export interface ComparedStep {
   lora?: LoraLayout | null;
   masterWeights?: boolean;
   stateBits?: StateBits;
+  inBackward?: boolean;
   policy: StepPolicy;
   like: DeviceTarget;
 }

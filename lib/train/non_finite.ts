@@ -7,15 +7,20 @@ import { NonFiniteError } from './events.ts';
 /** After so many in a row the run is lost, not a step. */
 const MAX_SKIPPED = 10;
 
-/** Stops a run at such a step or, if they are skipped, at the tenth in a row. */
+/**
+ * Stops a run at such a step or, if they are skipped, at the tenth in a row. With the optimizer step in the backward a step is skipped for
+ * its loss alone: a gradient that is not finite comes when other parameters are updated, and always stops the run.
+ */
 export class NonFiniteSteps {
   readonly #choice: RunConfig['nonFinite'];
+  readonly #inBackward: boolean;
   readonly #onSkip: (message: string) => Promise<void>;
   #inARow = 0;
   #problem = '';
 
-  constructor(choice: RunConfig['nonFinite'], onSkip: (message: string) => Promise<void>) {
-    this.#choice = choice;
+  constructor({ nonFinite, optimizer }: RunConfig, onSkip: (message: string) => Promise<void>) {
+    this.#choice = nonFinite;
+    this.#inBackward = optimizer.inBackward;
     this.#onSkip = onSkip;
   }
 
@@ -25,7 +30,16 @@ export class NonFiniteSteps {
       this.#inARow = 0;
       return;
     }
-    this.#problem = await describe(step, loss, result, model);
+    const isHalfDone = this.#inBackward && Number.isFinite(loss);
+    const problem = await describe(step, loss, result, model);
+    if (isHalfDone) {
+      throw new NonFiniteError(
+        `${problem}, and with optimizer.inBackward true other parameters were updated in the same backward: the model in memory is lost, ` +
+          'and --resume goes on from the last checkpoint',
+        { isHalfDone },
+      );
+    }
+    this.#problem = `${problem}; no parameter was changed by it`;
     if (this.#choice === 'stop') throw new NonFiniteError(this.#problem);
     this.#inARow += 1;
     await this.#onSkip(this.#problem);
@@ -42,9 +56,9 @@ export class NonFiniteSteps {
 
 /** Names the step and the first tensor whose gradient is not finite. */
 async function describe(step: number, loss: number, result: StepResult, model: Decoder): Promise<string> {
-  if (!Number.isFinite(loss)) return `step ${step}: the loss is ${loss}; no parameter was changed by it`;
+  if (!Number.isFinite(loss)) return `step ${step}: the loss is ${loss}`;
   const squares = await result.squares();
   const index = squares.findIndex((value) => !Number.isFinite(value));
   const name = model.trainableParameters()[index]?.name ?? 'all parameters together';
-  return `step ${step}: the gradient of ${name} is not finite; no parameter was changed by it`;
+  return `step ${step}: the gradient of ${name} is not finite`;
 }

@@ -21,6 +21,7 @@ export function choosePolicy(config: RunConfig, model: Decoder, { training, vali
     isPacked: training.isPacked,
     masterWeights: config.masterWeights,
     stateBits: config.optimizer.stateBits,
+    inBackward: config.optimizer.inBackward,
     fixed,
   });
 }

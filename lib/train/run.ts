@@ -2,6 +2,7 @@
 import type { StepPolicy } from '../models/policy.ts';
 import { AdamW } from '../optim/adamw.ts';
 import { learningRateAt, type ScheduleOptions, warmupProblem } from '../optim/schedule.ts';
+import { HalfStepError } from '../step/in_backward.ts';
 import { type StepResult, TrainStep } from '../step/train_step.ts';
 import { AfterSteps, isDue } from './after_steps.ts';
 import type { RunConfig } from './config.ts';
@@ -36,6 +37,7 @@ export class Run {
   readonly #after: AfterSteps;
   #metrics!: MetricsFile;
   #files!: RunFiles;
+  #trainStep!: TrainStep;
   /** Steps whose update has been enqueued, and whose results have been reported. */
   #enqueued: number;
   #done: number;
@@ -54,7 +56,7 @@ export class Run {
     const ofEpochs = Math.ceil((config.epochs ?? (config.maxSteps ? Infinity : 1)) * this.#batches.stepsPerEpoch);
     const numSteps = Math.min(config.maxSteps ?? Infinity, ofEpochs);
     this.#numSteps = numSteps;
-    this.#nonFinite = new NonFiniteSteps(config.nonFinite, (message) => events.emit({ type: 'skip', message }));
+    this.#nonFinite = new NonFiniteSteps(config, (message) => events.emit({ type: 'skip', message }));
     this.#after = new AfterSteps(config, parts, { policy, numSteps, events, signal });
     const { learningRate } = config.optimizer;
     this.#schedule = { ...config.schedule, learningRate, numSteps };
@@ -64,11 +66,12 @@ export class Run {
   }
 
   async run(): Promise<TrainResult> {
-    const { outDir, optimizer: settings, seed, masterWeights, maxGradNorm } = this.#config;
+    const { outDir, optimizer: settings, seed, masterWeights, maxGradNorm, clipping } = this.#config;
+    const { inBackward, ...ofAdamW } = settings;
     const { model, state, events } = this.#parts;
     const problem = warmupProblem(this.#schedule);
     if (problem) events.warn({ code: 'warm-up', message: problem });
-    const options = { ...settings, seed, masterWeights, readStored: false };
+    const options = { ...ofAdamW, seed, masterWeights, readStored: false };
     using optimizer = new AdamW(model.trainableParameters(), options);
     this.#files = new RunFiles(this.#config, this.#parts, optimizer);
     await this.#files.restore();
@@ -79,10 +82,13 @@ export class Run {
     events.keepBy((event) => this.#metrics.keep(event));
     this.#started = performance.now() - (state?.seconds ?? 0) * 1000;
     this.#lastDone = performance.now();
-    using trainStep = new TrainStep(model, optimizer, { policy: this.#policy, maxGradNorm, seed });
+    const previousNorm = state?.previousNorm ?? null;
+    const ofStep = { policy: this.#policy, maxGradNorm, clipping, inBackward, previousNorm, seed };
+    using trainStep = new TrainStep(model, optimizer, ofStep);
+    this.#trainStep = trainStep;
     try {
       await this.#emitStart();
-      await this.#steps(trainStep);
+      await this.#steps();
       // A run that was stopped before its first step must not overwrite an earlier one's model.
       if (this.#done > 0 || (await modelIn(outDir)) === null) await this.#files.saveModel();
       await this.#metrics.sync();
@@ -117,12 +123,12 @@ export class Run {
     await events.emit({ type: 'start', start });
   }
 
-  async #steps(trainStep: TrainStep): Promise<void> {
+  async #steps(): Promise<void> {
     const { checkpoint } = this.#config;
     const { signal } = this.#parts;
     if (this.#after.done < this.#done) await this.#after.run(this.#done);
     for (let step = this.#done + 1; step <= this.#numSteps && !signal?.aborted; step++) {
-      if (!(await this.#enqueue(step, trainStep))) break;
+      if (!(await this.#enqueue(step))) break;
       await this.#logPending(1);
       const saves = isDue(step, this.#numSteps, checkpoint.everySteps);
       if (!saves && !this.#after.isDue(step)) continue;
@@ -137,13 +143,13 @@ export class Run {
   }
 
   /** False where `signal` stopped it before the update. */
-  async #enqueue(step: number, trainStep: TrainStep): Promise<boolean> {
+  async #enqueue(step: number): Promise<boolean> {
     const { model, signal } = this.#parts;
     const batches = await this.#batches.of(step - 1);
     const learningRate = learningRateAt(step - 1, this.#schedule);
     model.device.arena.resetPeak();
     try {
-      const result = await trainStep.run(batches, { learningRate, step, signal });
+      const result = await this.#trainStep.run(batches, { learningRate, step, signal });
       this.#enqueued = step;
       this.#pending.push({ step, result, learningRate, peakBytes: model.device.memory().reservedBytes });
       return true;
@@ -188,15 +194,17 @@ export class Run {
       seconds: (performance.now() - this.#started) / 1000,
       policy: this.#policy,
       best: this.#after.best,
+      previousNorm: await this.#trainStep.previousNorm(),
       unwritten,
     });
   }
 
   /**
    * If a file could not be read or written, the model in memory is sound: tries to save a checkpoint. After any other error it may not be;
-   * the last checkpoint is what remains.
+   * the last checkpoint is what remains. The same holds for a step that is half done.
    */
   async #rescue(error: unknown): Promise<void> {
+    if (error instanceof HalfStepError || (error instanceof NonFiniteError && error.isHalfDone)) return;
     const isSkipped = error instanceof NonFiniteError && this.#config.nonFinite === 'skip';
     if (!isSkipped && !/^E[A-Z0-9]+$/.test(String((error as NodeJS.ErrnoException | null)?.code))) return;
     try {

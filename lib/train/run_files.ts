@@ -61,8 +61,9 @@ export class RunFiles {
 
   async saveCheckpoint(state: Omit<RunState, 'machine' | 'sources' | 'config'>): Promise<void> {
     const { model, checkpoints, machine, sources, events } = this.#parts;
-    const { step, isTold, seconds, policy, best, unwritten } = state;
-    const whole = { step, isTold, seconds, policy, best, machine, sources, unwritten, config: this.#config };
+    const { step, isTold, seconds, policy, best, previousNorm, unwritten } = state;
+    const progress = { step, isTold, seconds, policy, best, previousNorm, unwritten };
+    const whole = { ...progress, machine, sources, config: this.#config };
     await checkpoints.save(model, this.#optimizer, whole, this.#beside);
     this.#saved = step;
     await events.emit({ type: 'checkpoint', step });

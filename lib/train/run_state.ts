@@ -22,6 +22,8 @@ export interface RunState {
   /** Chosen at the run's start; another policy would sum in another order. */
   policy: StepPolicy;
   best: { step: number; validationLoss: number } | null;
+  /** For clipping 'previous': the norm that the next step is clipped by; null: none. */
+  previousNorm: number | null;
   /** Lines that metrics.jsonl could not take when the run ended with an error. */
   unwritten: readonly (StepMetrics | EvaluationMetrics)[];
   /** What the run is computed on. */

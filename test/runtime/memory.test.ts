@@ -106,7 +106,11 @@ describe('arena', () => {
       /LoRA, stateBits: 8, masterWeights: false or a larger memoryLimit would help/,
       /chunk|recompute|sequence/,
     ],
-    ['gradient', /LoRA, gradientDtype: 'bfloat16' or a larger memoryLimit would help/, /chunk|recompute|sequence/],
+    [
+      'gradient',
+      /LoRA, gradientDtype: 'bfloat16', optimizer.inBackward or a larger memoryLimit would help/,
+      /chunk|recompute|sequence/,
+    ],
     ['parameter', /dtype: 'bfloat16', a smaller model or a larger memoryLimit would help/, /chunk|recompute|sequence/],
     ['activation', /recompute: 'layer', a shorter sequence, a smaller batch or a larger/, /LoRA|master|chunk/],
     [

@@ -25,7 +25,15 @@ describe('configuration', () => {
       data: { ...least.data, packing: 'auto', trainOnPrompts: false, trainOnLastAnswer: false },
       batchSize: 1,
       accumulationSteps: 1,
-      optimizer: { learningRate: 3e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, stateBits: 32 },
+      optimizer: {
+        learningRate: 3e-4,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weightDecay: 0.1,
+        stateBits: 32,
+        inBackward: false,
+      },
       schedule: { type: 'cosine', warmupSteps: 0, minLearningRate: 0 },
       maxGradNorm: 1,
       masterWeights: true,
@@ -62,6 +70,7 @@ describe('configuration', () => {
       eps: 1e-8,
       weightDecay: 0,
       stateBits: 32,
+      inBackward: false,
     });
     assert.deepEqual(chunkSizes, { mlp: 512, loss: 'auto' });
   });

@@ -57,7 +57,7 @@ export function hostOutOfMemory(what: string, requestedBytes: number, cause: unk
 /** What takes less of each category. */
 const REMEDIES: Record<Category, readonly string[]> = {
   parameter: ["dtype: 'bfloat16'", 'a smaller model'],
-  gradient: ['LoRA', "gradientDtype: 'bfloat16'"],
+  gradient: ['LoRA', "gradientDtype: 'bfloat16'", 'optimizer.inBackward'],
   optimizer: ['LoRA', 'stateBits: 8', 'masterWeights: false'],
   activation: ["recompute: 'layer'", 'a shorter sequence', 'a smaller batch'],
   checkpoint: ['a shorter sequence', 'a smaller batch'],
