@@ -1,4 +1,4 @@
-// Gradients on their way: of values between the ops while a backward is under way, and into the `.grad` of parameters.
+// Gradients during a backward: those of the values between ops, and those of parameters, which end in `.grad`.
 import { computeDtype, type Dtype } from '../runtime/dtype.ts';
 import type { Category } from '../runtime/memory/statistics.ts';
 import { kernels } from '../runtime/native.ts';
@@ -7,7 +7,7 @@ import { empty, emptyGroup, type Tensor } from '../runtime/tensor.ts';
 import type { Parameter } from './parameter.ts';
 import type { Uses } from './uses.ts';
 
-/** An input as the backward needs it: an id, and the parameter itself where it is one. */
+/** An input that gets a gradient; `parameter` is null unless the input is a parameter. */
 export interface Destination {
   id: number;
   parameter: Parameter | null;
@@ -17,37 +17,37 @@ export interface Destination {
 /** Memory for a weight's gradient. */
 interface GradientMemory {
   gradient: Tensor;
-  /** It is new; otherwise the gradient is added to what it has. */
+  /** True: the memory holds garbage, so write to it. False: add to its contents. */
   overwrite: boolean;
 }
 
-/** What the chunks of an op add up. */
+/** Sums of gradients over the chunks of an op. */
 interface Sums {
-  /** f32 memory of bf16 gradients; isNew: true until the first write. */
+  /** f32 sums of bf16 gradients. isNew: true until the first write. */
   byParameter: Map<Parameter, { memory: Tensor; isNew: boolean }>;
-  /** Parameters whose gradient is complete once the sums are in it. */
+  /** Parameters whose gradients are complete once these sums have been added to them. */
   complete: Parameter[];
 }
 
-/** All gradients of a backward under way: those of values between the ops, by id, and the way into those of parameters. */
+/** All gradients of one backward. Gradients of values between ops are kept here by the value's id. */
 export class Gradients {
   readonly #byId: Map<number, Tensor>;
   readonly #uses: Uses | null;
   readonly #sums: Sums | null;
 
-  /** @param uses of parameters, where somebody wants to know when a gradient is complete */
+  /** @param uses counts uses of parameters to report complete gradients; null: nobody asked */
   constructor(uses: Uses | null, byId: Map<number, Tensor> = new Map(), sums: Sums | null = null) {
     this.#uses = uses;
     this.#byId = byId;
     this.#sums = sums;
   }
 
-  /** Tells that nodes have given parameters what they give, once for each use. */
+  /** Called after a node's backward, with the parameters that it used, once for each use. */
   finish(parameters: readonly Parameter[]): void {
     if (!this.#uses) return;
     const complete = this.#uses.takeAway(parameters);
     if (this.#sums) this.#sums.complete.push(...complete);
-    else this.#uses.tell(complete);
+    else this.#uses.report(complete);
   }
 
   /** See OpGradients. */
@@ -58,13 +58,13 @@ export class Gradients {
     }
     const { byParameter, complete }: Sums = { byParameter: new Map(), complete: [] };
     try {
-      // workspaces are gone before the gradients come
+      // This scope frees the workspaces before gradients are allocated.
       tidy(() => fn(new Gradients(this.#uses, this.#byId, { byParameter, complete })));
       for (const [parameter, { memory, isNew }] of byParameter) if (!isNew) addTo(targetOf(parameter), memory);
     } finally {
       for (const { memory } of byParameter.values()) memory.dispose();
     }
-    this.#uses?.tell(complete);
+    this.#uses?.report(complete);
   }
 
   /** Memory for a weight's gradient. */
@@ -79,7 +79,7 @@ export class Gradients {
     return { gradient, overwrite: true };
   }
 
-  /** Hands a finished gradient over: it becomes a parameter's `.grad` where there is none yet. */
+  /** Takes over a finished gradient. It becomes the parameter's `.grad`, or is added to it if there is one. */
   adopt(destination: Destination, gradient: Tensor): void {
     const { parameter } = destination;
     const fits = gradient.dtype === parameter?.gradientDtype && !this.#sums;
@@ -89,7 +89,7 @@ export class Gradients {
     } else this.add(destination, gradient);
   }
 
-  /** Adds to what there is. Takes `gradient` over, or an alias of it where others use the same memory. */
+  /** Adds `gradient` to the gradient of an input. May keep an alias of it, but does not dispose it. */
   add({ id, parameter }: Destination, gradient: Tensor): void {
     if (!parameter) this.put(id, gradient);
     else addTo(this.#ofParameter(parameter), gradient);
@@ -105,6 +105,7 @@ export class Gradients {
     return { gradient: sum.memory, overwrite };
   }
 
+  /** Adds `gradient` to the gradient of the value `id`; the first one is kept as an alias instead of copied. */
   put(id: number, gradient: Tensor): void {
     const present = this.#byId.get(id);
     if (!present) {
@@ -135,9 +136,9 @@ export class Gradients {
   }
 }
 
-/** What the backward of one op sees: the gradients of its inputs. */
+/** The gradients of one op's inputs, as its backward sees them. */
 export class OpGradients {
-  /** Those of the whole backward; the nodes of a region inside go on with them. */
+  /** The gradients of the whole backward. A region inside the op passes them to its nodes. */
   readonly all: Gradients;
   readonly #destinations: readonly (Destination | null)[];
 
@@ -152,30 +153,30 @@ export class OpGradients {
   }
 
   /**
-   * Memory for the gradient of input i, a weight, in the compute dtype, or bf16 where the parameter's gradient is and the op runs
-   * outside of `overChunks` or in one chunk.
+   * Memory for the gradient of input i, a weight; null if it needs none. Its dtype is the compute dtype, or bf16 if the parameter's
+   * gradient is bf16 and the op does not sum over several chunks.
    */
   target(i: number): GradientMemory | null {
     const destination = this.#destinations[i];
     return destination ? this.all.target(destination) : null;
   }
 
-  /** Hands the finished gradient of input i over: it becomes a parameter's `.grad` where there is none yet. */
+  /** Takes over the finished gradient of input i. It becomes the parameter's `.grad`, or is added to it if there is one. */
   adopt(i: number, gradient: Tensor): void {
     const destination = this.#destinations[i];
     if (destination) this.all.adopt(destination, gradient);
   }
 
   /**
-   * Runs `fn`, which adds to the gradients of weights once a chunk, through the gradients that it is given. Where there are several chunks,
-   * bf16 gradients of parameters are meanwhile summed in f32 memory and rounded at the end: rounding in every chunk would lose training.
+   * Runs `fn`, which adds each chunk's part to the gradients of weights; it must use the OpGradients that it is given. With several
+   * chunks, bf16 gradients of parameters are summed in f32 and rounded once at the end, since rounding after every chunk loses accuracy.
    */
   overChunks(numChunks: number, fn: (gradients: OpGradients) => void): void {
     this.all.overChunks(numChunks, (all) => fn(new OpGradients(all, this.#destinations)));
   }
 }
 
-/** A handle that no scope owns. */
+/** Another handle on the same memory, owned by the caller and by no scope. */
 export function hold(tensor: Tensor): Tensor {
   const handle = tensor.alias();
   handle.requiresGrad = tensor.requiresGrad;
@@ -183,7 +184,7 @@ export function hold(tensor: Tensor): Tensor {
   return handle;
 }
 
-/** A parameter's `.grad`, which is made where there is none. */
+/** A parameter's `.grad`, allocated if there is none. */
 function targetOf(parameter: Parameter): GradientMemory {
   const overwrite = parameter.grad === null;
   if (overwrite) allocateGradient(parameter);
@@ -195,7 +196,7 @@ function addTo({ gradient, overwrite }: GradientMemory, added: Tensor): void {
   else kernels.add_to(added, gradient);
 }
 
-/** Gives a parameter its `.grad`, garbage as yet. Members of a group get theirs together, so that these are neighbours as well. */
+/** Allocates a parameter's `.grad`, with garbage in it. The gradients of a group are allocated together, side by side. */
 function allocateGradient(parameter: Parameter): void {
   if (!parameter.reservedGrad) {
     const members = groupOf(parameter).filter(({ grad }) => grad === null);
@@ -210,7 +211,7 @@ function allocateGradient(parameter: Parameter): void {
   parameter.reservedGrad = null;
 }
 
-/** As allocateGradient(), for sums over chunks. */
+/** Like allocateGradient(), for the f32 sums over chunks. */
 function reserveSums(parameter: Parameter, sums: Sums['byParameter']): void {
   const members = groupOf(parameter);
   together(members, 'float32', 'workspace').forEach((memory, i) => {
@@ -218,12 +219,12 @@ function reserveSums(parameter: Parameter, sums: Sums['byParameter']): void {
   });
 }
 
-/** Those of a parameter's group that want gradients. */
+/** The members of a parameter's group that need gradients. */
 function groupOf(parameter: Parameter): Parameter[] {
   return (parameter.group ?? [parameter]).filter(({ requiresGrad }) => requiresGrad);
 }
 
-/** Memory of the shapes of these, one after another, that no scope owns. */
+/** Tensors with the shapes of `like`, side by side in memory, owned by no scope. */
 function together(like: readonly Tensor[], dtype: Dtype, category: Category): Tensor[] {
   const { device } = like[0]!;
   const shapes = like.map(({ shape }) => shape);

@@ -1,39 +1,43 @@
-// What an op tells the tape, and the node that the tape keeps of it.
+// An op's description of itself, and the node that the tape records for it.
 
 import { disown, tidy } from '../runtime/scope.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 import { type Destination, type Gradients, hold, OpGradients } from './gradients.ts';
 import { Parameter } from './parameter.ts';
 
-/** Tensors by name; null: absent. */
+/** Tensors by name; null if absent. */
 export type Named = Readonly<Record<string, Tensor | null>>;
 
-/** What a region leaves on the tape; see region.ts. */
+/** The nodes that a region recorded; see region.ts. */
 interface NodesOfRegion {
   readonly nodes: readonly Node[];
   dispose(): void;
 }
 
-/** What an op's file tells the tape. */
+/** How to run one op, forward and backward. */
 export interface Operation<Inputs extends Named = Named, More extends Named = Named> {
   /** The op's name in errors, as users call it. */
   name: string;
-  /** Where gradients go, in the order of what `backward` returns; null: an input that is absent. */
+  /** The inputs that gradients may flow to, in the order in which `backward` returns their gradients; null if absent. */
   inputs: readonly (Tensor | null)[];
-  /** Inputs whose values the backward reads. It gets them under the same names, as they were or computed again. */
+  /** Inputs whose values `backward` reads, by the names under which it gets them, either kept or recomputed. */
   saved: Inputs;
-  /** Whether `forward` makes further tensors for the backward. @default false */
+  /**
+   * Whether `backward` needs `more`, the tensors that `forward` makes for it. If not, a region may discard them: `backward` then gets null
+   * under their names, although the type of `More` does not say so.
+   * @default false
+   */
   savesMore?: boolean;
-  /** What the forward runs as regions; parameters inside may need gradients although no input does. The node disposes them. */
+  /** Regions that `forward` runs. Parameters used inside may need gradients even if no input does. The node disposes the regions. */
   regions?: readonly NodesOfRegion[];
   /**
-   * Computes. `recording`: a backward may follow, and `more` is what it needs beyond `saved`.
-   * Otherwise the op may leave out what only gradients need; a region then runs it again if it has `savesMore`.
+   * Computes the output. If `recording`, a backward may follow, and `more` holds what it needs besides `saved`. Otherwise the op may skip
+   * whatever only gradients need; a region runs an op with `savesMore` again before its backward.
    */
   forward(recording: boolean): { output: Tensor; more?: More };
   /**
-   * dy: gradient of the output. saved: all of `saved` and `more`. Returns the inputs' gradients: a new tensor, dy itself, or null where
-   * there is none or where it has been written to `gradients.target(i)`. It may dispose dy once it needs it no more.
+   * dy: gradient of the output. saved: all of `saved` and `more`. Returns the gradient of each input: a new tensor, dy itself, or null if
+   * there is none or it has been written to `gradients.target(i)`. May dispose dy when it is no longer needed.
    */
   backward(dy: Tensor, saved: Inputs & More, gradients: OpGradients): readonly (Tensor | null)[];
 }
@@ -45,7 +49,7 @@ export class Node {
   #saved: Named = {};
   #more: Named = {};
   outputId = 0;
-  /** The output, where a region keeps it instead of computing it again. */
+  /** The output, if a region keeps it instead of recomputing it. */
   kept: Tensor | null = null;
 
   constructor(operation: Operation) {
@@ -57,7 +61,7 @@ export class Node {
     );
   }
 
-  /** Number of tensors that a region which runs again has to bring back. */
+  /** How much a region must recompute for this node: each saved input counts 1, and so does `more`. */
   get numMissing(): number {
     const { saved, savesMore } = this.operation;
     return present(saved).length + (savesMore && !this.kept ? 1 : 0);
@@ -73,7 +77,7 @@ export class Node {
     this.#more = more;
   }
 
-  /** The parameters that it gives gradients, and what is left of its regions, each as often as it is used. */
+  /** The parameters that this node and the nodes of its regions give gradients to, once for each use. */
   *uses(): Generator<Parameter> {
     for (const destination of this.#destinations) if (destination?.parameter) yield destination.parameter;
     for (const { nodes } of this.operation.regions ?? []) for (const node of nodes) yield* node.uses();
@@ -113,7 +117,7 @@ export class Node {
   }
 }
 
-/** Those that are there. */
+/** The tensors that are not null. */
 export function present(tensors: Named): Tensor[] {
   return Object.values(tensors).filter((tensor) => tensor !== null);
 }

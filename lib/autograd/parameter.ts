@@ -1,44 +1,44 @@
-// Parameters: tensors that gradients are collected for.
+// Parameters: tensors that accumulate gradients.
 import { computeDtype, type Dtype, type GradientDtype, gradientDtypeFor } from '../runtime/dtype.ts';
 import { Tensor } from '../runtime/tensor.ts';
 
-/** The file's values of a parameter that was rounded when it was loaded. */
+/** The values in the file of a parameter that was rounded when it was loaded. */
 export interface StoredValues {
   /** Elements [begin, end) as f32. */
   read(begin: number, end: number): Promise<Float32Array>;
-  /** The same while everything else waits. */
+  /** The same, synchronously. */
   readSync(begin: number, end: number): Float32Array;
 }
 
 export interface ParameterOptions {
-  /** In errors and files. @default none */
+  /** Used in errors and files. @default none */
   name?: string | null;
   /**
-   * Of `grad`: 'float32' (f64 for f64), or for a bf16 parameter 'bfloat16', which takes half the memory. Sums are in f32 all the same:
-   * an op rounds what it gives once, and once more where it adds to what a `grad` has. @default 'float32'
+   * Dtype of `grad`: 'float32' (f64 for an f64 parameter), or 'bfloat16' for a bf16 parameter, which takes half the memory. Ops still sum
+   * in f32: each rounds its result once, and once more if it adds to an existing `grad`. @default 'float32'
    */
   gradientDtype?: GradientDtype;
 }
 
 /**
- * A leaf that a backward adds gradients to, in `grad`. No scope owns it: `dispose()` ends it.
+ * A leaf of the tape: a backward adds its gradient to `grad`. No scope owns a parameter; call `dispose()` to free it.
  *
  *     const weight = new Parameter(zeros([4, 8]), { name: 'weight' });
  */
 export class Parameter extends Tensor {
   readonly gradientDtype: Dtype;
-  /** Sum of the gradients of all backwards since zeroGrad(); null: none yet. */
+  /** Sum of the gradients of all backwards since zeroGrad(); null before the first. */
   grad: Tensor | null = null;
-  /** Memory of `grad` that nothing has been written to yet; see `group`. */
+  /** Memory for `grad` that was allocated with the rest of the group and has not been written to. */
   reservedGrad: Tensor | null = null;
-  /** Parameters side by side in memory, whose gradients lie side by side too. */
+  /** Parameters that lie side by side in memory; their gradients do too. */
   group: readonly Parameter[] | null = null;
-  /** What it was rounded from; null: it has the values of its file. */
+  /** The unrounded values in its file; null if loading did not round it. */
   stored: StoredValues | null = null;
-  /** f32 copy of a bf16 parameter, which an optimizer updates; the parameter is its rounded value. */
+  /** f32 master copy of a bf16 parameter. The optimizer updates it and rounds it into the parameter. */
   master: Tensor | null = null;
 
-  /** @param tensor its memory becomes the parameter's, and this handle on it ends */
+  /** @param tensor the parameter takes over its memory; this handle is disposed */
   constructor(tensor: Tensor, { name = null, gradientDtype }: ParameterOptions = {}) {
     const dtype = gradientDtypeFor(`Parameter ${name ?? tensor}`, tensor.dtype, gradientDtype);
     super(tensor);
@@ -49,7 +49,7 @@ export class Parameter extends Tensor {
     this.keep();
   }
 
-  /** Frees the gradient: the next backward begins at zero. */
+  /** Frees the gradient, so that the next backward starts from zero. */
   zeroGrad(): void {
     this.grad?.dispose();
     this.reservedGrad?.dispose();
@@ -63,7 +63,7 @@ export class Parameter extends Tensor {
   }
 }
 
-/** What the gradient of a weight is made in: of a parameter, or of what was computed from one. */
+/** Dtype of a weight's gradient. The weight is a parameter or was computed from one. */
 export function gradientDtypeOf(weight: Tensor): Dtype {
   return weight instanceof Parameter ? weight.gradientDtype : computeDtype(weight.dtype);
 }

@@ -1,5 +1,5 @@
-// Regions of the tape that keep only their inputs: a function runs once without saving, and again in the backward, up to the op that
-// saves last. `recompute` makes one region, `miniSequence` (ops/mini_sequence.ts) one a chunk.
+// Regions of the tape that keep only their inputs. A region's function runs once without saving, and again in the backward, up to the last
+// op that saves something. `recompute` makes one region, `miniSequence` (ops/mini_sequence.ts) one for each chunk.
 
 import { own, tidy } from '../runtime/scope.ts';
 import type { Tensor } from '../runtime/tensor.ts';
@@ -8,11 +8,11 @@ import { type Node, type Operation, present } from './node.ts';
 import { compute, isFirstRun, type Mode, noGrad, operation, record, runBackward, withMode } from './tape.ts';
 
 /**
- * The function's run in the backward: fills what the nodes of its first run did not save, and ends it once all of that exists.
+ * The second run of a region's function, in the backward. It recomputes what the nodes of the first run did not save, and then stops.
  *
- * An exception ends it, since only that stops everything: what the rest of the function makes outside of recorded ops (constants, noGrad,
- * tensors that it keeps for itself) would take memory and time, or, made without memory, be met later by code that reads it. User code may
- * catch the exception; from then on every op throws it, and whatever the function returns or throws is of no account.
+ * It stops the function with an exception, because nothing else stops everything: the rest of the function could still spend memory and
+ * time outside of recorded ops (constants, noGrad). User code may catch the exception; every later op then throws it again, and what the
+ * function returns or throws is ignored.
  */
 class Replay implements Mode {
   readonly isFirstRun = false;
@@ -59,13 +59,13 @@ class Replay implements Mode {
   }
 }
 
-/** Thrown through a function that runs again, once everything that was not saved exists again. */
+/** Thrown by ops of a second run once it has recomputed everything that the backward needs. */
 class ReplayComplete extends Error {
   override readonly message =
-    'recompute: everything that the backward needs exists again, the rest of the function does not run';
+    'recompute: everything that the backward needs has been recomputed; the rest of the function does not run';
 }
 
-/** One region: what its ops left on the tape the first time, and how to bring back what they did not save. */
+/** One region: the nodes that its ops recorded in the first run, and the function that recomputes what they did not save. */
 export class Region {
   readonly #fn: (...inputs: Tensor[]) => Tensor;
   readonly #keep: ReadonlySet<string>;
@@ -82,7 +82,7 @@ export class Region {
     this.#keep = new Set(keep);
   }
 
-  /** The first run: computes, and records without saving. */
+  /** The first run: computes and records, but saves nothing. */
   run(inputs: readonly Tensor[]): Tensor {
     return tidy(() => {
       const local = localInputs(inputs);
@@ -94,8 +94,8 @@ export class Region {
   }
 
   /**
-   * Computes again what the backward needs, and goes through it. Returns the inputs' gradients.
-   * @param options.takesDy whether dy is disposed, so that nodes inside may overwrite or free it long before the region ends
+   * Recomputes what the backward needs and runs it. Returns the gradients of the inputs.
+   * @param options.takesDy disposes dy at once, so that nodes inside may overwrite or free it long before the region ends
    */
   backward(inputs: readonly Tensor[], dy: Tensor, { all }: OpGradients, { takesDy = false } = {}): (Tensor | null)[] {
     this.#replay(inputs);
@@ -133,11 +133,11 @@ export class Region {
 }
 
 /**
- * Runs `fn` now, keeps only its inputs, and computes the rest again in the backward, stopping when the last tensor that an op inside
- * saves exists again: an op at the end that saves its inputs alone is not run twice.
- * @param fn synchronous; called again with the same inputs, must repeat its ops
+ * Runs `fn` and keeps only its inputs. The backward runs `fn` again to recompute the rest, and stops it once every tensor that an op
+ * inside saves exists again: a last op that saves only its inputs does not run twice.
+ * @param fn synchronous; when called again with the same inputs, it must run the same ops
  * @param inputs tensors of `fn` that gradients flow to; parameters may be used inside without being listed
- * @param options.keep names of ops ('attention') whose output is kept and not computed again
+ * @param options.keep names of ops ('attention') whose outputs are kept instead of recomputed
  */
 export function recompute(
   fn: (...inputs: Tensor[]) => Tensor,
@@ -155,7 +155,7 @@ export function recompute(
   });
 }
 
-/** The inputs as the region's own values, so that their gradients are told from the same tensors' outside. */
+/** Aliases of the inputs, whose ids are local to the region: its gradients stay apart from those of the same tensors outside. */
 function localInputs(inputs: readonly Tensor[]): Tensor[] {
   return inputs.map((input) => {
     const local = input.alias();

@@ -1,4 +1,4 @@
-// The tape: ops compute at once and leave a node for the backward, which runs the nodes last to first and drops each after use.
+// The tape. An op computes at once and records a node; the backward runs the nodes from last to first and drops each after use.
 // A node owns what it saves; nothing waits for the garbage collector. Regions (region.ts) record without saving.
 
 import { kernels } from '../runtime/native.ts';
@@ -9,17 +9,17 @@ import { type Named, Node, type Operation, present } from './node.ts';
 import { Parameter } from './parameter.ts';
 import { type OnGradient, Uses } from './uses.ts';
 
-/** What becomes of ops that gradients flow through. */
+/** How ops that gradients flow through are run. */
 export interface Mode {
-  /** Whether this is the first time that the ops run: not where a region runs again. */
+  /** False if a region is running again. */
   readonly isFirstRun: boolean;
   run(op: Operation): Tensor;
 }
 
-/** null: ops compute and leave nothing. */
+/** null: ops compute and record nothing. */
 let mode: Mode | null = null;
 
-/** Whether a tape records what runs now for the first time: not where none records, nor where an outer region runs again. */
+/** Whether a tape is recording a first run: false without a tape, and false if an outer region is running again. */
 export function isFirstRun(): boolean {
   return mode?.isFirstRun ?? false;
 }
@@ -31,14 +31,14 @@ export function withMode<T>(newMode: Mode | null, fn: () => T): T {
   try {
     const result = fn();
     if (result instanceof Promise)
-      throw new TypeError('tape: the recorded function must be synchronous, it returned a promise');
+      throw new TypeError('tape: the recorded function must be synchronous, but it returned a promise');
     return result;
   } finally {
     mode = before;
   }
 }
 
-/** Runs an op and leaves its node on the tape, where one is recording and an input wants gradients. */
+/** Runs an op. Records a node if a tape is recording and an input needs a gradient. */
 export function operation<Inputs extends Named, More extends Named = Record<never, never>>(
   op: Operation<Inputs, More>,
 ): Tensor {
@@ -72,7 +72,7 @@ export function record(
   }
 }
 
-/** Runs an op's forward. Without `recording`, what is for the backward alone is freed, and its names stand for null. */
+/** Runs an op's forward. Without `recording` it frees the tensors of `more` and returns null under their names. */
 export function compute(op: Operation, recording: boolean): { output: Tensor; more: Named } {
   const { output, more = {} } = op.forward(recording);
   if (recording) return { output, more };
@@ -80,7 +80,7 @@ export function compute(op: Operation, recording: boolean): { output: Tensor; mo
   return { output, more: Object.fromEntries(Object.keys(more).map((name) => [name, null])) };
 }
 
-/** The gradient of a scalar by itself. */
+/** The gradient of a scalar with respect to itself. */
 function ones({ shape, dtype, device }: Tensor): Tensor {
   const one = empty(shape, { dtype, device, category: 'activation' });
   kernels.fill(one, 1);
@@ -88,7 +88,7 @@ function ones({ shape, dtype, device }: Tensor): Tensor {
   return one;
 }
 
-/** Runs nodes last to first; each is dropped after use. */
+/** Runs the nodes from last to first and drops each after use. */
 export function runBackward(nodes: Node[], gradients: Gradients): void {
   for (let node = nodes.pop(); node; node = nodes.pop()) node.backward(gradients);
 }
@@ -104,7 +104,7 @@ export class Tape {
   readonly #nodes: Node[] = [];
   readonly #recording: Mode = { isFirstRun: true, run: (op) => record(op, this.#nodes, { saves: true }) };
 
-  /** Runs `fn` (synchronous) and records its ops. Tensors made inside are freed unless the backward needs them or `fn` returns them. */
+  /** Runs the synchronous `fn` and records its ops. Tensors made inside are freed unless the backward needs them or `fn` returns them. */
   run<T>(fn: () => T): T {
     try {
       return tidy(() => withMode(this.#recording, fn));
@@ -115,11 +115,11 @@ export class Tape {
   }
 
   /**
-   * Adds gradients to the `.grad` of parameters; what was saved is freed on the way.
-   * @param output a scalar, or any output with `gradient` of its shape
-   * @param gradient what the backward begins with. @default 1
-   * @param options.onGradient called once for every parameter that gets a gradient, when its last use on this tape has given its part: `grad`
-   *   has its final value for this backward
+   * Adds gradients to the `.grad` of parameters, and frees saved tensors as it goes.
+   * @param output a scalar, or any tensor if `gradient` is given
+   * @param gradient gradient of `output`, of its shape. @default 1
+   * @param options.onGradient called once for every parameter that gets a gradient, as soon as `grad` has its final value for this
+   *   backward: after the last of the parameter's uses on this tape
    */
   backward(output: Tensor, gradient: Tensor | null = null, { onGradient }: { onGradient?: OnGradient } = {}): void {
     const uses = onGradient
@@ -141,7 +141,7 @@ export class Tape {
     }
   }
 
-  /** Frees what is saved, without a backward. */
+  /** Frees everything that was saved, without a backward. */
   dispose(): void {
     for (const node of this.#nodes) node.dispose();
     this.#nodes.length = 0;
@@ -154,10 +154,10 @@ export function noGrad<T>(fn: () => T): T {
 }
 
 /**
- * A function that computes `fn` and the gradients of its tensors.
+ * Returns a function that computes `fn` and the gradients of its arguments.
  * @param fn takes tensors, returns a scalar tensor; synchronous
- * @returns value, and the gradients of the arguments in the compute dtype; both belong to the caller.
- *   Parameters used inside get their gradients added to `.grad` as well.
+ * @returns value, and the gradients of the arguments in the compute dtype; the caller owns both.
+ *   Parameters used inside `fn` also get their gradients, in `.grad`.
  */
 export function valueAndGrad(
   fn: (...inputs: Tensor[]) => Tensor,

@@ -1,4 +1,4 @@
-// Causal self-attention with grouped key/value heads, by streaming softmax.
+// Causal self-attention with grouped key/value heads and a streaming softmax.
 
 import { operation } from '../autograd/tape.ts';
 import { computeDtype } from '../runtime/dtype.ts';
@@ -24,11 +24,11 @@ export interface AttentionOptions {
   headSize: number;
   /** Factor on q·k. @default 1 / sqrt(D) */
   scale?: number;
-  /** A query sees this many positions, its own included; 0: all before it. @default 0 */
+  /** Number of positions that a query sees, its own included; 0: all up to its own. @default 0 */
   window?: number;
-  /** c * tanh(score / c) on every score; 0: none. @default 0 */
+  /** Soft cap c: every score becomes c * tanh(score / c); 0: none. @default 0 */
   softcap?: number;
-  /** (N,) int32: the row where each row's document begins; a query sees its own document alone. */
+  /** (N,) int32: the first row of each row's document; a query sees only its own document. */
   documentStart?: Tensor | null;
 }
 
@@ -62,10 +62,15 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   if (keyRows !== N) throw new RangeError(`${op}: q has ${N} rows, k ${keyRows}`);
   requireShape(op, 'v', v, k.shape);
   if (queryWidth % D !== 0 || keyWidth % D !== 0) {
-    throw new RangeError(`${op}: q (${N},${queryWidth}) and k (${N},${keyWidth}) are not whole heads of ${D}`);
+    throw new RangeError(
+      `${op}: q (${N},${queryWidth}) and k (${N},${keyWidth}) must have whole heads of ${D} columns`,
+    );
   }
   const [H, G] = [queryWidth / D, keyWidth / D];
-  if (H % G !== 0) throw new RangeError(`${op}: ${H} query heads are not a multiple of ${G} key/value heads`);
+  if (H % G !== 0)
+    throw new RangeError(
+      `${op}: the number of query heads, ${H}, must be a multiple of the number of key/value heads, ${G}`,
+    );
   if (N % T !== 0) throw new RangeError(`${op}: q has ${N} rows, not a multiple of T ${T}`);
   if (documentStart) {
     requireDtype(op, 'documentStart', documentStart, 'int32');

@@ -1,4 +1,4 @@
-// Attention of new tokens to all before them, for generation; it has no gradient.
+// Attention from new tokens to the cached keys and values of all tokens before them, for generation. It has no gradient.
 import { kernels } from '../runtime/native.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireOneDevice } from './check.ts';
@@ -13,9 +13,9 @@ export interface CachedAttentionOptions {
 }
 
 /**
- * out (N,H·D) = softmax(scale * q·k, causal) · v of queries at positions from `position` on.
+ * out (N,H·D) = softmax(scale * q·k, causal) · v, for queries at positions `position`, `position` + 1, …
  * @param q (N,H·D)
- * @param k (S,G·D), filled up to and with the last query's position
+ * @param k (S,G·D), filled up to and including the last query's position
  * @param v (S,G·D)
  */
 export function cachedAttention(q: Tensor, k: Tensor, v: Tensor, options: CachedAttentionOptions): Tensor {
@@ -23,7 +23,9 @@ export function cachedAttention(q: Tensor, k: Tensor, v: Tensor, options: Cached
   requireOneDevice('cachedAttention', { q, k, v });
   const [N] = q.shape as [number, number];
   if (position + N > k.shape[0]!) {
-    throw new RangeError(`cachedAttention: position ${position} and ${N} queries pass the ${k.shape[0]} rows of k`);
+    throw new RangeError(
+      `cachedAttention: ${N} queries from position ${position} on need ${position + N} rows of k, which has ${k.shape[0]}`,
+    );
   }
   const out = empty(q.shape, { dtype: q.dtype, device: q.device, category: 'activation' });
   const scores = { T: k.shape[0]!, D: headSize, scale, window, softcap };

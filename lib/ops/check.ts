@@ -1,8 +1,8 @@
-// Checks that ops share: an error names the op, the argument and both values.
+// Argument checks of ops. Each error names the op, the argument and both values.
 import type { Dtype } from '../runtime/dtype.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 
-/** Rows N and columns of a tensor of rank 1 or more: activations (B,T,C) are N = B·T rows of C. */
+/** Rows N and columns of a tensor of rank 1 or more: (B,T,C) has N = B·T rows of C columns. */
 export function rowsAndCols(tensor: Tensor): [number, number] {
   const cols = tensor.shape.at(-1) ?? 1;
   return [cols === 0 ? 0 : tensor.size / cols, cols];
@@ -32,7 +32,7 @@ export function requireFloat(op: string, argument: string, tensor: Tensor): void
   requireDtype(op, argument, tensor, 'float32', 'bfloat16', 'float64');
 }
 
-/** All on the first one's device; null is absent. */
+/** Requires that all tensors are on one device; null if absent. */
 export function requireOneDevice(op: string, tensors: Record<string, Tensor | null | undefined>): void {
   const present = Object.entries(tensors).filter((entry): entry is [string, Tensor] => entry[1] != null);
   const [first] = present;
@@ -43,14 +43,14 @@ export function requireOneDevice(op: string, tensors: Record<string, Tensor | nu
   }
 }
 
-/** A positive integer. */
+/** Requires a positive integer. */
 export function requireCount(op: string, argument: string, value: number): void {
   if (!Number.isSafeInteger(value) || value < 1) {
     throw new RangeError(`${op}: ${argument} must be a positive integer, got ${value}`);
   }
 }
 
-/** An integer that a number of JavaScript holds exactly. */
+/** Requires a safe integer in [min, max]. */
 export function requireInteger(
   op: string,
   argument: string,

@@ -1,5 +1,5 @@
-// Language-model head and cross-entropy over mini-sequences: the (N,V) logits exist for one chunk of M rows at a time, and the gradients
-// are made while they do: 6·N·C·V operations, nothing computed twice.
+// Language-model head and cross-entropy over mini-sequences. The (N,V) logits exist for one chunk of M rows at a time, and the gradients
+// are computed from them in the forward: 6·N·C·V operations, nothing is recomputed.
 
 import { gradientDtypeOf } from '../autograd/parameter.ts';
 import { operation } from '../autograd/tape.ts';
@@ -35,12 +35,13 @@ export interface ChunkedCrossEntropyOptions extends CrossEntropyOptions {
 
 /**
  * Cross-entropy of hidden (N,C) · weightᵀ and targets (N,), without the (N,V) logits.
- * Where gradients are wanted they are made in the forward: until the backward the op holds dhidden (N,C) and dweight (V,C) in the dtype
- * of the weight's gradient, f32 or bf16 (f64 for f64), which becomes the weight's `.grad` if it has none. A bf16 dweight is the f32 sum over
- * the chunks rounded once; it is rounded again where a factor comes later: a mean without `divisor`, or a backward from other than 1.
+ * The forward already computes the gradients that are needed. Until the backward, the op holds dhidden (N,C) and dweight (V,C). dweight
+ * has the dtype of the weight's gradient, f32 or bf16 (f64 for f64), and becomes the weight's `.grad` if there is none. A bf16 dweight is
+ * summed over the chunks in f32 and rounded once. It is rounded a second time if the backward must scale it: for a mean without `divisor`,
+ * or for a gradient of the loss other than 1.
  * @param hidden (…,C), read as rows (N,C)
  * @param weight (V,C), hidden's dtype; may be frozen or tied to the embedding
- * @param targets int32 of N elements; outside [0, V) and not ignoreIndex makes every read of the results reject with row, target and V
+ * @param targets int32 of N elements. If one is neither in [0, V) nor ignoreIndex, every read of the results rejects with row, target and V
  */
 export function chunkedCrossEntropy(
   hidden: Tensor,
@@ -111,7 +112,7 @@ export function chunkedCrossEntropy(
           },
         };
       }),
-    // The gradients are there; only the incoming scalar, and a divisor that the host did not know, are missing.
+    // The gradients exist; what remains is the factor dloss, and the divisor if only the device knows it.
     backward(dloss, { dhidden, dweight, dlow, dlowWeight, divisor }, gradients) {
       if (!dloss.isOne || divisor) {
         for (const gradient of [dhidden, dweight, dlow, dlowWeight]) {
@@ -126,7 +127,7 @@ export function chunkedCrossEntropy(
   return lossResult(loss, outputs, options.perToken);
 }
 
-/** Memory that a weight's gradient is made in: its own, but for a bf16 gradient of several chunks f32 to sum in. */
+/** Memory for a weight's gradient; f32 for a bf16 gradient that is summed over several chunks. */
 function sumFor(weight: Tensor, hasChunks: boolean): Tensor {
   const { shape, dtype, device } = weight;
   const gradientDtype = gradientDtypeOf(weight);
@@ -136,7 +137,7 @@ function sumFor(weight: Tensor, hasChunks: boolean): Tensor {
     : empty(shape, { dtype: gradientDtype, device, category: 'gradient' });
 }
 
-/** What sumFor() gave as the weight's gradient. */
+/** The weight's gradient from a tensor of sumFor(), rounded if necessary. */
 function rounded(sum: Tensor, weight: Tensor): Tensor {
   const { shape, device } = weight;
   const gradientDtype = gradientDtypeOf(weight);

@@ -1,4 +1,4 @@
-// The gated MLP over mini-sequences: its (N,F) intermediates exist for one chunk of M rows at a time, forward and backward.
+// The gated MLP over mini-sequences. Its (N,F) intermediates exist for one chunk of M rows at a time, in the forward and in the backward.
 
 import { operation } from '../autograd/tape.ts';
 import { kernels } from '../runtime/native.ts';
@@ -15,7 +15,10 @@ export interface ChunkedMlpOptions {
   activation?: Activation;
   /** Rows M of one chunk; the last may be shorter. @default at most C rounded up to a multiple of 1024, in chunks of near equal size */
   chunkSize?: number;
-  /** What is kept for the backward: x, and gate and up are computed again (11 units of 2·N·C·F operations), or gate and up (9). @default 'input' */
+  /**
+   * What is kept for the backward. 'input': only x, and the backward recomputes gate and up; 11 units of 2·N·C·F operations.
+   * 'gateUp': gate and up too; 9 units. @default 'input'
+   */
   save?: 'input' | 'gateUp';
   /** Low-rank parts of the projections. */
   adapters?: { gate?: LowRankAdapter | null; up?: LowRankAdapter | null; down?: LowRankAdapter | null };
@@ -24,7 +27,7 @@ export interface ChunkedMlpOptions {
 }
 
 /**
- * y (N,C) = down( act(x·gateᵀ) * (x·upᵀ) ), in chunks of rows. The down product is never computed twice.
+ * y (N,C) = down( act(x·gateᵀ) * (x·upᵀ) ), in chunks of rows. The down product is never recomputed.
  * @param x (…,C), read as rows (N,C)
  * @param gate (F,C), x's dtype
  * @param up (F,C)
@@ -82,7 +85,7 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
     backward(dy, { x, gate, up, down, kept, ...ofAdapters }, gradients) {
       const dx = gradients.needs(0) ? empty([N, C], { dtype, device, category: 'activation' }) : null;
       gradients.overChunks(Math.ceil(N / M), (gradients) => {
-        // Gradients, which stay, are allocated before the workspaces, so that these leave one gap.
+        // Gradients outlive the workspaces. Allocated first, they let the freed workspaces form one hole instead of several.
         const targets = { dx, dgate: gradients.target(1), dup: gradients.target(2), ddown: gradients.target(3) };
         const native = adapters.native(ofAdapters, gradients, 4);
         kernels.chunked_mlp_backward(

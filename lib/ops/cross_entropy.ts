@@ -1,4 +1,4 @@
-// Softmax cross-entropy of logits that exist whole. For training, chunkedCrossEntropy needs a fraction of the memory.
+// Softmax cross-entropy of given logits. For training, chunkedCrossEntropy needs a fraction of the memory.
 
 import { operation } from '../autograd/tape.ts';
 import { computeDtype } from '../runtime/dtype.ts';
@@ -16,8 +16,8 @@ import {
 
 /**
  * Cross-entropy of logits (N,V) and targets (N,).
- * @param logits (…,V), floating. The backward overwrites them with their gradient where nobody else uses their memory.
- * @param targets int32 of N elements; outside [0, V) and not ignoreIndex makes every read of the results reject with row, target and V
+ * @param logits (…,V), floating. The backward overwrites them with their gradient unless another tensor shares their memory.
+ * @param targets int32 of N elements. If one is neither in [0, V) nor ignoreIndex, every read of the results rejects with row, target and V
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): CrossEntropyResult {
   const op = 'crossEntropy';

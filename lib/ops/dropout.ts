@@ -1,4 +1,4 @@
-// Dropout by counter-based random numbers.
+// Dropout with counter-based random numbers.
 
 import { operation } from '../autograd/tape.ts';
 import { kernels } from '../runtime/native.ts';
@@ -6,16 +6,16 @@ import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireFinite, requireFloat, requireInteger, rowsAndCols } from './check.ts';
 
-/** Which elements are dropped: a function of these numbers and the element's place alone. */
+/** Decides which elements are dropped, together with the op's number and the element's place, and nothing else. */
 export interface DropoutMask {
-  /** Share that is dropped, in [0, 1). */
+  /** Probability that an element is dropped, in [0, 1). */
   probability: number;
   seed: number;
-  /** Another mask for each forward. */
+  /** Number of the forward: each has its own masks. */
   step: number;
 }
 
-/** A larger step or op would repeat the masks of a smaller one: they are words of the generator's counter. */
+/** step and op are 32-bit words of the generator's counter. Larger ones would repeat the masks of smaller ones. */
 const MAX_WORD = 2 ** 32 - 1;
 
 export function requireMask(op: string, { probability, seed, step }: DropoutMask): void {
@@ -26,7 +26,7 @@ export function requireMask(op: string, { probability, seed, step }: DropoutMask
 
 /**
  * y = x * keep / (1 - probability), of x's shape.
- * @param op a number of its own for each place where dropout is applied
+ * @param op a different number for each place where dropout is applied
  */
 export function dropout(x: Tensor, { probability, seed, step }: DropoutMask, op: number): Tensor {
   requireFloat('dropout', 'x', x);

@@ -6,7 +6,7 @@ import { kernels } from '../runtime/native.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireFinite, requireFloat, requireOneDevice, requireShape } from './check.ts';
 
-/** y = a + b, of one shape and dtype. */
+/** y = a + b. a and b have the same shape and dtype. */
 export function add(a: Tensor, b: Tensor): Tensor {
   requireOneDevice('add', { a, b });
   requireFloat('add', 'a', a);

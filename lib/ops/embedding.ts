@@ -1,4 +1,4 @@
-// Rows of a table by token id.
+// Embedding: rows of a table by token id.
 
 import { operation } from '../autograd/tape.ts';
 import { kernels } from '../runtime/native.ts';
@@ -9,7 +9,7 @@ import { sortWorkspace } from './workspace.ts';
 /**
  * y (N,C) = weight (V,C)[ids (N,)].
  * @param weight (V,C), floating
- * @param ids int32 of any shape, read as (N,); an id outside [0, V) makes every read of the result reject with op, row, id and V
+ * @param ids int32 of any shape, read as (N,). If an id is outside [0, V), every read of the result rejects with op, row, id and V
  */
 export function embedding(weight: Tensor, ids: Tensor): Tensor {
   requireOneDevice('embedding', { weight, ids });

@@ -8,7 +8,7 @@ import { requireDtype, requireFloat, requireOneDevice, requireShape, rowsAndCols
 /** Activation of the gate: silu, or gelu in its tanh form. */
 export type Activation = 'silu' | 'geluTanh';
 
-/** The numbers of the native enum. */
+/** Values of the native enum. */
 export const activationCodes: Record<Activation, number> = { silu: 0, geluTanh: 1 };
 
 /** y (N,F) = silu(gate) * up. gate, up (…,F). */

@@ -1,49 +1,50 @@
-// What both cross-entropies share: their options, the values of single tokens, and the reduction to one loss.
+// Shared by both cross-entropies: options, values for each token, and the reduction to one loss.
 import { computeDtype } from '../runtime/dtype.ts';
 import { kernels, type LossOptions } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireFinite, requireInteger, requireShape } from './check.ts';
 
-/** Target of a row that has no part in the loss. */
+/** Target of a row that the loss ignores. */
 export const IGNORE_INDEX = -100;
 
-/** Values of single tokens that come with the loss; none has a gradient. */
+/** Values for each token that can be returned with the loss. They have no gradient. */
 export const perTokenOutputs = ['losses', 'lse', 'logProbability', 'entropy', 'correct'] as const;
 export type PerTokenOutput = (typeof perTokenOutputs)[number];
 
 export interface CrossEntropyOptions {
-  /** Rows with this target have no part in the loss. @default -100 */
+  /** The loss ignores rows with this target. @default -100 */
   ignoreIndex?: number;
-  /** Share of the target's probability that is spread over all V. @default 0 */
+  /** Share of the target's probability that is spread evenly over all V tokens. @default 0 */
   labelSmoothing?: number;
-  /** Weight of lse², which is part of the loss. @default 0 */
+  /** Adds zLoss * lse² to the loss of each token. @default 0 */
   zLoss?: number;
-  /** c * tanh(logit / c) on every logit; 0: none. @default 0 */
+  /** Soft cap c: every logit becomes c * tanh(logit / c); 0: none. @default 0 */
   softcap?: number;
-  /** (N,) float32 (float64 with float64): weight of each row. */
+  /** (N,) float32 (float64 if the op computes in float64): weight of each row. */
   tokenWeights?: Tensor | null;
   /** 'mean' divides by the (weighted) number of rows that are not ignored; 'sum' does not. @default 'mean' */
   reduction?: 'mean' | 'sum';
-  /** Divide by this instead, e.g. the target tokens of a whole step of several micro-batches. */
+  /** Divides the sum by this number instead, e.g. by the number of target tokens in all micro-batches of a step. */
   divisor?: number;
-  /** Values of single tokens to return as (N,) tensors: 0 where ignored. @default [] */
+  /** Values for each token to return as (N,) tensors; they are 0 for ignored rows. @default [] */
   perToken?: readonly PerTokenOutput[];
 }
 
-/** The loss, a scalar with a gradient, and what `perToken` asked for. */
+/** The loss, a scalar with a gradient, and the tensors that `perToken` names. */
 export type CrossEntropyResult = { loss: Tensor } & Partial<Record<PerTokenOutput, Tensor>>;
 
-/** What a kernel writes for single tokens: (N,) tensors. */
+/** (N,) tensors that a kernel writes values for each token to. */
 export type TokenOutputs = { losses: Tensor } & Record<Exclude<PerTokenOutput, 'losses'>, Tensor | null>;
 
-/** Options with their defaults, after checks. */
+/** Options after defaults and checks. */
 export interface CheckedOptions {
   /** The kernels' argument. */
   kernel: LossOptions;
   tokenWeights: Tensor | null;
-  /** Host-side factor on the sum; with `countsOnDevice` the division follows on the device. */
+  /** Factor on the sum that the host knows. */
   factor: number;
+  /** Whether the device counts the rows and divides by their number. */
   countsOnDevice: boolean;
 }
 
@@ -65,7 +66,7 @@ export function checkOptions(
   } = options;
   requireDtype(op, 'targets', targets, 'int32');
   if (targets.size !== rows)
-    throw new RangeError(`${op}: targets (${targets.shape}) are ${targets.size}, rows ${rows}`);
+    throw new RangeError(`${op}: targets (${targets.shape}) has ${targets.size} elements for ${rows} rows`);
   requireInteger(op, 'ignoreIndex', ignoreIndex, { min: -(2 ** 31), max: 2 ** 31 - 1 });
   requireFinite(op, 'labelSmoothing', labelSmoothing, { min: 0, max: 1 });
   requireFinite(op, 'zLoss', zLoss, { min: 0 });
@@ -85,7 +86,7 @@ export function checkOptions(
   };
 }
 
-/** (N,) tensors for what `perToken` asks for, and for `losses` in any case. */
+/** Allocates (N,) tensors for the outputs that `perToken` names, and always for `losses`. */
 export function tokenOutputs(like: Tensor, N: number, wanted: readonly PerTokenOutput[] = []): TokenOutputs {
   for (const output of wanted) {
     if (!perTokenOutputs.includes(output))
@@ -102,7 +103,7 @@ export function tokenOutputs(like: Tensor, N: number, wanted: readonly PerTokenO
   };
 }
 
-/** loss () and, for a mean whose count only the device knows, divisor (1,). */
+/** loss (), and divisor (1,) if only the device knows the number of rows to divide by. */
 export function reduceLosses(
   losses: Tensor,
   targets: Tensor,
@@ -124,7 +125,7 @@ export function reduceLosses(
   return { loss, divisor };
 }
 
-/** The loss and the asked for outputs; the others are freed. */
+/** The loss and the requested outputs. Frees the others. */
 export function lossResult(
   loss: Tensor,
   outputs: TokenOutputs,

@@ -1,4 +1,4 @@
-// Low-rank adapters (LoRA, arXiv 2106.09685) of linear layers, outside and inside mini-sequence ops.
+// Low-rank adapters (LoRA, arXiv 2106.09685) of linear layers and of the chunked MLP.
 import type { OpGradients } from '../autograd/gradients.ts';
 import { kernels, type MlpAdapters } from '../runtime/native.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
@@ -12,18 +12,18 @@ type Projection = 'gate' | 'up' | 'down';
 /** a and b of an MLP's adapters. */
 type AdapterTensors = Record<`${Projection}${'A' | 'B'}`, Tensor | null>;
 
-/** What an adapter adds to x·weightᵀ: scale · (dropout(x)·aᵀ)·bᵀ. */
+/** A low-rank adapter. It adds scale · (dropout(x)·aᵀ)·bᵀ to x·weightᵀ. */
 export interface LowRankAdapter {
   /** (r,I), x's dtype. */
   a: Tensor;
   /** (O,r). */
   b: Tensor;
   scale: number;
-  /** Number of its dropout. */
+  /** Number of its dropout; see dropout(). */
   op: number;
 }
 
-/** scale · dropout(x)·aᵀ, (N,r): what b is applied to. mask null: no dropout. */
+/** scale · dropout(x)·aᵀ, (N,r), the input of b. mask null: no dropout. */
 export function lowRankInput(x: Tensor, adapter: LowRankAdapter, mask: DropoutMask | null): Tensor {
   if (mask) requireMask('adapters', mask);
   const kept = mask && mask.probability > 0 ? dropout(x, mask, adapter.op) : x;
@@ -64,7 +64,7 @@ export class OpAdapters {
     this.#dropout = mask ?? { probability: 0, seed: 0, step: 0 };
   }
 
-  /** a and b of every projection, null where there is none: inputs of the op, which saves them. */
+  /** a and b of every projection, null if it has no adapter. They are inputs of the op, which saves them. */
   get tensors(): AdapterTensors {
     const { gate, up, down } = this.#adapters;
     return {
@@ -77,7 +77,7 @@ export class OpAdapters {
     };
   }
 
-  /** Throws unless the projection, of I columns to O, fits its adapter. */
+  /** Throws unless the adapter fits the projection, which maps I columns to O. */
   check(op: string, projection: Projection, I: number, O: number, dtype: Tensor['dtype']): void {
     const adapter = this.#adapters[projection];
     if (!adapter) return;
@@ -90,8 +90,9 @@ export class OpAdapters {
   }
 
   /**
-   * The kernels' argument but for its workspace.
-   * @param gradients in a backward, with the index of the first a among the op's inputs
+   * The kernels' argument, without its workspace.
+   * @param gradients those of the op, in its backward; null in the forward
+   * @param firstInput index of the first adapter's a among the op's inputs
    */
   native(
     { gateA, gateB, upA, upB, downA, downB }: AdapterTensors,
@@ -116,7 +117,7 @@ export class OpAdapters {
     };
   }
 
-  /** For chunks of M rows of at most `width` columns; see native/ops/chunked_mlp.h. */
+  /** Workspace for chunks of M rows and at most `width` columns; null without adapters. See native/ops/chunked_mlp.h. */
   scratch(M: number, width: number, { dtype, device }: Tensor): Tensor | null {
     const rank = Math.max(0, ...Object.values(this.#adapters).map((adapter) => adapter?.a.shape[0] ?? 0));
     if (rank === 0) return null;

@@ -1,4 +1,4 @@
-// Any function of single tokens as a mini-sequence block: the generality of the method in one call.
+// Runs any function that treats tokens independently over mini-sequences.
 
 import { Region } from '../autograd/region.ts';
 import { isFirstRun, noGrad, operation } from '../autograd/tape.ts';
@@ -8,9 +8,10 @@ import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireCount, rowsAndCols } from './check.ts';
 
 /**
- * Runs `fn` over chunks of the rows of x, forward and backward, so that one chunk's intermediates exist at a time. The backward computes
- * each chunk again, up to the op that saves last; gradients of parameters used inside add up over the chunks.
- * @param fn takes rows (M,C) of x and returns (M,C'), each row from its own row alone; synchronous, made of this package's ops
+ * Runs `fn` over chunks of the rows of x, so that only one chunk's intermediates exist at a time, in the forward and in the backward. The
+ * backward recomputes each chunk up to the last op that saves something. Gradients of parameters used inside add up over the chunks.
+ * @param fn takes rows (M,C) of x and returns (M,C'); each output row depends only on its own input row. Synchronous, built from this
+ *   package's ops
  * @param x (…,C), read as rows (N,C)
  * @param options.chunkSize rows M of one chunk; the last may be shorter
  * @returns (N,C')
@@ -41,7 +42,7 @@ export function miniSequence(fn: (x: Tensor) => Tensor, x: Tensor, options: { ch
         });
         if (output.shape.length !== 2 || output.shape[0] !== end - begin) {
           throw new RangeError(
-            `miniSequence: fn must return ${end - begin} rows for as many of x, got (${output.shape})`,
+            `miniSequence: fn got ${end - begin} rows of x and must return as many, got (${output.shape})`,
           );
         }
         y ??= empty([N, output.shape[1]!], { dtype: output.dtype, device: x.device, category: 'activation' });

@@ -9,8 +9,8 @@ import { requireFinite, requireFloat, requireOneDevice, requireRank, rowsAndCols
 import { numPartials } from './workspace.ts';
 
 /**
- * y (N,C) = x / sqrt(mean(x²) + eps) * (weight + weightOffset), the mean over as many columns as weight has.
- * @param x (…,C), or (…,H·D) whose H heads are normalised one by one
+ * y (N,C) = x / sqrt(mean(x²) + eps) * (weight + weightOffset). The mean is over as many columns as weight has.
+ * @param x (…,C), or (…,H·D), whose H heads are normalised separately
  * @param weight (C,) or (D,), x's dtype or float32
  * @param options.eps added to the mean square
  * @param options.weightOffset 1 for checkpoints that store `weight - 1` (Gemma). @default 0

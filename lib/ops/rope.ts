@@ -13,7 +13,7 @@ import {
   rowsAndCols,
 } from './check.ts';
 
-/** How positions turn queries and keys. */
+/** Frequencies and scale of a rotary position embedding. */
 export interface Rope {
   /** (D/2,) float64: angle of pair d at position p is p * inverseFrequencies[d]. */
   inverseFrequencies: Tensor;
@@ -24,7 +24,7 @@ export interface Rope {
 /**
  * Rotates every head of x (N,heads·D) by its position: the row's place in its sequence of T, or in its document.
  * @param T sequence length; N is a multiple
- * @param documentStart (N,) int32: the row where each row's document begins
+ * @param documentStart (N,) int32: the first row of each row's document; positions count from it
  */
 export function rope(
   x: Tensor,

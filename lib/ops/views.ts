@@ -33,7 +33,7 @@ export function rows(x: Tensor, begin: number, end: number): Tensor {
   });
 }
 
-/** A view that is nobody's gradient but what the tape makes of it. */
+/** A view of x as a constant; the op's node, not the view, passes gradients on. */
 function constant(x: Tensor, viewOf: (memory: Tensor) => Tensor): Tensor {
   const memory = x.alias();
   try {

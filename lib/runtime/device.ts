@@ -1,14 +1,14 @@
-// Devices: where tensors live and ops run. One arena each; `meta` has the bookkeeping and nothing behind it.
+// Devices: where tensors live and ops run. Each has its own arena; the arena of `meta` does the bookkeeping without any memory.
 import { availableParallelism, homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { Arena } from './memory/arena.ts';
 import { formatBytes, type MemoryStatistics } from './memory/statistics.ts';
 import { type AttentionChoice, addon, type ProductsChoice } from './native.ts';
 
-/** `'auto'`: cuda where it can be used, else cpu with one warning. */
+/** `'auto'`: cuda if it can be used, otherwise cpu with one warning. */
 export type DeviceName = 'cpu' | 'cuda' | `cuda:${number}` | 'meta' | 'auto';
 
-/** What a device computes like: decides workspace sizes, so that `meta` can imitate it. */
+/** What kind of hardware a device is. Workspace sizes depend on it, so `meta` can imitate a device by its target. */
 export type DeviceTarget =
   | { kind: 'cpu'; threads: number }
   | {
@@ -19,46 +19,46 @@ export type DeviceTarget =
 
 export interface DeviceOptions {
   /**
-   * Most bytes the arena may reserve. Default: 90 % of the memory available now (cpu), what is free (cuda), no bound (meta). Where the
-   * process may not have as many addresses (ulimit -v) it is less: `Device.memoryLimit`.
+   * Upper limit of the arena in bytes. Default: 90 % of the memory available now (cpu), the free memory (cuda), unlimited (meta). If the
+   * process may not reserve that much address space (ulimit -v), the limit is lower; `Device.memoryLimit` tells it.
    */
   memoryLimit?: number;
-  /** CPU threads. @default the number of cores available to the process */
+  /** Number of CPU threads. @default the number of cores available to the process */
   threads?: number;
-  /** Red zones around every block and NaN in freed memory: slow, finds kernels that leave their tensors. @default false */
+  /** Puts red zones around every block and NaN in freed memory, to find kernels that write outside their tensors. Slow. @default false */
   debug?: boolean;
   /**
-   * Whose attention kernels run on CUDA. cuDNN's are faster from Hopper on (bf16, no document boundaries, T a multiple of 128), and in
-   * the backward not the same to the bit from run to run; `'own'` is. @default 'auto': cuDNN where it is found and faster
+   * Which attention kernels run on CUDA. cuDNN's are faster from Hopper on (bf16, no document boundaries, T a multiple of 128), but their
+   * backward is not bitwise reproducible; the built-in kernels, `'own'`, are. @default 'auto': cuDNN if it is found and faster
    */
   attention?: AttentionChoice;
   /**
-   * Whose matrix products run on CUDA. The package's own need nothing but a driver, and are at 0.4 of the speed of cuBLASLt's.
-   * @default 'auto': cuBLASLt's where it is found; where it is not, one warning
+   * Which matrix products run on CUDA. The built-in kernels, `'own'`, need only a driver and reach 0.4 of cuBLASLt's speed.
+   * @default 'auto': cuBLASLt if it is found, otherwise the built-in kernels with one warning
    */
   products?: ProductsChoice;
   /**
-   * Whether the first product of a kind on CUDA times cuBLASLt's algorithms. Choices are kept in the user's cache folder: runs on one
-   * machine take the same, and give the same bits. @default true
+   * Whether the first CUDA product of each kind times cuBLASLt's algorithms and picks the fastest. Choices are stored in the user's cache
+   * folder, so later runs on the same machine make the same choices and give the same bits. @default true
    */
   tuneProducts?: boolean;
   /**
-   * Whether results on CUDA are the same to the bit from run to run: own attention, and of each product cuBLASLt's first choice, untimed,
-   * whatever `tuneProducts` says. (Partial sums of a product are never added atomically nor rounded to bf16, with or without this.)
-   * No effect on the CPU, whose results are always the same for one machine and number of threads. @default false
+   * Makes results on CUDA bitwise reproducible: uses the built-in attention and cuBLASLt's first algorithm, untimed, and overrides
+   * `tuneProducts`. (Partial sums of a product are never added atomically or rounded to bf16, with or without this option.)
+   * No effect on the CPU, where results are always the same for one machine and number of threads. @default false
    */
   deterministic?: boolean;
-  /** What `meta` imitates. @default the CPU of this machine */
+  /** The hardware that `meta` imitates. @default the CPU of this machine */
   like?: DeviceTarget;
 }
 
-/** Most bytes of addresses that an arena reserves; memory comes as it is needed. */
+/** Most address space that an arena reserves, in bytes; memory is mapped as it is needed. */
 const MAX_ADDRESSES = 2 ** 40;
 const CPU_MEMORY_SHARE = 0.9;
-/** Pages of `meta` when it imitates a GPU; the granularity of CUDA's virtual memory. */
+/** Page size of `meta` when it imitates a GPU: the granularity of CUDA's virtual memory. */
 const CUDA_GRANULARITY = 2 ** 21;
 const CPU_GRANULARITY = 2 ** 16;
-/** More than any machine has; OpenMP ends the process where threads cannot be made. */
+/** OpenMP ends the process if it cannot create threads, so absurd numbers are refused. */
 const MAX_THREADS = 1024;
 const ATTENTION_CHOICES: readonly AttentionChoice[] = ['auto', 'own', 'cudnn'];
 const PRODUCTS_CHOICES: readonly ProductsChoice[] = ['auto', 'own'];
@@ -93,7 +93,7 @@ export class Device {
             name,
             granularity,
             map: (offset: number, bytes: number) => addon().map(id, base + offset, bytes),
-            // Tensors may be disposed after their device.
+            // Tensors may be disposed after their device has been closed.
             fill: (offset: number, value: number, bytes: number) => {
               if (!this.#closed) addon().fill_bytes(id, base + offset, value, bytes);
             },
@@ -104,7 +104,7 @@ export class Device {
     this.arena = new Arena(memory, options);
   }
 
-  /** Opens a device of its own, with its own arena. Throws with cause and remedy where it cannot be used. */
+  /** Opens a new device with its own arena. If it cannot be used, the error says why and what to do. */
   static open(name: DeviceName, options: DeviceOptions = {}): Device {
     const { threads = availableParallelism(), debug = false, deterministic = false, products = 'auto' } = options;
     for (const [option, value] of Object.entries({
@@ -118,7 +118,7 @@ export class Device {
     const tuneProducts = !deterministic && (options.tuneProducts ?? true);
     if (deterministic && options.attention === 'cudnn') {
       throw new RangeError(
-        "openDevice: deterministic and attention 'cudnn', whose backward adds atomically, exclude each other",
+        "openDevice: deterministic excludes attention 'cudnn', whose backward is not bitwise reproducible",
       );
     }
     requireThreads('threads', threads);
@@ -148,7 +148,7 @@ export class Device {
       kind === 'cuda' && tuneProducts ? tuningDirectory() : '',
     );
     if (opened.ownProductsReason && products === 'auto') {
-      warnOnce('MINISEQUENCE_OWN_PRODUCTS', `matrix products are the package's own: ${opened.ownProductsReason}`);
+      warnOnce('MINISEQUENCE_OWN_PRODUCTS', `matrix products run in the built-in kernels: ${opened.ownProductsReason}`);
     }
     const target: DeviceTarget = kind === 'cpu' ? { kind, threads } : { kind, attention: opened.attention };
     const deviceName = kind === 'cpu' ? 'cpu' : `cuda:${index}`;
@@ -163,7 +163,7 @@ export class Device {
     }
   }
 
-  /** Address of a byte of the arena; on `meta` a number that nothing lies at. */
+  /** Address of a byte of the arena. On `meta` there is no memory at it. */
   address(offset: number): number {
     if (this.#closed) throw new Error(`${this.name}: the device was closed`);
     return this.#base + offset;
@@ -174,14 +174,14 @@ export class Device {
   }
 
   /**
-   * Resolves when every op so far has run, failed ones too: their errors are told by the tensors that they should have computed, and by
-   * what was computed from those. Rejects where the device is lost, or a debug device has found a write outside of a tensor.
+   * Resolves when every op so far has run, even if some failed: reading the output of a failed op, or anything computed from it, reports
+   * the error. Rejects if the device is lost, or if a debug device has found a write outside of a tensor.
    */
   async synchronize(): Promise<void> {
     if (this.id !== null) await addon().synchronize(this.id);
   }
 
-  /** Drops ops that have not run and gives all memory back. Tensors of this device cannot be used afterwards. */
+  /** Drops ops that have not run and frees all memory. Tensors of this device cannot be used afterwards. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -198,7 +198,7 @@ export class Device {
   }
 }
 
-/** Reserves addresses for an arena of `wanted` bytes, or for half of that and so on where the process may not have as many. */
+/** Reserves address space for an arena of `wanted` bytes; if that is refused, for half as much, and so on. */
 function reserve(name: string, id: number, granularity: number, wanted: number): { base: number; bytes: number } {
   const most = Math.ceil(Math.min(wanted, MAX_ADDRESSES) / granularity) * granularity;
   for (let bytes = most; ; bytes = Math.ceil(bytes / 2 / granularity) * granularity) {
@@ -209,15 +209,15 @@ function reserve(name: string, id: number, granularity: number, wanted: number):
       if (code !== 'OUT_OF_MEMORY') throw error;
       if (bytes > granularity) continue;
       throw new Error(
-        `${name}: this process may have no more addresses (ulimit -v), of which a memoryLimit of ${formatBytes(wanted)} ` +
-          `needs as many: ${message}`,
+        `${name}: the address space of this process is limited (ulimit -v); the arena needs as much of it as its memoryLimit, ` +
+          `${formatBytes(wanted)}: ${message}`,
         { cause: error },
       );
     }
   }
 }
 
-/** Where Linux programs keep what they can make again; empty where the user has no folder: then no product is timed. */
+/** The user's cache folder for this package (XDG). Empty if the user has none; then no product is timed. */
 function tuningDirectory(): string {
   const { XDG_CACHE_HOME = '' } = process.env;
   if (isAbsolute(XDG_CACHE_HOME)) return join(XDG_CACHE_HOME, 'minisequence');
@@ -225,7 +225,7 @@ function tuningDirectory(): string {
   return isAbsolute(home) ? join(home, '.cache', 'minisequence') : '';
 }
 
-/** Empty where there is none: no HOME, and a user id without a passwd entry. */
+/** Empty without a home folder: HOME is not set and the user id has no passwd entry. */
 function homeDirectory(): string {
   try {
     return homedir();
@@ -236,7 +236,7 @@ function homeDirectory(): string {
 
 const shared = new Map<string, Device>();
 
-/** A device by name, opened on first use and shared from then on; a Device is passed through. */
+/** The shared device of that name, opened on first use. A Device is returned as it is. */
 export function getDevice(device: Device | DeviceName): Device {
   if (device instanceof Device) return device;
   const [kind, index] = device === 'auto' ? ['auto', 0] : parseName(device);
@@ -249,7 +249,7 @@ export function getDevice(device: Device | DeviceName): Device {
   return found;
 }
 
-/** Opens a device of its own: a memory limit, a number of threads, or a `meta` that imitates another machine. */
+/** Opens a new device, for options of its own: a memory limit, a number of threads, or a `meta` that imitates another machine. */
 export function openDevice(name: DeviceName, options: DeviceOptions = {}): Device {
   return Device.open(name, options);
 }

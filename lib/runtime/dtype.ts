@@ -1,12 +1,12 @@
-// Element types, as JavaScript sees them.
+// Element types in JavaScript.
 
 export type Dtype = 'float32' | 'bfloat16' | 'float64' | 'int32' | 'uint8';
 
-/** A tensor's elements on the host. bfloat16 comes as the upper halves of f32 words; `toFloat32` widens them. */
+/** A tensor's elements on the host. A bfloat16 element is a 16-bit word, the upper half of an f32; `toFloat32` widens them. */
 export type TensorData = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array;
 
 interface DtypeFacts {
-  /** Number of the native enum. */
+  /** Value in the native enum. */
   code: number;
   bytes: number;
   array:
@@ -25,25 +25,25 @@ export const dtypes: Record<Dtype, DtypeFacts> = {
   uint8: { code: 4, bytes: 1, array: Uint8Array },
 };
 
-/** Whether a name is a dtype's. */
+/** Whether `name` is a dtype. */
 export function isDtype(name: unknown): name is Dtype {
   return typeof name === 'string' && Object.hasOwn(dtypes, name);
 }
 
-/** What values of a dtype are computed and their gradients accumulated in: f64 for f64, else f32. */
+/** The dtype in which ops compute and gradients accumulate: f64 for f64, f32 for all others. */
 export function computeDtype(dtype: Dtype): 'float32' | 'float64' {
   return dtype === 'float64' ? 'float64' : 'float32';
 }
 
-/** What the gradients of a model's parameters are kept in. */
+/** Dtype of the gradients of a model's parameters. */
 export type GradientDtype = 'float32' | 'bfloat16';
 
-/** The dtype of a parameter's gradient: f32 (f64 for f64), or bf16 where that is asked for and the parameter is bf16 too. */
+/** Dtype of a parameter's gradient: f32 (f64 for f64), or bf16 if `wanted`. Throws if bf16 is wanted for another dtype. */
 export function gradientDtypeFor(op: string, dtype: Dtype, wanted: GradientDtype = 'float32'): Dtype {
   if (wanted === 'float32') return computeDtype(dtype);
   if (wanted !== 'bfloat16') throw new RangeError(`${op}: gradientDtype '${wanted}' is neither float32 nor bfloat16`);
   if (dtype === 'bfloat16') return 'bfloat16';
-  throw new RangeError(`${op}: gradientDtype 'bfloat16' needs bfloat16 parameters, these are ${dtype}`);
+  throw new RangeError(`${op}: gradientDtype 'bfloat16' needs bfloat16 parameters, but these are ${dtype}`);
 }
 
 /** Widens bfloat16 words to f32; exact. */
@@ -53,7 +53,7 @@ export function toFloat32(words: Uint16Array): Float32Array {
   return new Float32Array(widened.buffer);
 }
 
-/** Rounds to bfloat16 words: to nearest, ties to even; NaN stays NaN. */
+/** Rounds to bfloat16 words, to nearest with ties to even; NaN stays NaN. */
 export function toBfloat16(values: ArrayLike<number>): Uint16Array {
   const floats = Float32Array.from(values);
   const bits = new Uint32Array(floats.buffer);

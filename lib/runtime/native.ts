@@ -1,9 +1,9 @@
-// Loads the addon and types its calls: one line for each kernel, with the C++ names and argument order.
+// Loads the addon and declares the types of its calls: one line for each kernel, with the names and argument order of C++.
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** What kernels see of a tensor; see tensor.ts. */
+/** The part of a tensor that kernels see; see tensor.ts. */
 interface Tensor {
   readonly device: { readonly id: number | null };
   readonly view: Float64Array;
@@ -123,7 +123,7 @@ export interface AdamwSettings {
   op: number;
 }
 
-/** The ops of native/ops/*.h. Called through `kernels`, which sends each to its tensors' device. */
+/** The ops of native/ops/*.h. Call them through `kernels`, which runs each on the device of its tensors. */
 export interface Kernels {
   embedding_forward(weight: Tensor, ids: Tensor, y: Tensor): void;
   embedding_backward(dy: Tensor, ids: Tensor, dweight: Tensor, workspace: Optional): void;
@@ -172,25 +172,25 @@ export interface Kernels {
   random_normal(y: Tensor, mean: number, standardDeviation: number, seed: number, op: number, step: number): void;
 }
 
-/** What the addon knows of CUDA on this machine. */
+/** What the addon has found out about CUDA on this machine. */
 export interface CudaReport {
   built: boolean;
   architectures: string;
-  /** 13000 is 13.0; 0 is unknown. */
+  /** 13000 is 13.0; 0 if unknown. */
   runtimeVersion: number;
   driverVersion: number;
   cublasLtPath: string;
   cublasLtVersion: number;
   cublasLtTried: string[];
-  /** Why products do not run by cuBLASLt; empty where they do. */
+  /** Why products do not use cuBLASLt; empty if they do. */
   cublasLtProblem: string;
-  /** Empty where it was not found. */
+  /** Empty if it was not found. */
   cudnnPath: string;
-  /** 91900 = 9.19.0; 0 where unknown. */
+  /** 91900 is 9.19.0; 0 if unknown. */
   cudnnVersion: number;
-  /** Why attention does not run by cuDNN; empty where it can. */
+  /** Why attention cannot use cuDNN; empty if it can. */
   cudnnProblem: string;
-  /** Why cuda:0 cannot be used; empty where it can. */
+  /** Why cuda:0 cannot be used; empty if it can. */
   problem: string;
   devices: {
     index: number;
@@ -199,15 +199,15 @@ export interface CudaReport {
     numMultiprocessors: number;
     totalBytes: number;
     freeBytes: number;
-    /** Why it cannot be used; empty where it can. */
+    /** Why it cannot be used; empty if it can. */
     problem: string;
   }[];
 }
 
-/** Whose matrix products run on CUDA: the package's own, or cuBLASLt's where it is found. */
+/** Matrix products on CUDA. 'own': the built-in kernels. 'auto': cuBLASLt if it is found, else the built-in kernels. */
 export type ProductsChoice = 'auto' | 'own';
 
-/** Whose attention kernels run on CUDA: the package's own or cuDNN's, or cuDNN's where they are found and faster. */
+/** Attention on CUDA. 'own': the built-in kernels. 'auto': cuDNN if it is found and faster, else the built-in kernels. */
 export type AttentionChoice = 'auto' | 'own' | 'cudnn';
 
 interface OpenedDevice {
@@ -234,10 +234,10 @@ export interface DeviceCalls {
   check_bytes(id: number, address: number, value: number, bytes: number, what: string): void;
   read(id: number, address: number, into: Uint8Array, owner?: number): Promise<void>;
   synchronize(id: number): Promise<void>;
-  /** Until `end_capture` commands become a graph instead of running; see DeviceContext::begin_capture. For benchmarks on CUDA alone. */
+  /** Until `end_capture`, commands are recorded in a CUDA graph instead of run; see DeviceContext::begin_capture. For benchmarks. */
   begin_capture(id: number): void;
   end_capture(id: number): void;
-  /** Runs what was captured last. */
+  /** Runs the graph captured last. */
   replay(id: number): void;
   describe_cuda(): CudaReport;
   set_cuda_library_path(directories: string[]): void;
@@ -253,18 +253,18 @@ export class NativeLoadError extends Error {
 
 let loaded: Addon | null = null;
 
-/** The addon, loaded on first use. Throws NativeLoadError with the paths tried and what to do. */
+/** The addon, loaded on first use. If that fails, throws a NativeLoadError that lists the paths tried and says what to do. */
 export function addon(): Addon {
   if (!loaded) {
     const addon = load();
-    // At the end of the process libraries destroy what their threads use: no command may run any more.
+    // When the process exits, libraries destroy data that their threads use, so no command may still be running.
     process.prependOnceListener('exit', () => addon.close_all());
     loaded = addon;
   }
   return loaded;
 }
 
-/** Where the addon is looked for: a checkout's build first, then the binary inside the package. */
+/** Paths where the addon may be: first a checkout's build, then the binary inside the package. */
 export function addonPaths(): string[] {
   const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
   return [
@@ -274,12 +274,12 @@ export function addonPaths(): string[] {
 }
 
 /**
- * How often a thread of the CPU's ops looks for work before it sleeps: about 0.05 ms. OpenMP's own default is milliseconds, which a thread
- * that waits takes from the very thread that it waits for as soon as another program needs a core.
+ * How often an idle OpenMP thread looks for work before it sleeps: about 0.05 ms. OpenMP's default is several milliseconds; if another
+ * program needs a core, a waiting thread then takes that time from the thread that it waits for.
  */
 const SPIN_COUNT = '1000';
 
-/** Loads with OpenMP's spin count set, unless the user has chosen one: its runtime reads the environment once, when it is loaded. */
+/** Loads the addon with OpenMP's spin count set, unless the user has set one. OpenMP reads the environment once, when it is loaded. */
 function load(): Addon {
   const isChosen = process.env.GOMP_SPINCOUNT !== undefined || process.env.OMP_WAIT_POLICY !== undefined;
   if (isChosen) return loadAddon();
@@ -319,12 +319,12 @@ function toNative(argument: Argument): unknown {
   return named;
 }
 
-/** Of a tensor, or of the first one of an object. */
+/** The device of a tensor, or of the first tensor in an object. */
 function deviceOf(first: Tensor | Record<string, Tensor>): Tensor['device'] {
   return 'view' in first ? (first as Tensor).device : Object.values(first)[0]!.device;
 }
 
-/** Every kernel by its C++ name; each call goes to the device of its first argument, and nowhere on `meta`. */
+/** Every kernel by its C++ name. A call runs on the device of its first argument; on `meta` it does nothing. */
 export const kernels = new Proxy<Record<string, unknown>>(
   {},
   {

@@ -1,9 +1,9 @@
-// Scopes own tensors: what is made inside and neither returned nor kept is disposed when the scope ends.
+// Scopes own tensors. When a scope ends, it disposes the tensors made inside that were neither returned nor kept.
 import { AsyncLocalStorage } from 'node:async_hooks';
 
 /** What a scope can own. */
 export interface Owned {
-  /** The scope that will dispose it; null: nobody does. */
+  /** The scope that will dispose it; null if none will. */
   scope: Set<Owned> | null;
   dispose(): void;
 }
@@ -16,15 +16,15 @@ export function own(object: Owned): void {
   object.scope?.add(object);
 }
 
-/** Takes an object from its scope: whoever calls this owns it now. */
+/** Removes an object from its scope; the caller now owns it. */
 export function disown(object: Owned): void {
   object.scope?.delete(object);
   object.scope = null;
 }
 
 /**
- * Runs `fn` and disposes every tensor made inside that is not part of its result (a tensor, or tensors in arrays and plain objects);
- * the result's tensors go to the scope around. Sync or async.
+ * Runs `fn` and disposes every tensor made inside, except those in its result (a tensor, or tensors in arrays and plain objects);
+ * the enclosing scope owns those. `fn` may be async.
  */
 export function tidy<T>(fn: () => T): T {
   const scope = new Set<Owned>();

@@ -11,11 +11,11 @@ import { checkShape, kindOf, sizeOf } from './shape.ts';
 
 let nextOwner = 1;
 
-/** A block of the arena with its number of users; goes back to the arena with the last of them. */
+/** A reference-counted block of the arena. The last user's release returns it to the arena. */
 class Storage {
   readonly device: Device;
   readonly block: Block;
-  /** Tells it from what had the same memory before: an op that failed has left marks there (native/runtime/failures.h). */
+  /** Unique. A failed op marks its outputs by owner, so its mark does not apply to later tensors in the same memory (failures.h). */
   readonly owner: number = nextOwner++;
   #users = 0;
 
@@ -37,7 +37,7 @@ class Storage {
   }
 }
 
-/** What a tensor is made of: elements from an offset in bytes on. */
+/** A tensor's place in memory, shape and dtype. */
 interface Elements {
   storage: Storage;
   byteOffset: number;
@@ -47,35 +47,35 @@ interface Elements {
 
 let nextId = 1;
 const leaks = new FinalizationRegistry((what: string) => {
-  process.emitWarning(`a tensor was lost without dispose(): ${what}`, { code: 'MINISEQUENCE_LEAK' });
+  process.emitWarning(`a tensor was garbage-collected without dispose(): ${what}`, { code: 'MINISEQUENCE_LEAK' });
 });
 
-/** Bytes of the longest tensor: offsets stay exact. */
+/** Most bytes of a tensor; offsets up to it are exact in a JavaScript number. */
 const MAX_BYTES = Number.MAX_SAFE_INTEGER;
 
 /**
- * An array on a device. Made by ops and by `tensor`, `zeros`, …; ended by `dispose()`, by the scope (`tidy`) or the step that it
- * was made in. Reading it (`data()`, `item()`) is a promise; computing with it is not.
+ * An array on a device. Ops and `tensor`, `zeros`, … create tensors; `dispose()`, or the end of the scope (`tidy`) or step that a tensor
+ * was made in, frees it. Reads (`data()`, `item()`) return promises; ops return at once.
  */
 export class Tensor {
-  // What was checked when the tensor was made decides what is read and written later: nobody can change it.
+  // Checked once, by the constructor's callers, and private: these decide which memory ops read and write.
   readonly #elements: Elements;
   readonly #size: number;
   #view: Float64Array | null = null;
   #isDisposed = false;
 
-  /** Names this value in gradients; views and aliases have their own. */
+  /** Identifies this value in a backward; views and aliases have their own. */
   readonly id: number = nextId++;
-  /** Name in a model ('model.norm.weight'), used by errors. */
+  /** Name in a model ('model.norm.weight'), for errors. */
   name: string | null = null;
-  /** Whether gradients flow to it: a parameter that is not frozen, or what an op on a tape made of one. */
+  /** Whether gradients flow to it: true for a parameter that is not frozen and for whatever a recorded op computes from one. */
   requiresGrad = false;
   /** The scope that disposes it; see scope.ts. */
   scope: Set<Owned> | null = null;
-  /** Whether it is the gradient 1 that a backward begins with, which needs no multiplication. */
+  /** Whether it is the gradient 1 that a backward starts from; ops then skip multiplying by it. */
   isOne = false;
 
-  /** @param of memory, with a shape from checkShape(); or a tensor: this is another handle on its memory */
+  /** @param of elements whose shape checkShape() has returned, or a tensor, to create another handle on its memory */
   constructor(of: Elements | Tensor) {
     if (of instanceof Tensor && of.#isDisposed) throw new Error(`${of}: used after dispose()`);
     this.#elements = of instanceof Tensor ? of.#elements : of;
@@ -108,7 +108,7 @@ export class Tensor {
     return this.#elements.storage.isShared;
   }
 
-  /** What the addon takes: [address, dtype, device, row stride, shape..., -owner]. Throws after dispose(). */
+  /** The tensor as the addon takes it: [address, dtype, device, row stride, shape..., -owner]. Throws after dispose(). */
   get view(): Float64Array {
     const address = this.#address;
     this.#view ??= Float64Array.of(
@@ -126,7 +126,7 @@ export class Tensor {
     return this.device.address(this.#elements.storage.block.offset + this.#elements.byteOffset);
   }
 
-  /** The elements, once everything before has run. bfloat16 comes as words; see toFloat32(). */
+  /** The elements, once all earlier ops have run. bfloat16 elements come as 16-bit words; see toFloat32(). */
   async data(): Promise<TensorData> {
     if (this.device.id === null) throw new Error(`${this}: a tensor on 'meta' has no data`);
     const elements = this.#hostArray();
@@ -156,7 +156,7 @@ export class Tensor {
   }
 
   /**
-   * Overwrites all elements. The copy is taken at once.
+   * Overwrites all elements. Copies `data` at once, so the caller may reuse it.
    * @param data the dtype's typed array (Uint16Array: bfloat16 words), or its bytes as a Uint8Array
    */
   write(data: TensorData | Uint8Array): void {
@@ -179,14 +179,14 @@ export class Tensor {
     }
   }
 
-  /** Another handle on the same memory, a constant: no gradient flows through it. */
+  /** Another handle on the same memory. It is a constant: no gradient flows through it. */
   alias(): Tensor {
     return this.#derive(this.#elements.byteOffset, this.shape);
   }
 
   /**
-   * Rows [begin, end) of the first dimension, on the same memory. Throws for a tensor that gradients flow to, since none would flow through
-   * the view; the op `rows` makes one that they flow through.
+   * Rows [begin, end) of the first dimension, on the same memory. No gradient flows through this view, so this throws if gradients flow to
+   * the tensor; use the op `rows` there.
    */
   rows(begin: number, end: number): Tensor {
     this.#requireConstant(`rows(x, ${begin}, ${end})`, `rows(${begin}, ${end})`);
@@ -198,7 +198,7 @@ export class Tensor {
     return this.#derive(this.#elements.byteOffset + begin * rowBytes, Object.freeze([end - begin, ...rest]));
   }
 
-  /** The same elements in another shape, on the same memory. Throws as `rows` does; the op `reshape` makes a view that gradients flow through. */
+  /** The same elements in another shape, on the same memory. Throws if gradients flow to the tensor; use the op `reshape` there. */
   reshape(shape: readonly number[]): Tensor {
     this.#requireConstant(`reshape(x, [${shape}])`, `reshape([${shape}])`);
     const checked = checkShape('reshape', shape);
@@ -208,14 +208,14 @@ export class Tensor {
     return this.#derive(this.#elements.byteOffset, checked);
   }
 
-  /** Takes this out of its scope: from now on only dispose() ends it. */
+  /** Takes this tensor out of its scope; from now on only dispose() frees it. */
   keep(): this {
     if (this.scope) leaks.register(this, String(this), this);
     disown(this);
     return this;
   }
 
-  /** Ends this handle; the memory goes back with the last handle on it. Doing it twice is harmless. */
+  /** Ends this handle. The memory is freed with the last handle on it. Calling it again does nothing. */
   dispose(): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
@@ -232,12 +232,12 @@ export class Tensor {
     return `${this.name ?? 'tensor'} ${this.dtype}(${this.shape.join(',')})`;
   }
 
-  /** A view by a method is a constant: of a tensor that gradients flow to it would cut them without a word. */
+  /** The methods' views are constants. Without this check they would silently cut the flow of gradients. */
   #requireConstant(op: string, view: string): void {
     if (!this.requiresGrad) return;
     throw new Error(
-      `${view}: gradients flow to ${this}, and none would flow through this view; ` +
-        `the op ${op} makes one that they flow through, and x.alias().${view} is a constant`,
+      `${view}: gradients flow to ${this}, but none would flow through this view; ` +
+        `use the op ${op} for a view that passes gradients on, or x.alias().${view} for a constant`,
     );
   }
 
@@ -249,7 +249,7 @@ export class Tensor {
   }
 }
 
-/** A tensor with garbage in it. */
+/** A tensor whose elements are not initialised. */
 export function empty(
   shape: readonly number[],
   options: { dtype?: Dtype; device?: Device | DeviceName; category?: Category } = {},
@@ -257,7 +257,7 @@ export function empty(
   return emptyGroup([shape], options)[0]!;
 }
 
-/** Several tensors that lie one after another in memory without a gap. */
+/** Several uninitialised tensors that lie side by side in memory, without gaps. */
 export function emptyGroup(
   shapes: readonly (readonly number[])[],
   options: { dtype?: Dtype; device?: Device | DeviceName; category?: Category } = {},
@@ -293,7 +293,7 @@ export function zeros(
 }
 
 /**
- * A tensor with the given elements, in row-major order. Numbers are rounded to a floating dtype; for int32 they must be integers of 32 bits.
+ * A tensor with the given elements, in row-major order. Numbers are rounded to a floating dtype; for int32 they must be 32-bit integers.
  * @param data numbers, or a typed array (Uint16Array: bfloat16 words)
  */
 export function tensor(

@@ -244,7 +244,11 @@ describe('regions', () => {
   });
 
   for (const [what, after, message] of [
-    ['goes on with other ops', (x: Tensor) => scale(x, 5), /^recompute: everything that the backward needs exists/],
+    [
+      'goes on with other ops',
+      (x: Tensor) => scale(x, 5),
+      /^recompute: everything that the backward needs has been recomputed/,
+    ],
     ['returns something else', (x: Tensor) => x, /^$/],
     [
       'throws an error of its own',

@@ -61,7 +61,7 @@ describe('misuse', () => {
     [
       'heads',
       () => attention(zeros([4, 6]), zeros([4, 4]), zeros([4, 4]), { T: 4, headSize: 2 }),
-      /attention: 3 query heads are not a multiple of 2/,
+      /attention: the number of query heads, 3, must be a multiple of the number of key\/value heads, 2/,
     ],
     [
       'rows',
@@ -91,7 +91,7 @@ describe('misuse', () => {
     [
       'numbers of targets',
       () => chunkedCrossEntropy(zeros([2, 3]), zeros([5, 3]), ids(0)),
-      /targets \(1\) are 1, rows 2/,
+      /targets \(1\) has 1 elements for 2 rows/,
     ],
     [
       'label smoothing',
@@ -99,7 +99,11 @@ describe('misuse', () => {
       /labelSmoothing must be a number in \[0, 1\], got 2/,
     ],
     ['shape and data', () => tensor([1, 2, 3], { shape: [2, 2] }), /shape \(2,2\) has 4 elements, data has 3/],
-    ['rank', () => zeros([1, 1, 1, 1, 1]), /shape \(1,1,1,1,1\) is not at most 4 lengths/],
+    [
+      'rank',
+      () => zeros([1, 1, 1, 1, 1]),
+      /a shape has at most 4 lengths, each an integer of 0 or more, got \(1,1,1,1,1\)/,
+    ],
     ['negative lengths', () => zeros([-1]), /shape \(-1\)/],
     ['device names', () => zeros([1], { device: 'gpu' as never }), /'gpu' is none of/],
     ['devices', () => add(zeros([1]), zeros([1], { device: 'meta' })), /add: b is on meta, a on cpu/],

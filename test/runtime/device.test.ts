@@ -8,7 +8,7 @@ describe('deterministic', () => {
     for (const name of [testDevice, 'meta'] as const) {
       assert.throws(() => openDevice(name, { deterministic: true, attention: 'cudnn' }), {
         name: 'RangeError',
-        message: /^openDevice: deterministic and attention 'cudnn', .* exclude each other$/,
+        message: /^openDevice: deterministic excludes attention 'cudnn', .* not bitwise reproducible$/,
       });
     }
   });

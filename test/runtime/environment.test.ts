@@ -58,7 +58,7 @@ describe('a limit on addresses', () => {
       limit,
     );
     const message =
-      'cpu: this process may have no more addresses (ulimit -v), of which a memoryLimit of 1.00 GiB needs as many';
+      'cpu: the address space of this process is limited (ulimit -v); the arena needs as much of it as its memoryLimit, 1.00 GiB';
     assert.equal(out, `${`${message}: no addresses\n`.repeat(5)}0 more threads\n`);
   });
 

@@ -288,7 +288,7 @@ describe('faults of CUDA', () => {
       );
       assert.equal(result, 'done');
       assert.equal(warnings.split('MINISEQUENCE_OWN_PRODUCTS').length, 2, warnings);
-      assert.match(warnings, /matrix products are the package's own: cuBLASLt 13 or 12 was not found/);
+      assert.match(warnings, /matrix products run in the built-in kernels: cuBLASLt 13 or 12 was not found/);
       assert.equal(run(fake, "ms.openDevice('cuda', { products: 'own' }); report(1);").warnings, '');
     });
 

@@ -350,7 +350,7 @@ describe('simulated steps', () => {
     const step = { config, B: 1, T: 8, gradientDtype: 'bfloat16' } as const;
     assert.throws(() => simulateStep({ ...step, policy }), {
       name: 'RangeError',
-      message: "Decoder: gradientDtype 'bfloat16' needs bfloat16 parameters, these are float32",
+      message: "Decoder: gradientDtype 'bfloat16' needs bfloat16 parameters, but these are float32",
     });
     const several = { ...step, dtype: 'bfloat16', accumulationSteps: 3 } as const;
     const refusal = {

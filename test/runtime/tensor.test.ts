@@ -95,7 +95,7 @@ describe('a tensor', () => {
       [['1'], {}, /TypeError: tensor: element 0 must be a number, got string 1/],
       [[1, undefined], {}, /TypeError: tensor: element 1 must be a number, got undefined/],
       [BigInt64Array.of(1n), {}, /TypeError: tensor: element 0 must be a number, got bigint 1/],
-      [[1, 2.5], { dtype: 'int32' }, /RangeError: tensor: element 1, 2.5, is not an integer of 32 bits/],
+      [[1, 2.5], { dtype: 'int32' }, /RangeError: tensor: element 1, 2.5, is not a 32-bit integer/],
       [[2 ** 31], { dtype: 'int32' }, /RangeError: tensor: element 0, 2147483648, is not/],
       [[Number.NaN], { dtype: 'int32' }, /RangeError: tensor: element 0, NaN, is not/],
       ['12', {}, /TypeError: tensor: data must be an array of numbers or a typed array, got string 12/],
@@ -121,8 +121,8 @@ describe('rows and reshape of a tensor that gradients flow to', () => {
       ] as const) {
         assert.throws(() => subject.rows(0, 1), {
           message:
-            `rows(0, 1): gradients flow to ${name}, and none would flow through this view; ` +
-            'the op rows(x, 0, 1) makes one that they flow through, and x.alias().rows(0, 1) is a constant',
+            `rows(0, 1): gradients flow to ${name}, but none would flow through this view; ` +
+            'use the op rows(x, 0, 1) for a view that passes gradients on, or x.alias().rows(0, 1) for a constant',
         });
         assert.throws(() => subject.reshape([subject.size]), {
           message: new RegExp(

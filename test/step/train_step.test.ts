@@ -277,7 +277,10 @@ describe('TrainStep', () => {
       await assert.rejects(step.run([batch], { learningRate: NaN }), /TrainStep: learningRate must be .* got NaN/);
       await assert.rejects(step.run([batch], { ...options, step: 0.5 }), /TrainStep: step must be an integer/);
       await assert.rejects(step.run([{ ...batch, T: 7 }], options), /40 tokens, not a multiple of T 7/);
-      await assert.rejects(step.run([{ inputs: [1, 2], targets: [1] }], options), /targets \(1\) are 1, rows 2/);
+      await assert.rejects(
+        step.run([{ inputs: [1, 2], targets: [1] }], options),
+        /targets \(1\) has 1 elements for 2 rows/,
+      );
       await assert.rejects(
         step.run([{ inputs: [1, 0.5], targets: [1, 2] }], options),
         /element 1, 0.5, is not an integer/,

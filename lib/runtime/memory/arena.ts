@@ -1,5 +1,5 @@
-// All memory of one device: one range of addresses that grows at its end, handed out by best fit. On `meta` the same
-// bookkeeping runs with nothing behind it, so that a step's peak there is the step's peak on the device that it imitates.
+// All memory of one device: one range of addresses that grows at its end, allocated by best fit. On `meta` the same bookkeeping
+// runs without memory, so a step's peak on `meta` equals its peak on the device that `meta` imitates.
 import { arenaOutOfMemory } from './errors.ts';
 import { FreeList } from './free_list.ts';
 import { type Category, emptyBreakdown, type MemoryStatistics, type TimelineEvent } from './statistics.ts';
@@ -8,7 +8,7 @@ import { type Category, emptyBreakdown, type MemoryStatistics, type TimelineEven
 export const ALIGNMENT = 512;
 /** Bytes before and after each block of a debug arena. */
 const RED_ZONE = 512;
-/** Fills freed and new memory of a debug arena: NaN in every floating dtype, -1 in i32. */
+/** Fills new and freed memory of a debug arena: NaN in every floating dtype, -1 in i32. */
 const POISON = 0xff;
 const RED_ZONE_FILL = 0xa5;
 
@@ -16,9 +16,9 @@ const RED_ZONE_FILL = 0xa5;
 export interface ArenaMemory {
   readonly name: string;
   readonly granularity: number;
-  /** Puts memory behind [offset, offset + bytes). Throws an error with code 'OUT_OF_MEMORY' where there is none. */
+  /** Maps memory to [offset, offset + bytes). Throws an error with code 'OUT_OF_MEMORY' if there is none left. */
   map(offset: number, bytes: number): void;
-  /** Both enqueued: they act after the commands before them. */
+  /** Both are enqueued and run after the commands before them. */
   fill(offset: number, value: number, bytes: number): void;
   check(offset: number, value: number, bytes: number, what: string): void;
 }
@@ -53,7 +53,7 @@ export class Arena {
     this.#options = options;
   }
 
-  /** A block of at least `bytes`, its contents garbage. Throws OutOfMemoryError and stays usable. */
+  /** A block of at least `bytes` of uninitialised memory. After an OutOfMemoryError the arena stays usable. */
   allocate(bytes: number, category: Category): Block {
     const size = roundUp(Math.max(bytes, 1), ALIGNMENT);
     const zone = this.#options.debug ? RED_ZONE : 0;
@@ -72,7 +72,7 @@ export class Arena {
     return block;
   }
 
-  /** Takes a block back at once: commands that still use it run before those of its next owner. */
+  /** Frees a block at once. Queued commands that still use it run before those of its next owner. */
   release(block: Block): void {
     const zone = this.#options.debug ? RED_ZONE : 0;
     if (zone) {
@@ -96,7 +96,7 @@ export class Arena {
     };
   }
 
-  /** From now on, peaks are told of what follows. */
+  /** Restarts the peaks from the memory in use now. */
   resetPeak(): void {
     this.#peakBytes = this.#liveBytes;
     this.#peak = { ...this.#live };

@@ -1,8 +1,8 @@
-// Errors of memory. They leave the device usable.
+// Out-of-memory errors. The device stays usable after one.
 import { type Category, emptyBreakdown, formatBytes, type MemoryBreakdown } from './statistics.ts';
 
 export interface OutOfMemoryDetails {
-  /** Bytes that were asked for. */
+  /** Requested bytes. */
   requestedBytes: number;
   /** Upper bound of the arena in bytes. */
   limitBytes: number;
@@ -10,7 +10,7 @@ export interface OutOfMemoryDetails {
   breakdown: MemoryBreakdown;
 }
 
-/** Thrown when an allocation would pass the device's `memoryLimit`, or the device has no memory left. */
+/** Thrown if an allocation would exceed the device's `memoryLimit`, or if the device has no memory left. */
 export class OutOfMemoryError extends Error implements OutOfMemoryDetails {
   override readonly name = 'OutOfMemoryError';
   readonly code = 'OUT_OF_MEMORY';
@@ -26,7 +26,7 @@ export class OutOfMemoryError extends Error implements OutOfMemoryDetails {
   }
 }
 
-/** An allocation for which a device's arena has no room. */
+/** The error of an allocation that does not fit in a device's arena. */
 export function arenaOutOfMemory(
   device: string,
   category: Category,
@@ -44,7 +44,7 @@ export function arenaOutOfMemory(
   );
 }
 
-/** Where the host has no memory for a copy of elements: no arena bounds that, and nothing is held. */
+/** The error of a copy of elements on the host. No arena limits it, so there is no breakdown. */
 export function hostOutOfMemory(what: string, requestedBytes: number, cause: unknown): OutOfMemoryError {
   const details = { requestedBytes, limitBytes: Infinity, breakdown: emptyBreakdown() };
   return new OutOfMemoryError(
@@ -54,7 +54,7 @@ export function hostOutOfMemory(what: string, requestedBytes: number, cause: unk
   );
 }
 
-/** What takes less of each category. */
+/** Ways to use less memory, by category. */
 const REMEDIES: Record<Category, readonly string[]> = {
   parameter: ["dtype: 'bfloat16'", 'a smaller model'],
   gradient: ['LoRA', "gradientDtype: 'bfloat16'", 'optimizer.inBackward'],
@@ -64,15 +64,15 @@ const REMEDIES: Record<Category, readonly string[]> = {
   workspace: ['smaller chunks (chunkSize, chunkSizes)'],
   other: [],
 };
-/** Categories with less of the whole are not worth advice. */
+/** Categories with a smaller share of the total get no advice. */
 const WORTH_SAVING = 0.2;
 
-/** What would help, for the categories that hold most. */
+/** Remedies for the largest categories. */
 function advice(wanted: MemoryBreakdown): string {
   const total = Object.values(wanted).reduce((sum, bytes) => sum + bytes, 0);
   const large = sorted(wanted).filter(([, bytes]) => bytes >= WORTH_SAVING * total);
   const remedies = new Set(large.flatMap(([category]) => REMEDIES[category]));
-  return `${either([...remedies, 'a larger memoryLimit'])} would help, where not in use yet.`;
+  return `${either([...remedies, 'a larger memoryLimit'])} would help, if not in use already.`;
 }
 
 /** 'a, b or c' */
@@ -81,7 +81,7 @@ export function either(remedies: readonly string[]): string {
   return remedies.length > 1 ? `${remedies.slice(0, -1).join(', ')} or ${last}` : last;
 }
 
-/** What is held, most first. */
+/** The categories in use, largest first. */
 function sorted(breakdown: MemoryBreakdown): [Category, number][] {
   const entries = Object.entries(breakdown) as [Category, number][];
   return entries.filter(([, bytes]) => bytes > 0).sort(([, a], [, b]) => b - a);

@@ -1,4 +1,4 @@
-// Which parts of [0, end) are free: best fit, neighbours coalesced. Pure bookkeeping, the same on every device.
+// The free parts of [0, end), allocated by best fit; free neighbours are merged. Pure bookkeeping, the same on every device.
 
 interface Hole {
   offset: number;
@@ -9,10 +9,10 @@ interface Hole {
 export class FreeList {
   /** Sorted by offset; no two touch. */
   readonly #holes: Hole[] = [];
-  /** Everything from here on is free. */
+  /** Everything from here on is free. No hole touches it. */
   end = 0;
 
-  /** The smallest hole that holds `size` (the lowest of equals), else the end of the used range, a hole before it included. */
+  /** Offset of the smallest hole of at least `size` (the lowest of equals), or `end` if there is none. */
   find(size: number): number {
     let best: Hole | null = null;
     for (const hole of this.#holes) {
@@ -53,7 +53,7 @@ export class FreeList {
       this.#holes.splice(index + 1, 1);
     }
     if (hole.offset + hole.size === this.end) {
-      this.end = hole.offset; // a hole at the end is no hole: the next allocation that fits nowhere begins there
+      this.end = hole.offset; // a hole at the end moves `end` back instead: the next allocation that fits in no hole starts there
       this.#holes.splice(index, 1);
     }
   }

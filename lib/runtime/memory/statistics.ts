@@ -1,4 +1,4 @@
-// Who holds how many bytes, now and at the peak.
+// How many bytes each category holds, now and at the peak.
 
 /** What a piece of device memory is for. */
 export const categories = [
@@ -15,13 +15,13 @@ export type Category = (typeof categories)[number];
 /** Bytes by category. */
 export type MemoryBreakdown = Record<Category, number>;
 
-/** What `memory(device)` tells. All in bytes. */
+/** Memory statistics of a device; sizes in bytes. */
 export interface MemoryStatistics {
-  /** Held now. */
+  /** In use now. */
   liveBytes: number;
-  /** Most held at once since the last `resetPeak()`. */
+  /** Most in use at once since the last `resetPeak()`. */
   peakBytes: number;
-  /** End of the highest memory in use since the last `resetPeak()`, holes included: what a `memoryLimit` bounds. */
+  /** End of the highest block in use since the last `resetPeak()`, so holes are included. `memoryLimit` limits this number. */
   reservedBytes: number;
   live: MemoryBreakdown;
   /** The categories' shares at the moment of `peakBytes`. */
