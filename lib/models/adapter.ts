@@ -1,8 +1,8 @@
-// Low-rank adapters of a model's projections: where they are and what they are made of; see lora.ts.
+// Types that describe the low-rank adapters of a model's projections; see lora.ts.
 import type { Parameter } from '../autograd/parameter.ts';
 import type { LowRankAdapter } from '../ops/low_rank.ts';
 
-/** Projections that can have an adapter, by their names in checkpoints. */
+/** Projections that can have an adapter, as checkpoints name them. */
 export const LORA_MODULES = [
   'q_proj',
   'k_proj',
@@ -15,7 +15,7 @@ export const LORA_MODULES = [
 ] as const;
 export type LoraModule = (typeof LORA_MODULES)[number];
 
-/** Where one adapter is and what its size and factor come from. */
+/** The place, rank and alpha of one adapter. */
 export interface AdapterLayout {
   /** The parameter's name without '.weight': 'model.layers.0.self_attn.q_proj'. */
   path: string;
@@ -23,7 +23,7 @@ export interface AdapterLayout {
   alpha: number;
 }
 
-/** Adapters one by one: what `LoraOptions` say for all, and what a file of adapters has. */
+/** Lists each adapter by itself, as an adapter file does; `LoraOptions` describe them all at once. */
 export interface LoraLayout {
   /** In the order of the model's projections. */
   adapters: readonly AdapterLayout[];
@@ -42,6 +42,6 @@ export interface Adapter extends LowRankAdapter, AdapterLayout {
 export interface Lora {
   layout: LoraLayout;
   adapters: ReadonlyMap<string, Adapter>;
-  /** Closes the file that the adapters were loaded from, where it holds more than their dtype does. */
+  /** Closes the adapters' file, if it was kept open because loading rounded its values. */
   close?(): void;
 }

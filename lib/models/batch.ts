@@ -1,4 +1,4 @@
-// A batch of sequences, on the host and on a device.
+// A batch of token sequences, on the host or on a device.
 import type { Device } from '../runtime/device.ts';
 import { type Tensor, tensor } from '../runtime/tensor.ts';
 import type { Tokens } from './blocks/forward.ts';
@@ -7,23 +7,23 @@ import type { Tokens } from './blocks/forward.ts';
 export interface HostBatch {
   /** (N,). */
   inputs: Int32Array | readonly number[];
-  /** (N,): what follows each input; IGNORE_INDEX where it has no part in the loss. */
+  /** (N,): the token after each input; IGNORE_INDEX if the loss ignores it. */
   targets: Int32Array | readonly number[];
-  /** Length of one sequence. @default N: it is one sequence */
+  /** Length T of a sequence. @default N, one sequence */
   T?: number;
-  /** (N,): the row where each row's document begins; absent: each sequence is one document. */
+  /** (N,): the first row of each row's document. If absent, each sequence is one document. */
   documentStart?: Int32Array | readonly number[] | null;
-  /** Tokens of the longest sequence without its padding, which dynamic rope depends on. @default T */
+  /** Length of the longest sequence without padding; dynamic rope depends on it. @default T */
   length?: number;
 }
 
-/** The same on a device. */
+/** A batch on a device. */
 export interface Batch extends Tokens {
   /** (N,) int32. */
   targets: Tensor;
 }
 
-/** A copy of a batch on a device; the caller disposes its tensors. */
+/** Copies a batch to a device. The caller disposes the tensors. */
 export function toDevice({ inputs, targets, documentStart, T, length }: HostBatch, device: Device): Batch {
   const ids = (data: Int32Array | readonly number[]) => tensor(data, { dtype: 'int32', device });
   return {

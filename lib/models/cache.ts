@@ -1,4 +1,4 @@
-// Keys and values of the tokens that a model has seen.
+// The keys and values of the tokens that a model has read, for generation.
 import type { Device } from '../runtime/device.ts';
 import type { Dtype } from '../runtime/dtype.ts';
 import { kernels } from '../runtime/native.ts';
@@ -8,11 +8,11 @@ import type { DecoderConfig } from './decoder_config.ts';
 
 export class KeyValueCache {
   readonly capacity: number;
-  /** Tokens seen. */
+  /** Number of tokens that the cache holds. */
   length = 0;
   readonly #layers: { k: Tensor; v: Tensor }[];
 
-  /** Room for `capacity` tokens: 2·G·D elements of every layer each. */
+  /** Allocates room for `capacity` tokens, each with 2·G·D elements per layer. */
   constructor(model: { config: DecoderConfig; dtype: Dtype; device: Device }, capacity: number) {
     this.capacity = capacity;
     const { dtype, device } = model;
@@ -27,7 +27,7 @@ export class KeyValueCache {
     });
   }
 
-  /** Puts rows behind those that are there; `length` counts them once the whole model has run. */
+  /** Writes a layer's rows after the first `length` tokens. The model adds to `length` after its last layer. */
   append(layer: number, k: Tensor, v: Tensor): { k: Tensor; v: Tensor } {
     const kept = this.#layers[layer]!;
     const [N] = k.shape as [number, number];

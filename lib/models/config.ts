@@ -8,8 +8,8 @@ import { requireOwnClass } from './model_class.ts';
 
 /**
  * Reads a parsed config.json. Throws a RangeError that names the field and what is supported.
- * @param options.ignoreFields fields that are passed over, though nobody knows whether they change the numbers; those within rope_scaling
- *   too. They count as absent; see `Fields.toWrite` for what is saved of them
+ * @param options.ignoreFields fields to treat as absent, at the user's risk: they might change the numbers. Also applies inside
+ *   rope_scaling. `Fields.toWrite` describes which of them are saved
  */
 export function decoderConfig(
   source: HuggingFaceConfig,
@@ -23,7 +23,7 @@ export function decoderConfig(
   return { ...config, source: fields.toWrite(source) };
 }
 
-/** The family that a config.json is of. */
+/** The family of a config.json. */
 export function familyOf({ model_type: type }: HuggingFaceConfig): Family {
   const family = typeof type === 'string' ? families.get(type) : undefined;
   if (!family) {

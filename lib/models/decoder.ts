@@ -1,4 +1,4 @@
-// The decoder-only transformer of the Llama family: RMSNorm, rotary positions, grouped-query attention, gated MLP, tied or own head.
+// The decoder-only transformer of the Llama family: RMSNorm, rotary positions, grouped-query attention, gated MLP, a tied or separate head.
 
 import { Parameter } from '../autograd/parameter.ts';
 import { recompute } from '../autograd/region.ts';
@@ -31,35 +31,35 @@ import type { RopeConfig } from './rope_config.ts';
 import { RopeTables } from './rope_tables.ts';
 import { segmentsOf } from './segments.ts';
 
-/** What a forward depends on beside the batch and its policy. */
+/** Inputs of a forward besides the batch and its policy. */
 export interface ForwardOptions {
-  /** What dropout draws by: the same numbers drop the same elements. @default null: no dropout, as in validation */
+  /** Seed and step of dropout: the same numbers drop the same elements. @default null: no dropout, as in validation */
   dropout?: Omit<DropoutMask, 'probability'> | null;
 }
 
 const NO_ADAPTERS: ReadonlyMap<string, Adapter> = new Map();
 
 export class Decoder extends Module {
-  /** null: made here. */
+  /** The files of its weights; null if they were not loaded. */
   origin: ModelOrigin | null = null;
   /** Adapters; see lora.ts. */
   lora: Lora | null = null;
   readonly device: Device;
   readonly dtype: Dtype;
-  /** What gradients are kept in; 'bfloat16' is for one micro-batch a step. */
+  /** Dtype of gradients. 'bfloat16' allows only one micro-batch per step. */
   readonly gradientDtype: GradientDtype;
   readonly #named = new Map<string, Parameter>();
   readonly #embedding: Parameter;
   readonly #layers: readonly Layer[];
-  /** After the last layer. */
+  /** Norm after the last layer. */
   readonly #norm: Norm;
   #head: Parameter;
   #config: DecoderConfig;
-  /** By what they are made from: layers may differ in it. */
+  /** Tables by what they are made from, since layers may differ in it. */
   readonly #ropeTables = new Map<string, RopeTables>();
 
   /**
-   * Parameters are garbage until `initialize` or `loadWeights`.
+   * Parameters are uninitialised until `initialize` or `loadWeights`.
    * @param options.gradientDtype 'bfloat16' with dtype 'bfloat16': gradients take half the memory; see `Parameter`. @default 'float32'
    */
   constructor(
@@ -90,7 +90,7 @@ export class Decoder extends Module {
     }
   }
 
-  /** The model's own; adapters are in `lora`. */
+  /** The model's own parameters; those of adapters are in `lora`. */
   namedParameters(): ReadonlyMap<string, Parameter> {
     return this.#named;
   }
@@ -104,12 +104,12 @@ export class Decoder extends Module {
     return this.#config;
   }
 
-  /** (V,C): what gives the logits; the embedding where they are tied. */
+  /** (V,C): weight of the head; the embedding if they are tied. */
   get head(): Parameter {
     return this.#head;
   }
 
-  /** Makes a head that is the embedding a parameter of its own, 'lm_head.weight', with the same values. */
+  /** Unties the head: it becomes a separate parameter, 'lm_head.weight', with the embedding's values. */
   untieHead(): void {
     const embed = this.#embedding;
     if (this.#head !== embed) return;
@@ -123,13 +123,14 @@ export class Decoder extends Module {
     const { origin } = this;
     const dtype = origin?.stored.get(embed.name!)?.dtype;
     if (!origin || !dtype) return;
-    // Each under its own name: the one tensor may be stored as the head, and names without 'model.' are a base model's, which has no head.
+    // The file may hold the tied tensor under the head's name, and names without 'model.' belong to a base model without a head; so each
+    // parameter is saved under its own name from now on.
     const stored = new Map([...origin.stored].map(([name, { dtype }]) => [name, { name, dtype }]));
     if (!stored.has('lm_head.weight')) stored.set('lm_head.weight', { name: 'lm_head.weight', dtype });
     this.origin = { ...origin, stored };
   }
 
-  /** Every linear layer by its name without '.weight', the head last. */
+  /** All linear layers by their names without '.weight'; the head is last. */
   *projections(): Generator<[path: string, weight: Tensor]> {
     for (const { projections } of this.#layers) for (const { path, weight } of projections) yield [path, weight];
     yield ['lm_head', this.#head];
@@ -146,10 +147,10 @@ export class Decoder extends Module {
     return this;
   }
 
-  /** What the head reads: (N,C), after the last norm and times the head's factor. */
+  /** The head's input (N,C): the last norm's output times the head's factor. */
   hidden(batch: Batch, policy: StepPolicy, { dropout }: ForwardOptions = {}): Tensor {
     const N = batch.inputs.size;
-    if (N % batch.T !== 0) throw new RangeError(`Decoder: inputs are ${N} tokens, not a multiple of T ${batch.T}`);
+    if (N % batch.T !== 0) throw new RangeError(`Decoder: inputs has ${N} tokens, not a multiple of T ${batch.T}`);
     return tidy(() => {
       let x = this.#embedded(batch.inputs);
       const forward = this.#forward(batch, policy, { dropout: this.#mask(dropout) });
@@ -157,13 +158,13 @@ export class Decoder extends Module {
         const before = x;
         const run = (x: Tensor) => inTurn(layers, x, (layer, x) => layer.run(x, forward));
         x = layers.length > 1 ? recompute(run, [x]) : run(x);
-        before.dispose(); // what the backward needs of it, the tape holds
+        before.dispose(); // the tape has its own handle if the backward needs it
       }
       return this.#last(x);
     });
   }
 
-  /** How the head makes logits of `hidden`, beside its weight `head`: for ops that take chunks of it. */
+  /** The head's options besides its weight `head`, for ops that compute its logits in chunks. */
   headOptions(
     hidden: Tensor,
     { dropout }: ForwardOptions = {},
@@ -175,7 +176,7 @@ export class Decoder extends Module {
     };
   }
 
-  /** (N,V) logits, whole: for short inputs. */
+  /** All logits (N,V); only for short inputs. */
   logits(batch: Batch, policy: StepPolicy): Tensor {
     return tidy(() => this.#logits(this.hidden(batch, policy)));
   }
@@ -188,17 +189,17 @@ export class Decoder extends Module {
   }
 
   /**
-   * Logits (V,) after the last of these tokens, which follow those that the cache holds. One call at a time.
-   * @param ids at most what is left of the cache's capacity
-   * @param options.length tokens of the whole text that these are a piece of: dynamic rope has the same frequencies for all pieces of a
-   *   prompt, whatever they are. @default those in the cache and these
+   * Logits (V,) for the token after `ids`, which continue the tokens in the cache. One call at a time.
+   * @param ids no more than the cache has room for
+   * @param options.length length of the whole text, if `ids` is only a piece of it, so that dynamic rope has the same frequencies for
+   *   all pieces of a prompt. @default the tokens in the cache plus `ids`
    */
   async decode(ids: Int32Array, cache: KeyValueCache, options: { length?: number } = {}): Promise<Float32Array> {
     const N = ids.length;
-    if (N === 0) throw new RangeError('decode: there are no tokens');
+    if (N === 0) throw new RangeError('decode: ids is empty');
     if (cache.length + N > cache.capacity) {
       throw new RangeError(
-        `decode: ${cache.length} and ${N} tokens are over the cache's capacity of ${cache.capacity}`,
+        `decode: the cache holds ${cache.length} tokens, ${N} more exceed its capacity of ${cache.capacity}`,
       );
     }
     const logits = noGrad(() =>
@@ -248,7 +249,7 @@ export class Decoder extends Module {
     return scaled;
   }
 
-  /** The product with the head is linear: a factor on its input is one on the logits, without another pass over them. */
+  /** Applies the head's factor to its input. The head is linear, so this scales the logits without another pass over them. */
   #last(x: Tensor): Tensor {
     const normalized = this.#norm.forward(x);
     const { scale: factor } = this.config.head;

@@ -1,28 +1,28 @@
-// What a decoder is made of, whatever family it is of: sizes, and a specification of every layer.
+// Describes a decoder of any family: its sizes, and a specification of every layer.
 import type { Activation } from '../ops/glu.ts';
 import type { HuggingFaceConfig } from './fields.ts';
 import type { RopeConfig } from './rope_config.ts';
 
-/** One decoder for all families: a family's config.json becomes this, and nothing else of the family is needed. */
+/** Everything that the decoder needs to know of a model. Each family converts its config.json to this. */
 export interface DecoderConfig {
   vocabSize: number;
   hiddenSize: number;
   layers: readonly LayerSpec[];
-  /** Of every norm. */
+  /** eps of every norm. */
   norm: NormSpec;
   embedding: EmbeddingSpec;
   head: HeadSpec;
-  /** Whether the head is the embedding. */
+  /** Whether the head shares the embedding's weight. */
   tieWordEmbeddings: boolean;
-  /** Standard deviation of new weights. */
+  /** Standard deviation of random initial weights. */
   initializerRange: number;
-  /** Ids that end a document, from config.json; the first is written after each document of training text. */
+  /** End-of-document ids from config.json. Training text has the first of them after each document. */
   eosTokenIds: number[];
-  /** The config.json that this was read from, written beside saved weights. */
+  /** The config.json to write with saved weights. */
   source: HuggingFaceConfig;
 }
 
-/** h = x + s · n(attention(n(x))), then h + s · n(mlp(n(h))): s is `residualScale`, each n one of `norms`, or nothing. */
+/** A layer: h = x + s · n(attention(n(x))), then y = h + s · n(mlp(n(h))). s is `residualScale`; each n is one of `norms`, or none. */
 export interface LayerSpec {
   norms: LayerNorms;
   attention: AttentionSpec;
@@ -30,7 +30,7 @@ export interface LayerSpec {
   residualScale: number;
 }
 
-/** A layer's norms by their names in checkpoints; null: there is none. */
+/** Names of a layer's norms in checkpoints; null: no norm. */
 export interface LayerNorms {
   attentionInput: string | null;
   attentionOutput: string | null;
@@ -42,19 +42,19 @@ export interface AttentionSpec {
   numHeads: number;
   numKeyValueHeads: number;
   headSize: number;
-  /** Whether the projections of queries, keys and values have a bias. */
+  /** Whether the query, key and value projections have a bias. */
   bias: boolean;
   /** Whether the output projection has a bias. */
   outputBias: boolean;
-  /** Norms of queries and keys, before their rotation: of every head by itself, or of all heads together; null: none. */
+  /** Norms of queries and keys before their rotation: 'heads' normalises each head separately, 'all' all heads together; null: none. */
   qkNorm: 'heads' | 'all' | null;
-  /** null: queries and keys are not rotated. */
+  /** Rotary position embedding; null: none. */
   rope: RopeConfig | null;
-  /** How many positions a query sees, its own included; 0: all before it. */
+  /** Number of positions that a query sees, its own included; 0: all up to its own. */
   window: number;
   /** Factor on q·k. */
   scale: number;
-  /** c * tanh(score / c) on the scores; 0: none. */
+  /** Soft cap c of the scores; 0: none. */
   softcap: number;
 }
 
@@ -77,9 +77,9 @@ export interface EmbeddingSpec {
   isScaleRounded: boolean;
 }
 
-/** logits = c · tanh(scale · hidden · headᵀ / c). */
+/** logits = c · tanh(scale · hidden · headᵀ / c), with soft cap c. */
 export interface HeadSpec {
   scale: number;
-  /** c; 0: none. */
+  /** Soft cap c; 0: none. */
   softcap: number;
 }

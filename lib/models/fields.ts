@@ -1,26 +1,26 @@
-// Reading a config.json so that nothing in it is ignored: every field is read, known to change no number, or an error that names it.
+// Reads a config.json completely: every field is either read or known to change no number; any other is an error that names it.
 import { brief, briefName } from '../brief.ts';
 import { isEmpty, isInert, mayMatter } from './inert_fields.ts';
 
 /** A parsed config.json. */
 export type HuggingFaceConfig = Record<string, unknown>;
 
-/** Which fields say that weights are quantised. */
+/** Fields whose presence means that the weights are quantised. */
 export const QUANTISED = ['quantization_config', 'quantization', 'compression_config'];
 
-/** Objects whose fields are ignored by name too. */
+/** Objects inside which ignoreFields applies too. */
 const OF_ROPE = ['rope_scaling', 'rope_parameters'];
 
-/** An object without some of its fields; itself where it has none of them. */
+/** A copy of an object without some fields; the object itself if it has none of them. */
 function without(object: HuggingFaceConfig, isLeftOut: (name: string, value: unknown) => boolean): HuggingFaceConfig {
   const entries = Object.entries(object);
   const left = entries.filter(([name, value]) => !isLeftOut(name, value));
   return left.length < entries.length ? Object.fromEntries(left) : object;
 }
 
-/** The fields of one object of config.json; remembers which were read. */
+/** The fields of one object in config.json. Records which were read. */
 export class Fields {
-  /** Names that count as absent, because the user says so. */
+  /** Fields that the user ignores; they count as absent. */
   readonly ignored: ReadonlySet<string>;
   readonly #source: HuggingFaceConfig;
   readonly #path: string;
@@ -32,20 +32,20 @@ export class Fields {
     this.#path = path;
   }
 
-  /** null counts as absent. */
+  /** Value of a field; null counts as absent. */
   get(name: string): unknown {
     this.#read.add(name);
     return (Object.hasOwn(this.#source, name) ? this.#source[name] : undefined) ?? undefined;
   }
 
-  /** An object of fields; absent: empty. */
+  /** A field that is an object; empty if absent. */
   object(name: string): HuggingFaceConfig {
     const value = this.get(name) ?? {};
     if (typeof value !== 'object' || Array.isArray(value)) this.fail(name, value, 'an object');
     return value as HuggingFaceConfig;
   }
 
-  /** Whether the field is there and null, which for some fields is not the default. */
+  /** Whether the field is present with the value null, which for some fields differs from the default. */
   isNull(name: string): boolean {
     return Object.hasOwn(this.#source, name) && this.#source[name] === null;
   }
@@ -75,7 +75,7 @@ export class Fields {
     return value as boolean;
   }
 
-  /** The field may be absent or have one of these values. */
+  /** Requires that the field is absent or has one of these values. */
   only(name: string, ...supported: unknown[]): void {
     const value = this.get(name);
     if (value !== undefined && !supported.includes(value)) {
@@ -88,9 +88,9 @@ export class Fields {
   }
 
   /**
-   * What is written beside saved weights. Fields that are ignored though they are known to change the numbers (all of rope's) are left out, since
-   * the model was computed as if they were absent, and so are those of quantised weights, which saved ones never are. The same object where
-   * it has none of these. After everything has been read.
+   * The config to write with saved weights; call it after all fields have been read. It leaves out ignored fields that are known to change
+   * the numbers (all of rope's), since the model was computed without them, and fields about quantised weights, since saved weights are
+   * never quantised. Returns the same object if it has none of these.
    */
   toWrite(source: HuggingFaceConfig): HuggingFaceConfig {
     const isFalse = (name: string) => this.ignored.has(name) && name !== 'model_type';
@@ -108,13 +108,13 @@ export class Fields {
     return written;
   }
 
-  /** Throws for a field that nobody has read and that may change the numbers. */
+  /** Throws if a field has not been read and may change the numbers. */
   finish(): void {
     for (const [name, value] of Object.entries(this.#source)) {
       if (isEmpty(value) || this.#read.has(name) || isInert(name, value)) continue;
       throw new RangeError(
-        `${this.#path}: ${briefName(name)} (${brief(value)}) is not known to this model family; where it is known to change no number, ` +
-          `ignoreFields: ['${briefName(name)}'] (--ignore-fields ${briefName(name)}) passes over it`,
+        `${this.#path}: ${briefName(name)} (${brief(value)}) is not known to this model family; if you know that it changes no number, ` +
+          `ignore it with ignoreFields: ['${briefName(name)}'] (--ignore-fields ${briefName(name)})`,
       );
     }
   }

@@ -1,7 +1,7 @@
-// Fields of config.json that change no number of the models read here: no model of these families reads them in transformers, or only the
-// trainer or the generation does. Where a value matters, the inert one stands beside the name.
+// Fields of config.json that change no number of the models of these families: transformers does not read them, or reads them only for
+// training or generation. If a field is inert only at one value, that value stands with its name.
 
-/** Where a model comes from, how it is stored, loaded, trained or sampled. */
+/** Origin, storage, loading, training and sampling of a model. */
 const INERT = new Set(
   `add_cross_attention attn_implementation bad_words_ids base_model base_model_name_or_path begin_suppress_tokens bos_token bos_token_id cache_implementation
   chunk_size_feed_forward cross_attention_hidden_size datasets decoder_start_token_id diversity_penalty do_sample dtype early_stopping
@@ -17,7 +17,7 @@ const INERT = new Set(
   use_flash_attention_2 use_flash_attn use_reentrant`.split(/\s+/),
 );
 
-/** Inert at these values, whatever the family. */
+/** Inert at these values, in every family. */
 const INERT_AT: Record<string, readonly unknown[]> = {
   activation: ['silu', 'swiglu'],
   embedding_multiplier: [1],
@@ -41,7 +41,7 @@ const INERT_AT: Record<string, readonly unknown[]> = {
   scale_attn_weights: [true],
 };
 
-/** These change numbers where they are false. */
+/** These change numbers if they are false. */
 const MATTERS_AT_FALSE = new Set([
   'is_causal',
   'scale_attn_weights',
@@ -51,7 +51,7 @@ const MATTERS_AT_FALSE = new Set([
   'causal',
 ]);
 
-/** Whether a field that its family does not read leaves the numbers as they are. */
+/** Whether a field that its family does not read changes no number. */
 export function isInert(name: string, value: unknown): boolean {
   if (INERT.has(name) || isEmpty(value) || /^_|^unsloth_/.test(name)) return true;
   if (value === false) return !MATTERS_AT_FALSE.has(name);
@@ -59,12 +59,12 @@ export function isInert(name: string, value: unknown): boolean {
   return Object.hasOwn(INERT_AT, name) && INERT_AT[name]!.includes(value);
 }
 
-/** Whether a field is known to change numbers at some values. */
+/** Whether a field is known to change numbers at some of its values. */
 export function mayMatter(name: string): boolean {
   return Object.hasOwn(INERT_AT, name) || MATTERS_AT_FALSE.has(name);
 }
 
-/** null, '', [] or {}. */
+/** Whether a value is null, '', [] or {}. */
 export function isEmpty(value: unknown): boolean {
   if (value === null || value === undefined || value === '') return true;
   return typeof value === 'object' && Object.keys(value).length === 0;

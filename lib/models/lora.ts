@@ -1,4 +1,4 @@
-// LoRA: the model stays as it is, and each chosen projection gets a trained product of two thin matrices (arXiv 2106.09685).
+// LoRA (arXiv 2106.09685): the model is frozen, and each chosen projection gets a trainable product of two low-rank matrices.
 
 import { Parameter } from '../autograd/parameter.ts';
 import { requireCount, requireFinite, requireInteger } from '../ops/check.ts';
@@ -16,31 +16,31 @@ import {
 import type { Decoder } from './decoder.ts';
 
 export interface LoraOptions {
-  /** Rows of A. */
+  /** Rank r: the number of A's rows. */
   rank: number;
-  /** The product is multiplied by alpha / rank. @default rank */
+  /** The adapter's output is multiplied by alpha / rank. @default rank */
   alpha?: number;
-  /** Share of a projection's input that its adapter does not see. @default 0 */
+  /** Dropout probability of the adapters' inputs. @default 0 */
   dropout?: number;
-  /** @default all but lm_head */
+  /** Projections that get adapters. @default all except lm_head */
   modules?: readonly LoraModule[];
-  /** Of A's first values and of dropout. @default 0 */
+  /** Seed of A's initial values and of dropout. @default 0 */
   seed?: number;
-  /** alpha / sqrt(rank) instead (rsLoRA, arXiv 2312.03732). @default false */
+  /** Multiplies by alpha / sqrt(rank) instead (rsLoRA, arXiv 2312.03732). @default false */
   useRslora?: boolean;
 }
 
-/** Numbers of dropouts, apart from those of first weights and of rounding. */
+/** First op number of dropouts, apart from the numbers of initial weights and of rounding. */
 const FIRST_DROPOUT = 2 ** 24;
 
 /**
- * Freezes the model and gives the chosen projections adapters: A (r,I) normal with the deviation that PEFT begins with, 1/sqrt(3·I), and
- * B (O,r) zero, so that the model computes what it did. With bf16 the optimizer's f32 copy takes the updates.
- * Where memory runs out the model is as it was.
- * @param dtype of A and B; in another one than the model's they can be merged, and nothing else. @default the model's
+ * Freezes the model and adds adapters to the chosen projections. A (r,I) is normal with PEFT's standard deviation, 1/sqrt(3·I); B (O,r)
+ * is zero, so the model's output does not change. With bf16 adapters, updates go to the optimizer's f32 copy.
+ * If memory runs out, the model is unchanged.
+ * @param dtype of A and B. Adapters of another dtype than the model's can only be merged. @default the model's
  */
 export function addLora(model: Decoder, options: LoraOptions | LoraLayout, dtype: Dtype = model.dtype): Lora {
-  if (model.lora) throw new Error('addLora: the model has adapters already');
+  if (model.lora) throw new Error('addLora: the model already has adapters');
   const layout = 'adapters' in options ? options : layoutOf(model, options);
   checkLayout(layout);
   const { useRslora, seed } = layout;
@@ -75,7 +75,7 @@ export function addLora(model: Decoder, options: LoraOptions | LoraLayout, dtype
   return model.lora;
 }
 
-/** Takes the adapters away; the model's own parameters have gradients again. */
+/** Removes the adapters and unfreezes the model's own parameters. */
 export function removeLora(model: Decoder): void {
   for (const { a, b } of model.lora?.adapters.values() ?? []) {
     a.dispose();

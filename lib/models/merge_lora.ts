@@ -1,4 +1,4 @@
-// Adapters made part of the weights that they change.
+// Merges adapters into the weights that they change.
 
 import { matmulWorkspace } from '../ops/workspace.ts';
 import { computeDtype } from '../runtime/dtype.ts';
@@ -9,19 +9,19 @@ import type { Adapter } from './adapter.ts';
 import type { Decoder } from './decoder.ts';
 import { removeLora } from './lora.ts';
 
-/** Rows of a weight that are merged at a time: little memory beside the weight. */
+/** Rows of a weight that are merged at a time, so that merging takes little memory. */
 const MERGED_ROWS = 1024;
 
 /**
- * Adds every adapter's product to its weight, W += scale · B·A in f32 (f64 for f64), rounded once, and takes the adapters away. A head that
- * is the embedding becomes a parameter of its own first: the embedding has no adapter. Where memory runs out the model is as it was.
+ * Adds every adapter's product to its weight, W += scale · B·A in f32 (f64 for f64), rounded once, and removes the adapters. A tied head
+ * with an adapter is untied first, since the embedding has no adapter. If memory runs out, the model is unchanged.
  */
 export function mergeLora(model: Decoder): void {
   const { lora } = model;
   if (!lora) throw new Error('mergeLora: the model has no adapters');
   const adapters = [...lora.adapters.values()];
   tidy(() => {
-    // All memory is taken before the first weight changes.
+    // All memory is allocated before the first weight changes.
     const columns = Math.max(...adapters.map(({ a }) => a.shape[1]!));
     const sum = empty([MERGED_ROWS * columns], {
       dtype: computeDtype(model.dtype),

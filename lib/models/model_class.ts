@@ -1,13 +1,13 @@
-// Which class config.json says the weights are of. Another one than the family's own may compute otherwise under the same names.
+// Checks the class that config.json names. A class other than the family's may compute something else from the same weights.
 import type { Fields } from './fields.ts';
 
-/** Refuses `architectures` of another class than the family's, and remote code (`auto_map`) for the model that has another name. */
+/** Refuses `architectures` other than the family's class, and remote code (`auto_map`) whose model class has another name. */
 export function requireOwnClass(fields: Fields, architecture: string): void {
   const own = [architecture, architecture.replace(/ForCausalLM$/, 'Model')];
   const required = (name: string) =>
-    `${own.join(' or ')}: another class may compute otherwise; where it is known to compute the same, ` +
-    `ignoreFields: ['${name}'] (--ignore-fields ${name}) passes over it`;
-  // Older files spell LLaMAForCausalLM.
+    `${own.join(' or ')}: another class may compute something else; if you know that it computes the same, ` +
+    `ignore the field with ignoreFields: ['${name}'] (--ignore-fields ${name})`;
+  // Older files have LLaMAForCausalLM.
   const isOwn = (name: unknown) =>
     typeof name === 'string' && own.some((one) => one.toLowerCase() === name.toLowerCase());
   const architectures = fields.get('architectures') ?? [];

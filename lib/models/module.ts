@@ -1,14 +1,14 @@
-// What a model is to an optimizer and to files: parameters with names.
+// A model as optimizers and files see it: named parameters.
 import type { Parameter } from '../autograd/parameter.ts';
 
 export abstract class Module {
-  /** Parameters by name, in a fixed order. One that is used twice appears once. */
+  /** Parameters by name, in a fixed order. A parameter that is used twice appears once. */
   abstract namedParameters(): ReadonlyMap<string, Parameter>;
 
   parameters(): Parameter[] {
     return [...this.namedParameters().values()];
   }
-  /** Parameters that gradients flow to. */
+  /** Parameters that are not frozen. */
   trainableParameters(): Parameter[] {
     return this.parameters().filter((parameter) => parameter.requiresGrad);
   }
@@ -16,7 +16,7 @@ export abstract class Module {
     return this.parameters().reduce((sum, { size }) => sum + size, 0);
   }
 
-  /** No gradients for parameters whose name `matches` says yes to. @default all */
+  /** Freezes the parameters whose names `matches` accepts. @default all */
   freeze(matches: (name: string) => boolean = () => true): this {
     return this.#setRequiresGrad(matches, false);
   }
@@ -24,7 +24,7 @@ export abstract class Module {
     return this.#setRequiresGrad(matches, true);
   }
 
-  /** Frees the gradients. */
+  /** Frees all gradients. */
   zeroGrad(): void {
     for (const parameter of this.parameters()) parameter.zeroGrad();
   }

@@ -1,10 +1,10 @@
 import type { SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
 
-/** Where a model's weights came from, and what they were stored as. */
+/** The files that a model's weights were loaded from, and their names and dtypes there. */
 export interface ModelOrigin {
   folder: string;
-  /** By parameter, and for a tied head that is stored too: its name and dtype in the files. */
+  /** Name and dtype in the files, by parameter; also of a tied head that is stored. */
   stored: ReadonlyMap<string, { name: string; dtype: SafetensorsDtype }>;
-  /** Closes files that were kept open for values that the parameters' dtype does not hold. */
+  /** Closes files that were kept open because loading rounded their values. */
   close(): void;
 }

@@ -1,8 +1,8 @@
-// How positions turn queries and keys, from config.json.
+// Reads the rotary position embedding from config.json.
 import { brief } from '../brief.ts';
 import { Fields } from './fields.ts';
 
-/** Angles are formed in f64. `maxPositions` and `originalMaxPositions` are counted in tokens. */
+/** A rotary position embedding. Angles are computed in f64; `maxPositions` and `originalMaxPositions` are in tokens. */
 export type RopeConfig =
   | { type: 'default'; theta: number }
   | { type: 'linear'; theta: number; factor: number }
@@ -24,11 +24,11 @@ export type RopeConfig =
       betaSlow: number;
       /** Factor on rotated queries and keys. */
       attentionFactor: number;
-      /** Whether the bounds of the ramp are whole dimensions. */
+      /** Whether the ends of the ramp are rounded to whole dimensions. */
       truncate: boolean;
     };
 
-/** Both spellings: rope_parameters, and rope_theta beside rope_scaling. */
+/** Reads both spellings: rope_parameters, or rope_theta and rope_scaling. */
 export function ropeConfig(fields: Fields, defaultTheta = 10000): RopeConfig {
   const scaling = fields.object('rope_scaling');
   const parameters = fields.object('rope_parameters');
@@ -50,7 +50,7 @@ export function ropeConfig(fields: Fields, defaultTheta = 10000): RopeConfig {
   return config;
 }
 
-/** What transformers reads for no type of these, and for some types: it takes the length that a model was trained at for its own. */
+/** Fields that transformers ignores, except in the types that read them below. */
 const INERT = ['attn_factor', 'finetuned', 'max_position_embeddings', 'original_max_position_embeddings'];
 
 function ofType(fields: Fields, rope: Fields, theta: number): RopeConfig {
@@ -102,7 +102,7 @@ function yarn(fields: Fields, rope: Fields, theta: number): RopeConfig {
   };
 }
 
-/** A number; undefined where the field is absent or null. */
+/** The number in a field; undefined if the field is absent or null. */
 function optional(fields: Fields, name: string): number | undefined {
   return fields.get(name) === undefined ? undefined : fields.number(name);
 }

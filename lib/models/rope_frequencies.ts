@@ -1,7 +1,7 @@
-// Angles of the rotary embedding, in f64: f32 drifts past 100K positions. Formulas as in HuggingFace transformers.
+// Frequencies of the rotary embedding in f64, since f32 angles drift past 100K positions. Formulas as in HuggingFace transformers.
 import type { RopeConfig } from './rope_config.ts';
 
-/** (D/2) inverse frequencies: the angle of pair d at position p is p times the d-th. T: positions in use, which 'dynamic' depends on. */
+/** (D/2,) inverse frequencies: the angle of pair d at position p is p times the d-th. T: sequence length, for 'dynamic' only. */
 export function inverseFrequencies(config: RopeConfig, D: number, T: number): Float64Array {
   const frequency = frequencyOf(config, D, T);
   return Float64Array.from({ length: D / 2 }, (_, d) => frequency(d));
@@ -16,14 +16,14 @@ function frequencyOf(config: RopeConfig, D: number, T: number): (d: number) => n
     case 'linear':
       return (d) => plain(d) / config.factor;
     case 'dynamic': {
-      // The base grows with the length, from maxPositions on (NTK-aware scaling).
+      // Beyond maxPositions, the base grows with the length (NTK-aware scaling).
       const { factor, maxPositions } = config;
       const length = Math.max(T, maxPositions);
       const base = theta * ((factor * length) / maxPositions - (factor - 1)) ** (D / (D - 2));
       return (d) => base ** (-(2 * d) / D);
     }
     case 'llama3': {
-      // Long wavelengths are slowed by `factor`, short ones kept, those between blended (Llama 3.1).
+      // Low frequencies are divided by `factor`, high ones kept, and those between blended (Llama 3.1).
       const { factor, lowFrequencyFactor, highFrequencyFactor, originalMaxPositions } = config;
       return (d) => {
         const turns = (originalMaxPositions * plain(d)) / (2 * Math.PI);
@@ -34,8 +34,8 @@ function frequencyOf(config: RopeConfig, D: number, T: number): (d: number) => n
       };
     }
     case 'yarn': {
-      // Pairs that turn more than betaFast times within the original length are kept, those below betaSlow slowed by `factor`
-      // (Peng et al. 2023, arXiv 2309.00071).
+      // Pairs that rotate more than betaFast times over the original length are kept; frequencies of pairs that rotate less than betaSlow
+      // times are divided by `factor` (Peng et al. 2023, arXiv 2309.00071).
       const { factor, originalMaxPositions, betaFast, betaSlow, truncate } = config;
       const pairOf = (turns: number) =>
         (D * Math.log(originalMaxPositions / (turns * 2 * Math.PI))) / (2 * Math.log(theta));

@@ -8,9 +8,9 @@ export class RopeTables {
   readonly #config: RopeConfig;
   readonly #headSize: number;
   readonly #device: Device;
-  /** Up to the longest sequence that the frequencies do not depend on. */
+  /** Table for sequences up to maxPositions, or of any length without dynamic rope. */
   readonly #short: Tensor;
-  /** Of the last longer sequence: generation grows by a token a step. */
+  /** Table of the most recent longer sequence. */
   #long: { length: number; frequencies: Tensor } | null = null;
 
   constructor(config: RopeConfig, headSize: number, device: Device) {
@@ -31,7 +31,7 @@ export class RopeTables {
     return this.#long.frequencies;
   }
 
-  /** Whether a sequence of this many tokens has frequencies of its own. */
+  /** Whether the frequencies depend on the length, for a sequence of this many tokens. */
   dependsOn(length: number): boolean {
     return this.#config.type === 'dynamic' && length > this.#config.maxPositions;
   }

@@ -70,7 +70,7 @@ describe('the key/value cache', () => {
           }
           await assert.rejects(
             model.decode(Int32Array.of(1), cache),
-            /70 and 1 tokens are over the cache's capacity of 70/,
+            /the cache holds 70 tokens, 1 more exceed its capacity of 70/,
           );
         }
         assert.equal(device.memory().liveBytes, before);

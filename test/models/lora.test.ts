@@ -160,7 +160,7 @@ describe('addLora', () => {
       /module 'c_attn' is none of q_proj/,
     );
     addLora(model, { rank: 2 });
-    assert.throws(() => addLora(model, { rank: 2 }), /has adapters already/);
+    assert.throws(() => addLora(model, { rank: 2 }), /already has adapters/);
   });
 });
 

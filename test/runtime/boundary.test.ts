@@ -104,7 +104,7 @@ describe('misuse', () => {
       () => zeros([1, 1, 1, 1, 1]),
       /a shape has at most 4 lengths, each an integer of 0 or more, got \(1,1,1,1,1\)/,
     ],
-    ['negative lengths', () => zeros([-1]), /shape \(-1\)/],
+    ['negative lengths', () => zeros([-1]), /integer of 0 or more, got \(-1\)/],
     ['device names', () => zeros([1], { device: 'gpu' as never }), /'gpu' is none of/],
     ['devices', () => add(zeros([1]), zeros([1], { device: 'meta' })), /add: b is on meta, a on cpu/],
     [

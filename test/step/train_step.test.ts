@@ -283,7 +283,7 @@ describe('TrainStep', () => {
       );
       await assert.rejects(
         step.run([{ inputs: [1, 0.5], targets: [1, 2] }], options),
-        /element 1, 0.5, is not an integer/,
+        /element 1, 0.5, is not a 32-bit integer/,
       );
       assert.throws(
         () => new TrainStep(model, new Descent([])),

@@ -1,4 +1,4 @@
-// Grouped-query self-attention: projections of queries, keys and values, their norms and rotations, and the output's projection.
+// Grouped-query self-attention: query, key and value projections, their norms and rotations, and the output projection.
 import type { Parameter } from '../../autograd/parameter.ts';
 import { attention } from '../../ops/attention.ts';
 import { cachedAttention } from '../../ops/cached_attention.ts';
@@ -15,7 +15,7 @@ import { type Projection, project } from './projection.ts';
 
 export class Attention {
   readonly #spec: AttentionSpec;
-  /** Of the layer, for the cache. */
+  /** Index of the layer; the cache stores keys and values by it. */
   readonly #index: number;
   readonly #q: Projection;
   readonly #k: Projection;
@@ -31,7 +31,7 @@ export class Attention {
     const path = `${layer.path}.self_attn`;
     this.#spec = spec;
     this.#index = layer.index;
-    // One allocation for the three, and one for their gradients. No product reads them as one; apart, the arena would be laid out differently.
+    // One allocation for the three weights, and one for their gradients. No product reads them as one; the arena's layout depends on it.
     const [q, k, v] = maker.group(
       ['q', 'k', 'v'].map((name) => `${path}.${name}_proj.weight`),
       [H, G, G].map((heads) => [heads * D, C]),
@@ -63,7 +63,7 @@ export class Attention {
     const { tokens, cache } = forward;
     const { T, documentStart = null } = tokens;
     const angles = this.#rope && this.#angles(this.#rope, forward);
-    /** Queries or keys, normalised and rotated where the specification says so. */
+    /** Queries or keys, normalised and rotated as the specification says. */
     const rotated = (projection: Projection, norm: Norm | null) =>
       tidy(() => {
         const projected = project(x, projection, forward);
@@ -86,7 +86,7 @@ export class Attention {
     const { T, documentStart, length = T } = tokens;
     if (config.type === 'dynamic' && documentStart && !cache && tables.dependsOn(T)) {
       throw new RangeError(
-        `Decoder: dynamic rope beyond max_position_embeddings ${config.maxPositions} needs one document a sequence, got documents in T ${T}`,
+        `Decoder: dynamic rope beyond max_position_embeddings ${config.maxPositions} needs one document per sequence, got documentStart with T ${T}`,
       );
     }
     return { inverseFrequencies: tables.of(length), scale: config.type === 'yarn' ? config.attentionFactor : 1 };

@@ -1,4 +1,4 @@
-// What a layer's forward is given beside its input.
+// Arguments of a layer's forward besides its input.
 import type { DropoutMask } from '../../ops/dropout.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
 import type { Adapter } from '../adapter.ts';
@@ -9,13 +9,13 @@ import type { StepPolicy } from '../policy.ts';
 export interface Tokens {
   /** (N,) int32. */
   inputs: Tensor;
-  /** Length of one sequence. */
+  /** Length of a sequence. */
   T: number;
-  /** (N,) int32: the row where each row's document begins; absent: each sequence is one document. */
+  /** (N,) int32: the first row of each row's document. If absent, each sequence is one document. */
   documentStart?: Tensor | null;
   /**
-   * Tokens of the longest sequence without its padding. Beyond max_position_embeddings dynamic rope has the frequencies of this length for all
-   * sequences, as transformers has. @default T
+   * Length of the longest sequence without padding. If it exceeds max_position_embeddings, dynamic rope uses the frequencies of this length
+   * for all sequences, as transformers does. @default T
    */
   length?: number;
 }
@@ -23,10 +23,10 @@ export interface Tokens {
 export interface Forward {
   tokens: Tokens;
   policy: StepPolicy;
-  /** By the paths of their projections. */
+  /** Adapters by the path of their projection. */
   adapters: ReadonlyMap<string, Adapter>;
-  /** Of the adapters' inputs; null: none. */
+  /** Dropout of the adapters' inputs; null: none. */
   dropout: DropoutMask | null;
-  /** The tokens are the next of a sequence whose keys and values it holds; null: they are whole sequences. */
+  /** Keys and values of the tokens before these, which continue one sequence; null: the tokens are whole sequences. */
   cache: KeyValueCache | null;
 }

@@ -1,4 +1,4 @@
-// One layer: attention and MLP, each with its norms and added to what came in.
+// One layer: attention and MLP, each with norms and a residual connection.
 import { recompute } from '../../autograd/region.ts';
 import { add, scale } from '../../ops/elementwise.ts';
 import { tidy } from '../../runtime/scope.ts';
@@ -38,7 +38,7 @@ export class Layer {
   }
 
   /**
-   * The forward as a region that keeps what the policy says.
+   * Runs the forward as a region that keeps what the policy says.
    * @param x (N,C)
    */
   run(x: Tensor, forward: Forward): Tensor {
@@ -47,7 +47,7 @@ export class Layer {
     return recompute((x) => this.forward(x, forward), [x], { keep: what === 'attention' ? this.#kept : [] });
   }
 
-  /** Ops whose outputs recompute: 'attention' keeps: attention's, and the MLP's where a norm reads it. */
+  /** Ops whose outputs the policy `recompute: 'attention'` keeps: attention, and the MLP if a norm reads its output. */
   get #kept(): string[] {
     return this.#mlpOutput ? ['attention', 'chunkedMlp'] : ['attention'];
   }
@@ -69,7 +69,7 @@ export class Layer {
   }
 }
 
-/** x itself where there is no norm. */
+/** norm(x), or x itself without a norm. */
 function normalized(x: Tensor, norm: Norm | null): Tensor {
   return norm ? norm.forward(x) : x;
 }

@@ -1,4 +1,4 @@
-// The gated MLP, over mini-sequences.
+// The gated MLP over mini-sequences.
 import type { Parameter } from '../../autograd/parameter.ts';
 import { chunkedMlp } from '../../ops/chunked_mlp.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
@@ -19,7 +19,7 @@ export class Mlp {
     const path = (name: string) => `${layer.path}.mlp.${name}_proj`;
     const projection = (name: string, weight: Parameter): Projection => ({ path: path(name), weight, bias: null });
     this.#spec = spec;
-    // One product makes gate and up where they are neighbours.
+    // Side by side in memory, gate and up are computed by one product.
     const [gate, up] = maker.group(
       ['gate', 'up'].map((name) => `${path(name)}.weight`),
       [

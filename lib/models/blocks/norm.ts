@@ -9,7 +9,7 @@ export class Norm {
   readonly #weight: Parameter;
   readonly #spec: NormSpec;
 
-  /** @param size of the weight; an input of several times as many columns is normalised in parts of that size */
+  /** @param size number of weights; an input with a multiple of `size` columns is normalised in parts of that size */
   constructor(path: string, size: number, maker: Maker) {
     this.#weight = parameter(maker, `${path}.weight`, size);
     this.#spec = maker.norm;

@@ -1,18 +1,18 @@
-// What blocks are made with: their parameters and tables of positions.
+// What the constructors of blocks get: a maker of parameters, and tables of rotary frequencies.
 import type { Parameter } from '../../autograd/parameter.ts';
 import type { NormSpec } from '../decoder_config.ts';
 import type { RopeConfig } from '../rope_config.ts';
 import type { RopeTables } from '../rope_tables.ts';
 
-/** Makes parameters of these names and shapes, one after another in memory. */
+/** Makes parameters of these names and shapes, side by side in memory. */
 export type MakeGroup = (names: string[], shapes: number[][]) => Parameter[];
 
-/** The model that blocks are made for. */
+/** The model that blocks belong to, as their constructors see it. */
 export interface Maker {
   hiddenSize: number;
   norm: NormSpec;
   group: MakeGroup;
-  /** The model's own, which it disposes of. */
+  /** The model's tables; it disposes them. */
   ropeTables(rope: RopeConfig, headSize: number): RopeTables;
 }
 

@@ -1,12 +1,12 @@
-// What a model family is: a reader of its config.json.
+// A model family: its names, and a reader of its config.json.
 import type { DecoderConfig } from '../decoder_config.ts';
 import type { Fields, HuggingFaceConfig } from '../fields.ts';
 
 export interface Family {
-  /** Its config.json's model_type. */
+  /** model_type in config.json. */
   type: string;
-  /** Its config.json's architectures. */
+  /** Classes that `architectures` in config.json may name. */
   architecture: string;
-  /** Reads every field that the family has; defaults are those of HuggingFace transformers. */
+  /** Reads all of the family's fields, with the defaults of HuggingFace transformers. */
   read(fields: Fields, source: HuggingFaceConfig): DecoderConfig;
 }

@@ -8,8 +8,8 @@ export const gemma2: Family = {
   architecture: 'Gemma2ForCausalLM',
   read(fields, source) {
     fields.only('hidden_activation', 'gelu_pytorch_tanh');
-    fields.get('hidden_act'); // written beside hidden_activation, which is the one in use
-    fields.get('sliding_window_size'); // beside sliding_window
+    fields.get('hidden_act'); // transformers uses hidden_activation instead
+    fields.get('sliding_window_size'); // transformers uses sliding_window instead
     fields.only('use_bidirectional_attention', false);
     const plain = plainDecoder(fields, source, { keyValueHeads: 4, headSize: 256, tie: true });
     const bias = fields.boolean('attention_bias', false);

@@ -1,4 +1,4 @@
-// Gemma 3, its text models: as Gemma 2, with norms of queries and keys, and rotary positions of two kinds.
+// Gemma 3, text models only: like Gemma 2, with norms of queries and keys and two kinds of rotary positions.
 import { Fields } from '../fields.ts';
 import { type RopeConfig, ropeConfig } from '../rope_config.ts';
 import type { Family } from './family.ts';
@@ -10,7 +10,7 @@ export const gemma3: Family = {
   architecture: 'Gemma3ForCausalLM',
   read(fields, source) {
     fields.only('hidden_activation', 'gelu_pytorch_tanh');
-    fields.get('hidden_act'); // written beside hidden_activation, which is the one in use
+    fields.get('hidden_act'); // transformers uses hidden_activation instead
     fields.only('use_bidirectional_attention', false);
     fields.only('attn_logit_softcapping'); // transformers does not apply it
     fields.only('partial_rotary_factor', 1);
@@ -36,7 +36,7 @@ export const gemma3: Family = {
   },
 };
 
-/** Both spellings: rope_parameters by kind of layer, and rope_theta with rope_scaling beside rope_local_base_freq. */
+/** Reads both spellings: rope_parameters for each kind of layer, or rope_theta, rope_scaling and rope_local_base_freq. */
 function ropesOf(fields: Fields): { full: RopeConfig; sliding: RopeConfig } {
   const { full_attention, sliding_attention, ...others } = fields.object('rope_parameters');
   if (Object.keys(others).length > 0) {

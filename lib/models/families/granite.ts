@@ -1,4 +1,4 @@
-// Granite 3: factors on the embedding, the scores, what layers add, and the logits.
+// Granite 3: factors on the embedding, the scores, the residual branches and the logits.
 import type { Family } from './family.ts';
 import { plainDecoder, withAttention } from './plain.ts';
 import { onlyFullAttention } from './windows.ts';
@@ -17,7 +17,7 @@ export const granite: Family = {
       embedding: { scale: fields.positive('embedding_multiplier', 1), isScaleRounded: false },
       head: { scale: 1 / fields.positive('logits_scaling', 1), softcap: 0 },
     };
-    const scale = fields.positive('attention_multiplier', 1); // where it is missing 1, not 1/sqrt(D)
+    const scale = fields.positive('attention_multiplier', 1); // the default is 1, not 1/sqrt(D)
     return withAttention(decoder, { bias, outputBias: bias, scale });
   },
 };

@@ -1,4 +1,4 @@
-// OLMo 2: norms after attention and MLP, and of all heads of the queries and keys together.
+// OLMo 2: norms after attention and MLP; norms of queries and keys over all heads together.
 import type { Family } from './family.ts';
 import { POST_NORMS, plainDecoder, withAttention } from './plain.ts';
 import { onlyFullAttention } from './windows.ts';

@@ -1,10 +1,10 @@
-// A decoder as most families have it, from fields that all of them have; a family changes what is its own.
+// The decoder that most families share, read from their common fields. A family overrides what differs.
 import type { DecoderConfig, LayerNorms, LayerSpec } from '../decoder_config.ts';
 import type { Fields, HuggingFaceConfig } from '../fields.ts';
 import { type RopeConfig, ropeConfig } from '../rope_config.ts';
 import { refuseQuantised } from './quantised.ts';
 
-/** Before attention and before the MLP. */
+/** Norms before attention and before the MLP. */
 export const PRE_NORMS: LayerNorms = {
   attentionInput: 'input_layernorm',
   attentionOutput: null,
@@ -12,7 +12,7 @@ export const PRE_NORMS: LayerNorms = {
   mlpOutput: null,
 };
 
-/** Before and after each. */
+/** Norms before and after attention and MLP. */
 export const SANDWICH_NORMS: LayerNorms = {
   attentionInput: 'input_layernorm',
   attentionOutput: 'post_attention_layernorm',
@@ -20,7 +20,7 @@ export const SANDWICH_NORMS: LayerNorms = {
   mlpOutput: 'post_feedforward_layernorm',
 };
 
-/** After attention and after the MLP. */
+/** Norms after attention and after the MLP. */
 export const POST_NORMS: LayerNorms = {
   attentionInput: null,
   attentionOutput: 'post_attention_layernorm',
@@ -28,9 +28,9 @@ export const POST_NORMS: LayerNorms = {
   mlpOutput: 'post_feedforward_layernorm',
 };
 
-/** What a missing field stands for, where families differ. */
+/** Defaults of fields in which families differ. */
 export interface Defaults {
-  /** @default one for each head */
+  /** @default one per query head */
   keyValueHeads?: number;
   /** @default hidden_size / num_attention_heads */
   headSize?: number;
@@ -38,18 +38,18 @@ export interface Defaults {
   tie?: boolean;
   /** @default 10000 */
   ropeTheta?: number;
-  /** @default what rope_parameters, or rope_theta and rope_scaling, say */
+  /** @default read from rope_parameters, or from rope_theta and rope_scaling */
   rope?: RopeConfig;
   /** @default 1e-6 */
   normEps?: number;
 }
 
-/** Far more than any model has. Each layer costs memory before a weight is read, and config.json may come from anybody. */
+/** Far more than any model has. Each layer takes memory before a weight is read, and config.json may come from an untrusted source. */
 const MAX_LAYERS = 10_000;
 
 export interface PlainDecoder extends Omit<DecoderConfig, 'layers'> {
   numLayers: number;
-  /** SiLU, rotary positions and norms before attention and MLP, all positions seen, no biases. */
+  /** SiLU, rotary positions, norms before attention and MLP, no windows, no biases. */
   layer: LayerSpec;
 }
 
@@ -60,7 +60,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
     fields.fail('attention_dropout', dropout, `0: dropout of attention's weights is not supported; ${how}`);
   }
   fields.only('mlp_bias', false);
-  fields.count('pretraining_tp', 1); // how Megatron's products were cut: the same sums in another order, read by old versions alone
+  fields.count('pretraining_tp', 1); // splits products into partial sums (Megatron); only old versions of transformers read it
   refuseQuantised(fields);
   const hiddenSize = fields.count('hidden_size');
   const numLayers = fields.count('num_hidden_layers');
@@ -104,7 +104,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
   };
 }
 
-/** The plain decoder with what is special about attention: everywhere, and in single layers. */
+/** The plain decoder with changes to attention: in all layers, and in single layers. */
 export function withAttention(
   { numLayers, layer, ...decoder }: PlainDecoder,
   ofAll: Partial<LayerSpec['attention']>,

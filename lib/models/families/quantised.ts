@@ -1,4 +1,4 @@
-// Configs of quantised weights are refused, with the method and what to do.
+// Refuses configs of quantised weights. The error names the method and says what to do.
 import { brief } from '../../brief.ts';
 import { type Fields, QUANTISED } from '../fields.ts';
 
@@ -12,7 +12,7 @@ export function refuseQuantised(fields: Fields): void {
     fields.fail(
       name,
       value,
-      `absent: the weights are quantised (${what}), which is not read; take the model that they were made from, or, where they were ` +
+      `absent: quantised weights (${what}) are not supported; use the model that they were made from, or, if they have been ` +
         `dequantised since, ignoreFields: ['${name}'] (--ignore-fields ${name})`,
     );
   }

@@ -9,8 +9,8 @@ export const qwen2: Family = {
   read(fields, source) {
     fields.only('hidden_act', 'silu', 'swish');
     fields.only('use_mrope', false);
-    fields.get('attention_bias'); // transformers does not read it: queries, keys and values have a bias, the output has none
-    fields.get('dual_chunk_attention_config'); // of vLLM, for sequences longer than the model was trained on
+    fields.get('attention_bias'); // transformers ignores it: queries, keys and values always have a bias, the output never
+    fields.get('dual_chunk_attention_config'); // only vLLM reads it, for sequences longer than those in training
     const plain = plainDecoder(fields, source, { keyValueHeads: 32 });
     const windows = qwenWindows(fields, plain.numLayers);
     return withAttention(plain, { bias: true }, (layer) => ({ window: windows[layer] }));

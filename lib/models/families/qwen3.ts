@@ -1,4 +1,4 @@
-// Qwen3, the dense ones.
+// Qwen3, dense models only.
 import type { Family } from './family.ts';
 import { plainDecoder, withAttention } from './plain.ts';
 import { qwenWindows } from './windows.ts';

@@ -1,4 +1,4 @@
-// Every model family that is read; docs/adding_a_family.md.
+// All supported model families; see docs/adding_a_family.md.
 
 import { exaone4 } from './exaone4.ts';
 import type { Family } from './family.ts';
@@ -12,7 +12,7 @@ import { qwen2 } from './qwen2.ts';
 import { qwen3 } from './qwen3.ts';
 import { smollm3 } from './smollm3.ts';
 
-/** By model_type. */
+/** Families by model_type. */
 export const families: ReadonlyMap<string, Family> = new Map(
   [llama, mistral, qwen2, qwen3, gemma2, gemma3, smollm3, granite, olmo2, exaone4].map((family) => [
     family.type,

@@ -1,4 +1,4 @@
-// SmolLM3: layers without rotary positions (NoPE), every fourth of those published.
+// SmolLM3: some layers have no rotary positions (NoPE); in the published models every fourth.
 import type { Fields } from '../fields.ts';
 import type { Family } from './family.ts';
 import { plainDecoder, withAttention } from './plain.ts';
@@ -22,7 +22,7 @@ export const smollm3: Family = {
   },
 };
 
-/** no_rope_layers says 1 for a layer with rotary positions, 0 for one without; without it every no_rope_layer_interval-th has none. */
+/** no_rope_layers has 1 for a layer with rotary positions and 0 for one without. Its default: every no_rope_layer_interval-th has none. */
 function rotatedLayers(fields: Fields, numLayers: number): boolean[] {
   const interval = fields.count('no_rope_layer_interval', 4);
   const layers = fields.get('no_rope_layers');

@@ -1,13 +1,13 @@
-// Which layers see a window of positions, and how long it is. 0: none.
+// Length of each layer's sliding window, in positions; 0: no window.
 import type { Fields } from '../fields.ts';
 import { isEmpty } from '../inert_fields.ts';
 
-/** The field sliding_window. */
+/** Reads the field sliding_window. */
 export function slidingWindow(fields: Fields): number {
   return fields.isNull('sliding_window') ? 0 : fields.count('sliding_window', 4096);
 }
 
-/** Each layer's: layer_types says it, without it `isSliding` does. */
+/** The window of each layer. layer_types says which layers have one; if it is absent, `isSliding` does. */
 export function layerWindows(
   fields: Fields,
   numLayers: number,
@@ -26,16 +26,16 @@ export function layerWindows(
   });
 }
 
-/** Where layer_types is missing, all layers but every sliding_window_pattern-th have a window. */
+/** Without layer_types, all layers have a window except every sliding_window_pattern-th. */
 export function slidingPattern(fields: Fields, fallback: number): (layer: number) => boolean {
-  const value = fields.get('sliding_window_pattern'); // EXAONE 4 has 'LLLG' beside layer_types
+  const value = fields.get('sliding_window_pattern'); // EXAONE 4 has 'LLLG' in addition to layer_types
   if (fields.get('layer_types') !== undefined) return () => false;
   if (fields.isNull('sliding_window_pattern')) fields.fail('sliding_window_pattern', value, 'a number of layers');
   const pattern = fields.count('sliding_window_pattern', fallback);
   return (layer) => (layer + 1) % pattern !== 0;
 }
 
-/** Qwen's: the first max_window_layers layers see everything. */
+/** Qwen's rule: the first max_window_layers layers have no window. */
 export function qwenWindows(fields: Fields, numLayers: number): number[] {
   const isUsed = fields.boolean('use_sliding_window', false);
   const fullLayers = fields.number('max_window_layers', 28);
@@ -43,7 +43,7 @@ export function qwenWindows(fields: Fields, numLayers: number): number[] {
   return layerWindows(fields, numLayers, isUsed ? window : 0, (layer) => layer >= fullLayers);
 }
 
-/** Refuses windows: a config that has them is of another model than one of a family that has none. */
+/** Refuses a window in a config of a family that has none. */
 export function onlyFullAttention(fields: Fields): void {
   const types = fields.get('layer_types') ?? [];
   const isFull = Array.isArray(types) && types.every((type) => type === 'full_attention');
