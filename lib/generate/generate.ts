@@ -1,4 +1,4 @@
-// Text from a model, token by token.
+// Generates text from a model, token by token.
 
 import { uniforms } from '../data/shuffle.ts';
 import { KeyValueCache } from '../models/cache.ts';
@@ -12,37 +12,37 @@ import { stopIdsOf } from './stop_ids.ts';
 import { TextStream } from './text_stream.ts';
 
 export interface GenerateOptions extends SamplingOptions {
-  /** Tokens made at most. @default 256 */
+  /** Most new tokens. @default 256 */
   maxTokens?: number;
   /** The same seed gives the same text. @default 0 */
   seed?: number;
-  /** Text that ends it, itself left out. @default that of generation_config.json */
+  /** Strings that end the text; they are not part of it. @default those of generation_config.json */
   stop?: string | readonly string[];
   /**
-   * Tokens that end it. @default those of the model's generation_config.json or, where that has none, of its config.json; the tokenizer's
-   * end of text; and for an answer the one with which the chat template ends the assistant's turns
+   * Tokens that end the text. @default those of the model's generation_config.json or, if it has none, of its config.json; the tokenizer's
+   * end-of-text token; and in a conversation the token with which the chat template ends the assistant's turns
    */
   stopIds?: readonly number[];
-  /** Tokens of the prompt that go through the model at a time, which bounds memory. @default 512 */
+  /** Number of prompt tokens that the model processes at a time; limits memory. @default 512 */
   chunkSize?: number;
-  /** Ends it between two tokens. */
+  /** Ends generation between two tokens. */
   signal?: AbortSignal;
 }
 
-/** One token. */
+/** One generated token. */
 export interface GeneratedToken {
   id: number;
-  /** The text that it completes: whole characters, often ''. The last token's may be longer. */
+  /** The text that this token completes: whole characters, often ''. The last token also has all remaining text. */
   text: string;
-  /** Natural logarithm, in the model's full distribution at the temperature (1 if that is 0). */
+  /** Natural log-probability in the model's full distribution at the temperature (1 if that is 0). */
   logProbability: number;
 }
 
-/** Text, which begins as the tokenizer begins texts; ids as they are; or a conversation, which the assistant answers. */
+/** A text, to which the tokenizer adds its start tokens; ids, used as they are; or a conversation, which the assistant answers. */
 export type Prompt = string | readonly number[] | Conversation;
 
 /**
- * Continues a prompt. Memory for keys and values is taken at the start and given back at the end, also where the caller stops early.
+ * Continues a prompt. Memory for keys and values is allocated at the start and freed at the end, even if the caller stops early.
  * @throws RangeError for an empty prompt, an id outside the vocabulary, options that make no sense
  * @throws Error where the model's logits are not finite
  */
@@ -70,7 +70,7 @@ export async function* generate(
     if (signal?.aborted) return;
     logits = await model.decode(ids.subarray(begin, begin + chunkSize), cache, { length: ids.length });
   }
-  let waiting: GeneratedToken | null = null; // one token late, so that the last one can have what was held back
+  let waiting: GeneratedToken | null = null; // yielded one token late, so that the last one can carry the remaining text
   for (let count = 0; count < maxTokens && !signal?.aborted && !text.isStopped; count++) {
     requireFiniteLogits(logits, count);
     const { id, logProbability } = sampleToken(logits, sampling, random(), seen);
@@ -83,7 +83,7 @@ export async function* generate(
   if (waiting) yield { ...waiting, text: waiting.text + text.end() };
 }
 
-/** The caller's options, with defaults from the model's folder. */
+/** The caller's options, completed with defaults from the model's folder. */
 function samplingOf(options: GenerateOptions, { sampling }: GenerationDefaults): SamplingOptions {
   return {
     temperature: options.temperature ?? sampling.temperature,
@@ -98,7 +98,7 @@ function requireFiniteLogits(logits: Float32Array, count: number): void {
   const id = logits.findIndex((value) => !Number.isFinite(value));
   if (id < 0) return;
   throw new Error(
-    `generate: the model's logits are not finite: ${logits[id]} for id ${id}, after ${count} new tokens; its weights may hold NaN or infinity, or its numbers overflow`,
+    `generate: the model's logits are not finite: ${logits[id]} for id ${id}, after ${count} new tokens; its weights may contain NaN or infinity, or values overflow`,
   );
 }
 
@@ -144,6 +144,7 @@ async function encoded(tokenizer: Tokenizer, prompt: Prompt): Promise<Int32Array
     return tokenizer.wrap(await tokenizer.encode(prompt), { begin: true });
   }
   if (!('messages' in prompt)) return Int32Array.from(prompt);
-  if (!tokenizer.chatTemplate) throw new Error('generate: conversations need a chat template beside tokenizer.json');
+  if (!tokenizer.chatTemplate)
+    throw new Error('generate: a conversation needs a chat template in the folder of tokenizer.json');
   return await tokenizer.encode(await tokenizer.chatTemplate.prompt(prompt));
 }

@@ -1,4 +1,4 @@
-// Defaults of generation from a model's folder: generation_config.json, as transformers' generate reads it.
+// Reads defaults of generation from generation_config.json, as transformers' generate does.
 import { join } from 'node:path';
 import { brief } from '../brief.ts';
 import { readJsonObject } from '../io/json_object.ts';
@@ -9,13 +9,13 @@ const FILE = 'generation_config.json';
 /** Defaults for options that the caller leaves out. */
 export interface GenerationDefaults {
   sampling: SamplingOptions;
-  /** Ids that end a text; null: the file does not say, and config.json does. */
+  /** Ids that end a text; null: not in the file, so those of config.json apply. */
   stopIds: number[] | null;
-  /** Texts that end a text. */
+  /** Strings that end a text. */
   stop: string[];
 }
 
-/** Fields that change what is generated and are not supported, with the values at which they do nothing. */
+/** Unsupported fields that change the generated text, with the values at which they have no effect. */
 const UNSUPPORTED: Record<string, readonly unknown[]> = {
   bad_words_ids: [],
   begin_suppress_tokens: [],
@@ -49,8 +49,8 @@ const UNSUPPORTED: Record<string, readonly unknown[]> = {
 const warned = new Set<string>();
 
 /**
- * Reads a folder's generation_config.json; nothing is said where there is no folder or no such file. A field that would change the text and
- * is not supported is warned of, once for each file.
+ * Reads a folder's generation_config.json. Without a folder or file, there are no defaults. Warns once for each file about unsupported
+ * fields that would change the text.
  * @throws RangeError that names the file and the field for a value that makes no sense
  */
 export async function readGenerationConfig(folder: string | null): Promise<GenerationDefaults> {
@@ -98,7 +98,7 @@ function warnOfUnsupported(path: string, source: Record<string, unknown>): void 
   });
   if (names.length === 0 || warned.has(path)) return;
   warned.add(path);
-  process.emitWarning(`${path}: not supported, and passed over: ${names.join(', ')}`, {
+  process.emitWarning(`${path}: ignored, since they are not supported: ${names.join(', ')}`, {
     code: 'MINISEQUENCE_GENERATION',
   });
 }

@@ -1,24 +1,24 @@
-// One token from logits, as transformers chooses it: penalty, temperature, then what is left out by k, by p and by the share of the likeliest.
+// Samples one token from logits in transformers' order: penalty, temperature, then top-k, top-p and min-p.
 
 export interface SamplingOptions {
-  /** Logits are divided by it; 0: always the likeliest token. @default the model's generation_config.json, else 1 */
+  /** Divides the logits; 0: always takes the most likely token. @default the model's generation_config.json, else 1 */
   temperature?: number;
-  /** Only the k likeliest; 0: all. @default the model's generation_config.json, else 0 */
+  /** Samples only from the k most likely tokens; 0: from all. @default the model's generation_config.json, else 0 */
   topK?: number;
-  /** Only the likeliest whose probabilities add up to p. @default the model's generation_config.json, else 1 */
+  /** Samples only from the most likely tokens whose probabilities add up to p. @default the model's generation_config.json, else 1 */
   topP?: number;
-  /** Only those with at least this share of the likeliest one's probability. @default the model's generation_config.json, else 0 */
+  /** Samples only from tokens with at least this share of the highest probability. @default the model's generation_config.json, else 0 */
   minP?: number;
   /**
-   * Logits of tokens that are in the text already, the prompt's among them, are divided by it where positive, else multiplied
+   * Divides the positive logits of tokens that are already in the prompt or the text, and multiplies their negative ones
    * (arXiv 1909.05858). @default the model's generation_config.json, else 1
    */
   repetitionPenalty?: number;
 }
 
 /**
- * @param uniform a number in [0, 1) that decides
- * @param seen tokens that are in the text already
+ * @param uniform random number in [0, 1)
+ * @param seen tokens that are already in the text
  */
 export function sampleToken(
   logits: Float32Array,
@@ -56,9 +56,9 @@ function draw(
   return ids[i]!;
 }
 
-/** The k likeliest ids, of them those whose weights add up to the share p of theirs; the likeliest first, among equals the smallest id. */
+/** Of the k most likely ids, those whose weights add up to share p. The most likely come first; among equals, the smallest id. */
 function likeliest(scores: Float32Array, k: number, p: number, weightOf: (score: number) => number): number[] {
-  const descending = scores.slice().sort().reverse().subarray(0, k); // numbers alone sort far faster than ids by their numbers
+  const descending = scores.slice().sort().reverse().subarray(0, k); // sorting plain numbers is far faster than sorting ids by a key
   let count = descending.length;
   if (p < 1) {
     const most = p * descending.reduce((sum, score) => sum + weightOf(score), 0);
@@ -71,7 +71,7 @@ function likeliest(scores: Float32Array, k: number, p: number, weightOf: (score:
   return ids.sort((a, b) => scores[b]! - scores[a]! || a - b).slice(0, count);
 }
 
-/** Of a token among all, before a penalty and before any were left out. */
+/** Log-probability of a token among all tokens, before the penalty and before any token is excluded. */
 function logProbabilityOf(logits: Float32Array, id: number, temperature: number): number {
   const max = logits.reduce((max, value) => Math.max(max, value), -Infinity);
   const sum = logits.reduce((sum, value) => sum + Math.exp((value - max) / temperature), 0);

@@ -1,4 +1,4 @@
-// At which tokens a text ends: those of transformers' generate, and for an answer the one that ends the assistant's turns.
+// The tokens that end a text: those of transformers' generate and, in a conversation, the one that ends the assistant's turns.
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import { hasTools } from '../text/probe_tools.ts';
 import type { Conversation } from '../text/records/record.ts';
@@ -9,8 +9,8 @@ import type { GenerationDefaults } from './generation_config.ts';
 
 /**
  * The ids of generation_config.json, else of config.json, and the tokenizer's end of text.
- * @param answered the conversation, if it is one that is answered: the template's end of a turn is one too, which some models'
- * configurations do not name
+ * @param answered the conversation that is being answered, if any: the template's end of a turn then ends the text too, since some
+ * models' configurations do not list it
  */
 export async function stopIdsOf(
   config: DecoderConfig,
@@ -25,7 +25,7 @@ export async function stopIdsOf(
   return ids;
 }
 
-/** The token that the chat template writes behind an answer; null: none. */
+/** The token that the chat template writes after an answer; null if there is none. */
 async function turnEndOf(
   { chatTemplate, addedTokens, endOfText }: Tokenizer,
   answered: Conversation,

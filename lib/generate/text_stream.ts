@@ -1,23 +1,23 @@
-// Token ids to text, streamed: whole characters, and no part of a stop string.
+// Converts token ids to text as they come: only whole characters, and no part of a stop string.
 import type { Tokenizer } from '../text/tokenizer.ts';
 
 const INCOMPLETE = '\ufffd';
 
-/** Tokens of the text before that a decoder needs to know that it is not at a text's beginning, and to end a character. */
+/** Number of earlier tokens that are decoded too, so that the decoder is not at the start of a text and can complete a character. */
 const CONTEXT = 16;
 
 export class TextStream {
   readonly #tokenizer: Tokenizer;
   readonly #stops: readonly string[];
   readonly #ids: number[];
-  /** Where decoding begins, so that it need not go through all ids, and up to where the text is known. */
+  /** Index where decoding starts, so that it does not repeat all ids, and index up to which the text has been returned. */
   #begin = 0;
   #known: number;
   #held = '';
-  /** Whether a stop string has come. */
+  /** Whether a stop string has been found. */
   isStopped = false;
 
-  /** @param options.context ids of the text that these go on with: decoders leave out the space that a text begins with */
+  /** @param options.context ids before the new ones, if these continue a text: decoders drop the space at a text's start */
   constructor(tokenizer: Tokenizer, options: { stops?: readonly string[]; context?: ArrayLike<number> } = {}) {
     const { stops = [], context = [] } = options;
     this.#tokenizer = tokenizer;
@@ -26,17 +26,17 @@ export class TextStream {
     this.#known = this.#ids.length;
   }
 
-  /** The text that the id completes: '' while a character is incomplete or a stop string may have begun. */
+  /** The text that an id completes; '' while a character is incomplete or a stop string may have begun. */
   push(id: number): string {
     this.#ids.push(id);
     const text = this.#new();
     if (text.endsWith(INCOMPLETE)) return '';
-    if (text !== '') this.#begin = this.#known; // else the next one may still be a text's first that is seen
+    if (text !== '') this.#begin = this.#known; // otherwise the next token may still produce the first visible text
     this.#known = this.#ids.length;
     return this.#release(text);
   }
 
-  /** What is left when no more ids come. */
+  /** The remaining text, after the last id. */
   end(): string {
     if (this.isStopped) return '';
     const rest = this.#held + this.#new();
@@ -44,12 +44,12 @@ export class TextStream {
     return rest;
   }
 
-  /** The text of the ids that are not known yet. */
+  /** The text of the ids whose text has not been returned. */
   #new(): string {
     const before = this.#tokenizer.decode(this.#ids.slice(this.#begin, this.#known));
     const text = this.#tokenizer.decode(this.#ids.slice(this.#begin));
     if (text.startsWith(before)) return text.slice(before.length);
-    // The context ended within a character: it is given whole.
+    // The context ended inside a character: return the whole character.
     let same = 0;
     while (same < before.length && text[same] === before[same]) same += 1;
     return text.slice(same);

@@ -1,4 +1,4 @@
-// adapter_config.json, as PEFT reads and writes it. Every field is read, known to change no number, or refused by name.
+// Reads and writes PEFT's adapter_config.json. Every field is read, known to change no number, or refused by name.
 import { join } from 'node:path';
 import { brief, briefName } from '../brief.ts';
 import type { LoraLayout } from '../models/adapter.ts';
@@ -8,27 +8,27 @@ import { readJsonObject } from './json_object.ts';
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
 
-/** What adapter_config.json says of adapters whose tensors are given. */
+/** What adapter_config.json says about adapters whose tensors are known. */
 export interface AdapterConfig {
   path: string;
   dropout: number;
   useRslora: boolean;
-  /** Whether an adapter of a head that is the embedding is the embedding's too. */
+  /** Whether the adapter of a tied head also applies to the embedding. */
   tiesHead: boolean;
-  /** For each module the rank that its factor is formed with, and alpha. Throws for a module that the fields do not choose. */
+  /** alpha and the rank that scales it, for each module. Throws if the fields do not select a module. */
   layoutOf(modules: string[]): Map<string, { rank: number; alpha: number }>;
 }
 
 /**
- * Fields that change nothing once the tensors are there: where an adapter comes from, how it began, how it was trained, and settings of
- * what other fields turn on. (As of PEFT 0.20.)
+ * Fields that change nothing once the tensors are known: origin, initialisation and training of an adapter, and settings of features that
+ * other fields turn on. (As of PEFT 0.20.)
  */
 const INERT = new Set(
   `auto_mapping base_model_name_or_path corda_config eva_config inference_mode lora_ga_config loftq_config megatron_core merge_weights
   peft_version qalora_group_size revision runtime_config task_type velora_config`.split(/\s+/),
 );
 
-/** First values of A and B that leave the base as it is. Others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) take them out of it. */
+/** Initialisations that leave the base model unchanged. Others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) subtract from its weights. */
 const PLAIN_INITIALIZATIONS = [true, false, 'gaussian', 'orthogonal', 'eva', 'mica'];
 
 const READ = new Set(
@@ -37,14 +37,16 @@ const READ = new Set(
 );
 
 /**
- * Reads adapter_config.json. Throws a RangeError that names a field which is not supported.
- * @param ignoreFields fields that are passed over
+ * Reads adapter_config.json. Throws a RangeError that names an unsupported field.
+ * @param ignoreFields fields to ignore
  */
 export async function readAdapterConfig(folder: string, ignoreFields: readonly string[] = []): Promise<AdapterConfig> {
   const path = join(folder, ADAPTER_CONFIG);
   const source = await readJsonObject(path);
   if (!source) {
-    throw new Error(`${folder}: has no ${ADAPTER_CONFIG}; an adapter's folder has it beside adapter_model.safetensors`);
+    throw new Error(
+      `${folder}: has no ${ADAPTER_CONFIG}; an adapter's folder needs it beside adapter_model.safetensors`,
+    );
   }
   const fields = new Fields(source, path, ignoreFields);
   fields.only('peft_type', 'LORA');
@@ -53,7 +55,7 @@ export async function readAdapterConfig(folder: string, ignoreFields: readonly s
   checkInitialization(fields);
   refuseUnknown(path, source, fields.ignored);
   for (const name of ['r', 'lora_alpha', 'lora_dropout']) {
-    if (fields.isNull(name)) fields.fail(name, null, 'a number, or absent'); // PEFT computes with null as it is
+    if (fields.isNull(name)) fields.fail(name, null, 'a number, or absent'); // PEFT would compute with null
   }
   const rank = fields.count('r', 8);
   const alpha = fields.number('lora_alpha', 8);
@@ -74,7 +76,7 @@ export async function readAdapterConfig(folder: string, ignoreFields: readonly s
       const [other] = notChosen(targets, modules);
       if (other) {
         throw new RangeError(
-          `${path}: target_modules and its like do not name '${other}', of which the file has an adapter`,
+          `${path}: target_modules and related fields do not select '${other}', but the file has an adapter of it`,
         );
       }
       const rankOf = inField(path, 'rank_pattern', () => valuesByPattern(ranks, modules, rank));
@@ -95,14 +97,14 @@ function checkInitialization(fields: Fields): void {
   );
 }
 
-/** Of a field that is not known, null, false and what is empty stand for absence. */
+/** An unknown field counts as absent if it is null, false or empty. */
 function refuseUnknown(path: string, source: HuggingFaceConfig, ignored: ReadonlySet<string>): void {
   for (const [name, value] of Object.entries(source)) {
     const isEmpty = value === '' || (typeof value === 'object' && value !== null && Object.keys(value).length === 0);
     if (READ.has(name) || INERT.has(name) || ignored.has(name) || value === null || value === false || isEmpty)
       continue;
     throw new RangeError(
-      `${path}: ${briefName(name)} (${brief(value)}) is not supported: it may change what the adapter computes; where you know that it does not, ignoreFields: ['${briefName(name)}'] passes over it`,
+      `${path}: ${briefName(name)} (${brief(value)}) is not supported: it may change what the adapter computes; if you know that it does not, ignore it with ignoreFields: ['${briefName(name)}']`,
     );
   }
 }
@@ -130,7 +132,7 @@ function layers(fields: Fields): number[] | null {
   return list.length > 0 ? (list as number[]) : null;
 }
 
-/** What the fields do not choose; nothing where they hold an expression that only Python reads: the tensors say it all. */
+/** Modules that the fields do not select. None if they hold an expression that only Python can read: the tensors decide anyway. */
 function notChosen(targets: TargetFields, modules: string[]): string[] {
   try {
     return untargeted(targets, modules);
@@ -148,7 +150,7 @@ function inField<T>(path: string, name: string, fn: () => T): T {
   }
 }
 
-/** What PEFT needs to read the adapters, of any version since 0.8. */
+/** The config from which PEFT 0.8 and newer read the adapters. */
 export function toAdapterConfig(
   { adapters, dropout, useRslora }: LoraLayout,
   projections: readonly string[],
@@ -179,7 +181,7 @@ export function toAdapterConfig(
   };
 }
 
-/** The last parts of the paths where they say it all, else the paths. */
+/** The last parts of the paths if they are unambiguous, else the whole paths. */
 function targetModules(paths: readonly string[], projections: readonly string[]): string[] {
   const last = (path: string) => path.slice(path.lastIndexOf('.') + 1);
   const ends = new Set(paths.map(last));

@@ -1,13 +1,13 @@
-// Names of tensors in a file of adapters: as PEFT writes them, and as wrappers and older tools leave them.
+// Parses the names of tensors in adapter files: PEFT's, and variants of wrappers and older tools.
 
-/** What PEFT puts before a module's own name. */
+/** PEFT's prefix of module names. */
 export const PREFIX = 'base_model.model.';
 
-/** What a tensor is: part of an adapter, or a weight of the model that was saved beside adapters. */
+/** A tensor is part of an adapter, or a weight of the model that was saved with the adapters. */
 export type AdapterTensor =
   | {
       part: 'lora_A' | 'lora_B';
-      /** The module's name here, 'model.layers.0.self_attn.q_proj', and in the model that PEFT wrapped, which may lack 'model.'. */
+      /** The module's name here, such as 'model.layers.0.self_attn.q_proj', and its name in PEFT's model, which may lack 'model.'. */
       path: string;
       module: string;
     }
@@ -17,16 +17,16 @@ export type AdapterTensor =
       name: string;
     };
 
-/** What the model has, by name. */
+/** Which names the model has. */
 export interface Places {
   projections: ReadonlyMap<string, unknown>;
   parameters: ReadonlyMap<string, unknown>;
 }
 
-/** Modules of torch that others are wrapped in. */
+/** torch's wrapper modules, whose names are skipped. */
 const WRAPPERS = /(^|\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)/g;
 
-/** null: the model has no place for it. */
+/** null if the model has no place for the tensor. */
 export function parseTensorName(name: string, { projections, parameters }: Places): AdapterTensor | null {
   const unwrapped = name.replace(WRAPPERS, '').replace(/^\.?(?:module\.)?/, '');
   const inner = unwrapped.startsWith(PREFIX) ? unwrapped.slice(PREFIX.length) : unwrapped;
@@ -43,7 +43,7 @@ export function parseTensorName(name: string, { projections, parameters }: Place
   return weight === null ? null : { part: 'weight', name: weight };
 }
 
-/** The name, or with the prefix that a base model's own names lack. */
+/** The name as it is, or with the prefix 'model.', which names of base models lack. */
 function known(name: string, has: (name: string) => boolean): string | null {
   return [name, `model.${name}`].find(has) ?? null;
 }

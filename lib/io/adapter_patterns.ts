@@ -1,12 +1,12 @@
-// Which modules the fields of adapter_config.json mean, by PEFT's rules (get_pattern_key in its utils/other.py, and
+// Which modules the fields of adapter_config.json select, by PEFT's rules (get_pattern_key in its utils/other.py, and
 // check_target_module_exists in its tuners/tuners_utils.py). Names are those of modules in the model that PEFT wrapped:
 // 'model.layers.0.self_attn.q_proj'.
 import { createContext, runInContext } from 'node:vm';
 
-/** Expressions come from files of strangers: those of a field that backtrack without end are stopped. */
+/** Time limit for a field's expressions. They come from untrusted files and might backtrack forever. */
 const MAX_MATCH_MS = 2000;
 
-/** For each Python expression each name's match, or null. Under 'u', syntax that JavaScript would read otherwise is an error. */
+/** Match, or null, of each name for each Python expression. With the flag 'u', syntax that JavaScript reads differently is an error. */
 function matchesOf(expressions: readonly string[], names: readonly string[]): (RegExpExecArray | null)[][] {
   const context = createContext({ expressions, names });
   const code = `expressions.map((expression) => {
@@ -23,7 +23,7 @@ function matchesOf(expressions: readonly string[], names: readonly string[]): (R
   }
 }
 
-/** For each name the value of the first key that is its end, from a dot on, or matches that as an expression; else `fallback`. */
+/** For each name, the value of the first key that equals or matches its end (after a dot), else `fallback`. */
 export function valuesByPattern(
   patterns: Readonly<Record<string, number>>,
   names: readonly string[],
@@ -42,27 +42,27 @@ export function valuesByPattern(
   );
 }
 
-/** The fields that choose modules. */
+/** The fields that select modules. */
 export interface TargetFields {
-  /** Names or their ends; an expression of whole names; 'all-linear'. null: not given. */
+  /** Names or ends of names; an expression for whole names; or 'all-linear'. null: not given. */
   targets: readonly string[] | string | null;
   excluded: readonly string[] | string | null;
-  /** Numbers of layers; null: all. */
+  /** Indices of layers; null: all. */
   layers: readonly number[] | null;
-  /** Expressions of what stands before a layer's number; empty: anything. */
+  /** Expressions for the part before a layer's index; empty: anything. */
   layersPatterns: readonly string[];
 }
 
-/** The names that the fields do not choose. */
+/** The names that the fields do not select. */
 export function untargeted({ targets, excluded, layers, layersPatterns }: TargetFields, names: string[]): string[] {
   const isExcluded = excluded === null ? null : isTarget(excluded, names);
-  // A tool that adapts the head too calls that 'all-linear' as well.
+  // Some tools also write 'all-linear' if the head has an adapter.
   const isAll = targets === null || (typeof targets === 'string' && targets.toLowerCase() === 'all-linear');
   const isChosen = isAll ? null : isTarget(targets, names);
   const numbers = layers && typeof targets !== 'string' ? layerNumbers(layersPatterns, names) : null;
   return names.filter((name, i) => {
     if (isExcluded?.[i] || isChosen?.[i] === false) return true;
-    const isWholeName = Array.isArray(targets) && targets.includes(name); // taken whatever its layer
+    const isWholeName = Array.isArray(targets) && targets.includes(name); // selected in any layer
     return numbers !== null && !isWholeName && !layers!.includes(numbers[i]!);
   });
 }
@@ -72,7 +72,7 @@ function isTarget(targets: readonly string[] | string, names: readonly string[])
   return names.map((name) => targets.some((target) => name === target || name.endsWith(`.${target}`)));
 }
 
-/** NaN where a name has no layer's number. */
+/** Each name's layer index; NaN if it has none. */
 function layerNumbers(patterns: readonly string[], names: readonly string[]): number[] {
   const before = patterns.length > 0 ? patterns : ['[^.]*'];
   const matches = matchesOf(

@@ -1,5 +1,5 @@
-// LoRA adapters in and out, in PEFT's layout: adapter_model.safetensors and adapter_config.json. Which modules have adapters, and of what
-// rank, the tensors' names and shapes say; the configuration gives the factor.
+// Reads and writes LoRA adapters in PEFT's layout: adapter_model.safetensors and adapter_config.json. The tensors' names and shapes
+// determine which modules have adapters, and their ranks; the configuration determines the factor.
 import { existsSync } from 'node:fs';
 import { mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -22,9 +22,9 @@ import { removeLeftovers } from './whole_file.ts';
 const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
 
 /**
- * Writes the model's adapters, each file whole or not at all. A folder that holds another model than the adapters' own is refused: who reads
- * the folder would take that one.
- * @param options.dtype of the file. @default the model's, or what an adapter was loaded from where that holds more
+ * Writes the model's adapters, each file atomically. Refuses a folder that holds a model other than the adapters' own, since readers would
+ * use it as the adapters' model.
+ * @param options.dtype of the file. @default the model's, or the dtype that an adapter was loaded from if it is wider
  */
 export async function saveAdapter(model: Decoder, folder: string, options: { dtype?: Dtype } = {}): Promise<void> {
   const lora = requireLora('saveAdapter', model);
@@ -58,19 +58,19 @@ export async function saveAdapter(model: Decoder, folder: string, options: { dty
 }
 
 /**
- * Gives a model the adapters of a folder as PEFT, or a tool that uses it, has written them. A weight of the model that was saved beside
- * them must be the model's own.
- * @param options.dtype of the adapters: f32 for merging alone, which then rounds the sum and nothing before it. @default the model's
- * @param options.ignoreFields fields of adapter_config.json that are passed over, though nobody knows whether they change the numbers
- * @throws RangeError that names a field of adapter_config.json which is not supported
- * @throws SafetensorsError that names a tensor which the model has no place for, or a missing one
+ * Adds the adapters of a folder, written by PEFT or a tool that uses it, to a model. Weights saved with the adapters must equal the
+ * model's.
+ * @param options.dtype of the adapters. f32 adapters can only be merged; the merge then rounds only the final sum. @default the model's
+ * @param options.ignoreFields fields of adapter_config.json to ignore, at the user's risk: they might change the numbers
+ * @throws RangeError that names an unsupported field of adapter_config.json
+ * @throws SafetensorsError that names a missing tensor, or one that the model has no place for
  */
 export async function loadAdapter(
   model: Decoder,
   folder: string,
   options: { ignoreFields?: readonly string[]; dtype?: Dtype } = {},
 ): Promise<Lora> {
-  if (model.lora) throw new Error('loadAdapter: the model has adapters already');
+  if (model.lora) throw new Error('loadAdapter: the model already has adapters');
   const config = await readAdapterConfig(folder, options.ignoreFields);
   const file = await openWeights(folder);
   let isKept = false;
@@ -90,7 +90,7 @@ export async function loadAdapter(
   }
 }
 
-/** Overwrites the values of a model's adapters with those of a folder, which must have the same adapters, ranks, factors and dropout. */
+/** Overwrites the values of a model's adapters with a folder's, which must have the same adapters, ranks, factors and dropout. */
 export async function readAdapter(model: Decoder, folder: string): Promise<void> {
   const lora = requireLora('readAdapter', model);
   const config = await readAdapterConfig(folder);
@@ -115,18 +115,18 @@ function requireSameLayout(folder: string, theirs: LoraLayout, own: LoraLayout):
   const [missing] = [...hasOwn].filter((fact) => !has.has(fact));
   if (other === undefined && missing === undefined) return;
   throw new RangeError(
-    `${folder}: has other adapters than the model: there ${other ?? 'nothing more'}, here ${missing ?? 'nothing more'}`,
+    `${folder}: its adapters differ from the model's: there ${other ?? 'nothing more'}, here ${missing ?? 'nothing more'}`,
   );
 }
 
-/** The names of one adapter's tensors, and of its module in the model that PEFT wrapped. */
+/** The names of one adapter's tensors, and its module's name in PEFT's model. */
 interface FoundAdapter {
   module: string;
   lora_A: string;
   lora_B: string;
 }
 
-/** By path. Every tensor of the file is one of these, in a shape that fits the model, or equal to the model's own weight. */
+/** The file's adapters by path. Every other tensor must equal the model's weight of that name; all shapes must fit. */
 async function findAdapters(model: Decoder, file: SafetensorsFile): Promise<Map<string, FoundAdapter>> {
   const places = { projections: new Map(model.projections()), parameters: model.namedParameters() };
   const parts = new Map<string, Partial<FoundAdapter> & { module: string }>();
@@ -140,7 +140,7 @@ async function findAdapters(model: Decoder, file: SafetensorsFile): Promise<Map<
     const { path, part, module } = parsed;
     const adapter = parts.get(path) ?? { module };
     if (adapter[part])
-      throw new SafetensorsError(`${file.path}: '${adapter[part]}' and '${name}' are the same adapter's`);
+      throw new SafetensorsError(`${file.path}: '${adapter[part]}' and '${name}' belong to the same adapter`);
     parts.set(path, { ...adapter, [part]: name });
   }
   for (const [path, { lora_A: a, lora_B: b }] of parts) {
@@ -158,7 +158,7 @@ async function findAdapters(model: Decoder, file: SafetensorsFile): Promise<Map<
 function requireShape(file: SafetensorsFile, name: string, expected: (number | string)[]): void {
   const { shape } = file.entries.get(name)!;
   if (shape.join() === expected.join()) return;
-  throw new SafetensorsError(`${file.path}: '${name}' is (${shape}), the model's projection takes (${expected})`);
+  throw new SafetensorsError(`${file.path}: '${name}' is (${shape}), but the model's projection needs (${expected})`);
 }
 
 function layoutOf(
@@ -169,7 +169,7 @@ function layoutOf(
 ): LoraLayout {
   const { dropout, useRslora } = config;
   if (config.tiesHead && found.has('lm_head') && model.config.tieWordEmbeddings) {
-    throw new RangeError(`${config.path}: ensure_weight_tying must be false where lm_head has an adapter, got true`);
+    throw new RangeError(`${config.path}: ensure_weight_tying must be false if lm_head has an adapter, got true`);
   }
   const factors = config.layoutOf([...found.values()].map(({ module }) => module));
   const adapters = [...model.projections()].flatMap(([path]) => {
@@ -185,7 +185,7 @@ function layoutOf(
   return { adapters, dropout, useRslora, seed: 0 };
 }
 
-/** Each parameter of the adapters with its name in the file. */
+/** The adapters' parameters with their names in the file. */
 function* parametersOf(
   lora: Lora,
   found: ReadonlyMap<string, FoundAdapter>,
@@ -203,7 +203,7 @@ async function fill(lora: Lora, found: ReadonlyMap<string, FoundAdapter>, file: 
   }
 }
 
-/** Lets adapters that were rounded know what they were. Returns whether the file stays open for that. */
+/** Gives adapters that were rounded access to the file's values. Returns whether the file must stay open for that. */
 function rememberStored(lora: Lora, found: ReadonlyMap<string, FoundAdapter>, file: SafetensorsFile): boolean {
   let isKept = false;
   for (const [name, parameter] of parametersOf(lora, found)) {
@@ -219,7 +219,7 @@ async function openWeights(folder: string): Promise<SafetensorsFile> {
   const path = join(folder, ADAPTER_WEIGHTS);
   if (!existsSync(path) && existsSync(join(folder, 'adapter_model.bin'))) {
     throw new SafetensorsError(
-      `${folder}: has adapter_model.bin, which holds code and is not read, and no ${ADAPTER_WEIGHTS}; load it with PEFT and save it with save_pretrained(folder, safe_serialization=True)`,
+      `${folder}: has no ${ADAPTER_WEIGHTS}, only adapter_model.bin, which may contain code and is not read; load it with PEFT and save it with save_pretrained(folder, safe_serialization=True)`,
     );
   }
   if (!existsSync(path)) throw new SafetensorsError(`${folder}: has no ${ADAPTER_WEIGHTS}`);

@@ -1,9 +1,9 @@
-// Elements of weights' dtypes, from files to memory and back.
+// Converts elements of weights between dtypes of files and of parameters.
 import { type Dtype, type TensorData, toBfloat16, toFloat32 } from '../runtime/dtype.ts';
 import type { SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
 import { SafetensorsError } from './safetensors.ts';
 
-/** What a parameter's dtype is called in files. */
+/** Names of the parameters' dtypes in files. */
 export const fileDtypes: Record<Dtype, SafetensorsDtype> = {
   float32: 'F32',
   bfloat16: 'BF16',
@@ -12,20 +12,20 @@ export const fileDtypes: Record<Dtype, SafetensorsDtype> = {
   uint8: 'U8',
 };
 
-/** The dtype that holds a file's values exactly; null: not a dtype of weights. */
+/** The narrowest dtype that holds a file's values exactly; null if no weights have this dtype. */
 export function dtypeFor(stored: SafetensorsDtype): Dtype | null {
   return (
     ({ F64: 'float64', F32: 'float32', F16: 'float32', BF16: 'bfloat16' } as Record<string, Dtype>)[stored] ?? null
   );
 }
 
-/** Whether a parameter's dtype holds every value of a file's. */
+/** Whether a parameter's dtype holds every value of a file's dtype. */
 export function holds(dtype: Dtype, stored: SafetensorsDtype): boolean {
   if (dtype === 'bfloat16') return stored === 'BF16';
   return dtype === 'float64' || stored !== 'F64';
 }
 
-/** Bytes of a file's dtype as elements of a parameter's; rounds to nearest where the parameter's is narrower. */
+/** Converts bytes of a file to elements of a parameter's dtype; rounds to nearest if that is narrower. */
 export function fromFile(name: string, bytes: Uint8Array, from: SafetensorsDtype, to: Dtype): TensorData | Uint8Array {
   if (fileDtypes[to] === from) return bytes;
   const floats = toFloats(name, bytes, from);
@@ -33,13 +33,13 @@ export function fromFile(name: string, bytes: Uint8Array, from: SafetensorsDtype
   return to === 'bfloat16' ? toBfloat16(floats) : Float64Array.from(floats);
 }
 
-/** Bytes of a file's dtype as f64; exact. */
+/** Converts bytes of a file to f64, exactly. */
 export function toFloat64(name: string, bytes: Uint8Array, from: SafetensorsDtype): Float64Array {
   const floats = toFloats(name, bytes, from);
   return floats instanceof Float64Array ? floats : Float64Array.from(floats);
 }
 
-/** A parameter's elements as bytes of a file's dtype. */
+/** Converts a parameter's elements to bytes of a file's dtype. */
 export function toFile(data: TensorData, from: Dtype, to: SafetensorsDtype): Uint8Array {
   if (fileDtypes[from] === to) return bytesOf(data);
   const floats = data instanceof Uint16Array ? toFloat32(data) : data;
@@ -76,11 +76,11 @@ function toFloats(
     case 'F16':
       return Float32Array.from(new Uint16Array(buffer, byteOffset, byteLength / 2), halfToFloat);
     default:
-      throw new SafetensorsError(`'${name}' has dtype ${dtype}, which is no weight's`);
+      throw new SafetensorsError(`'${name}' has dtype ${dtype}, which is not supported for weights`);
   }
 }
 
-/** IEEE half precision; exact. */
+/** Reads IEEE half precision, exactly. */
 function halfToFloat(word: number): number {
   const sign = word & 0x8000 ? -1 : 1;
   const exponent = (word >> 10) & 0x1f;
@@ -102,7 +102,7 @@ function halfOf(value: number): number {
   const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
   const size = Math.abs(value);
   if (size >= 65520) return sign | 0x7c00;
-  // The spacing of halves at this size, subnormal ones included; dividing by a power of two is exact.
+  // The spacing of half-precision numbers of this size, subnormals included. Dividing by a power of two is exact.
   const exponent = Math.max(Math.floor(Math.log2(size || 1)), -14);
   const spacing = 2 ** ((size < 2 ** exponent ? exponent - 1 : exponent) - 10);
   const rounded = roundTiesToEven(size / Math.max(spacing, 2 ** -24)) * Math.max(spacing, 2 ** -24);

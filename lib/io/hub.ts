@@ -1,5 +1,5 @@
-// Models by name from the HuggingFace Hub, into its cache. `@huggingface/hub` is an optional peer dependency, loaded when it is needed.
-// What the Hub (or a mirror, or a proxy) answers is not trusted: only files that are read are fetched, and ids must be ids, since they
+// Downloads models by name from the HuggingFace Hub into its cache. `@huggingface/hub` is an optional peer dependency, loaded when needed.
+// Responses of the Hub (or of a mirror or proxy) are not trusted: only files that will be read are fetched, and ids are checked, since they
 // become names in the cache.
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -9,24 +9,24 @@ import { CARRIED_FILES, INDEX_FILE, readIndex, WEIGHTS_FILE, whatIsThere } from 
 export interface HubOptions {
   /** Branch, tag or commit of a model on the Hub. @default 'main' */
   revision?: string;
-  /** Where downloads are kept. @default HuggingFace's own cache */
+  /** Folder for downloads. @default HuggingFace's cache */
   cacheDir?: string;
-  /** For models that are not public. @default the environment's HF_TOKEN */
+  /** Access token, for models that are not public. @default HF_TOKEN in the environment */
   accessToken?: string;
-  /** Stands in for the network. */
+  /** Used instead of the network, for tests. */
   fetch?: typeof fetch;
 }
 
-/** The Hub's rules: letters, digits, '_', '-', '.'; the last two neither doubled nor at an end; at most 96 characters; no '.git'. */
+/** The Hub's rules for names: letters, digits, '_', '-', '.'; the last two neither doubled nor at an end; at most 96 characters; no '.git'. */
 const NAME = /^(?!.*(--|\.\.))\w([\w.-]{0,94}\w)?\/(?!.*\.git$)\w([\w.-]{0,94}\w)?$/;
 const ID = /^[0-9a-f]{40,64}$/;
-/** Files and folders of a repository that are looked at. */
+/** Most files and folders of a repository that are listed. */
 const MAX_FILES = 10_000;
 
 /**
- * The folder of a model: a path as it is, or `org/name`, whose config, tokenizer and weights (model.safetensors, or its index and the shards
- * that it names) are downloaded into the cache once. An interrupted download begins that file again. Throws with what to install where the
- * Hub's package is missing. No message holds the access token.
+ * The folder of a model. A path is returned as it is. For `org/name`, config, tokenizer and weights (model.safetensors, or its index and the
+ * shards that it names) are downloaded into the cache once. After an interruption, the download of that file starts again. If the Hub's
+ * package is missing, the error says what to install. No message contains the access token.
  */
 export async function resolveModelFolder(pathOrName: string, options: HubOptions = {}): Promise<string> {
   if (existsSync(pathOrName) || !NAME.test(pathOrName)) return pathOrName;
@@ -46,7 +46,7 @@ async function download(
   { revision = 'main', cacheDir, fetch = globalThis.fetch }: HubOptions,
 ): Promise<string> {
   const credentials = { fetch: checkedFetch(name, fetch), ...(token ? { accessToken: token } : {}) };
-  // One commit for all files: the cache keeps each commit's in a folder of its own.
+  // All files must be of one commit: the cache has a folder for each commit.
   const { sha } = await hub.modelInfo({ name, revision, ...credentials, additionalFields: ['sha'] });
   requireId(name, 'the commit', sha);
   const common = { repo: name, revision: sha, ...credentials };
@@ -67,7 +67,8 @@ async function download(
   const get = async (path: string) => {
     const file = await hub.downloadFileToCacheDir({ ...common, path, cacheDir });
     const found = join(file, ...path.split('/').map(() => '..'));
-    if (folder !== null && found !== folder) throw new Error(`${name}: files of one commit came to lie in two folders`);
+    if (folder !== null && found !== folder)
+      throw new Error(`${name}: the files of one commit were stored in two folders`);
     folder = found;
     return found;
   };
@@ -104,27 +105,27 @@ function checkedFetch(name: string, inner: typeof fetch): typeof fetch {
 
 function requireId(name: string, what: string, id: unknown): void {
   if (typeof id !== 'string' || !ID.test(id)) {
-    throw new Error(`${name}: the Hub says that ${what} is ${brief(id)}, which is not 40 to 64 hexadecimal digits`);
+    throw new Error(`${name}: the Hub says that ${what} is ${brief(id)}, but it must be 40 to 64 hexadecimal digits`);
   }
 }
 
-/** Without the trailing line end that files and shells leave. Throws if it cannot be sent in a header; the message does not contain it. */
+/** The token without a trailing line break. Throws if it cannot be sent in a header; the message does not contain it. */
 function cleanToken(name: string, token: string | undefined): string | undefined {
   const clean = token?.trim();
   if (clean && !/^[\x21-\x7e]+$/.test(clean)) {
     throw new Error(
-      `${name}: the access token (HF_TOKEN) holds a space, a line end or another character that no token has`,
+      `${name}: the access token (HF_TOKEN) contains a space, a line break or another character that no token has`,
     );
   }
   return clean || undefined;
 }
 
-/** The error with the model's name and advice, and without the token. */
+/** The error with the model's name and advice, but without the token. */
 function explained(name: string, token: string | undefined, revision: string | undefined, error: unknown): Error {
   const { message, statusCode } = error as Error & { statusCode?: number };
   const hide = (text: string) => (token ? text.replaceAll(token, '***') : text);
   let text = hide(message);
-  if (!text.startsWith(name)) text = `${name}: is no folder here, and could not be fetched from the Hub: ${text}`;
+  if (!text.startsWith(name)) text = `${name}: no such folder, and fetching it from the Hub failed: ${text}`;
   if (statusCode === 404) text += `; is there such a model${revision ? ` and revision ${revision}` : ''}?`;
   if (statusCode === 401 || statusCode === 403) {
     text += '; where it is private or gated, agree to its terms on the Hub and set HF_TOKEN';
@@ -138,7 +139,7 @@ async function importHub(name: string): Promise<typeof import('@huggingface/hub'
     return await import('@huggingface/hub');
   } catch (error) {
     throw new Error(
-      `${name}: is no folder here; to fetch it from the Hub by its name, run  npm install @huggingface/hub`,
+      `${name}: no such folder; to fetch a model from the Hub by its name, run  npm install @huggingface/hub`,
       { cause: error },
     );
   }

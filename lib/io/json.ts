@@ -1,4 +1,4 @@
-// Small JSON files: written whole or not at all, read with an error that says what they are.
+// Small JSON files: written atomically, and read with errors that say what is there instead.
 import { open } from 'node:fs/promises';
 import { describeOther } from './other_files.ts';
 import { writeWhole } from './whole_file.ts';
@@ -7,7 +7,7 @@ export async function writeJson(path: string, value: unknown): Promise<void> {
   await writeWhole(path, (handle) => handle.writeFile(`${JSON.stringify(value, null, 2)}\n`));
 }
 
-/** The largest config.json, or index of shards, that is read: a hundred times the largest that are known. */
+/** Size limit of config.json and of an index of shards: a hundred times the largest known ones. */
 const MAX_BYTES = 64 * 2 ** 20;
 
 /** The text of a small file. */
@@ -22,7 +22,7 @@ export async function readSmallFile(path: string): Promise<string> {
   }
 }
 
-/** Parses a file of a model's folder; says what else stands in its place. */
+/** Parses a JSON file of a model's folder. If it is something else that is known, the error says what. */
 export function parseJsonFile(path: string, text: string): unknown {
   try {
     return JSON.parse(text);

@@ -1,10 +1,10 @@
-// Small JSON files of strangers that hold one object.
+// Small, untrusted JSON files that hold one object.
 import { open } from 'node:fs/promises';
 
-/** Far more than any configuration has. */
+/** Far more bytes than any configuration has. */
 const MAX_BYTES = 16 * 2 ** 20;
 
-/** The object; null where there is no such file. Throws an Error that names the file where it holds something else, or over 16 MiB. */
+/** The object; null if there is no such file. Throws if the file holds something else, or more than 16 MiB. */
 export async function readJsonObject(path: string): Promise<Record<string, unknown> | null> {
   const text = await readText(path);
   if (text === null) return null;

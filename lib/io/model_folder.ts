@@ -1,4 +1,4 @@
-// A model's folder in HuggingFace's layout: one safetensors file or shards with an index, and the files beside them.
+// A model's folder in HuggingFace's layout: one safetensors file, or shards with an index, and further files.
 import { constants } from 'node:fs';
 import { lstat, mkdir, open, readdir, realpath, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
@@ -10,15 +10,15 @@ import { writeFully, writeWhole } from './whole_file.ts';
 export const WEIGHTS_FILE = 'model.safetensors';
 export const INDEX_FILE = 'model.safetensors.index.json';
 
-/** What an adapter's folder holds: where a reader finds these, it reads an adapter. */
+/** Files of an adapter's folder; readers take a folder with these for an adapter. */
 export const ADAPTER_FILES = ['adapter_config.json', 'adapter_model.safetensors'];
 
-/** Where a model's folder has the template of its conversations. */
+/** File of the chat template in a model's folder. */
 export const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
-/** Where it has the one for conversations with tools. */
+/** File of the chat template for conversations with tools. */
 export const TOOL_TEMPLATE_FILE = 'additional_chat_templates/tool_use.jinja';
 
-/** What a fine-tuned model takes over from the one it came from. */
+/** Files that a fine-tuned model takes from its original. */
 export const CARRIED_FILES = [
   'tokenizer.json',
   'tokenizer_config.json',
@@ -35,8 +35,8 @@ export const CARRIED_FILES = [
 const PIECE_BYTES = 2 ** 22;
 
 /**
- * Writes the template that a model was trained with in place of all that it came with.
- * @param toolTemplate for conversations with tools; null: `template` is for them too
+ * Writes the chat template that a model was trained with, and removes all others.
+ * @param toolTemplate the template for conversations with tools; null: `template` is for them too
  */
 export async function writeChatTemplate(folder: string, template: string, toolTemplate: string | null): Promise<void> {
   const write = async (name: string, text: string) => {
@@ -49,8 +49,8 @@ export async function writeChatTemplate(folder: string, template: string, toolTe
 }
 
 /**
- * Copies the tokenizer's and the generation's files that `from` has; each appears whole or not at all. A link that leads out of the folder
- * is left out with a warning: a downloaded one could lead to any file of the user.
+ * Copies the files of tokenizer and generation that `from` has, each atomically. Skips a link out of the folder, with a warning: a
+ * downloaded link could point to any file of the user.
  */
 export async function carryFiles(from: string, to: string): Promise<void> {
   for (const name of CARRIED_FILES) {
@@ -72,7 +72,7 @@ export async function carryFiles(from: string, to: string): Promise<void> {
   }
 }
 
-/** Removes files of this kind that are left from an earlier save: those that neither `from` has nor `written` names. */
+/** Removes such files of an earlier save: those that are neither in `from` nor in `written`. */
 export async function removeUncarried(from: string | null, to: string, written: readonly string[]): Promise<void> {
   for (const name of CARRIED_FILES) {
     if (written.includes(name) || (from !== null && (await sourceOf(from, name)))) continue;
@@ -83,23 +83,23 @@ export async function removeUncarried(from: string | null, to: string, written: 
 async function removeFrom(folder: string, name: string): Promise<void> {
   const own = await ownFolderOf(folder, name);
   await rm(join(folder, name), { force: true });
-  if (dirname(name) !== '.') await rmdir(own).catch(() => {}); // it is not there, or holds other files
+  if (dirname(name) !== '.') await rmdir(own).catch(() => {}); // the folder does not exist, or holds other files
 }
 
-/** Where a file of `folder` lies; a link in the place of a folder within is taken away, since it could lead anywhere. */
+/** Path of a file in `folder`. Removes a link in place of a subfolder, since it could point anywhere. */
 async function ownFolderOf(folder: string, name: string): Promise<string> {
   const own = join(folder, dirname(name));
   if (dirname(name) !== '.' && (await lstat(own).catch(() => null))?.isSymbolicLink()) await rm(own);
   return own;
 }
 
-/** A file of a folder without links; null where there is none, or none that may be copied. */
+/** The real path of a file; null if there is no such file, or if it may not be copied. */
 async function sourceOf(folder: string, name: string): Promise<string | null> {
   const path = join(folder, name);
   try {
     const [root, real] = [await realpath(folder), await realpath(path)];
     if (!(await stat(real)).isFile()) return null;
-    // HuggingFace's cache: NAME/snapshots/COMMIT/file is a link into NAME/blobs.
+    // In HuggingFace's cache, NAME/snapshots/COMMIT/file is a link into NAME/blobs.
     const snapshot = /^(.*[/\\])snapshots[/\\][^/\\]+([/\\]|$)/.exec(root);
     const roots = snapshot ? [root, `${snapshot[1]}blobs`] : [root];
     if (roots.some((each) => real.startsWith(each + sep))) return real;
@@ -107,7 +107,7 @@ async function sourceOf(folder: string, name: string): Promise<string | null> {
     if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? '')) return null;
     throw error;
   }
-  process.emitWarning(`${path}: is a link that leads out of the model's folder, and is not copied`, {
+  process.emitWarning(`${path}: is not copied, since it is a link out of the model's folder`, {
     code: 'MINISEQUENCE_LINK_LEFT_OUT',
   });
   return null;
@@ -118,14 +118,14 @@ export async function openModelFolder(folder: string): Promise<Map<string, Safet
   const byTensor = new Map<string, SafetensorsFile>();
   const files: SafetensorsFile[] = [];
   try {
-    // Where both are there, the one file counts, as in transformers: an index beside it is left from an earlier save.
+    // If both exist, the single file counts, as in transformers: the index is left from an earlier save.
     const shardOf = (await isThere(join(folder, WEIGHTS_FILE))) ? null : await readIndex(folder);
     for (const shard of shardOf ? new Set(shardOf.values()) : [WEIGHTS_FILE]) {
       const file = await openShard(folder, shard, shardOf !== null);
       files.push(file);
       for (const name of file.entries.keys()) {
         const other = byTensor.get(name);
-        if (other) throw new SafetensorsError(`${file.path}: tensor '${name}' is in ${other.path} already`);
+        if (other) throw new SafetensorsError(`${file.path}: tensor '${name}' is also in ${other.path}`);
         byTensor.set(name, file);
       }
       if (file.entries.size === 0) await file.close();
@@ -156,13 +156,13 @@ async function openShard(folder: string, shard: string, isIndexed: boolean): Pro
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     const problem = isIndexed
-      ? `is not there, and ${join(folder, INDEX_FILE)} names it: fetch or copy it again`
-      : `is not there; ${whatIsThere(await readdir(folder).catch(() => []))}`;
+      ? `does not exist, but ${join(folder, INDEX_FILE)} names it: fetch or copy it again`
+      : `does not exist; ${whatIsThere(await readdir(folder).catch(() => []))}`;
     throw new SafetensorsError(`${path}: ${problem}`, { cause: error });
   }
 }
 
-/** What a folder, which has neither model.safetensors nor an index, holds instead, and what helps. */
+/** Describes a folder without model.safetensors and index: what it holds instead, and what to do. */
 export function whatIsThere(names: readonly string[]): string {
   const matching = (pattern: RegExp) => names.filter((name) => pattern.test(name)).sort();
   const some = (found: string[]) =>
@@ -171,14 +171,14 @@ export function whatIsThere(names: readonly string[]): string {
   if (shards.length > 0) return `${some(shards)} there without ${INDEX_FILE}, which says what they hold: fetch it too`;
   const adapter = matching(/^adapter_model\./);
   if (adapter.length > 0) {
-    return `${some(adapter)} there: the folder holds an adapter; give the model that it was made for, and the folder as --adapter`;
+    return `${some(adapter)} there: the folder holds an adapter; give its base model as the model, and this folder as --adapter`;
   }
   const pytorch = matching(/^(pytorch_)?model.*\.(bin|pth?)$/);
   if (pytorch.length > 0) {
     return `${some(pytorch)} in PyTorch's format: convert to safetensors, by transformers' from_pretrained and save_pretrained`;
   }
   const gguf = matching(/\.gguf$/);
-  if (gguf.length > 0) return `${some(gguf)} in GGUF's format, which is not read: take the model's safetensors`;
+  if (gguf.length > 0) return `${some(gguf)} in GGUF's format, which is not supported: use the model's safetensors`;
   const others = matching(/\.safetensors$/);
   if (others.length > 0) return `${some(others)} there, but transformers reads ${WEIGHTS_FILE} or ${INDEX_FILE} alone`;
   const foreign = matching(/^(tf_model\.h5|flax_model.*\.msgpack|model\.ckpt.*)$/);
@@ -186,7 +186,7 @@ export function whatIsThere(names: readonly string[]): string {
   return 'the folder holds no weights';
 }
 
-/** Tensor names and the shards that hold them; null where the folder has no index. */
+/** The shard of each tensor, by name; null if the folder has no index. */
 export async function readIndex(folder: string): Promise<Map<string, string> | null> {
   const path = join(folder, INDEX_FILE);
   let index: unknown;
@@ -199,7 +199,7 @@ export async function readIndex(folder: string): Promise<Map<string, string> | n
   return checkedIndex(path, (index as { weight_map?: unknown } | null)?.weight_map);
 }
 
-/** An index's weight_map, with names of files in its folder alone. */
+/** An index's weight_map. It may only name files in its own folder. */
 function checkedIndex(path: string, map: unknown): Map<string, string> {
   if (typeof map !== 'object' || map === null || Array.isArray(map)) {
     throw new SafetensorsError(`${path}: has no weight_map`);

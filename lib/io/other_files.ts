@@ -1,4 +1,4 @@
-// What is found where a model's file should be, by its first characters.
+// Recognises by its first characters what is in a file instead of a model's data.
 
 const OTHERS: [begin: string, is: string][] = [
   ['version https://git-lfs', 'a pointer of git-lfs instead of the file: run  git lfs pull  in its folder'],
@@ -8,7 +8,7 @@ const OTHERS: [begin: string, is: string][] = [
   ['gguf', 'a GGUF file, which is not read'],
 ];
 
-/** A description after 'is', or null where it is nothing that is known. At least 24 characters are looked at. */
+/** A description to follow 'is', or null if the content is not recognised. Needs at least the first 24 characters. */
 export function describeOther(begin: string): string | null {
   const lower = begin.slice(0, 32).toLowerCase();
   return OTHERS.find(([text]) => lower.startsWith(text))?.[1] ?? null;

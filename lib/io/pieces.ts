@@ -1,8 +1,8 @@
-// Tensors in pieces, so that little of one is on the host at a time.
+// Tensors in pieces, so that only a small part of one is on the host at a time.
 import { tidy } from '../runtime/scope.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 
-/** Host memory for one piece of a tensor on its way; a multiple of every dtype's size. */
+/** Size of a piece in bytes; a multiple of every dtype's size. */
 export const PIECE_BYTES = 16 * 2 ** 20;
 
 /** Calls fn with elements [begin, end) of a tensor. */

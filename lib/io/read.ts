@@ -1,7 +1,7 @@
-// Files that may not be there.
+// Files that may not exist.
 import { readFile } from 'node:fs/promises';
 
-/** A small file's text; null where there is no such file. */
+/** A small file's text; null if there is no such file. */
 export async function readIfThere(path: string): Promise<string | null> {
   try {
     return await readFile(path, 'utf8');

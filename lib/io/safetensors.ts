@@ -1,4 +1,4 @@
-// The safetensors format: 8 bytes of header length (little-endian), a JSON header, then the tensors' bytes without gaps.
+// The safetensors format: the header's length in 8 bytes (little-endian), a JSON header, then the tensors' bytes without gaps.
 // https://huggingface.co/docs/safetensors
 import { close, closeSync, fstat, open, read, readSync } from 'node:fs';
 import { promisify } from 'node:util';
@@ -9,7 +9,7 @@ import { type StagedFile, stageFile, writeFully } from './whole_file.ts';
 
 export { type SafetensorsEntry, SafetensorsError } from './safetensors_header.ts';
 
-/** The largest header that is read. */
+/** Size limit of the header. */
 const MAX_HEADER_BYTES = 100 * 2 ** 20;
 const LENGTH_BYTES = 8;
 const ALIGNMENT = 8;
@@ -21,16 +21,16 @@ const [openFile, statFile, readFile, closeFile] = [
   promisify(close),
 ];
 
-/** Closes files of models that were lost without dispose(): Node ends the process for a lost FileHandle. */
+/** Closes files of models that were garbage-collected without dispose(); a lost FileHandle would end the process. */
 const lost = new FinalizationRegistry((descriptor: number) => closeSync(descriptor));
 
-/** One open file. */
+/** An open safetensors file. */
 export class SafetensorsFile {
   readonly path: string;
   readonly entries: ReadonlyMap<string, SafetensorsEntry>;
   readonly #descriptor: number;
   #isClosed = false;
-  /** On their way. */
+  /** Reads in progress. */
   #numReads = 0;
 
   private constructor(path: string, descriptor: number, entries: ReadonlyMap<string, SafetensorsEntry>) {
@@ -45,7 +45,7 @@ export class SafetensorsFile {
     const descriptor = await openFile(path, 'r');
     try {
       const found = await statFile(descriptor);
-      if (!found.isFile()) throw new SafetensorsError(`${path}: is no file`);
+      if (!found.isFile()) throw new SafetensorsError(`${path}: is not a file`);
       const { size } = found;
       return new SafetensorsFile(path, descriptor, parseHeader(path, await readHeader(path, descriptor, size), size));
     } catch (error) {
@@ -73,7 +73,7 @@ export class SafetensorsFile {
     }
   }
 
-  /** The same while everything else waits. */
+  /** The same, synchronously. */
   readRangeSync(name: string, begin: number, end: number): Uint8Array {
     const { begin: first } = this.#entry(name);
     const bytes = new Uint8Array(end - begin);
@@ -85,7 +85,7 @@ export class SafetensorsFile {
     return bytes;
   }
 
-  /** The bytes of one tensor in pieces of at most `pieceBytes`, with where each begins within the tensor. */
+  /** The bytes of one tensor in pieces of at most `pieceBytes`, with the offset of each within the tensor. */
   async *pieces(name: string, pieceBytes: number): AsyncGenerator<{ begin: number; bytes: Uint8Array }> {
     const { bytes: size } = this.#entry(name);
     for (let begin = 0; begin < size; begin += pieceBytes) {
@@ -100,7 +100,7 @@ export class SafetensorsFile {
     return entry;
   }
 
-  /** Doing it twice is harmless. */
+  /** Closes the file. Calling it again does nothing. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -108,7 +108,7 @@ export class SafetensorsFile {
     await this.#closeWhenIdle();
   }
 
-  /** A descriptor that a read still uses must not become another file's. */
+  /** Waits for reads in progress: the descriptor must not be reused for another file before they end. */
   async #closeWhenIdle(): Promise<void> {
     if (this.#numReads === 0) await closeFile(this.#descriptor);
   }
@@ -127,13 +127,14 @@ function endsEarly(path: string, bytes: number): SafetensorsError {
   return new SafetensorsError(`${path}: ends ${bytes} bytes early`);
 }
 
-/** The header's JSON text, and where the tensors' bytes begin. */
+/** The header's JSON text, and the offset of the tensors' bytes. */
 async function readHeader(
   path: string,
   descriptor: number,
   fileBytes: number,
 ): Promise<{ text: string; dataBegin: number }> {
-  if (fileBytes < LENGTH_BYTES) throw new SafetensorsError(`${path}: ${fileBytes} bytes are no safetensors file`);
+  if (fileBytes < LENGTH_BYTES)
+    throw new SafetensorsError(`${path}: is not a safetensors file: it has only ${fileBytes} bytes`);
   const prefix = new Uint8Array(LENGTH_BYTES);
   await readFully(path, descriptor, prefix, 0);
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
@@ -146,7 +147,9 @@ async function readHeader(
   }
   const dataBegin = LENGTH_BYTES + Number(length);
   if (dataBegin > fileBytes)
-    throw new SafetensorsError(`${path}: header of ${length} bytes, but the file has ${fileBytes}: is it cut short?`);
+    throw new SafetensorsError(
+      `${path}: the header takes ${length} bytes, but the file has ${fileBytes}: is it cut short?`,
+    );
   const bytes = new Uint8Array(Number(length));
   await readFully(path, descriptor, bytes, LENGTH_BYTES);
   try {
@@ -156,30 +159,31 @@ async function readHeader(
   }
 }
 
-/** What is written for one tensor. */
+/** One tensor to write. */
 export interface TensorToWrite {
   name: string;
   dtype: SafetensorsDtype;
   shape: readonly number[];
-  /** Called when its turn comes: the bytes, whole or in pieces. */
+  /** Returns the bytes, whole or in pieces. Called when the tensor is written. */
   data(): Promise<Uint8Array> | Uint8Array | AsyncIterable<Uint8Array>;
 }
 
-/** Writes a file that appears whole or not at all: a kill leaves the old one or the new one. */
+/** Writes a file atomically: if the process is killed, there is the old file or the new one. */
 export async function writeSafetensors(path: string, tensors: readonly TensorToWrite[]): Promise<void> {
   const staged = await stageSafetensors(path, tensors);
   await staged.commit();
 }
 
-/** Writes and syncs a file under a temporary name; `commit` gives it its own. */
+/** Writes and syncs a file under a temporary name; `commit` renames it. */
 export async function stageSafetensors(path: string, tensors: readonly TensorToWrite[]): Promise<StagedFile> {
-  // Without a prototype, so that any name is a key.
+  // No prototype, so that any name can be a key.
   const header: Record<string, unknown> = Object.assign(Object.create(null), { __metadata__: { format: 'pt' } });
   let offset = 0;
   const sizes = tensors.map(({ name, dtype, shape }) => {
     if (name === '__metadata__') throw new SafetensorsError(`${path}: no tensor can be named '${name}'`);
     if (name in header) throw new SafetensorsError(`${path}: two tensors are named '${name}'`);
-    if (!isSizes(shape)) throw new SafetensorsError(`${path}: tensor '${name}': shape (${shape}) is no list of sizes`);
+    if (!isSizes(shape))
+      throw new SafetensorsError(`${path}: tensor '${name}': shape (${shape}) is not a list of sizes`);
     const bytes = shape.reduce((product, size) => product * size, dtypeBytes[dtype]);
     header[name] = { dtype, shape, data_offsets: [offset, offset + bytes] };
     offset += bytes;

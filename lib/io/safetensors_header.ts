@@ -1,21 +1,21 @@
-// The header of a safetensors file: JSON that names each tensor's dtype, shape and bytes. Untrusted: checked whole, in linear time.
+// The header of a safetensors file: JSON with each tensor's dtype, shape and bytes. It is untrusted and checked completely, in linear time.
 import { brief, briefName } from '../brief.ts';
 import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
 
 export interface SafetensorsEntry {
   dtype: SafetensorsDtype;
   shape: number[];
-  /** First byte in the file. */
+  /** Offset of the first byte in the file. */
   begin: number;
   bytes: number;
 }
 
-/** Thrown for a file that breaks the format; the message names the file, the tensor and both values. */
+/** Thrown for a file that violates the format. The message names the file, the tensor and both values. */
 export class SafetensorsError extends Error {
   override readonly name = 'SafetensorsError';
 }
 
-/** The tensors by name. `dataBegin`: where their bytes begin in the file. */
+/** The tensors by name. `dataBegin`: offset of their bytes in the file. */
 export function parseHeader(
   path: string,
   { text, dataBegin }: { text: string; dataBegin: number },
@@ -40,7 +40,7 @@ export function parseHeader(
     }
     entries.set(name, parseEntry(path, name, value, dataBegin));
   }
-  // Without gaps or overlaps, each byte belongs to one tensor.
+  // There must be no gaps and no overlaps.
   let end = dataBegin;
   for (const [name, entry] of [...entries].sort(([, a], [, b]) => a.begin - b.begin || a.bytes - b.bytes)) {
     if (entry.begin !== end) {
@@ -79,7 +79,7 @@ function parseEntry(path: string, name: string, value: unknown, dataBegin: numbe
 const [QUOTE, BACKSLASH, COLON] = [0x22, 0x5c, 0x3a];
 const [OPEN, CLOSE, OPEN_LIST, CLOSE_LIST] = [0x7b, 0x7d, 0x5b, 0x5d];
 
-/** The first key that the header, or one of its tensors, has twice: JSON.parse would pass over it. null: none. The text is valid JSON. */
+/** The first key that occurs twice in the header or in a tensor's entry, which JSON.parse ignores; null if none. `text` is valid JSON. */
 function repeatedKey(json: string): string | null {
   const keys: Set<string>[] = [new Set(), new Set(), new Set()];
   let depth = 0;

@@ -1,4 +1,4 @@
-// A model in HuggingFace's layout: config.json, weights in one file or shards, the tokenizer's files.
+// Writes a model in HuggingFace's layout: config.json, weights in one file or in shards, and the tokenizer's files.
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,34 +14,36 @@ import { stageSafetensors, type TensorToWrite } from './safetensors.ts';
 import { elementsOf, warnOnce } from './unrounded.ts';
 import { removeLeftovers, type StagedFile, syncFolder } from './whole_file.ts';
 
-/** As HuggingFace's default. */
+/** HuggingFace's default. */
 const MAX_SHARD_BYTES = 5e9;
 
 export interface SaveOptions {
-  /** What weights are written in. @default what they were loaded from, else the model's dtype */
+  /** Dtype of the weights in the file. @default the dtype that they were loaded from, else the model's */
   dtype?: Dtype | 'float16';
-  /** Folder whose tokenizer files are written beside the weights. @default the one that the model was loaded from */
+  /** Folder from which tokenizer files are copied. @default the one that the model was loaded from */
   tokenizerFrom?: string | null;
-  /** Weights that take more are written in shards with an index. @default 5e9 */
+  /** Weights that take more bytes are written in shards with an index. @default 5e9 */
   maxShardBytes?: number;
 }
 
 /**
- * Writes config.json, the weights and the tokenizer's files in HuggingFace's layout. Where the dtype that is written holds more than the
- * model's, a parameter's f32 copy in a live optimizer is what is written, and what was not trained comes back as it was loaded.
- * Each file appears whole or not at all; where shards replace others, the index goes first and comes last, so that a kill leaves no mixture
- * that loads. Shards of an earlier save are removed, and a folder that holds an adapter is refused: readers would take these instead. A
- * failure leaves no temporary files.
+ * Writes config.json, the weights and the tokenizer's files in HuggingFace's layout. If the file's dtype is wider than the model's, a
+ * parameter's f32 master copy in a live optimizer is written instead, and values that were not trained are written as they were loaded.
+ * Each file is written atomically. If shards replace others, the old index is removed first and the new one written last, so that a killed
+ * process leaves no loadable mixture. Shards of an earlier save are removed, and a folder with an adapter is refused, because readers would
+ * load these instead. A failure leaves no temporary files.
  */
 export async function saveModel(model: Decoder, folder: string, options: SaveOptions = {}): Promise<void> {
   const { dtype, tokenizerFrom = model.origin?.folder ?? null, maxShardBytes = MAX_SHARD_BYTES } = options;
   if (model.lora)
-    throw new Error('saveModel: the model has adapters; saveAdapter writes them, mergeLora makes them part of it');
+    throw new Error(
+      'saveModel: the model has adapters; save them with saveAdapter, or merge them with mergeLora first',
+    );
   await mkdir(folder, { recursive: true });
   const adapter = ADAPTER_FILES.find((name) => existsSync(join(folder, name)));
   if (adapter)
     throw new Error(
-      `saveModel: ${folder}: holds ${adapter}, which readers would take for the model's; choose another folder`,
+      `saveModel: ${folder}: holds ${adapter}, which readers would load with the model; choose another folder`,
     );
   await removeLeftovers(folder);
   const tensors = storedTensors(model, dtype);
@@ -73,7 +75,7 @@ export async function saveModel(model: Decoder, folder: string, options: SaveOpt
   await removeShards(folder, new Set(Object.values(weightMap)));
 }
 
-/** Removes shards of an earlier save: some readers load every file of this name. */
+/** Removes shards of an earlier save: some readers load every file with such a name. */
 async function removeShards(folder: string, kept: ReadonlySet<string>): Promise<void> {
   for (const name of await readdir(folder)) {
     if (/^model-\d{5}-of-\d{5}\.safetensors$/.test(name) && !kept.has(name)) await rm(join(folder, name));
@@ -83,7 +85,7 @@ async function removeShards(folder: string, kept: ReadonlySet<string>): Promise<
 const numbered = (i: number) => String(i).padStart(5, '0');
 const sizeOf = ({ dtype, shape }: TensorToWrite) => shape.reduce((product, size) => product * size, dtypeBytes[dtype]);
 
-/** The parameters in their order, and a tied head where the model was loaded with one. */
+/** The parameters in order, and a tied head if the model's file had one. */
 function storedTensors(model: Decoder, dtype?: Dtype | 'float16'): TensorToWrite[] {
   const asked = dtype === 'float16' ? 'F16' : dtype && fileDtypes[dtype];
   if (dtype && !asked)
@@ -115,7 +117,7 @@ function shardsOf(tensors: readonly TensorToWrite[], maxBytes: number): TensorTo
   return shards;
 }
 
-/** The config that the model was made from, with the dtype that is written, spelled as it was. */
+/** The model's config with the dtype of the saved weights, in the spelling that the config already uses. */
 function configOf(model: Decoder, tensors: readonly TensorToWrite[]): HuggingFaceConfig {
   const { source } = model.config;
   const names: Partial<Record<SafetensorsDtype, string>> = {

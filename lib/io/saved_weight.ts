@@ -1,4 +1,4 @@
-// A weight of the model that was saved beside adapters.
+// Checks a weight of the model that was saved with adapters.
 
 import { dtypeBytes } from '../runtime/safetensors_dtype.ts';
 import type { Tensor } from '../runtime/tensor.ts';
@@ -6,7 +6,7 @@ import { fromFile, toFile } from './elements.ts';
 import { PIECE_BYTES, slice } from './pieces.ts';
 import { SafetensorsError, type SafetensorsFile } from './safetensors.ts';
 
-/** Throws unless the file's tensor is the model's weight, to the rounding of the narrower dtype. */
+/** Throws unless the file's tensor equals the model's weight, up to rounding to the narrower dtype. */
 export async function requireSameWeight(
   file: SafetensorsFile,
   name: string,
@@ -16,9 +16,9 @@ export async function requireSameWeight(
   const { shape, dtype } = file.entries.get(name)!;
   const fail = (how: string) =>
     new SafetensorsError(
-      `${file.path}: '${name}' is not the model's '${of}': ${how}. Weights that were trained or resized beside adapters (modules_to_save) are not supported; merge them with PEFT first`,
+      `${file.path}: '${name}' differs from the model's '${of}': ${how}. Weights that were trained or resized with the adapters (modules_to_save) are not supported; merge them with PEFT first`,
     );
-  if (shape.join() !== weight.shape.join()) throw fail(`it is (${shape}), the model's (${weight.shape})`);
+  if (shape.join() !== weight.shape.join()) throw fail(`it is (${shape}), the model's is (${weight.shape})`);
   const bytesEach = dtypeBytes[dtype];
   for await (const { begin, bytes } of file.pieces(name, PIECE_BYTES)) {
     const [first, end] = [begin / bytesEach, (begin + bytes.length) / bytesEach];

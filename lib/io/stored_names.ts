@@ -1,4 +1,4 @@
-// What parameters are called in files: HuggingFace's names, with or without 'model.' in front, and what else files may hold.
+// Names of parameters in files: HuggingFace's, with or without 'model.' in front. Also knows which other tensors files may hold.
 import { briefName } from '../brief.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
@@ -10,28 +10,28 @@ import { type SafetensorsEntry, SafetensorsError, type SafetensorsFile } from '.
 const PREFIX = 'model.';
 const EMBEDDING = 'model.embed_tokens.weight';
 const HEAD = 'lm_head.weight';
-/** Tables that old checkpoints store and every model makes for itself. */
+/** Tables that old checkpoints store but models compute themselves. */
 const BUFFER = /(^|\.)rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)$/;
-/** What quantisers add to a weight's name. */
+/** Suffixes that quantisers add to a weight's name. */
 const QUANTISED =
   /\.(qweight|qzeros|scales|g_idx|weight_packed|weight_scale(_inv|_2)?|input_scale|weight\.(absmax|quant_map|nested_absmax|quant_state\..+)|SCB|weight_format)$/;
-/** Elements that are compared at a time. */
+/** Number of elements compared at a time. */
 const PIECE = 2 ** 21;
 const WIDTHS: readonly Dtype[] = ['bfloat16', 'float32', 'float64'];
 
-/** Where a tensor is stored. */
+/** The file and name of a stored tensor. */
 export interface Place {
   file: SafetensorsFile;
-  /** In the file. */
+  /** Name in the file. */
   name: string;
 }
 
 export class StoredNames {
   readonly folder: string;
   readonly #files: ReadonlyMap<string, SafetensorsFile>;
-  /** Whether a base model was saved, by AutoModel: names begin behind 'model.'. */
+  /** Whether a base model was saved, by AutoModel: its names lack 'model.'. */
   readonly #isBase: boolean;
-  /** Whether a head is the embedding, which then may be stored under either name. */
+  /** Whether the head is tied; the shared tensor may then be stored under either name. */
   readonly #isTied: boolean;
 
   constructor(folder: string, files: ReadonlyMap<string, SafetensorsFile>, { tieWordEmbeddings }: DecoderConfig) {
@@ -41,7 +41,7 @@ export class StoredNames {
     this.#isBase = !files.has(EMBEDDING) && files.has(EMBEDDING.slice(PREFIX.length));
   }
 
-  /** Where a parameter is stored; null: nowhere. */
+  /** Where a parameter is stored; null if it is not. */
   place(parameter: string): Place | null {
     const name = this.#isBase && parameter.startsWith(PREFIX) ? parameter.slice(PREFIX.length) : parameter;
     const file = this.#files.get(name);
@@ -49,7 +49,7 @@ export class StoredNames {
     return parameter === EMBEDDING && this.#isTied ? this.place(HEAD) : null;
   }
 
-  /** The narrowest dtype of parameters that holds every matrix. */
+  /** The narrowest dtype that holds the values of every stored matrix. */
   widestDtype(): Dtype {
     if (!this.place(EMBEDDING)) throw this.#missing(EMBEDDING);
     let widest = 0;
@@ -61,7 +61,7 @@ export class StoredNames {
     return WIDTHS[widest]!;
   }
 
-  /** The place of every parameter, and of a tied head that is stored. Throws for what is missing, has another shape, or is left over. */
+  /** Where each parameter is stored, and a tied head if it is. Throws if a tensor is missing, has another shape, or is unknown. */
   match(model: Decoder): Map<string, Place> {
     const places = new Map<string, Place>();
     for (const [parameter, { shape }] of model.namedParameters()) {
@@ -70,7 +70,7 @@ export class StoredNames {
       const { file, name } = place;
       const entry = file.entries.get(name)!;
       if (entry.shape.join() !== shape.join()) {
-        throw new SafetensorsError(`${file.path}: '${name}' is (${entry.shape}), the model's (${shape})`);
+        throw new SafetensorsError(`${file.path}: '${name}' is (${entry.shape}), the model's is (${shape})`);
       }
       weightDtype(file, name, entry.dtype);
       places.set(parameter, place);
@@ -84,7 +84,7 @@ export class StoredNames {
     return places;
   }
 
-  /** What a model's parameters are called and stored as, for saving them. */
+  /** Names and dtypes of a model's parameters in the files, for saving. */
   stored(model: Decoder): Map<string, { name: string; dtype: SafetensorsDtype }> {
     return new Map(
       [...this.match(model)].map(([parameter, { file, name }]) => [
@@ -113,15 +113,15 @@ export class StoredNames {
   }
 }
 
-/** Throws for integers and for what is narrower than half precision. */
+/** Throws for integers and for dtypes narrower than half precision. */
 function weightDtype({ path }: SafetensorsFile, name: string, dtype: SafetensorsDtype): Dtype {
   const found = dtypeFor(dtype);
   if (found) return found;
   const what = dtypeBytes[dtype] === 1 ? ': the weights are quantised, which is not read' : '';
-  throw new SafetensorsError(`${path}: '${name}' has dtype ${dtype}, which is no weight's${what}`);
+  throw new SafetensorsError(`${path}: '${name}' has dtype ${dtype}, which is not supported for weights${what}`);
 }
 
-/** Whether the file has a head unlike the embedding, though the config ties them. */
+/** Whether the file has a head that differs from the embedding, although the config ties them. */
 export async function isOwnHead(config: DecoderConfig, names: StoredNames): Promise<boolean> {
   const [embedding, head] = [names.place(EMBEDDING), names.place(HEAD)];
   if (!config.tieWordEmbeddings || !embedding || !head || embedding.name === head.name) return false;

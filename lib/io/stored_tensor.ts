@@ -1,4 +1,4 @@
-// A parameter's values in the file that it was loaded from, for parameters whose dtype does not hold them.
+// The values in its file of a parameter that was rounded when it was loaded.
 import type { StoredValues } from '../autograd/parameter.ts';
 import { type Dtype, dtypes } from '../runtime/dtype.ts';
 import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
@@ -11,7 +11,7 @@ export class StoredTensor implements StoredValues {
   readonly #file: SafetensorsFile;
   readonly #name: string;
 
-  /** The file stays open as long as the model. */
+  /** The file stays open as long as the model exists. */
   constructor(file: SafetensorsFile, name: string) {
     this.#file = file;
     this.#name = name;
@@ -28,9 +28,9 @@ export class StoredTensor implements StoredValues {
   }
 
   /**
-   * Puts the stored value in the place of each element that is still what it was rounded to: what was not trained comes back byte for byte.
+   * Replaces each element that still equals its rounded value by the stored value, so that untrained values are saved byte for byte.
    * @param elements [begin, …) of the parameter or its master, of dtype `from`
-   * @param bytes the same in dtype `to`, as they would be written; overwritten
+   * @param bytes the same elements in dtype `to`; overwritten
    */
   async restore(
     elements: Uint8Array,
@@ -62,7 +62,7 @@ export class StoredTensor implements StoredValues {
   }
 }
 
-/** Every dtype of weights has a multiple of two bytes. */
+/** The size of every dtype of weights is a multiple of two bytes. */
 function words({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint16Array {
   return new Uint16Array(buffer as ArrayBuffer, byteOffset, byteLength / 2);
 }

@@ -1,17 +1,17 @@
-// Modules that run on a thread of their own. Their names end in _thread, by which the bundle finds them.
+// Modules that run on their own thread. Their names end in _thread, so that the bundle finds them.
 import { createRequire } from 'node:module';
 import { extname } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 /**
- * The module `name` beside the one that starts it, whether that is source, built, or part of a bundle.
+ * URL of the module `name` beside the one that starts it, which may be source, built, or part of a bundle.
  * @param starter its import.meta.url
  */
 export function threadUrl(name: string, starter: string): URL {
   const extension = extname(fileURLToPath(starter));
   const url = new URL(`./${name}${extension}`, starter);
   if (extension !== '.ts') return url;
-  // Source runs under tsx, which does not reach into threads on its own.
+  // Source runs under tsx, which must be registered again in each thread.
   const tsx = pathToFileURL(
     createRequire(import.meta.url)
       .resolve('tsx/esm/api')

@@ -1,4 +1,4 @@
-// Writing parameters to files whose dtype holds more than the parameters' dtype.
+// Writes parameters to files whose dtype may be wider than the parameters'.
 import type { Parameter } from '../autograd/parameter.ts';
 import { dtypes, toBfloat16, toFloat32 } from '../runtime/dtype.ts';
 import type { SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
@@ -7,10 +7,10 @@ import { bytesOf, holds, toFile } from './elements.ts';
 import { PIECE_BYTES, slice } from './pieces.ts';
 import { StoredTensor } from './stored_tensor.ts';
 
-/** Told of stored values that cannot be read any more: what was trained is worth more than the last bits of what was not. */
+/** Called if stored values can no longer be read. Saving continues with the rounded values, so that what was trained is not lost. */
 export type OnLost = (error: Error) => void;
 
-/** The bytes of a parameter in a file's dtype, in pieces: from its f32 copy if that holds more, and stored values where nothing has changed. */
+/** A parameter's bytes in a file's dtype, in pieces. If that is wider, takes values of the master copy, and stored ones if unchanged. */
 export async function* elementsOf(
   parameter: Parameter,
   to: SafetensorsDtype,
@@ -45,7 +45,7 @@ async function pieceOf(
   return bytes;
 }
 
-/** The master's values where the parameter is their rounded value: everywhere, unless the parameter was written to. */
+/** The master's values, except where the parameter is not their rounded value because someone has written to it. */
 function unrounded(words: Uint16Array, master: Float32Array): Float32Array {
   const rounded = toBfloat16(master);
   const own = toFloat32(words);
@@ -57,9 +57,12 @@ export function warnOnce(op: string): OnLost {
   let hasWarned = false;
   return ({ message }) => {
     if (!hasWarned) {
-      process.emitWarning(`${op}: weights are written as they were rounded when they were loaded: ${message}`, {
-        code: 'MINISEQUENCE_STORED_LOST',
-      });
+      process.emitWarning(
+        `${op}: untrained weights are written in the model's dtype, because the original values cannot be read: ${message}`,
+        {
+          code: 'MINISEQUENCE_STORED_LOST',
+        },
+      );
     }
     hasWarned = true;
   };

@@ -1,5 +1,5 @@
-// A model's weights from HuggingFace's layout into place. Files are read in pieces: a file that is mapped into memory and then cut short by
-// another process would end ours.
+// Loads a model from HuggingFace's layout. Files are read in pieces and not mapped into memory: if another process truncated a mapped file,
+// ours would crash.
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decoderConfig } from '../models/config.ts';
@@ -40,8 +40,8 @@ export async function readConfig(folder: string): Promise<HuggingFaceConfig> {
 
 async function whyNoConfig(folder: string): Promise<string> {
   const found = await stat(folder).catch(() => null);
-  if (!found) return `there is no folder ${folder}, and it is no name on the Hub (org/name)`;
-  if (!found.isDirectory()) return `${folder} is a file; give the folder that it is in`;
+  if (!found) return `there is no folder ${folder}, and this is not a name on the Hub (org/name)`;
+  if (!found.isDirectory()) return `${folder} is a file; give its folder instead`;
   const isAdapter = await stat(join(folder, 'adapter_config.json')).then(
     () => true,
     () => false,
@@ -54,20 +54,21 @@ async function whyNoConfig(folder: string): Promise<string> {
 export interface LoadOptions extends HubOptions {
   device?: Device | DeviceName;
   /**
-   * Of the parameters; weights are converted. What the dtype does not hold is remembered: `AdamW` begins its f32 copies with it, and
-   * `saveModel` writes it back for what was not trained. @default the widest that a matrix is stored in, float32 for half precision
+   * Dtype of the parameters; weights are converted. If it is narrower than the files', the original values stay available: `AdamW` starts
+   * its f32 copies from them, and `saveModel` writes them for weights that were not trained.
+   * @default the widest dtype of a stored matrix; float32 for half precision
    */
   dtype?: Dtype;
-  /** Of the gradients; see `Decoder`. @default 'float32' */
+  /** Dtype of the gradients; see `Decoder`. @default 'float32' */
   gradientDtype?: GradientDtype;
-  /** Unknown fields of config.json to ignore; the caller vouches that they change no number. */
+  /** Unknown fields of config.json to ignore, if the caller knows that they change no number. */
   ignoreFields?: readonly string[];
 }
 
 /**
- * A model from a HuggingFace folder (config.json, safetensors in one file or shards), or from the Hub by its name `org/name`.
- * Remembers what it was stored as, which `saveModel` keeps. A base model without head, whose names have no 'model.' in front, is taken
- * where the head is tied. A head of its own in the file goes before config.json's tie_word_embeddings, with a warning, as in transformers.
+ * Loads a model from a HuggingFace folder (config.json, safetensors in one file or in shards), or from the Hub by its name `org/name`.
+ * `saveModel` keeps the names and dtypes of the files. A base model without a head, whose names lack 'model.', is accepted if the config
+ * ties the head. If the file has a separate head, it overrides tie_word_embeddings in config.json with a warning, as in transformers.
  */
 export async function loadModel(pathOrName: string, options: LoadOptions = {}): Promise<Decoder> {
   const folder = await resolveModelFolder(pathOrName, options);
@@ -94,13 +95,13 @@ export async function loadModel(pathOrName: string, options: LoadOptions = {}): 
 
 function untied(config: DecoderConfig, folder: string): DecoderConfig {
   process.emitWarning(
-    `${folder}: lm_head.weight differs from the embedding, though config.json says tie_word_embeddings: the model has both`,
+    `${folder}: lm_head.weight differs from the embedding, although config.json says tie_word_embeddings: the model gets a separate head`,
     { code: 'MINISEQUENCE_OWN_HEAD' },
   );
   return { ...config, tieWordEmbeddings: false, source: { ...config.source, tie_word_embeddings: false } };
 }
 
-/** Overwrites a model's parameters with those of a folder. */
+/** Overwrites a model's parameters with the weights of a folder. */
 export async function readWeights(model: Decoder, folder: string): Promise<void> {
   const files = await openModelFolder(folder);
   try {
@@ -110,7 +111,7 @@ export async function readWeights(model: Decoder, folder: string): Promise<void>
   }
 }
 
-/** Every parameter must be there, in its shape, and nothing else. */
+/** Requires that the files hold every parameter in its shape, and nothing else. */
 async function fill(model: Decoder, names: StoredNames): Promise<void> {
   const found = names.match(model);
   for (const [name, parameter] of model.namedParameters()) await readInto(parameter, found.get(name)!);
@@ -123,11 +124,11 @@ async function readInto(parameter: Tensor, { file, name }: { file: SafetensorsFi
     const first = begin / bytesEach;
     const elements = fromFile(name, bytes, dtype, parameter.dtype);
     slice(parameter, first, first + bytes.length / bytesEach, (piece) => piece.write(elements));
-    await parameter.device.synchronize(); // so that one piece at a time waits for the device
+    await parameter.device.synchronize(); // so that only one piece waits for the device at a time
   }
 }
 
-/** Records in the model where it came from. Returns the files that stay open, as long as the model, for values that its dtype does not hold. */
+/** Records the model's origin. Returns the files that must stay open as long as the model, because its dtype is narrower than theirs. */
 function remember(model: Decoder, names: StoredNames): SafetensorsFile[] {
   const kept = new Set<SafetensorsFile>();
   for (const [name, { file, name: storedName }] of names.match(model)) {

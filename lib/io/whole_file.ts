@@ -1,26 +1,26 @@
-// Files that appear atomically: written under a random name beside their place, synced, renamed.
+// Writes files atomically: under a random name in the same folder, then synced and renamed.
 import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 
-/** A file that is on the disk under a temporary name. */
+/** A complete file under a temporary name. */
 export interface StagedFile {
-  /** Gives it its name, for good: the folder is synced too. */
+  /** Renames it to its final name and syncs the folder. */
   commit(): Promise<void>;
   /** Removes it. */
   discard(): Promise<void>;
 }
 
-/** Identifies leftovers of this machine, as another one may share the folder. */
+/** Identifies leftovers of this machine; other machines may share the folder. */
 export const MACHINE = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
 /** .NAME.MACHINE-PID-RANDOM.tmp */
 const TEMPORARY = /^\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{16}\.tmp$/;
-/** Fails for an existing file and for a link. */
+/** Open flags: fails if there is a file or a link already. */
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
-/** Writes and syncs a file under a temporary name. A failure leaves nothing, and names the path. */
+/** Writes and syncs a file under a temporary name. A failure leaves nothing, and the error names the path. */
 export async function stageFile(path: string, write: (handle: FileHandle) => Promise<void>): Promise<StagedFile> {
   const random = randomBytes(8).toString('hex');
   const temporary = join(dirname(path), `.${basename(path)}.${MACHINE}-${process.pid}-${random}.tmp`);
@@ -60,7 +60,7 @@ export async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise
   }
 }
 
-/** So that names survive a loss of power, as the files behind them do. Some network file systems cannot. */
+/** Syncs a folder, so that names survive a power failure, as the files' contents do. Some network file systems cannot do this. */
 export async function syncFolder(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {
@@ -73,8 +73,8 @@ export async function syncFolder(path: string): Promise<void> {
 }
 
 /**
- * Removes temporary files that killed processes of this machine have left in a folder.
- * @param options.all those of processes that live, and of other machines, too: for who has locked the folder. @default false
+ * Removes temporary files of killed processes of this machine from a folder.
+ * @param options.all also those of running processes and of other machines; only for the holder of the folder's lock. @default false
  */
 export async function removeLeftovers(folder: string, { all = false } = {}): Promise<void> {
   const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
@@ -89,16 +89,16 @@ export async function removeLeftovers(folder: string, { all = false } = {}): Pro
   }
 }
 
-/** Whether there is a process of this number on this machine. */
+/** Whether a process with this id is running on this machine. */
 export function isRunning(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ESRCH'; // EPERM: another user's
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH'; // EPERM: it belongs to another user
   }
 }
 
-/** The system's error of a write (ENOSPC, EIO) does not name the file. */
+/** Adds the file's name to a write error of the system (ENOSPC, EIO), which lacks it. */
 function withPath(path: string, error: unknown): unknown {
   const { code, message, path: named } = error as NodeJS.ErrnoException;
   if (!code || named || !/^E[A-Z0-9]+$/.test(code)) return error;

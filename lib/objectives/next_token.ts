@@ -1,4 +1,4 @@
-// Cross-entropy of the next tokens, with the head in chunks.
+// Next-token cross-entropy, with the head in chunks.
 import type { Batch } from '../models/batch.ts';
 import type { Decoder, ForwardOptions } from '../models/decoder.ts';
 import type { StepPolicy } from '../models/policy.ts';
@@ -12,7 +12,7 @@ export interface NextTokenLossOptions extends ForwardOptions, Omit<CrossEntropyO
   policy: StepPolicy;
 }
 
-/** Mean cross-entropy of a batch's targets, or what the options say: a scalar with a gradient. */
+/** Cross-entropy of a batch's targets, a scalar with a gradient; the mean unless the options say otherwise. */
 export function nextTokenLoss(
   model: Decoder,
   batch: Batch,
@@ -28,7 +28,7 @@ export function nextTokenLoss(
   });
 }
 
-/** Mean over all targets. @param options shares of label smoothing and z-loss, as in crossEntropy. @default 0 */
+/** The mean over all targets. @param options label smoothing and z-loss, as in crossEntropy. @default 0 */
 export function nextToken(options: Pick<CrossEntropyOptions, 'labelSmoothing' | 'zLoss'> = {}): Objective {
   const { labelSmoothing, zLoss } = options;
   return {

@@ -1,4 +1,4 @@
-// What training minimises.
+// The objective that training minimises.
 import type { Batch, HostBatch } from '../models/batch.ts';
 import type { Decoder, ForwardOptions } from '../models/decoder.ts';
 import type { StepPolicy } from '../models/policy.ts';
@@ -6,13 +6,13 @@ import type { Tensor } from '../runtime/tensor.ts';
 
 export interface LossOptions extends ForwardOptions {
   policy: StepPolicy;
-  /** What the sum over this batch is divided by: what all micro-batches of a step count together. */
+  /** The sum over this batch is divided by this: the count of all micro-batches of the step together. */
   divisor: number;
 }
 
-/** A mean over what batches hold: targets for next tokens, pairs for preferences. */
+/** A mean over the items of batches, such as target tokens. */
 export interface Objective {
-  /** How many of these a batch holds. */
+  /** Number of items in a batch. */
   count(batch: HostBatch): number;
   /** Sum over the batch, divided by `divisor`: a scalar with a gradient. */
   loss(model: Decoder, batch: Batch, options: LossOptions): Tensor;

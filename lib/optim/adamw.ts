@@ -1,4 +1,4 @@
-// AdamW over named parameters; its state belongs to it.
+// AdamW over named parameters. It owns its state.
 
 import type { Parameter, StoredValues } from '../autograd/parameter.ts';
 import { requireFinite, requireInteger } from '../ops/check.ts';
@@ -9,50 +9,50 @@ import { type AdamWState, makeState, type StateBits } from './adamw_state.ts';
 import type { Optimizer, UpdateOptions } from './optimizer.ts';
 
 export interface AdamWOptions {
-  /** Decay of the mean of gradients. @default 0.9 */
+  /** Decay of the running mean of gradients. @default 0.9 */
   beta1?: number;
-  /** Decay of the mean of squared gradients. @default 0.95 */
+  /** Decay of the running mean of squared gradients. @default 0.95 */
   beta2?: number;
   /** Added to the root of the mean square; at least 2^-126. @default 1e-8 */
   eps?: number;
-  /** Decoupled decay of parameters of 2 or more dimensions. @default 0.1 */
+  /** Decoupled weight decay of parameters with 2 or more dimensions. @default 0.1 */
   weightDecay?: number;
   /**
-   * Whether bf16 parameters have an f32 copy that takes the updates. Without it an update is rounded up or down at random, so that small
-   * ones have their effect on average. @default true
+   * Whether bf16 parameters have an f32 master copy, which takes the updates. Without it, updates are rounded stochastically, so that small
+   * ones still take effect on average. @default true
    */
   masterWeights?: boolean;
   /**
-   * Bits of each element of m and v: 32; 16 (bf16); or 8, in blocks of 256 that share a scale, 2.03 bytes a parameter for both. Fewer than 32
-   * are rounded up or down at random, so that small changes have their effect on average; vectors and tensors of fewer than 4,096
-   * elements keep 32. @default 32
+   * Bits of each element of m and v: 32; 16 (bf16); or 8, in blocks of 256 that share a scale, 2.03 bytes per parameter for both. Below 32
+   * bits, values are rounded stochastically, so that small changes still take effect on average. Vectors and tensors of fewer than 4,096
+   * elements always have 32 bits. @default 32
    */
   stateBits?: StateBits;
-  /** Of the random rounding. @default 0 */
+  /** Seed of stochastic rounding. @default 0 */
   seed?: number;
   /**
-   * Whether f32 copies begin with the values that the parameters were rounded from when they were loaded; they are read while everything
-   * else waits. false: with the parameters' own, until `readStored` or a checkpoint has given better. @default true
+   * Whether f32 master copies start from the values in the model's files, before loading rounded them. The constructor reads these
+   * synchronously. If false, they start from the parameters' values, until `readStored` or a checkpoint overwrites them. @default true
    */
   readStored?: boolean;
 }
 
-/** The least that f32 holds without losing digits. With 0 an element that never had a gradient would become 0 / 0. */
+/** The smallest normal f32. With eps 0, an element that never had a gradient would become 0 / 0. */
 export const LEAST_EPS = 2 ** -126;
 
-/** Elements that are read at a time. */
+/** Number of elements read at a time. */
 const PIECE = 2 ** 22;
 
 export class AdamW implements Optimizer {
   readonly parameters: readonly Parameter[];
   readonly options: Readonly<Required<Omit<AdamWOptions, 'readStored'>>>;
   readonly #state = new Map<Parameter, AdamWState>();
-  /** Of a parameter in `parameters`: its random rounding is drawn by it. */
+  /** Index of a parameter in `parameters`, which its stochastic rounding depends on. */
   readonly #indices: ReadonlyMap<Parameter, number>;
-  /** (1,) int32: updates made. On the device, where a step that is not finite is not counted. */
+  /** (1,) int32: number of updates. It is on the device, because only the device knows whether a step was finite and counts. */
   readonly #numSteps: Tensor;
 
-  /** The state (m, v, and an f32 copy of bf16 parameters) is allocated at once, so that memory does not grow in the first step. */
+  /** Allocates all state (m, v, and master copies of bf16 parameters), so that memory does not grow in the first step. */
   constructor(parameters: readonly Parameter[], options: AdamWOptions = {}) {
     const {
       beta1 = 0.9,
@@ -73,13 +73,13 @@ export class AdamW implements Optimizer {
     requireFinite('AdamW', 'weightDecay', weightDecay, { min: 0 });
     requireInteger('AdamW', 'seed', seed);
     const [first] = parameters;
-    if (!first) throw new RangeError('AdamW: there are no parameters');
+    if (!first) throw new RangeError('AdamW: parameters is empty');
     this.options = { beta1, beta2, eps, weightDecay, masterWeights, stateBits, seed };
     this.parameters = parameters;
     this.#indices = new Map(parameters.map((parameter, i) => [parameter, i]));
     const twice = parameters.find((parameter, i) => this.#indices.get(parameter) !== i);
-    if (twice) throw new RangeError(`AdamW: ${twice} is given twice`);
-    // What is made in a scope is freed again where the memory does not suffice for all of it.
+    if (twice) throw new RangeError(`AdamW: ${twice} is in parameters twice`);
+    // The scope frees what it made if memory runs out halfway.
     this.#numSteps = tidy(() => {
       const numSteps = zeros([1], { dtype: 'int32', device: first.device, category: 'optimizer' });
       for (const parameter of parameters) {
@@ -104,16 +104,16 @@ export class AdamW implements Optimizer {
     }
   }
 
-  /** Reads what parameters were rounded from into their f32 copies, without holding up anything else; before the first step. */
+  /** Reads the values in the model's files, before rounding, into the master copies. Call it before the first step. */
   async readStored(): Promise<void> {
     for (const { master, stored, begin, end } of this.#rounded()) {
       const values = await stored.read(begin, end);
       tidy(() => flat(master).rows(begin, end).write(values));
-      await master.device.synchronize(); // so that one piece at a time waits for the device
+      await master.device.synchronize(); // so that only one piece waits for the device at a time
     }
   }
 
-  /** Pieces of parameters that are not what their files hold, and have copies that can hold it. */
+  /** Pieces of all parameters that loading rounded and that have a master copy. */
   *#rounded(): Generator<{ master: Tensor; stored: StoredValues; begin: number; end: number }> {
     for (const [{ stored, size }, { master }] of this.#state) {
       if (!master || !stored) continue;
@@ -137,7 +137,7 @@ export class AdamW implements Optimizer {
 
   update(parameter: Parameter, { learningRate, gradientFactor = null }: UpdateOptions): void {
     const state = this.#state.get(parameter);
-    if (!state) throw new Error(`AdamW: ${parameter} is none of its parameters, or it was disposed`);
+    if (!state) throw new Error(`AdamW: ${parameter} is not one of its parameters, or the optimizer was disposed`);
     if (!parameter.grad) throw new Error(`AdamW: ${parameter} has no gradient`);
     const { master, ...states } = state;
     const { beta1, beta2, eps, seed } = this.options;
@@ -150,7 +150,7 @@ export class AdamW implements Optimizer {
     return new AdamW(parameters, { ...this.options, readStored: false });
   }
 
-  /** All of the optimizer's tensors by name, for checkpoints. */
+  /** All tensors of the optimizer by name, for checkpoints. */
   *state(): Generator<[string, Tensor]> {
     yield ['numSteps', this.#numSteps];
     for (const [i, parameter] of this.parameters.entries()) {
@@ -176,7 +176,7 @@ export class AdamW implements Optimizer {
 
 const flat = (tensor: Tensor): Tensor => tensor.reshape([tensor.size]);
 
-/** At 1, the correction 1 / (1 − beta^step) would be infinite. */
+/** With 1, the bias correction 1 / (1 − beta^step) would be infinite. */
 function requireBeta(argument: string, value: number): void {
   if (!(value >= 0 && value < 1)) throw new RangeError(`AdamW: ${argument} must be a number in [0, 1), got ${value}`);
 }

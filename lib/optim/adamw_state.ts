@@ -1,9 +1,9 @@
-// What AdamW keeps of one parameter.
+// AdamW's state of one parameter.
 import type { Device } from '../runtime/device.ts';
 import { computeDtype, type Dtype } from '../runtime/dtype.ts';
 import { empty, type Tensor, zeros } from '../runtime/tensor.ts';
 
-/** Bits of each element of m and v: f32 (f64 for f64), bf16, or codes of 8 bits with an f32 scale for each block of 256. */
+/** Bits of each element of m and v: 32 is f32 (f64 for f64), 16 is bf16, 8 is codes with one f32 scale per block of 256. */
 export type StateBits = 32 | 16 | 8;
 
 /** The tensors of native/ops/adamw.h. */
@@ -12,16 +12,16 @@ export interface AdamWState {
   v: Tensor;
   mScales: Tensor | null;
   vScales: Tensor | null;
-  /** f32 copy of a bf16 parameter, which takes updates too small for bf16. */
+  /** f32 master copy of a bf16 parameter, which takes updates too small for bf16. */
   master: Tensor | null;
 }
 
-/** Elements that share a scale. */
+/** Number of elements that share a scale. */
 const BLOCK = 256;
-/** Vectors and smaller tensors keep their states in f32, which costs nothing. */
+/** Vectors and smaller tensors always have f32 states, which costs little. */
 const LEAST_NARROW = 4096;
 
-/** m and v of zero; the master has garbage in it. */
+/** Allocates the state: m and v are zero, the master is uninitialised. */
 export function makeState(
   { shape, size, dtype, device }: Tensor,
   { stateBits, masterWeights }: { stateBits: StateBits; masterWeights: boolean },
@@ -29,7 +29,7 @@ export function makeState(
   const wide = like(device, computeDtype(dtype));
   const master = masterWeights && dtype === 'bfloat16' ? empty(shape, wide) : null;
   if (stateBits !== 32 && dtype === 'float64') {
-    throw new RangeError(`AdamW: stateBits ${stateBits} is for parameters in float32 and bfloat16, one is float64`);
+    throw new RangeError(`AdamW: stateBits ${stateBits} needs float32 or bfloat16 parameters, but one is float64`);
   }
   const isNarrow = shape.length >= 2 && size >= LEAST_NARROW;
   if (stateBits === 32 || !isNarrow) {

@@ -1,4 +1,4 @@
-// Clipping of gradients by their norm, without the host waiting for it: by that of all, or each parameter's by its own.
+// Clips gradients by their norm: by the norm of all, or each by its own. The host does not wait for the norm.
 
 import type { Parameter } from '../autograd/parameter.ts';
 import { requireFinite } from '../ops/check.ts';
@@ -47,15 +47,15 @@ export function clippingProblem(choice: ClippingChoice, name: string): string | 
 }
 
 export interface ClippedNorm {
-  /** (1,): norm over all gradients, before clipping. */
+  /** (1,): norm of all gradients before clipping. */
   norm: Tensor;
-  /** (1,): what gradients are to be multiplied by, at most 1; NaN where the norm is not finite. AdamW applies it. */
+  /** (1,): factor for the gradients, at most 1; NaN if the norm is not finite. The optimizer applies it. */
   factor: Tensor;
   /** (P,): sum of squares of each parameter's gradient. */
   squares: Tensor;
 }
 
-/** Memory for the norms of these parameters' gradients; the caller disposes it. */
+/** Allocates the results of clipGradNorm for these parameters; the caller disposes them. */
 export function clippedNorm(parameters: readonly Parameter[]): ClippedNorm {
   const { device, dtype } = parameters[0]!;
   const options = { dtype: computeDtype(dtype), device, category: 'other' } as const;
@@ -71,13 +71,13 @@ export function clippedNorm(parameters: readonly Parameter[]): ClippedNorm {
 }
 
 /**
- * Norm over the gradients of all parameters; those without a gradient count as 0. Changes no gradient: the factor goes to the optimizer.
+ * Computes the norm of all gradients and the factor that clips them; a parameter without a gradient counts as 0. Changes no gradient.
  * @param maxNorm 0: no clipping
  * @param into overwritten and returned. @default new memory, which the caller disposes
  */
 export function clipGradNorm(parameters: readonly Parameter[], maxNorm: number, into?: ClippedNorm): ClippedNorm {
   requireFinite('clipGradNorm', 'maxNorm', maxNorm, { min: 0 });
-  if (parameters.length === 0) throw new Error('clipGradNorm: there are no parameters');
+  if (parameters.length === 0) throw new Error('clipGradNorm: parameters is empty');
   const result = into ?? clippedNorm(parameters);
   if (result.squares.size !== parameters.length) {
     throw new RangeError(`clipGradNorm: into has room for ${result.squares.size} parameters, got ${parameters.length}`);

@@ -1,18 +1,18 @@
-// Learning rate by step: linear warm-up, then constant, linear or cosine decay.
+// Learning rate of each step: linear warm-up, then constant, or linear or cosine decay.
 
 export interface ScheduleOptions {
   type: 'cosine' | 'linear' | 'constant';
-  /** Rate at the end of the warm-up. */
+  /** Learning rate at the end of the warm-up. */
   learningRate: number;
-  /** What the decay approaches (cosine, linear); the step after the last would have it. */
+  /** Learning rate that linear and cosine decay approach; the step after the last one would have it. */
   minLearningRate: number;
-  /** Steps of the warm-up; step s of it has the rate (s + 1) / warmupSteps. */
+  /** Number of warm-up steps; step s has the share (s + 1) / warmupSteps of learningRate. */
   warmupSteps: number;
-  /** Steps of the run. */
+  /** Number of steps of the run. */
   numSteps: number;
 }
 
-/** The rate of step `step`, counted from 0. Of N steps with W of warm-up, a step's progress in the decay is (step − W) / (N − W). */
+/** Learning rate of step `step`, counted from 0. With N steps and W warm-up steps, the decay's progress is (step − W) / (N − W). */
 export function learningRateAt(step: number, options: ScheduleOptions): number {
   const { type, learningRate, minLearningRate, warmupSteps, numSteps } = options;
   if (step < warmupSteps) return (learningRate * (step + 1)) / warmupSteps;
@@ -28,8 +28,8 @@ export function learningRateAt(step: number, options: ScheduleOptions): number {
 }
 
 /**
- * What is wrong with a warm-up that leaves at most one step for the decay; null: nothing.
- * @throws RangeError where the run ends before its warm-up
+ * Returns a warning if the warm-up leaves at most one step for the decay, else null.
+ * @throws RangeError if the run would end before its warm-up
  */
 export function warmupProblem({ type, warmupSteps, numSteps, learningRate }: ScheduleOptions): string | null {
   if (warmupSteps > numSteps) {

@@ -1,4 +1,4 @@
-// The order of a training step: micro-batches forward and backward, clip, update. TrainStep runs it, and so does the planner, on `meta`.
+// A training step: forward and backward of the micro-batches, clipping, update. TrainStep runs it, and the planner does on `meta`.
 
 import { Tape } from '../autograd/tape.ts';
 import type { Batch } from '../models/batch.ts';
@@ -10,13 +10,13 @@ import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 
-/** What a step writes on the device, to be read while the next one runs. */
+/** Results of a step on the device; they can be read while the next step runs. */
 export interface StepScalars extends ClippedNorm {
   /** (): the loss over all micro-batches. */
   loss: Tensor;
 }
 
-/** Memory for the numbers of one step; the caller disposes it. */
+/** Allocates the results of one step; the caller disposes them. */
 export function stepScalars(model: Decoder): StepScalars {
   const { device } = model;
   return tidy(() => {
@@ -43,13 +43,13 @@ export interface MicroStepOptions extends LossOptions {
   maxGradNorm: number;
   /** @default 'global', which maxGradNorm 0 turns off */
   clipping?: Clipping;
-  /** What dropout draws by in the first micro-batch; the step counts on from there. */
+  /** Dropout of the first micro-batch. Each further one has the next `step`. */
   dropout: { seed: number; step: number };
 }
 
 /**
- * Yields between micro-batches: a step that is left there has updated nothing. Gradients are gone afterwards in any case.
- * @param microBatches made when their turn comes, disposed after it
+ * Yields between micro-batches. If the caller stops there, nothing has been updated. Gradients are always freed at the end.
+ * @param microBatches called one at a time, when needed; each batch is disposed after use
  */
 export function* microSteps(
   { model, optimizer, scalars }: StepParts,

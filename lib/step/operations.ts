@@ -1,23 +1,23 @@
-// How many operations a training step takes, from shapes: products and attention, which take nearly all of its time.
+// Counts the operations of a training step from shapes: those of products and attention, which take nearly all of its time.
 import { LORA_MODULES, type LoraLayout, type LoraModule } from '../models/adapter.ts';
 import type { AttentionSpec, DecoderConfig, LayerSpec } from '../models/decoder_config.ts';
 import type { LoraOptions } from '../models/lora.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { segmentsOf } from '../models/segments.ts';
 
-/** Multiplications and additions, each counted as one, of one step. */
+/** Operations of one step. A multiplication counts as one, and so does an addition. */
 export interface StepOperations {
   forward: number;
-  /** Without what runs again. */
+  /** The backward without recomputation. */
   backward: number;
-  /** Of the forward, in the backward. */
+  /** Operations of the forward that the backward recomputes. */
   recomputed: number;
-  /** Of these three, attention's scores and sums: what grows with T². */
+  /** The part of these three that grows with T²: attention's scores and weighted sums. */
   attention: number;
   total: number;
 }
 
-/** What the operations depend on beside the model's config. */
+/** A step. The operations also depend on the model's config. */
 export interface CountedStep {
   B: number;
   T: number;
@@ -28,7 +28,7 @@ export interface CountedStep {
   accumulationSteps?: number;
 }
 
-/** Attention's backward makes the scores again and four products of their size; its forward makes two. */
+/** Attention's backward recomputes the scores and takes four more products of the same size; its forward takes two. */
 const ATTENTION_BACKWARD = 5 / 2;
 
 interface Counts {
@@ -37,16 +37,16 @@ interface Counts {
 }
 
 /**
- * A product of N rows with a weight (O,I) takes 2·N·O·I, and as many each for the gradient of its input and, where it is trained, of its weight.
- * Attention takes 4·H·D for each pair of a query and a key that it sees, every sequence taken as one document. Norms, activations, the loss and
- * the optimizer, whose time goes by bytes, are not counted.
+ * Counts the operations of a step. A product of N rows with a weight (O,I) takes 2·N·O·I, as many for the gradient of its input, and as
+ * many for that of its weight if it is trained. Attention takes 4·H·D for each pair of a query and a key that it sees; a sequence counts
+ * as one document. Norms, activations, the loss and the optimizer are not counted: their time depends on bytes.
  */
 export function stepOperations(config: DecoderConfig, step: CountedStep): StepOperations {
   const { B, T, policy, lora, accumulationSteps = 1 } = step;
   const N = B * T;
   const rankOf = ranks(lora);
   const { vocabSize: V, hiddenSize: C } = config;
-  /** Of one product of N rows, with its adapter. */
+  /** Counts of a projection of N rows, with its adapter. */
   const product = (path: string, O: number, I: number): Counts => {
     const whole = 2 * N * O * I;
     const rank = rankOf(path);
@@ -88,7 +88,7 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
   return sum;
 }
 
-/** Layers whose forward makes the input of the next again: all of a segment but its last. */
+/** Layers whose forward runs again for the next layer's input: all layers of a segment except its last. */
 function innerLayers(L: number, policy: StepPolicy): ReadonlySet<number> {
   const inner = new Set(Array.from({ length: L }, (_, i) => i));
   let end = 0;
@@ -99,24 +99,24 @@ function innerLayers(L: number, policy: StepPolicy): ReadonlySet<number> {
   return inner;
 }
 
-/** How often each part of a layer's forward runs in the backward. @param isInner whether it runs once more for the next layer's input */
+/** How often the backward runs each part of a layer's forward. @param isInner whether the forward runs once more for the next layer's input */
 function runAgain(
   { norms }: LayerSpec,
   { mlpSave, recompute }: StepPolicy,
   isInner: boolean,
 ): Record<'projections' | 'attention' | 'gateUp' | 'down', number> {
   const ofLayer = recompute === 'none' ? 0 : 1;
-  // Whether the MLP's forward is part of what runs again: for gate and up, which it keeps, or for a norm that reads its output. 'attention'
-  // keeps that output where there is such a norm, and gate and up with it.
+  // Whether the backward runs the MLP's forward again: for gate and up if they are saved, or for a norm that reads its output. With such a
+  // norm, 'attention' keeps the output, and gate and up too.
   const isKept = recompute === 'none' || (recompute === 'attention' && norms.mlpOutput !== null);
   const down = !isKept && (mlpSave === 'gateUp' || norms.mlpOutput !== null) ? 1 : 0;
-  const gateUp = down + (mlpSave === 'input' ? 1 : 0); // of its input, the MLP's backward makes them itself
+  const gateUp = down + (mlpSave === 'input' ? 1 : 0); // with 'input', the MLP's own backward recomputes gate and up
   const attention = recompute === 'layer' || recompute === 'segments' ? 1 : 0;
   const more = isInner ? 1 : 0;
   return { projections: ofLayer + more, attention: attention + more, gateUp: gateUp + more, down: down + more };
 }
 
-/** Pairs of a query and a key that it sees, in one sequence. */
+/** Number of pairs of a query and a key that it sees, in one sequence. */
 function visiblePairs(T: number, { window }: AttentionSpec): number {
   const seen = window === 0 ? T : Math.min(window, T);
   return (seen * (seen + 1)) / 2 + (T - seen) * seen;
@@ -127,7 +127,7 @@ function added(...counts: Counts[]): Counts {
   return { forward: total('forward'), backward: total('backward') };
 }
 
-/** The rank of a projection's adapter; 0: it has none. */
+/** The rank of a projection's adapter; 0 if it has none. */
 function ranks(lora: LoraOptions | LoraLayout | null | undefined): (path: string) => number {
   if (!lora) return () => 0;
   if ('adapters' in lora) {

@@ -1,4 +1,4 @@
-// Chooses chunk sizes and what to recompute: the fastest policy whose step, run on `meta`, fits.
+// Chooses chunk sizes and recomputation: the fastest policy whose step fits in memory, found by running steps on `meta`.
 
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { StepPolicy } from '../models/policy.ts';
@@ -10,9 +10,9 @@ import { longestFit } from './longest_fit.ts';
 import { type StepShape, simulateStep, stepFits } from './simulate.ts';
 
 export interface PlanOptions extends StepShape {
-  /** Bytes that a step may reserve. */
+  /** Most bytes that a step may reserve. */
   memoryLimit: number;
-  /** Parts of the policy that are fixed. */
+  /** Parts of the policy that the planner does not choose. */
   fixed?: Partial<StepPolicy>;
 }
 
@@ -22,7 +22,7 @@ export interface Plan {
   memory: MemoryStatistics;
 }
 
-/** Everything saved and nothing chunked: ordinary training. */
+/** Saves everything and chunks nothing: ordinary training. */
 export function plainPolicy(N: number): StepPolicy {
   return { mlpChunkSize: N, lossChunkSize: N, mlpSave: 'gateUp', recompute: 'none' };
 }
@@ -34,8 +34,8 @@ export function unchunked(policy: StepPolicy, N: number): StepPolicy {
 
 /**
  * Tries policies from the fastest to the smallest and returns the first whose step fits. Products run at full speed with chunks of
- * C rows and 1024, so chunks shrink below that only where nothing else fits.
- * @throws OutOfMemoryError that says what a step takes at least, and what would help, where none fits
+ * at least C and 1024 rows, so smaller chunks come last.
+ * @throws OutOfMemoryError if no policy fits; it says how much a step needs at least, and what would help
  */
 export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
   const { B, T, memoryLimit, fixed = {}, ...rest } = options;
@@ -51,13 +51,13 @@ export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
   throw nothingFits(config, options, last!.policy, last!.error);
 }
 
-/** Slots are those of segments alone. */
+/** The candidate with the fixed parts; only 'segments' has slots. */
 function combined(candidate: StepPolicy, fixed: Partial<StepPolicy>): StepPolicy {
   const { slots, ...policy } = { ...candidate, ...fixed };
   return policy.recompute === 'segments' && slots !== undefined ? { ...policy, slots } : policy;
 }
 
-/** The error of the smallest policy, with what helps: what a step of one token takes is there before any activation. */
+/** The error if nothing fits, with remedies. A step of one token shows how much memory is needed without activations. */
 function nothingFits(
   config: DecoderConfig,
   options: PlanOptions,
@@ -95,18 +95,18 @@ function nothingFits(
     state > memoryLimit
       ? [`weights, gradients and optimizer state alone take ${formatBytes(state)}`, ofState]
       : [
-          `a step takes at least ${formatBytes(needed)}, ${formatBytes(state)} of them without activations`,
+          `a step takes at least ${formatBytes(needed)}, of which weights, gradients and optimizer state are ${formatBytes(state)}`,
           [...ofActivations, ...ofState],
         ];
   return new OutOfMemoryError(
-    `planStep: no chunk size and no recomputation fits into ${formatBytes(memoryLimit)}: ${what}. ` +
+    `planStep: no chunk size or recomputation makes a step fit in ${formatBytes(memoryLimit)}: ${what}. ` +
       `${either([...remedies, 'a larger memoryLimit'])} would help.`,
     error,
     error,
   );
 }
 
-/** The longest T that fits where the options' does not, to within a sixteenth of that; `bytes` are those of T 1 and of T. */
+/** The longest T that fits, if the options' T does not, to within a sixteenth of it. `bytes`: needed with T 1 and with the options' T. */
 function longestBelow(
   config: DecoderConfig,
   { B, T: failing, memoryLimit, fixed, ...rest }: PlanOptions,
@@ -121,13 +121,13 @@ function longestBelow(
   return longestFit(fits, { guess: share * failing, granule, most: failing - 1 });
 }
 
-/** The policies that `planStep` tries for N rows, in its order, each once. */
+/** The policies that `planStep` tries for N rows, in order and without repetitions. */
 export function policiesOf(config: DecoderConfig, N: number, fixed: Partial<StepPolicy> = {}): StepPolicy[] {
   const all = [...candidates(N, config, fixed)].map((candidate) => combined(candidate, fixed));
   return [...new Map(all.map((policy) => [JSON.stringify(policy), policy])).values()];
 }
 
-/** What is kept, the fewest operations first. */
+/** What policies keep, in order of their operations, fewest first. */
 function ladder(L: number, { recompute }: Partial<StepPolicy>): Pick<StepPolicy, 'mlpSave' | 'recompute' | 'slots'>[] {
   const fewest = fewestSlots(L);
   const slots = [...new Set([Math.ceil((3 * L) / 4), Math.ceil(L / 2), fewest])].filter((S) => S < L && S >= fewest);

@@ -1,4 +1,4 @@
-// The memory of a training step, from running it on `meta`: the real code, not a formula beside it.
+// Finds the memory of a training step by running the real code on `meta`.
 
 import type { Parameter } from '../autograd/parameter.ts';
 import type { LoraLayout } from '../models/adapter.ts';
@@ -21,21 +21,21 @@ import { empty } from '../runtime/tensor.ts';
 import { HalfStepError, requireOneMicroBatch, StepInBackward } from './in_backward.ts';
 import { disposeScalars, microSteps, type StepScalars, stepScalars } from './micro_steps.ts';
 
-/** What a step's memory depends on beside the model's config and the policy. */
+/** Options that a step's memory depends on, besides the model's config and the policy. */
 export interface StepShape {
   B: number;
   T: number;
   /** @default 'float32' */
   dtype?: Dtype;
-  /** Of the gradients; 'bfloat16' with bf16 parameters and one micro-batch alone. @default 'float32' */
+  /** Dtype of gradients. 'bfloat16' needs bf16 parameters and one micro-batch. @default 'float32' */
   gradientDtype?: GradientDtype;
-  /** Whether sequences hold several documents, separated by documentStart. @default false */
+  /** Whether batches have documentStart. @default false */
   isPacked?: boolean;
   /** Adapters instead of full training. */
   lora?: LoraOptions | LoraLayout | null;
-  /** Whether bf16 parameters have an f32 copy. @default true */
+  /** Whether bf16 parameters have an f32 master copy. @default true */
   masterWeights?: boolean;
-  /** Of AdamW's states. @default 32 */
+  /** Bits of each element of AdamW's m and v. @default 32 */
   stateBits?: StateBits;
   /** Another optimizer. @default AdamW with `masterWeights` and `stateBits` */
   makeOptimizer?: (parameters: readonly Parameter[]) => Optimizer;
@@ -45,19 +45,19 @@ export interface StepShape {
   accumulationSteps?: number;
   /** @default nextToken() */
   objective?: Objective;
-  /** The machine to imitate. @default the CPU of this machine */
+  /** The hardware to imitate. @default the CPU of this machine */
   like?: DeviceTarget;
 }
 
-/** A step to run without arithmetic. */
+/** A step to simulate. */
 export interface SimulatedStep extends StepShape {
   config: DecoderConfig;
   policy: StepPolicy;
-  /** Throws OutOfMemoryError where the step does not fit. */
+  /** If given, a step that needs more throws OutOfMemoryError. */
   memoryLimit?: DeviceOptions['memoryLimit'];
 }
 
-/** Memory of one whole step: weights, gradients, optimizer state, activations and workspaces. Peaks as on the real device, to the byte. */
+/** Memory of one whole step: weights, gradients, optimizer state, activations and workspaces. The peak is exact to the byte. */
 export function simulateStep(step: SimulatedStep): MemoryStatistics {
   const { config, B, T, policy, accumulationSteps = 1, isPacked, lora, like, memoryLimit } = step;
   const {

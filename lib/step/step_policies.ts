@@ -1,4 +1,4 @@
-// The policy of each step of a model: the one that was given, or one that is planned for batches as they come.
+// Gives each step its policy: a fixed one, or one planned for the batches as they come.
 import type { HostBatch } from '../models/batch.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { StepPolicy } from '../models/policy.ts';
@@ -10,7 +10,7 @@ import { type PlanOptions, planStep } from './plan.ts';
 type OptimizerSettings = Pick<PlanOptions, 'masterWeights' | 'stateBits' | 'makeOptimizer'>;
 type Planned = Required<Pick<PlanOptions, 'B' | 'T' | 'isPacked' | 'accumulationSteps'>>;
 
-/** Plans for steps of this model on its device, with all of the device's memoryLimit. */
+/** Plans for steps of this model on its device, within the device's memoryLimit. */
 export function planModelStep(
   model: Decoder,
   options: Omit<PlanOptions, 'dtype' | 'gradientDtype' | 'lora' | 'like' | 'memoryLimit'>,
@@ -42,7 +42,7 @@ export class StepPolicies {
     this.#inBackward = inBackward;
   }
 
-  /** Of a step of these micro-batches; one that was planned for larger ones serves. */
+  /** Policy of a step of these micro-batches. Plans only if no earlier plan was for batches at least as large. */
   of(microBatches: readonly HostBatch[]): StepPolicy {
     if (this.#given) return this.#given;
     const batches = shapeOf(microBatches);
@@ -68,7 +68,7 @@ function shapeOf(microBatches: readonly HostBatch[]): Planned {
   return { B: Math.ceil(N / T), T, isPacked, accumulationSteps: microBatches.length };
 }
 
-/** Whether a step of the shape `b` takes no more memory than one of `a`. */
+/** Whether a step of shape `b` takes no more memory than one of shape `a`. */
 function covers(a: Planned, b: Planned): boolean {
   const isSmaller = b.T <= a.T && b.B * b.T <= a.B * a.T && (a.isPacked || !b.isPacked);
   return isSmaller && (a.accumulationSteps > 1 || b.accumulationSteps === 1);

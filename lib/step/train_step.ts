@@ -1,4 +1,4 @@
-// A training step as an object: what it needs from step to step, and the numbers that it leaves.
+// Training steps as an object that keeps what lasts from step to step.
 
 import { type HostBatch, toDevice } from '../models/batch.ts';
 import type { Decoder } from '../models/decoder.ts';
@@ -14,51 +14,51 @@ import { disposeScalars, microSteps, type StepScalars, stepScalars } from './mic
 import { StepPolicies } from './step_policies.ts';
 
 export interface TrainStepOptions {
-  /** Gradients are scaled down to this norm, of what `clipping` names; 0: never. @default 1 */
+  /** Clips gradients to this norm, in the way that `clipping` names; 0: no clipping. @default 1 */
   maxGradNorm?: number;
-  /** @default 'none' where maxGradNorm is 0, else 'previous' with inBackward, 'global' without */
+  /** @default 'none' if maxGradNorm is 0, else 'previous' with inBackward and 'global' without */
   clipping?: Clipping | null;
   /**
-   * Whether each parameter is updated, and its gradient freed, inside the backward as soon as the gradient is complete. Without clipping
-   * the results are those of the ordinary step bit for bit. The host waits for the loss before the backward: one that is not finite changes
-   * nothing. For one micro-batch a step. @default false
+   * Updates each parameter inside the backward, as soon as its gradient is complete, and then frees the gradient. Without clipping, the
+   * results equal those of the ordinary step bit for bit. The host waits for the loss before the backward; if the loss is not finite,
+   * nothing changes. Allows only one micro-batch per step. @default false
    */
   inBackward?: boolean;
-  /** For clipping 'previous' where a run goes on: `TrainStep.previousNorm()` of the run before. @default null: the first step */
+  /** For clipping 'previous' in a resumed run: what `previousNorm()` returned before. @default null, for the first step */
   previousNorm?: number | null;
-  /** @default the fastest policy that fits the device's memoryLimit, planned when a batch is larger than those before */
+  /** @default the fastest policy that fits in the device's memoryLimit, planned again when a batch is larger than those before */
   policy?: StepPolicy | null;
   /** @default nextToken() */
   objective?: Objective;
-  /** Of dropout. @default 0 */
+  /** Seed of dropout. @default 0 */
   seed?: number;
 }
 
 export interface StepOptions {
   learningRate: number;
-  /** Number of this step: dropout draws by it. @default counted from 1 */
+  /** Number of this step, which dropout depends on. @default counted from 1 */
   step?: number;
-  /** Stops between two micro-batches, with nothing updated: `run` then rejects with the signal's reason. */
+  /** Stops the step between two micro-batches, before anything is updated. `run` then rejects with the signal's reason. */
   signal?: AbortSignal;
 }
 
-/** The numbers of a step. Promises: who reads them once the next step has been enqueued does not hold up the device. */
+/** Results of a step, as promises. Await them after enqueuing the next step, so that the device does not wait for the host. */
 export interface StepResult {
-  /** Mean over the targets of all micro-batches. */
+  /** Mean loss over the targets of all micro-batches. */
   loss: Promise<number>;
   /**
-   * Over all gradients, before clipping. NaN or infinite: the step has changed nothing; with inBackward that holds where the loss is not
-   * finite either, and otherwise parameters are changed and the model is to be given up for a checkpoint.
+   * Norm of all gradients before clipping. If it is NaN or infinite, the step has changed nothing. With inBackward this holds only if the
+   * loss is not finite either; otherwise parameters have changed, and the model must be restored from a checkpoint.
    */
   gradNorm: Promise<number>;
-  /** Targets (what the objective counts) of all micro-batches. */
+  /** Number of targets (of items that the objective counts) in all micro-batches. */
   numTargets: number;
-  /** (P,): sum of squares of the gradient of each trainable parameter. Until the step after the next begins. */
+  /** (P,): sum of squares of each trainable parameter's gradient. Readable until the step after the next begins. */
   squares(): Promise<Float32Array>;
 }
 
 /**
- * Steps of one model: forward and backward of micro-batches, clipping, update.
+ * Runs training steps of one model: forward and backward of the micro-batches, clipping, update.
  *
  *     using step = new TrainStep(model, optimizer, { maxGradNorm: 1 });
  *     const { loss } = await step.run([{ inputs, targets }], { learningRate: 1e-5 });
@@ -75,13 +75,13 @@ export class TrainStep {
   readonly #inBackward: boolean;
   /** The last finite norm, for clipping 'previous'. */
   #previousNorm: Promise<number | null>;
-  /** Two, in turn: the numbers of one step can be read while the next one runs. */
+  /** Two, used in turn, so that the results of one step can be read while the next one runs. */
   readonly #scalars: StepScalars[] = [];
   #numRuns = 0;
   #step = 0;
   #isRunning = false;
 
-  /** @param optimizer of all of the model's trainable parameters */
+  /** @param optimizer must have all of the model's trainable parameters */
   constructor(model: Decoder, optimizer: Optimizer, options: TrainStepOptions = {}) {
     const { maxGradNorm = 1, policy = null, objective = nextToken(), seed = 0 } = options;
     const { clipping = null, inBackward = false, previousNorm = null } = options;
@@ -122,13 +122,13 @@ export class TrainStep {
   }
 
   /**
-   * One step. Resolves when all is enqueued, at most one micro-batch ahead of the device.
-   * @param batches micro-batches, which go to the device one at a time, the one with the most rows first: gradients find their places
-   *   beside its activations, and the others fit in what it leaves
+   * Runs one step. Resolves when everything is enqueued; the host is at most one micro-batch ahead of the device.
+   * @param batches micro-batches. They go to the device one at a time, the largest first: gradients are then placed beside the largest
+   *   activations, and those of the other batches fit into the same space
    */
   async run(batches: readonly HostBatch[], { learningRate, step, signal }: StepOptions): Promise<StepResult> {
-    if (this.#isRunning) throw new Error('TrainStep: a step is under way; await it before the next one');
-    if (batches.length === 0) throw new RangeError('TrainStep: there are no batches');
+    if (this.#isRunning) throw new Error('TrainStep: a step is running; await it before the next one');
+    if (batches.length === 0) throw new RangeError('TrainStep: batches is empty');
     if (this.#inBackward) requireOneMicroBatch(batches.length);
     requireFinite('TrainStep', 'learningRate', learningRate, { min: 0 });
     const number = step ?? this.#step + 1;
@@ -177,7 +177,7 @@ export class TrainStep {
     for (const number of [loss, gradNorm]) number.catch(() => {}); // the caller's await rejects
     if (this.#clipping === 'previous') this.#keepNorm(gradNorm);
     const squares = async () => {
-      if (this.#numRuns > run + 1) throw new Error('TrainStep: the squares of this step are overwritten');
+      if (this.#numRuns > run + 1) throw new Error('TrainStep: the squares of this step have been overwritten');
       return await scalars.squares.toFloat32();
     };
     return { loss, gradNorm, numTargets, squares };
@@ -195,7 +195,7 @@ export class TrainStep {
     await before;
   }
 
-  /** The host has seen the loss, and the norm of the step before, when the first parameter is updated. */
+  /** Waits for the loss and for the norm of the previous step before the first parameter is updated. */
   async #runInBackward(running: StepInBackward, signal?: AbortSignal): Promise<void> {
     try {
       const loss = await running.loss.item();
@@ -212,19 +212,19 @@ export class TrainStep {
     const before = this.#previousNorm;
     this.#previousNorm = gradNorm.then(
       (norm) => (Number.isFinite(norm) ? norm : before),
-      () => before, // nothing that depends on it goes on
+      () => before, // the step failed; nothing that depends on it continues
     );
   }
 
   /**
-   * For clipping 'previous': the norm that the next step is clipped by, the last one that was finite; null: there is none yet, or another
-   * clipping. A checkpoint keeps it, so that a run that goes on gets it as the option `previousNorm`.
+   * For clipping 'previous': the norm for clipping the next step, which is the last finite one; null before the first step, or with another
+   * clipping. A checkpoint stores it, so that a resumed run can pass it as the option `previousNorm`.
    */
   previousNorm(): Promise<number | null> {
     return this.#previousNorm;
   }
 
-  /** The optimizer updates what the model trains, so that no gradient is left out without a word. */
+  /** Throws unless the optimizer has every trainable parameter, so that no gradient is silently left out. */
   #requireParameters(): void {
     const updated = new Set(this.#optimizer.parameters);
     const trained = this.#model.trainableParameters();

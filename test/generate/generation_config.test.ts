@@ -156,7 +156,7 @@ describe('generation_config.json', () => {
     }
     const told = warnings.filter((text) => text.includes('generation_config.json'));
     assert.equal(told.length, 1, told.join('\n'));
-    assert.match(told[0]!, /not supported, and passed over: no_repeat_ngram_size \(3\), num_beams \(4\)$/);
+    assert.match(told[0]!, /ignored, since they are not supported: no_repeat_ngram_size \(3\), num_beams \(4\)$/);
   });
 
   it('may have texts that end a text', async () => {

@@ -216,14 +216,14 @@ describe('an adapter of PEFT', () => {
       [
         'model.embed_tokens.weight',
         embed.with(700, 3),
-        /'base_model.model.model.embed_tokens.weight' is not the model's 'model.embed_tokens.weight': the values differ.*modules_to_save/,
+        /'base_model.model.model.embed_tokens.weight' differs from the model's 'model.embed_tokens.weight': the values differ.*modules_to_save/,
       ],
       [
         'lm_head.modules_to_save.default.weight',
         embed,
-        /lm_head.modules_to_save.default.weight' is not the model's 'lm_head.weight': the values differ/,
+        /lm_head.modules_to_save.default.weight' differs from the model's 'lm_head.weight': the values differ/,
       ],
-      ['lm_head.weight', new Float32Array(258 * 32), /it is \(258,32\), the model's \(256,32\)/],
+      ['lm_head.weight', new Float32Array(258 * 32), /it is \(258,32\), the model's is \(256,32\)/],
     ] as const) {
       const tensor = { shape: [values.length / 32, 32], values };
       const folder = await writeAdapter(config, new Map(tensors).set(`base_model.model.${name}`, tensor));

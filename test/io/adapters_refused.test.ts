@@ -49,12 +49,12 @@ describe('an adapter', () => {
       [{ alpha_pattern: { q_proj: 'x' } }, /alpha_pattern must be an object of numbers by name/],
       [{ alpha_pattern: { '(?P<a>q)_proj': 2 } }, /alpha_pattern: .*Invalid group/],
       [{ alpha_pattern: { '(.*.*)*.*.*.*.*z': 2 } }, /alpha_pattern: its expressions take over 2000 ms/],
-      [{ target_modules: ['v_proj'] }, /target_modules.* do not name 'model.layers.0.self_attn.q_proj'/],
-      [{ target_modules: '.*v_proj' }, /do not name/],
-      [{ target_modules: 'q_proj' }, /do not name/], // an expression of the whole name
-      [{ exclude_modules: 'model.layers.1.*' }, /do not name 'model.layers.1.self_attn.q_proj'/],
-      [{ layers_to_transform: [1] }, /do not name 'model.layers.0.self_attn.q_proj'/],
-      [{ layers_to_transform: [0, 1], layers_pattern: 'h' }, /do not name/],
+      [{ target_modules: ['v_proj'] }, /target_modules.* do not select 'model.layers.0.self_attn.q_proj'/],
+      [{ target_modules: '.*v_proj' }, /do not select/],
+      [{ target_modules: 'q_proj' }, /do not select/], // an expression of the whole name
+      [{ exclude_modules: 'model.layers.1.*' }, /do not select 'model.layers.1.self_attn.q_proj'/],
+      [{ layers_to_transform: [1] }, /do not select 'model.layers.0.self_attn.q_proj'/],
+      [{ layers_to_transform: [0, 1], layers_pattern: 'h' }, /do not select/],
     ] as [object, RegExp][]) {
       await assert.rejects(
         loadAdapter(model, await writeAdapter({ ...peftConfig, ...change }, tensors)),
@@ -99,17 +99,20 @@ describe('an adapter', () => {
       [(tensors) => tensors.set(`${path.replace('0', '7')}.lora_A.weight`, one([4, 32])), /no place for '.*layers.7/],
       [
         (tensors) => tensors.set(`${path}.lora_A.other.weight`, one([4, 32])),
-        /lora_A.weight' and '.*lora_A.other.weight' are the same adapter's/,
+        /lora_A.weight' and '.*lora_A.other.weight' belong to the same adapter/,
       ],
       [
         (tensors) => tensors.set(`${path}.lora_A.weight`, one([4, 33])),
-        /is \(4,33\), the model's projection takes \(4,32\)/,
+        /is \(4,33\), but the model's projection needs \(4,32\)/,
       ],
       [
         (tensors) => tensors.set(`${path}.lora_B.weight`, one([32, 5])),
-        /is \(32,5\), the model's projection takes \(32,4\)/,
+        /is \(32,5\), but the model's projection needs \(32,4\)/,
       ],
-      [(tensors) => tensors.set(`${path}.lora_A.weight`, one([0])), /is \(0\), the model's projection takes \(r,32\)/],
+      [
+        (tensors) => tensors.set(`${path}.lora_A.weight`, one([0])),
+        /is \(0\), but the model's projection needs \(r,32\)/,
+      ],
       [(tensors) => tensors.clear(), /has no adapters/],
     ] as [(tensors: Tensors) => unknown, RegExp][]) {
       const tensors = adapterTensors(q, four);
@@ -126,13 +129,13 @@ describe('an adapter', () => {
       { ...peftConfig, target_modules: ['lm_head'], ensure_weight_tying: true },
       adapterTensors(['lm_head'], four),
     );
-    await assert.rejects(loadAdapter(model, folder), /ensure_weight_tying must be false where lm_head has an adapter/);
+    await assert.rejects(loadAdapter(model, folder), /ensure_weight_tying must be false if lm_head has an adapter/);
   });
 
   it('says what a folder lacks', async () => {
     using model = tiny();
     const folder = newFolder();
-    await assert.rejects(loadAdapter(model, folder), /has no adapter_config.json; an adapter's folder has it beside/);
+    await assert.rejects(loadAdapter(model, folder), /has no adapter_config.json; an adapter's folder needs it beside/);
     await writeFile(join(folder, 'adapter_config.json'), '[]');
     await assert.rejects(loadAdapter(model, folder), /adapter_config.json: is not a JSON object/);
     await writeFile(join(folder, 'adapter_config.json'), '{');
@@ -146,6 +149,9 @@ describe('an adapter', () => {
     await assert.rejects(loadAdapter(model, folder), /adapter_model.safetensors: is a pointer of git-lfs/);
     await rm(join(folder, 'adapter_model.safetensors'));
     await writeFile(join(folder, 'adapter_model.bin'), 'PK');
-    await assert.rejects(loadAdapter(model, folder), /has adapter_model.bin, which holds code.*safe_serialization/);
+    await assert.rejects(
+      loadAdapter(model, folder),
+      /only adapter_model.bin, which may contain code.*safe_serialization/,
+    );
   });
 });

@@ -229,12 +229,12 @@ describe('folders without weights', () => {
     [
       'a missing shard',
       { 'model.safetensors.index.json': index({ a: 'model-00002-of-00002.safetensors' }) },
-      /model-00002-of-00002\.safetensors: is not there, and .*index\.json names it/,
+      /model-00002-of-00002\.safetensors: does not exist, but .*index\.json names it/,
     ],
     ['an adapter', { 'adapter_model.safetensors': 'x', 'adapter_config.json': '{}' }, /the folder holds an adapter/],
     ['GGUF', { 'model-q4.gguf': 'x' }, /model-q4\.gguf is in GGUF's format/],
     ['another name', { 'consolidated.safetensors': 'x' }, /consolidated\.safetensors is there, but/],
-    ['nothing', {}, /model\.safetensors: is not there; the folder holds no weights/],
+    ['nothing', {}, /model\.safetensors: does not exist; the folder holds no weights/],
     [
       'a pointer of git-lfs',
       { 'model.safetensors': 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n' },
@@ -272,7 +272,7 @@ describe('folders without weights', () => {
     const folder = await copyOf('llama');
     rmSync(join(folder, 'model.safetensors'));
     mkdirSync(join(folder, 'model.safetensors'));
-    await assert.rejects(loadModel(folder), /model\.safetensors: is no file/);
+    await assert.rejects(loadModel(folder), /model\.safetensors: is not a file/);
   });
 
   it('files of JSON over their budget', async () => {
@@ -300,7 +300,7 @@ describe('folders without weights', () => {
 
   it('no folder at all, a file, an adapter', async () => {
     await assert.rejects(loadModel('/no/such/folder'), /there is no folder \/no\/such\/folder/);
-    await assert.rejects(loadModel(join(parity('llama'), 'config.json')), /is a file; give the folder/);
+    await assert.rejects(loadModel(join(parity('llama'), 'config.json')), /is a file; give its folder/);
     const adapter = newFolder();
     writeFileSync(join(adapter, 'adapter_config.json'), '{}');
     await assert.rejects(loadModel(adapter), /holds an adapter.*--adapter/);
@@ -320,7 +320,10 @@ describe('links', () => {
         copy = await loadAndSave(folder);
       });
       assert.ok(!existsSync(join(copy, name)));
-      assert.match(warnings.join(), new RegExp(`MINISEQUENCE_LINK_LEFT_OUT .*${name}: is a link that leads out`));
+      assert.match(
+        warnings.join(),
+        new RegExp(`MINISEQUENCE_LINK_LEFT_OUT .*${name}: is not copied, since it is a link out`),
+      );
     });
   }
 

@@ -150,7 +150,7 @@ describe('a model of the Hub', () => {
     const { fetch } = hub({ files: model(), broken: 'model.safetensors' });
     await assert.rejects(
       resolveModelFolder('org/name', { cacheDir, fetch }),
-      /^Error: org\/name: .*could not be fetched/,
+      /^Error: org\/name: .*fetching it from the Hub failed/,
     );
     using device = openDevice('cpu');
     using loaded = await loadModel('org/name', { device, cacheDir, fetch });

@@ -125,7 +125,7 @@ describe('corrupt safetensors files', () => {
   const cases: [string, Uint8Array, string[]][] = [
     ['empty file', new Uint8Array(0), ['0 bytes']],
     ['7 bytes', new Uint8Array(7), ['7 bytes']],
-    ['header past the end', fileOf('{}', 0, 3n), ['header of 3 bytes', 'the file has 10']],
+    ['header past the end', fileOf('{}', 0, 3n), ['header takes 3 bytes', 'the file has 10']],
     ['header of 2^63 bytes', fileOf('{}', 0, 2n ** 63n), [String(2n ** 63n), '104857600']],
     ['header over 100 MB', fileOf('{}', 0, 104857601n), ['104857601', '104857600']],
     ['empty header', fileOf(''), ['not JSON']],

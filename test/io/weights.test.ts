@@ -149,7 +149,7 @@ describe('loadModel and saveModel', () => {
     const withConfig = (change: object) =>
       writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, ...change }));
     await withConfig({ intermediate_size: 96 });
-    await assert.rejects(loadModel(folder, { device }), /gate_proj.* is \(\d+,\d+\), the model's \(96,\d+\)/);
+    await assert.rejects(loadModel(folder, { device }), /gate_proj.* is \(\d+,\d+\), the model's is \(96,\d+\)/);
     await withConfig({ num_hidden_layers: config.num_hidden_layers + 1 });
     await assert.rejects(loadModel(folder, { device }), /is in no file/);
     await withConfig({ num_hidden_layers: config.num_hidden_layers - 1 });

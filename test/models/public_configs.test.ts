@@ -283,28 +283,33 @@ describe('fields of a config', () => {
       'bitsandbytes, 4 bits',
       'quantization_config',
       { quant_method: 'bitsandbytes', load_in_4bit: true, load_in_8bit: false },
-      /quantised \(bitsandbytes, 4 bits\)/,
+      /quantised weights \(bitsandbytes, 4 bits\)/,
     ],
     [
       'bitsandbytes, 8 bits',
       'quantization_config',
       { quant_method: 'bitsandbytes', load_in_8bit: true },
-      /quantised \(bitsandbytes, 8 bits\)/,
+      /quantised weights \(bitsandbytes, 8 bits\)/,
     ],
-    ['GPTQ', 'quantization_config', { quant_method: 'gptq', bits: 4, group_size: 128 }, /quantised \(gptq, 4 bits\)/],
-    ['fp8', 'quantization_config', { quant_method: 'fp8', weight_block_size: [128, 128] }, /quantised \(fp8\)/],
+    [
+      'GPTQ',
+      'quantization_config',
+      { quant_method: 'gptq', bits: 4, group_size: 128 },
+      /quantised weights \(gptq, 4 bits\)/,
+    ],
+    ['fp8', 'quantization_config', { quant_method: 'fp8', weight_block_size: [128, 128] }, /quantised weights \(fp8\)/],
     [
       'compressed-tensors',
       'compression_config',
       { quant_method: 'compressed-tensors', config_groups: {} },
-      /quantised \(compressed-tensors\)/,
+      /quantised weights \(compressed-tensors\)/,
     ],
-    ['MLX', 'quantization', { group_size: 64, bits: 4 }, /quantised \(unknown method, 4 bits\)/],
+    ['MLX', 'quantization', { group_size: 64, bits: 4 }, /quantised weights \(unknown method, 4 bits\)/],
   ] as const) {
     it(`of quantised weights are refused, with the method and what to do: ${name}`, () => {
       const source = { ...tiny, [field]: value };
       assert.throws(() => decoderConfig(source), message);
-      assert.throws(() => decoderConfig(source), /take the model that they were made from/);
+      assert.throws(() => decoderConfig(source), /use the model that they were made from/);
       assert.deepEqual(decoderConfig(source, { ignoreFields: [field] }).source, tiny);
     });
   }

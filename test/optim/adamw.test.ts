@@ -289,7 +289,7 @@ describe('AdamW', () => {
       using optimizer = new AdamW([parameter]);
       assert.throws(() => optimizer.step(rate), new RegExp(`AdamW: learningRate must be .*got ${rate}$`));
     }
-    assert.throws(() => new AdamW([]), /AdamW: there are no parameters/);
+    assert.throws(() => new AdamW([]), /AdamW: parameters is empty/);
   });
 });
 

@@ -331,7 +331,7 @@ describe('simulated steps', () => {
     const long = plan({ T: 65536, B: 2, lora: { rank: 1 }, memoryLimit: 2 ** 24 });
     assert.match(
       long,
-      /a step takes at least \S+ \w+, \S+ \w+ of them without activations\. a shorter sequence \(T \d+ fits\), a smaller batch or a/,
+      /a step takes at least \S+ \w+, of which weights, gradients and optimizer state are \S+ \w+\. a shorter sequence \(T \d+ fits\), a smaller batch or a/,
     );
     assert.match(
       plan({ T: 65536, memoryLimit: 2 ** 24, fixed: { recompute: 'none' } }),

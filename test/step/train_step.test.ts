@@ -155,7 +155,7 @@ describe('TrainStep', () => {
       const numbers = await Promise.all(results.flatMap(({ loss, gradNorm }) => [loss, gradNorm]));
       assert.deepEqual(numbers, inTurn);
       assert.deepEqual([await results[1]!.squares(), await results[2]!.squares()], squaresInTurn.slice(1));
-      await assert.rejects(results[0]!.squares(), /TrainStep: the squares of this step are overwritten/);
+      await assert.rejects(results[0]!.squares(), /TrainStep: the squares of this step have been overwritten/);
     });
   });
 
@@ -271,9 +271,9 @@ describe('TrainStep', () => {
       const batch = batchOf(1, 40, 1);
       const options = { learningRate: 1e-3 };
       const running = step.run([batch, batch], options);
-      await assert.rejects(step.run([batch], options), /TrainStep: a step is under way; await it before the next one/);
+      await assert.rejects(step.run([batch], options), /TrainStep: a step is running; await it before the next one/);
       await running;
-      await assert.rejects(step.run([], options), /TrainStep: there are no batches/);
+      await assert.rejects(step.run([], options), /TrainStep: batches is empty/);
       await assert.rejects(step.run([batch], { learningRate: NaN }), /TrainStep: learningRate must be .* got NaN/);
       await assert.rejects(step.run([batch], { ...options, step: 0.5 }), /TrainStep: step must be an integer/);
       await assert.rejects(step.run([{ ...batch, T: 7 }], options), /40 tokens, not a multiple of T 7/);
