@@ -46,6 +46,8 @@ const policy = { mlpChunkSize: 24, lossChunkSize: 24, mlpSave: 'input', recomput
 interface Case extends Pick<SimulatedStep, 'dtype' | 'gradientDtype' | 'masterWeights' | 'stateBits' | 'isPacked'> {
   tied?: boolean;
   lora?: boolean;
+  /** @default 2 */
+  layers?: number;
   policy?: SimulatedStep['policy'];
 }
 
@@ -73,6 +75,13 @@ const cases: Record<string, Case> = {
     isPacked: true,
   },
   'bf16 gradients, tied': { dtype: 'bfloat16', gradientDtype: 'bfloat16', masterWeights: false, tied: true },
+  'bf16, segments of five layers': {
+    dtype: 'bfloat16',
+    masterWeights: false,
+    tied: true,
+    layers: 5,
+    policy: { ...policy, recompute: 'segments', slots: 3 },
+  },
   'bf16, LoRA with dropout, packed': { dtype: 'bfloat16', lora: true, stateBits: 8, isPacked: true },
 };
 
@@ -83,15 +92,18 @@ function batchOf(seed: number, isPacked = false): HostBatch {
   return { inputs: integers(T, V, seed), targets, T, documentStart };
 }
 
+const configOf = ({ tied = false, layers = 2 }: Case) =>
+  decoderConfig({ ...fields, num_hidden_layers: layers, tie_word_embeddings: tied });
+
 async function withStep<R>(
   options: TrainStepOptions,
   fn: (step: TrainStep, model: Decoder, optimizer: AdamW) => Promise<R>,
-  { tied = false, lora: isLora, policy: fixed = policy, device: shared, ...of }: Case & { device?: Device } = {},
+  { tied, layers, lora: isLora, policy: fixed = policy, device: shared, ...of }: Case & { device?: Device } = {},
 ): Promise<R> {
   const device = shared ?? openTestDevice();
   try {
     const { dtype, gradientDtype, masterWeights, stateBits } = of;
-    const config = decoderConfig({ ...fields, tie_word_embeddings: tied });
+    const config = configOf({ tied, layers });
     using model = new Decoder(config, { device, dtype, gradientDtype }).initialize(1);
     if (isLora) {
       for (const { b } of addLora(model, lora).adapters.values()) {
@@ -190,7 +202,7 @@ describe('the optimizer step in the backward', () => {
         { inBackward: true },
         async (step, model) => {
           const { device } = model;
-          const config = decoderConfig({ ...fields, tie_word_embeddings: of.tied ?? false });
+          const config = configOf(of);
           const simulated = simulateStep({
             config,
             B: 1,
