@@ -230,7 +230,7 @@ export class Decoder extends Module {
     this.lora?.close?.();
   }
 
-  /** What is computed again at once, in order: layers that keep their inputs are alone. */
+  /** The layers in groups that are recomputed together, in order. */
   #segments(policy: StepPolicy): Layer[][] {
     let end = 0;
     return segmentsOf(this.#layers.length, policy).map((size) => {

@@ -1,20 +1,20 @@
-// Segments of layers: inputs of a few layers are kept, and a whole segment is computed again from its one checkpoint.
+// Segments of layers. Only the first layer of a segment keeps its input, and the backward recomputes the whole segment from it.
 
 import { requireCount } from '../ops/check.ts';
 import type { StepPolicy } from './policy.ts';
 
 /**
- * Sizes of as many segments as there are slots, from the first to the last, so that at most `slots` inputs of layers live at once.
+ * Sizes of the segments from first to last, one for each slot, chosen so that at most `slots` inputs of layers exist at once.
  *
- * After the forward the S checkpoints live, one a segment. The backward goes from the last segment to the first. When it comes to the
- * segment with c checkpoints left, its own included, S - c checkpoints are done with; computing its n layers again makes n - 1 inner
- * inputs. c + n - 1 <= S where n <= S - c + 1. So the last segment (c = S) has one layer at most, the first (c = 1) at most S, and S slots
- * serve 1 + 2 + … + S = S(S+1)/2 layers. Inner inputs go one by one while the segment is worked on, and all before the next segment.
+ * With S slots there are S checkpoints after the forward, one per segment. The backward goes from the last segment to the first. At a
+ * segment of n layers, c checkpoints are left, its own included, and recomputing its layers makes n - 1 inner inputs. c + n - 1 <= S means
+ * n <= S - c + 1. So the last segment (c = S) has at most one layer and the first (c = 1) at most S, and S slots suffice for
+ * 1 + 2 + … + S = S(S+1)/2 layers. The backward frees the inner inputs one by one, all of them before the next segment.
  *
- * Every segment's last layer runs twice, since nothing inside of the segment needs its output; the other L - S layers run three times.
- * Bounds grow toward the first segment. Each, from the last, takes its share of the layers that are left or its bound: where the share is
- * smaller, all bounds before it are as large as the share.
- * @throws RangeError where slots are too few for the layers, or more than them
+ * The last layer of a segment runs twice, since nothing inside the segment needs its output; the other L - S layers run three times.
+ * The bounds S - c + 1 grow toward the first segment. From the last segment on, each takes its share of the remaining layers, but at most
+ * its bound.
+ * @throws RangeError if there are too few slots for the layers, or more slots than layers
  */
 export function segmentSizes(numLayers: number, slots: number): number[] {
   requireCount('segments', 'slots', slots);
@@ -33,7 +33,7 @@ export function segmentSizes(numLayers: number, slots: number): number[] {
   return sizes;
 }
 
-/** Sizes of what is computed again at once, from the first layer to the last: 1 where each layer is alone. */
+/** Numbers of layers that are recomputed together, from first to last; 1 for each layer unless the policy has segments. */
 export function segmentsOf(numLayers: number, { recompute, slots }: StepPolicy): number[] {
   if (recompute !== 'segments') return Array.from({ length: numLayers }, () => 1);
   return segmentSizes(numLayers, slots ?? fewestSlots(numLayers));

@@ -1,4 +1,4 @@
-// Conversations to text by the model's template: what transformers' apply_chat_template renders.
+// Converts conversations to text with the model's template, as transformers' apply_chat_template does.
 import { join } from 'node:path';
 import { CHAT_TEMPLATE_FILE, TOOL_TEMPLATE_FILE } from '../io/model_folder.ts';
 import { readIfThere } from '../io/read.ts';
@@ -11,7 +11,7 @@ import { findForms, inForm, type TemplateForms } from './template_forms.ts';
 
 type StoredToken = string | { content: string } | null;
 
-/** What tokenizer_config.json says beside tokenizer.json. */
+/** The fields of tokenizer_config.json that are used here. */
 export interface TokenizerConfig {
   chat_template?: string | { name: string; template: string }[];
   bos_token?: StoredToken;
@@ -24,27 +24,27 @@ export interface TokenizerConfig {
   additional_special_tokens?: StoredToken[];
 }
 
-/** What a run says about its template. */
+/** A run's settings for its template. */
 export interface TemplateSettings {
   /** Variables of the template, such as enable_thinking; a record's own override them. */
   variables?: Record<string, unknown>;
-  /** The time of strftime_now(). @default the clock, read once */
+  /** The time that strftime_now() returns. @default the current time, read once */
   date?: Date;
 }
 
 const TOKENS = ['bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token'] as const;
 
 export class ChatTemplate {
-  /** Whether the template, or that for tools, has this word: the name of a field that it may read. */
+  /** Whether the template, or the one for tools, contains this word, the name of a field that it may read. */
   readonly mentions: (name: string) => boolean;
-  /** The template with its variables as defaults, and with that for tools: see `savedTemplate`. */
+  /** The template to save: with its variables as defaults, and with the template for tools; see `savedTemplate`. */
   readonly saved: () => string;
   readonly #template: JinjaTemplate;
   /** For conversations with tools, if the model has a separate template for them. */
   readonly #toolTemplate: JinjaTemplate | null;
   readonly #variables: Record<string, unknown>;
   readonly #date: Date;
-  /** By whether there are tools. */
+  /** Forms of messages, for conversations with tools (true) and without (false). */
   readonly #forms = new Map<boolean, Promise<TemplateForms>>();
 
   /** @param name the file that the template is from, for messages */
@@ -72,8 +72,8 @@ export class ChatTemplate {
   }
 
   /**
-   * A conversation in the forms that the template reads: content as text or as parts, tool arguments as objects or as JSON. Throws an
-   * Error that names the message and the field where there is no text to train on or to answer.
+   * Converts a conversation to the forms that the template reads: content as text or as parts, tool arguments as objects or as JSON. If
+   * there is no text to train on or to answer, throws an Error that names the message and the field.
    */
   async prepare(conversation: Conversation): Promise<Conversation> {
     checkMessages(conversation.messages);
@@ -84,7 +84,7 @@ export class ChatTemplate {
   }
 
   /**
-   * A prepared conversation as text; with `addGenerationPrompt` up to where the assistant's next turn begins. Throws an Error where the
+   * Renders a prepared conversation; with `addGenerationPrompt` including the start of the assistant's next turn. Throws an Error if the
    * template refuses the conversation.
    */
   async rendered(
@@ -105,21 +105,21 @@ export class ChatTemplate {
     return await template.render(given, this.#date);
   }
 
-  /** Messages as text; with `addGenerationPrompt` up to where the assistant's next turn begins. */
+  /** Renders messages; with `addGenerationPrompt` including the start of the assistant's next turn. */
   async render(messages: Message[], addGenerationPrompt = false): Promise<string> {
     return (await this.rendered(await this.prepare({ messages }), addGenerationPrompt)).text;
   }
 
-  /** The text that generation begins with: the conversation up to where the assistant answers. */
+  /** The prompt for generation: the conversation and the start of the assistant's answer. */
   async prompt(conversation: Conversation): Promise<string> {
     return (await this.rendered(await this.prepare(conversation), true)).text;
   }
 }
 
-/** Files beside a tokenizer.json that hold templates, the first of them before tokenizer_config.json. */
+/** Files with templates in the folder of tokenizer.json. The first one overrides tokenizer_config.json. */
 export const TEMPLATE_FILES = [CHAT_TEMPLATE_FILE, TOOL_TEMPLATE_FILE] as const;
 
-/** The chat template beside a tokenizer.json, from where transformers takes it; null where there is none. */
+/** The chat template in the folder of a tokenizer.json, found as transformers finds it; null if there is none. */
 export async function readChatTemplate(
   folder: string,
   config: TokenizerConfig,
@@ -140,7 +140,7 @@ export async function readChatTemplate(
   return new ChatTemplate(template, config, { ...settings, name, toolTemplate: named('tool_use') });
 }
 
-/** A template that refuses every conversation, as transformers does where none of several is the default. */
+/** A template that refuses every conversation, as transformers does if there are several and none is the default. */
 function noDefault(names: readonly string[]): string {
   const problem = `none of the model's chat templates is named default (${names.join(', ')}); data.chatTemplate or --chat-template chooses one`;
   return `{{ raise_exception(${literal(problem)}) }}`;

@@ -1,5 +1,5 @@
-// Records to token ids, each with whether it is trained on. A document is tokenised as a whole; what is trained on is chosen by the characters
-// that tokens cover.
+// Converts records to token ids, and marks those that are trained on. A document is tokenised as a whole; a token is trained on if the
+// characters that it covers are.
 import type { DataRecord } from './records/record.ts';
 import type { MarkedText, Span } from './targets/marked_text.ts';
 import { SpecialTokens } from './targets/special.ts';
@@ -8,7 +8,7 @@ import type { Tokenizer } from './tokenizer.ts';
 
 export type EncodeOptions = TargetOptions;
 
-/** Ids, of which those that are not trained on are stored as -1 - id. */
+/** Token ids. An id that is not trained on is stored as -1 - id. */
 export type MarkedIds = Int32Array;
 
 export const idOf = (marked: number): number => (marked < 0 ? -1 - marked : marked);
@@ -29,8 +29,8 @@ export class RecordEncoder {
   }
 
   /**
-   * A record's documents: what the tokenizer puts before a text, the text, and the end-of-text id, unless the text has these itself. A
-   * conversation is exactly what its template renders; it may be several documents.
+   * A record's documents: the tokenizer's start ids, the text and the end-of-text id; start and end are left out if the text has them. A
+   * conversation is exactly what its template renders, and may be several documents.
    * @param isBegin, isEnd whether the record's text is its document's first and last part
    */
   async encode(record: DataRecord, report: Report, { isBegin = true, isEnd = true } = {}): Promise<MarkedIds[]> {
@@ -65,13 +65,13 @@ export class RecordEncoder {
     return markOutside(ids, (token) => this.#lastCharacter(text, ends, token), targets);
   }
 
-  /** The character by which a token belongs to a span: its last one, but for white space that a special token takes with it. */
+  /** The character that decides whether a token is in a span: its last one, not counting white space that a special token absorbs. */
   #lastCharacter(text: string, ends: Int32Array, token: number): number {
     return this.#special.endIn(text, token === 0 ? 0 : ends[token - 1]!, ends[token]!) - 1;
   }
 }
 
-/** Marks the ids of tokens whose character is in none of the spans. */
+/** Marks the ids of tokens whose character is in none of the spans as not trained on. */
 function markOutside(ids: Int32Array, characterOf: (token: number) => number, spans: readonly Span[]): MarkedIds {
   const marked = new Int32Array(ids.length);
   let k = 0;
