@@ -51,6 +51,7 @@ export { linear } from './ops/linear.ts';
 export type { CrossEntropyOptions, CrossEntropyResult, PerTokenOutput } from './ops/loss_options.ts';
 export type { LowRankAdapter } from './ops/low_rank.ts';
 export { miniSequence } from './ops/mini_sequence.ts';
+export { dequantizeNf4, type Nf4Tensors, quantizeNf4 } from './ops/nf4.ts';
 export { rmsNorm } from './ops/rms_norm.ts';
 export { type Rope, rope } from './ops/rope.ts';
 export { softcap } from './ops/softcap.ts';

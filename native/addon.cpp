@@ -55,6 +55,8 @@ Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
   ROW(adamw_count, "ur");
   ROW(adamw, "uururr");
   ROW(random_normal, "w");
+  ROW(nf4_quantize, "rws");
+  ROW(nf4_dequantize, "rw");
 #undef ROW
   mst::add_device_calls(env, exports);
   return exports;

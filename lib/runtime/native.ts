@@ -55,6 +55,14 @@ export interface GateUp {
   isKept: boolean;
 }
 
+/** See native/ops/nf4.h. */
+export interface Nf4 {
+  codes: Tensor;
+  absmax: Tensor;
+  scales: Tensor;
+  offset: Tensor;
+}
+
 /** See native/ops/attention.h. */
 export interface AttentionInputs {
   q: Tensor;
@@ -170,6 +178,8 @@ export interface Kernels {
   // biome-ignore format: one line for each kernel
   adamw(parameter: Tensor, master: Optional, gradient: Tensor, states: AdamwStates, gradientFactor: Optional, numSteps: Tensor, settings: AdamwSettings): void;
   random_normal(y: Tensor, mean: number, standardDeviation: number, seed: number, op: number, step: number): void;
+  nf4_quantize(x: Tensor, to: Nf4, largest: Tensor): void;
+  nf4_dequantize(from: Nf4, y: Tensor): void;
 }
 
 /** What the addon has found out about CUDA on this machine. */

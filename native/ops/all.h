@@ -13,6 +13,7 @@
 #include "embedding.h"
 #include "glu.h"
 #include "matmul.h"
+#include "nf4.h"
 #include "random_normal.h"
 #include "reduction.h"
 #include "rms_norm.h"

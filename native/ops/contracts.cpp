@@ -4,6 +4,7 @@
 #include "elementwise.h"
 #include "embedding.h"
 #include "glu.h"
+#include "nf4.h"
 #include "random_normal.h"
 #include "reduction.h"
 #include "rms_norm.h"
@@ -36,6 +37,16 @@ void require_column_sums(const char* op, const Operand& gradient, const Operand&
 void require_norm_weight(const char* op, const Tensor& weight, const Tensor& x) {
   MST_CHECK(weight.dtype == x.dtype || weight.dtype == Dtype::f32, op, ": weight ", weight, " has neither the dtype of x ", x, " nor f32");
   require_vector(op, {"weight", weight}, x.cols(), weight.dtype, {"x", x});
+}
+
+// Codes of as many elements as `of` has.
+void require_nf4(const char* op, const Nf4& nf4, const Operand& of) {
+  const std::int64_t n = of.tensor->size(), num_blocks = (n + nf4_block - 1) / nf4_block;
+  MST_CHECK(of.tensor->is_contiguous(), op, ": ", of, " must be rows without gaps");
+  require_vector(op, {"codes", nf4.codes}, (n + 1) / 2, Dtype::u8, of);
+  require_vector(op, {"absmax", nf4.absmax}, num_blocks, Dtype::u8, of);
+  require_vector(op, {"scales", nf4.scales}, (num_blocks + nf4_blocks_group - 1) / nf4_blocks_group, Dtype::f32, of);
+  require_vector(op, {"offset", nf4.offset}, 1, Dtype::f32, of);
 }
 
 }  // namespace
@@ -119,6 +130,15 @@ void check_clip_factor(const Tensor& sums, const Tensor& norm, const Tensor& fac
   require_vector("clip_factor", of, sums.size(), sums.dtype, of);
   require_vector("clip_factor", {"norm", norm}, 1, sums.dtype, of);
   require_vector("clip_factor", {"factor", factor}, 1, sums.dtype, of);
+}
+
+void check_nf4_quantize(const Tensor& x, const Nf4& to, const Tensor& largest) {
+  require_nf4("nf4_quantize", to, {"x", x});
+  require_vector("nf4_quantize", {"largest", largest}, to.absmax.size(), Dtype::f32, {"x", x});
+}
+
+void check_nf4_dequantize(const Nf4& from, const Tensor& y) {
+  require_nf4("nf4_dequantize", from, {"y", y});
 }
 
 void check_rms_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& y) {

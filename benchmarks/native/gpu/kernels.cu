@@ -155,12 +155,25 @@ void optimizer() {
   measure("fill, f32", size * 4, [&] { fill(context(), gradient, 0); });
 }
 
+// A matrix of an MLP's weights to and from 4 bits.
+void nf4() {
+  constexpr std::int64_t n = F * C, num_blocks = n / nf4_block;
+  Buffer x(Dtype::bf16, 1, n), codes(Dtype::u8, 1, n / 2), absmax(Dtype::u8, 1, num_blocks), offset(Dtype::f32, 1, 1);
+  Buffer scales(Dtype::f32, 1, num_blocks / nf4_blocks_group), largest(Dtype::f32, 1, num_blocks);
+  x.random(0.02);
+  const Nf4 narrow{codes, absmax, scales, offset};
+  const double narrow_bytes = bytes_of(codes) + bytes_of(absmax) + bytes_of(scales);
+  measure("nf4_quantize", bytes_of(x) + narrow_bytes, [&] { nf4_quantize(context(), x, narrow, largest); });
+  measure("nf4_dequantize", bytes_of(x) + narrow_bytes, [&] { nf4_dequantize(context(), narrow, x); });
+}
+
 }  // namespace
 
 void kernels() {
   for (const std::int64_t N : {4096, 8192}) glu(N), norm_and_rope(N), elementwise(N), embeddings(N);
   cross_entropies(4096);
   optimizer();
+  nf4();
 }
 
 }  // namespace mst::bench
