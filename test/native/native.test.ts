@@ -10,7 +10,7 @@ describe('kernels', () => {
     // clusters of more than one block are, of which code that does not know them is a cluster of its own.
     const files = readdirSync('native', { recursive: true, encoding: 'utf8' }).filter((file) => /\.(cu|h)$/.test(file));
     const conditional = files.filter((file) => /__CUDA_ARCH/.test(readFileSync(join('native', file), 'utf8')));
-    assert.deepEqual(conditional, ['cuda/cluster.h']);
+    assert.deepEqual(conditional, ['cuda/common/cluster.h']);
   });
 });
 
