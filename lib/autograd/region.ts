@@ -137,16 +137,18 @@ export class Region {
  * inside saves exists again: a last op that saves only its inputs does not run twice.
  * @param fn synchronous; when called again with the same inputs, it must run the same ops
  * @param inputs tensors of `fn` that gradients flow to; parameters may be used inside without being listed
- * @param options.keep names of ops ('attention') whose outputs are kept instead of recomputed
+ * @param options.keep names of ops ('attention') whose outputs are kept instead of recomputed, with what these ops make for their backward.
+ *   A kept op that is itself a region keeps its own `keep`
+ * @param options.name name of this op, for the `keep` of an outer region. @default 'recompute'
  */
 export function recompute(
   fn: (...inputs: Tensor[]) => Tensor,
   inputs: readonly Tensor[],
-  options: { keep?: readonly string[] } = {},
+  options: { keep?: readonly string[]; name?: string } = {},
 ): Tensor {
   const region = new Region(fn, options.keep);
   return operation({
-    name: 'recompute',
+    name: options.name ?? 'recompute',
     inputs,
     saved: Object.fromEntries(inputs.entries()),
     regions: [region],

@@ -18,7 +18,7 @@ import { emptyGroup, type Tensor, tensor } from '../runtime/tensor.ts';
 import type { Adapter, Lora } from './adapter.ts';
 import type { Batch } from './batch.ts';
 import type { Forward, Tokens } from './blocks/forward.ts';
-import { Layer } from './blocks/layer.ts';
+import { HEADS, Layer } from './blocks/layer.ts';
 import { Norm } from './blocks/norm.ts';
 import { type Maker, parameter } from './blocks/parameters.ts';
 import { project } from './blocks/projection.ts';
@@ -157,7 +157,7 @@ export class Decoder extends Module {
       for (const layers of this.#segments(policy)) {
         const before = x;
         const run = (x: Tensor) => inTurn(layers, x, (layer, x) => layer.run(x, forward));
-        x = layers.length > 1 ? recompute(run, [x]) : run(x);
+        x = layers.length > 1 ? recompute(run, [x], { keep: [HEADS] }) : run(x);
         before.dispose(); // the tape has its own handle if the backward needs it
       }
       return this.#last(x);
@@ -233,7 +233,7 @@ export class Decoder extends Module {
   /** The layers in groups that are recomputed together, in order. */
   #segments(policy: StepPolicy): Layer[][] {
     let end = 0;
-    return segmentsOf(this.#layers.length, policy).map((size) => {
+    return segmentsOf(this.#config, policy).map((size) => {
       end += size;
       return this.#layers.slice(end - size, end);
     });

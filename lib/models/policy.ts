@@ -1,7 +1,7 @@
 // The policy of a training step, which the planner chooses.
 
 /** What the backward recomputes; see `StepPolicy`. */
-export const RECOMPUTE = ['none', 'attention', 'layer', 'segments'] as const;
+export const RECOMPUTE = ['none', 'attention', 'attentionSegments', 'layer', 'segments'] as const;
 
 /** How a step trades memory for operations. Results are the same under every policy, up to rounding. */
 export interface StepPolicy {
@@ -14,10 +14,14 @@ export interface StepPolicy {
   /**
    * 'none': saves everything that the backward needs.
    * 'attention': a layer saves its input, attention's output and, if a norm reads it, the MLP's output. It recomputes the rest.
+   * 'attentionSegments': every layer saves attention's output, but only some save their inputs; the inputs from one to the next are recomputed.
    * 'layer': a layer saves only its input.
    * 'segments': only some layers save their inputs; the layers from one to the next are recomputed together.
    */
   recompute: (typeof RECOMPUTE)[number];
-  /** Of 'segments': most inputs of layers, (N,C) each, that live at once; see segments.ts. @default as few as the layers need */
+  /**
+   * With 'segments' and 'attentionSegments': number of layers that save their inputs (N,C). With 'segments' no more inputs live at once. With
+   * 'attentionSegments' more may, in place of attention outputs that are no longer needed; see segments.ts. @default the fewest possible
+   */
   slots?: number;
 }

@@ -1,6 +1,7 @@
 // Segments of layers. Only the first layer of a segment keeps its input, and the backward recomputes the whole segment from it.
 
 import { requireCount } from '../ops/check.ts';
+import type { DecoderConfig } from './decoder_config.ts';
 import type { StepPolicy } from './policy.ts';
 
 /**
@@ -11,37 +12,59 @@ import type { StepPolicy } from './policy.ts';
  * n <= S - c + 1. So the last segment (c = S) has at most one layer and the first (c = 1) at most S, and S slots suffice for
  * 1 + 2 + … + S = S(S+1)/2 layers. The backward frees the inner inputs one by one, all of them before the next segment.
  *
- * The last layer of a segment runs twice, since nothing inside the segment needs its output; the other L - S layers run three times.
- * The bounds S - c + 1 grow toward the first segment. From the last segment on, each takes its share of the remaining layers, but at most
+ * If each layer also keeps as much as `freed` inputs until its backward, m layers that are done make room for freed·m more inner inputs:
+ * n <= S - c + 1 + freed·m. With freed = 1 that is 1, 3, 7, 15, … layers from the last segment on, and 5 slots suffice for 57 layers.
+ *
+ * The last layer of a segment runs as often as it would alone, since nothing inside the segment needs its output; the other L - S layers run
+ * once more. The bounds grow toward the first segment. From the last segment on, each takes its share of the remaining layers, but at most
  * its bound.
  * @throws RangeError if there are too few slots for the layers, or more slots than layers
  */
-export function segmentSizes(numLayers: number, slots: number): number[] {
+export function segmentSizes(numLayers: number, slots: number, freed = 0): number[] {
   requireCount('segments', 'slots', slots);
-  if (slots > numLayers || (slots * (slots + 1)) / 2 < numLayers) {
-    throw new RangeError(
-      `segments: ${numLayers} layers need ${fewestSlots(numLayers)} to ${numLayers} slots, got ${slots}`,
-    );
-  }
-  const sizes: number[] = [];
-  let left = numLayers;
-  for (let c = slots; c > 0; c--) {
-    const size = Math.min(slots - c + 1, Math.ceil(left / c));
-    sizes.unshift(size);
-    left -= size;
+  const sizes = slots > numLayers ? null : distributed(numLayers, slots, freed);
+  if (!sizes) {
+    const fewest = fewestSlots(numLayers, freed);
+    throw new RangeError(`segments: ${numLayers} layers need ${fewest} to ${numLayers} slots, got ${slots}`);
   }
   return sizes;
 }
 
-/** Numbers of layers that are recomputed together, from first to last; 1 for each layer unless the policy has segments. */
-export function segmentsOf(numLayers: number, { recompute, slots }: StepPolicy): number[] {
-  if (recompute !== 'segments') return Array.from({ length: numLayers }, () => 1);
-  return segmentSizes(numLayers, slots ?? fewestSlots(numLayers));
+/** The sizes; null if there are too few slots. */
+function distributed(numLayers: number, slots: number, freed: number): number[] | null {
+  const sizes: number[] = [];
+  let left = numLayers;
+  for (let c = slots; c > 0; c--) {
+    const bound = slots - c + 1 + Math.floor(freed * (numLayers - left));
+    const size = Math.min(bound, Math.ceil(left / c));
+    sizes.unshift(size);
+    left -= size;
+  }
+  return left === 0 ? sizes : null;
 }
 
-/** The smallest S with S(S+1)/2 >= L. */
-export function fewestSlots(numLayers: number): number {
+/** The smallest number of slots that suffices for L layers; see segmentSizes(). */
+export function fewestSlots(numLayers: number, freed = 0): number {
   let slots = 1;
-  while ((slots * (slots + 1)) / 2 < numLayers) slots++;
+  while (!distributed(numLayers, slots, freed)) slots++;
   return slots;
+}
+
+/** Attention's output, which each layer keeps with 'attentionSegments', as a multiple of the layer's input; 0 with other policies. */
+export function freedOf({ hiddenSize, layers }: DecoderConfig, recompute: StepPolicy['recompute']): number {
+  if (recompute !== 'attentionSegments') return 0;
+  return Math.min(...layers.map(({ attention: { numHeads, headSize } }) => numHeads * headSize)) / hiddenSize;
+}
+
+/** Numbers of layers that are recomputed together, from first to last; 1 for each layer unless the policy has segments. */
+export function segmentsOf(config: DecoderConfig, { recompute, slots }: StepPolicy): number[] {
+  const L = config.layers.length;
+  if (!hasSlots(recompute)) return Array.from({ length: L }, () => 1);
+  const freed = freedOf(config, recompute);
+  return segmentSizes(L, slots ?? fewestSlots(L, freed), freed);
+}
+
+/** Whether a policy with this `recompute` has slots. */
+export function hasSlots(recompute: StepPolicy['recompute'] | 'auto'): boolean {
+  return recompute === 'segments' || recompute === 'attentionSegments';
 }

@@ -23,7 +23,7 @@ export interface LongestStep {
 }
 
 /**
- * The longest T of each rung, the one with the fewest operations first: `planStep` of that T has a policy of that rung that fits, and has none for
+ * The longest T of each rung, the one with the fewest operations at T = granule first: `planStep` of that T has a policy of that rung that fits, and has none for
  * T + granule. Memory does not always grow with T (chunks are near equal parts of the rows), so that a still longer T may fit
  * where T + granule does not. The same options give the same answer.
  * @throws RangeError where memoryLimit is infinite: then nothing bounds T
@@ -33,7 +33,7 @@ export function longestSteps(config: DecoderConfig, options: LongestOptions): Lo
   if (!Number.isFinite(memoryLimit)) {
     throw new RangeError(`longestSteps: memoryLimit must be a finite number of bytes, got ${memoryLimit}`);
   }
-  const policies = (T: number) => policiesOf(config, B * T, fixed);
+  const policies = (T: number) => policiesOf(config, B * T, fixed, { T, lora: rest.lora });
   const step = { config, B, ...rest };
   const keys = new Set(policies(granule).map((policy) => JSON.stringify(rungOf(policy))));
   let guess = 16 * granule;

@@ -53,7 +53,7 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
     const adapter = 2 * N * rank * (O + I);
     return { forward: whole + adapter, backward: (lora ? 1 : 2) * whole + 2 * adapter };
   };
-  const inner = innerLayers(config.layers.length, policy);
+  const inner = innerLayers(config, policy);
   const sum: StepOperations = { forward: 0, backward: 0, recomputed: 0, attention: 0, total: 0 };
   for (const [i, spec] of config.layers.entries()) {
     const path = `model.layers.${i}`;
@@ -63,18 +63,19 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
       product(`${path}.self_attn.q_proj`, H * D, C),
       product(`${path}.self_attn.k_proj`, G * D, C),
       product(`${path}.self_attn.v_proj`, G * D, C),
-      product(`${path}.self_attn.o_proj`, C, H * D),
     );
+    const output = product(`${path}.self_attn.o_proj`, C, H * D);
     const gateUp = added(product(`${path}.mlp.gate_proj`, F, C), product(`${path}.mlp.up_proj`, F, C));
     const down = product(`${path}.mlp.down_proj`, C, F);
     const pairs = B * 4 * H * D * visiblePairs(T, spec.attention);
     const attention = { forward: pairs, backward: pairs * ATTENTION_BACKWARD };
     const again = runAgain(spec, policy, inner.has(i));
-    const all = added(projections, gateUp, down, attention);
+    const all = added(projections, output, gateUp, down, attention);
     sum.forward += all.forward;
     sum.backward += all.backward;
     sum.recomputed +=
       again.projections * projections.forward +
+      again.output * output.forward +
       again.attention * attention.forward +
       again.gateUp * gateUp.forward +
       again.down * down.forward;
@@ -89,10 +90,10 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
 }
 
 /** Layers whose forward runs again for the next layer's input: all layers of a segment except its last. */
-function innerLayers(L: number, policy: StepPolicy): ReadonlySet<number> {
-  const inner = new Set(Array.from({ length: L }, (_, i) => i));
+function innerLayers(config: DecoderConfig, policy: StepPolicy): ReadonlySet<number> {
+  const inner = new Set(config.layers.keys());
   let end = 0;
-  for (const size of segmentsOf(L, policy)) {
+  for (const size of segmentsOf(config, policy)) {
     end += size;
     inner.delete(end - 1);
   }
@@ -104,7 +105,7 @@ function runAgain(
   { norms }: LayerSpec,
   { mlpSave, recompute }: StepPolicy,
   isInner: boolean,
-): Record<'projections' | 'attention' | 'gateUp' | 'down', number> {
+): Record<'projections' | 'output' | 'attention' | 'gateUp' | 'down', number> {
   const ofLayer = recompute === 'none' ? 0 : 1;
   // Whether the backward runs the MLP's forward again: for gate and up if they are saved, or for a norm that reads its output. With such a
   // norm, 'attention' keeps the output, and gate and up too.
@@ -113,7 +114,14 @@ function runAgain(
   const gateUp = down + (mlpSave === 'input' ? 1 : 0); // with 'input', the MLP's own backward recomputes gate and up
   const attention = recompute === 'layer' || recompute === 'segments' ? 1 : 0;
   const more = isInner ? 1 : 0;
-  return { projections: ofLayer + more, attention: attention + more, gateUp: gateUp + more, down: down + more };
+  const ofHeads = recompute === 'attentionSegments' ? 0 : more;
+  return {
+    projections: ofLayer + ofHeads,
+    output: ofLayer + more,
+    attention: attention + ofHeads,
+    gateUp: gateUp + more,
+    down: down + more,
+  };
 }
 
 /** Number of pairs of a query and a key that it sees, in one sequence. */

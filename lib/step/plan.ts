@@ -2,11 +2,12 @@
 
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { StepPolicy } from '../models/policy.ts';
-import { fewestSlots } from '../models/segments.ts';
+import { fewestSlots, freedOf, hasSlots } from '../models/segments.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
 import { either, OutOfMemoryError } from '../runtime/memory/errors.ts';
 import { formatBytes, type MemoryStatistics } from '../runtime/memory/statistics.ts';
 import { longestFit } from './longest_fit.ts';
+import { stepOperations } from './operations.ts';
 import { type StepShape, simulateStep, stepFits } from './simulate.ts';
 
 export interface PlanOptions extends StepShape {
@@ -40,7 +41,7 @@ export function unchunked(policy: StepPolicy, N: number): StepPolicy {
 export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
   const { B, T, memoryLimit, fixed = {}, ...rest } = options;
   let last: { policy: StepPolicy; error: OutOfMemoryError } | null = null;
-  for (const policy of policiesOf(config, B * T, fixed)) {
+  for (const policy of policiesOf(config, B * T, fixed, { T, lora: rest.lora })) {
     try {
       return { policy, memory: simulateStep({ config, B, T, policy, memoryLimit, ...rest }) };
     } catch (error) {
@@ -51,10 +52,10 @@ export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
   throw nothingFits(config, options, last!.policy, last!.error);
 }
 
-/** The candidate with the fixed parts; only 'segments' has slots. */
+/** The candidate with the fixed parts; only policies with segments have slots. */
 function combined(candidate: StepPolicy, fixed: Partial<StepPolicy>): StepPolicy {
   const { slots, ...policy } = { ...candidate, ...fixed };
-  return policy.recompute === 'segments' && slots !== undefined ? { ...policy, slots } : policy;
+  return hasSlots(policy.recompute) && slots !== undefined ? { ...policy, slots } : policy;
 }
 
 /** The error if nothing fits, with remedies. A step of one token shows how much memory is needed without activations. */
@@ -115,44 +116,70 @@ function longestBelow(
   const granule = Math.min(1024, 2 ** Math.max(0, Math.floor(Math.log2(failing / 16))));
   const share = (memoryLimit - bytes.state) / (bytes.needed - bytes.state);
   const fits = (T: number) =>
-    policiesOf(config, B * T, fixed)
+    policiesOf(config, B * T, fixed, { T, lora: rest.lora })
       .reverse()
       .some((policy) => stepFits({ config, B, T, policy, memoryLimit, ...rest }));
   return longestFit(fits, { guess: share * failing, granule, most: failing - 1 });
 }
 
-/** The policies that `planStep` tries for N rows, in order and without repetitions. */
-export function policiesOf(config: DecoderConfig, N: number, fixed: Partial<StepPolicy> = {}): StepPolicy[] {
-  const all = [...candidates(N, config, fixed)].map((candidate) => combined(candidate, fixed));
+/**
+ * The policies that `planStep` tries for N rows, in order and without repetitions.
+ * @param step.T length of a sequence, which the cost of attention depends on. @default N
+ */
+export function policiesOf(
+  config: DecoderConfig,
+  N: number,
+  fixed: Partial<StepPolicy> = {},
+  { T = N, lora }: { T?: number; lora?: StepShape['lora'] } = {},
+): StepPolicy[] {
+  const operations = (policy: StepPolicy) => stepOperations(config, { B: Math.ceil(N / T), T, policy, lora }).total;
+  const all = candidates(N, config, fixed, operations).map((candidate) => combined(candidate, fixed));
   return [...new Map(all.map((policy) => [JSON.stringify(policy), policy])).values()];
 }
 
-/** What policies keep, in order of their operations, fewest first. */
-function ladder(L: number, { recompute }: Partial<StepPolicy>): Pick<StepPolicy, 'mlpSave' | 'recompute' | 'slots'>[] {
-  const fewest = fewestSlots(L);
-  const slots = [...new Set([Math.ceil((3 * L) / 4), Math.ceil(L / 2), fewest])].filter((S) => S < L && S >= fewest);
-  const segments = slots.map((slots) => ({ mlpSave: 'input', recompute: 'segments', slots }) as const);
-  if (recompute === 'segments')
-    return [...segments.map((rung) => ({ ...rung, mlpSave: 'gateUp' }) as const), ...segments];
+type Rung = Pick<StepPolicy, 'mlpSave' | 'recompute' | 'slots'>;
+
+/** What policies keep, from the most memory to the least, with up to three numbers of slots. The place of 'attentionSegments' depends on the model. */
+function ladder(config: DecoderConfig, fixed: Partial<StepPolicy>): Rung[] {
+  const L = config.layers.length;
+  const inSegments = (recompute: StepPolicy['recompute'], mlpSave: StepPolicy['mlpSave'] = 'input'): Rung[] => {
+    const fewest = fewestSlots(L, freedOf(config, recompute));
+    const slots = [Math.ceil((3 * L) / 4), Math.ceil(L / 2), fewest].filter((S) => S < L && S >= fewest);
+    const isFixed = recompute === fixed.recompute;
+    return [...new Set(isFixed ? [...slots, fewest] : slots)].map((slots) => ({ mlpSave, recompute, slots }));
+  };
+  const { recompute } = fixed;
+  if (recompute && hasSlots(recompute)) return [...inSegments(recompute, 'gateUp'), ...inSegments(recompute)];
   return [
     { mlpSave: 'gateUp', recompute: 'none' },
     { mlpSave: 'input', recompute: 'none' },
     { mlpSave: 'input', recompute: 'attention' },
+    ...inSegments('attentionSegments'),
     { mlpSave: 'input', recompute: 'layer' },
-    ...segments,
+    ...inSegments('segments'),
   ];
 }
 
-/** Policies, the fewest operations first; among equals larger chunks first. */
-function* candidates(
+/**
+ * The fewest operations first, among equals larger chunks first; at last small chunks of what takes the least memory. Where `recompute` is
+ * fixed, what is kept goes from the most memory to the least.
+ */
+function candidates(
   N: number,
-  { hiddenSize: C, layers }: DecoderConfig,
+  config: DecoderConfig,
   fixed: Partial<StepPolicy>,
-): Generator<StepPolicy> {
-  const chunk = defaultChunkSize(N, C);
+  operations: (policy: StepPolicy) => number,
+): StepPolicy[] {
+  const chunk = defaultChunkSize(N, config.hiddenSize);
   const chunks = [evenChunkSize(N, 8 * chunk), evenChunkSize(N, 2 * chunk), chunk];
   const small = [chunk / 2, chunk / 4, chunk / 8].map((size) => Math.max(1, Math.floor(size)));
-  const rungs = ladder(layers.length, fixed);
-  for (const saved of rungs) for (const size of chunks) yield { mlpChunkSize: size, lossChunkSize: size, ...saved };
-  for (const size of small) yield { mlpChunkSize: size, lossChunkSize: size, ...rungs.at(-1)! };
+  const policy = (rung: Rung, size: number): StepPolicy => ({ mlpChunkSize: size, lossChunkSize: size, ...rung });
+  const rungs = ladder(config, fixed);
+  const smallest = rungs.at(-1)!;
+  const counted = rungs.map((rung) => ({ rung, total: fixed.recompute ? 0 : operations(policy(rung, chunk)) }));
+  counted.sort((a, b) => a.total - b.total);
+  return [
+    ...counted.flatMap(({ rung }) => chunks.map((size) => policy(rung, size))),
+    ...small.map((size) => policy(smallest, size)),
+  ];
 }

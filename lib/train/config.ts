@@ -4,6 +4,7 @@ import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { LORA_MODULES } from '../models/adapter.ts';
 import { RECOMPUTE } from '../models/policy.ts';
+import { hasSlots } from '../models/segments.ts';
 import { LEAST_EPS } from '../optim/adamw.ts';
 import { CLIPPINGS, clippingProblem } from '../optim/clip.ts';
 import { isVariableName } from '../text/saved_template.ts';
@@ -191,11 +192,13 @@ const runFields = z.strictObject({
   recompute: z
     .enum(['auto', ...RECOMPUTE])
     .default('auto')
-    .describe("what the backward recomputes: nothing; a layer except attention's output; a layer; segments of layers"),
+    .describe(
+      "what the backward recomputes: nothing; a layer except attention's output; also inputs of most layers; a layer; segments of layers",
+    ),
   slots: z
     .union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" })
     .default('auto')
-    .describe('of recompute: segments; most inputs of layers that live at once'),
+    .describe('of recompute: segments and attentionSegments; inputs of layers that have place at once'),
   evaluation: z
     .strictObject({
       everySteps: positive.optional().describe('loss and perplexity on data.validation, also at the end'),
@@ -238,9 +241,9 @@ export const runSchema = runFields
     path: ['gradientDtype'],
     error: "'bfloat16' is for one micro-batch a step: accumulationSteps must be 1",
   })
-  .refine(({ recompute, slots }) => slots === 'auto' || recompute === 'segments', {
+  .refine(({ recompute, slots }) => slots === 'auto' || hasSlots(recompute), {
     path: ['slots'],
-    error: "are those of recompute: 'segments'",
+    error: "are those of recompute: 'segments' and 'attentionSegments'",
   })
   .superRefine(({ accumulationSteps, clipping, maxGradNorm, optimizer: { inBackward } }, context) => {
     if (inBackward && accumulationSteps > 1) {

@@ -69,6 +69,7 @@ const policies: StepPolicy[] = [
   { mlpChunkSize: 7, lossChunkSize: 11, mlpSave: 'input', recompute: 'attention' },
   { mlpChunkSize: 13, lossChunkSize: 5, mlpSave: 'input', recompute: 'layer' },
   { mlpChunkSize: 13, lossChunkSize: 5, mlpSave: 'input', recompute: 'segments' },
+  { mlpChunkSize: 7, lossChunkSize: 11, mlpSave: 'input', recompute: 'attentionSegments' },
 ];
 
 describe('onGradient', () => {

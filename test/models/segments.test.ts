@@ -42,8 +42,29 @@ describe('segmentSizes', () => {
     }
   });
 
+  it('with what layers free, serves more', () => {
+    for (const freed of [0.5, 1, 2]) {
+      for (let L = 1; L <= 100; L++) {
+        for (let S = fewestSlots(L, freed); S <= L; S++) {
+          const sizes = segmentSizes(L, S, freed);
+          let done = 0;
+          for (let i = S - 1; i >= 0; i--) {
+            assert.ok(sizes[i]! >= 1 && i + sizes[i]! <= S + freed * done, `${L} layers, ${S} slots: ${sizes}`);
+            done += sizes[i]!;
+          }
+          assert.equal(done, L);
+        }
+      }
+    }
+    assert.equal(fewestSlots(57, 1), 5);
+    assert.equal(fewestSlots(58, 1), 6);
+  });
+
   it('needs 8 slots for 29 to 36 layers', () => {
-    assert.deepEqual([28, 29, 32, 36, 37].map(fewestSlots), [7, 8, 8, 8, 9]);
+    assert.deepEqual(
+      [28, 29, 32, 36, 37].map((L) => fewestSlots(L)),
+      [7, 8, 8, 8, 9],
+    );
     assert.deepEqual(segmentSizes(36, 8), [8, 7, 6, 5, 4, 3, 2, 1]);
     assert.deepEqual(segmentSizes(4, 4), [1, 1, 1, 1]);
   });
@@ -62,6 +83,8 @@ const saved: StepPolicy = { ...base, recompute: 'none' };
 const recomputing: StepPolicy[] = [
   { ...base, recompute: 'attention' },
   { ...base, recompute: 'layer' },
+  { ...base, recompute: 'attentionSegments' },
+  { ...base, recompute: 'attentionSegments', slots: 4 },
   { ...base, recompute: 'segments' },
   { ...base, recompute: 'segments', slots: 5 },
 ];
@@ -174,9 +197,25 @@ describe('layers run as often as they must', () => {
     assert.deepEqual(callsOf({ recompute: 'none' }), [L, L, L, L]);
     assert.deepEqual(callsOf({ recompute: 'attention' }), [L, L, L, L]);
     assert.deepEqual(callsOf({ recompute: 'layer' }), [2 * L, L, L, L]);
+    for (const slots of [3, 4, 5, 7]) {
+      assert.deepEqual(callsOf({ recompute: 'attentionSegments', slots }), [L, L, 2 * L - slots, L], `${slots}`);
+    }
     // all but each segment's last again; of these the MLP, which their own second runs end before
     for (const slots of [4, 5, 6, 7]) {
       assert.deepEqual(callsOf({ recompute: 'segments', slots }), [3 * L - slots, L, 2 * L - slots, L], `${slots}`);
+    }
+  });
+
+  it('keeping attention, take no more at once than their slots and the outputs of attention', () => {
+    const input = B * T * tinyLlama.hidden_size * 4;
+    // each layer's input and attention's output, at layer l, last first
+    const both = traced({ ...saved, recompute: 'attentionSegments', slots: L }, names).live;
+    for (const slots of [3, 4, 5]) {
+      const { live } = traced({ ...saved, recompute: 'attentionSegments', slots }, names);
+      const units = live.map((bytes, i) => 2 * (L - i) + (bytes - both[i]!) / input);
+      assert.ok(Math.max(...units) <= L + slots, `${units}`);
+      assert.equal(units[0], L + slots);
+      assert.equal(units.at(-1), 2);
     }
   });
 

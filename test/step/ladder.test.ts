@@ -21,6 +21,8 @@ import { tinyLlama } from '../support/runs.ts';
 const rungs: Partial<StepPolicy>[] = [
   { recompute: 'none', mlpSave: 'gateUp' },
   { recompute: 'attention' },
+  { recompute: 'attentionSegments', slots: 4 },
+  { recompute: 'attentionSegments' },
   { recompute: 'layer' },
   { recompute: 'segments', slots: 5 },
   { recompute: 'segments', slots: 3 },

@@ -1,6 +1,14 @@
 // The planner: the first policy in its order whose step fits, at every limit.
 import assert from 'node:assert/strict';
-import { decoderConfig, OutOfMemoryError, planStep, type StepPolicy, simulateStep } from '../../lib/index.ts';
+import {
+  decoderConfig,
+  OutOfMemoryError,
+  planStep,
+  type StepPolicy,
+  simulateStep,
+  stepOperations,
+} from '../../lib/index.ts';
+import { policiesOf } from '../../lib/step/plan.ts';
 import { tinyLlama } from '../support/runs.ts';
 
 const config = decoderConfig(tinyLlama);
@@ -73,5 +81,42 @@ describe('planStep', () => {
     const fixed = { mlpChunkSize: 100, recompute: 'layer' } as const;
     const { policy } = planStep(config, { ...shape, memoryLimit: Infinity, fixed });
     assert.deepEqual(policy, { ...order[0], ...fixed });
+  });
+
+  it('tries what takes fewer operations first: segments that keep attention before layers that run it again, where T is long', () => {
+    const deep = decoderConfig({ ...tinyLlama, num_hidden_layers: 7 });
+    const isFirst = new Set<boolean>();
+    for (const T of [64, 8192]) {
+      const policies = policiesOf(deep, T);
+      const totals = policies.map((policy) => stepOperations(deep, { B: 1, T, policy }).total);
+      assert.deepEqual(
+        totals.slice(0, -3),
+        totals.slice(0, -3).sort((a, b) => a - b),
+      );
+      const { recompute, slots } = policies.at(-1)!; // small chunks of the smallest
+      assert.deepEqual([recompute, slots], ['segments', 4]);
+      const whats = policies.map(({ recompute }) => recompute);
+      isFirst.add(whats.lastIndexOf('attentionSegments') < whats.indexOf('layer'));
+    }
+    assert.deepEqual(isFirst, new Set([false, true]));
+  });
+
+  it('gives slots to segments alone, and to those that are fixed', () => {
+    const deep = decoderConfig({ ...tinyLlama, num_hidden_layers: 7 });
+    for (const { recompute, slots } of policiesOf(deep, 2048)) {
+      assert.equal(slots !== undefined, recompute === 'segments' || recompute === 'attentionSegments', recompute);
+    }
+    for (const policy of policiesOf(deep, 2048, { recompute: 'segments' })) {
+      assert.ok(policy.recompute === 'segments' && policy.slots! >= 4);
+    }
+    for (const policy of policiesOf(deep, 2048, { recompute: 'segments', slots: 5 })) assert.equal(policy.slots, 5);
+    for (const recompute of ['segments', 'attentionSegments'] as const) {
+      const { policy } = planStep(config, { ...shape, memoryLimit: Infinity, fixed: { recompute } });
+      assert.deepEqual([policy.recompute, policy.slots], [recompute, 2], 'two layers');
+    }
+    assert.throws(
+      () => planStep(deep, { ...shape, memoryLimit: Infinity, fixed: { recompute: 'segments', slots: 3 } }),
+      /7 layers need 4 to 7 slots, got 3/,
+    );
   });
 });

@@ -59,6 +59,22 @@ export class Attention {
 
   /** @param x (N,C) */
   forward(x: Tensor, forward: Forward): Tensor {
+    return this.projected(this.heads(x, forward), forward);
+  }
+
+  /**
+   * The output's projection, (N,C).
+   * @param out (N,H·D): of heads()
+   */
+  projected(out: Tensor, forward: Forward): Tensor {
+    return project(out, this.#o, forward);
+  }
+
+  /**
+   * What the heads read, (N,H·D), before the output's projection.
+   * @param x (N,C)
+   */
+  heads(x: Tensor, forward: Forward): Tensor {
     const { headSize, window, scale, softcap } = this.#spec;
     const { tokens, cache } = forward;
     const { T, documentStart = null } = tokens;
@@ -70,7 +86,7 @@ export class Attention {
         const normalized = norm ? norm.forward(projected) : projected;
         return angles ? rope(normalized, angles, T, documentStart) : normalized;
       });
-    const out = tidy(() => {
+    return tidy(() => {
       const q = rotated(this.#q, this.#qNorm);
       const k = rotated(this.#k, this.#kNorm);
       const v = project(x, this.#v, forward);
@@ -79,7 +95,6 @@ export class Attention {
       const kept = cache.append(this.#index, k, v);
       return cachedAttention(q, kept.k, kept.v, { ...scores, position: cache.length });
     });
-    return project(out, this.#o, forward);
   }
 
   #angles({ config, tables }: { config: RopeConfig; tables: RopeTables }, { tokens, cache }: Forward): Rope {

@@ -11,6 +11,9 @@ import { Norm } from './norm.ts';
 import type { Maker } from './parameters.ts';
 import type { Projection } from './projection.ts';
 
+/** The op of a layer's region up to attention's output, which a region around the layer may keep. */
+export const HEADS = 'attentionHeads';
+
 export class Layer {
   readonly #residualScale: number;
   readonly #attentionInput: Norm | null;
@@ -44,6 +47,14 @@ export class Layer {
   run(x: Tensor, forward: Forward): Tensor {
     const { recompute: what } = forward.policy;
     if (what === 'none') return this.forward(x, forward);
+    if (what === 'attentionSegments') {
+      // Two regions: one around this layer rebuilds its output from x and the heads' output, which it keeps, without queries, keys and values.
+      return tidy(() => {
+        const out = recompute((x) => this.#heads(x, forward), [x], { name: HEADS, keep: ['attention'] });
+        const afterHeads = (x: Tensor, out: Tensor) => tidy(() => this.#withAttention(x, out, forward));
+        return recompute((x, out) => this.#withMlp(afterHeads(x!, out!), forward), [x, out]);
+      });
+    }
     return recompute((x) => this.forward(x, forward), [x], { keep: what === 'attention' ? this.#kept : [] });
   }
 
@@ -54,10 +65,21 @@ export class Layer {
 
   /** @param x (N,C) */
   forward(x: Tensor, forward: Forward): Tensor {
-    const h = tidy(() => {
-      const out = this.#attention.forward(normalized(x, this.#attentionInput), forward);
-      return this.#added(x, normalized(out, this.#attentionOutput));
-    });
+    const h = tidy(() => this.#withAttention(x, this.#heads(x, forward), forward));
+    return this.#withMlp(h, forward);
+  }
+
+  #heads(x: Tensor, forward: Forward): Tensor {
+    return this.#attention.heads(normalized(x, this.#attentionInput), forward);
+  }
+
+  /** @param out (N,H·D): of the heads */
+  #withAttention(x: Tensor, out: Tensor, forward: Forward): Tensor {
+    const projected = this.#attention.projected(out, forward);
+    return this.#added(x, normalized(projected, this.#attentionOutput));
+  }
+
+  #withMlp(h: Tensor, forward: Forward): Tensor {
     return tidy(() => {
       const out = this.#mlp.forward(normalized(h, this.#mlpInput), forward);
       return this.#added(h, normalized(out, this.#mlpOutput));
