@@ -159,7 +159,7 @@ describe('generate', () => {
     await assert.rejects(run([1], { seed: -1 }), /seed must be/);
     await assert.rejects(run([1], { minP: 1.5 }), /minP must be/);
     await assert.rejects(run([1], { repetitionPenalty: 0 }), /repetitionPenalty must be/);
-    await assert.rejects(run({ messages: [{ role: 'user', content: 'a' }] }), /need a chat template/);
+    await assert.rejects(run({ messages: [{ role: 'user', content: 'a' }] }), /needs a chat template/);
   });
 
   it('says that logits are not finite', async () => {
