@@ -83,7 +83,9 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
       });
     },
     backward(dy, { x, gate, up, down, kept, ...ofAdapters }, gradients) {
-      const dx = gradients.needs(0) ? empty([N, C], { dtype, device, category: 'activation' }) : null;
+      // Each chunk of dx is written after the last use of the same rows of x.
+      const inPlace = () => (x.isShared ? empty([N, C], { dtype, device, category: 'activation' }) : x.alias());
+      const dx = gradients.needs(0) ? inPlace() : null;
       gradients.overChunks(Math.ceil(N / M), (gradients) => {
         // Gradients outlive the workspaces. Allocated first, they let the freed workspaces form one hole instead of several.
         const targets = { dx, dgate: gradients.target(1), dup: gradients.target(2), ddown: gradients.target(3) };

@@ -58,10 +58,10 @@ struct GateUp {
 void chunked_mlp_forward(Context& context, const Tensor& x, const MlpWeights& weights, const Tensor& y, const GateUp& gate_up,
                          const Tensor& h, const Workspace& matmul_workspace, Activation activation, const MlpAdapters& adapters);
 
-// dx (N,C) =, dgate, dup (F,C) and ddown (C,F) += or = in the compute dtype (f32; f64 for f64). With one chunk they may be bf16, rounded
-// once; with more, every chunk would round. gate_up, where it is kept, is overwritten; else it is computed again from x for each chunk.
-// The down product is never rerun. dh (M,F): workspace. Operations: 2 units of N·C·F recomputed, then 6 (1 unit = 2·N·C·F; 8 in all; 6
-// with kept gate and up).
+// dx (N,C) =; it may be x itself, whose rows are read before those of dx are written. dgate, dup (F,C) and ddown (C,F) += or = in the
+// compute dtype (f32; f64 for f64). With one chunk they may be bf16, rounded once; with more, every chunk would round. gate_up, where it is
+// kept, is overwritten; else it is computed again from x for each chunk. The down product is never rerun. dh (M,F): workspace. Operations:
+// 2 units of N·C·F recomputed, then 6 (1 unit = 2·N·C·F; 8 in all; 6 with kept gate and up).
 void chunked_mlp_backward(Context& context, const Tensor& dy, const Tensor& x, const MlpWeights& weights, const MlpGradients& gradients,
                           const GateUp& gate_up, const Tensor& dh, const Workspace& matmul_workspace, Activation activation,
                           const MlpAdapters& adapters);

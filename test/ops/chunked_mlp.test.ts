@@ -1,4 +1,5 @@
 // The chunked MLP: gradients, precision, and chunked equals whole for every chunk size.
+import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import {
   type Activation,
@@ -6,6 +7,7 @@ import {
   chunkedMlp,
   linear,
   Parameter,
+  scale,
   Tape,
   type Tensor,
   tensor,
@@ -13,7 +15,7 @@ import {
   zeros,
 } from '../../lib/index.ts';
 import { assertClose } from '../support/compare.ts';
-import { debugDevice, leavingNothing, valuesOf } from '../support/devices.ts';
+import { debugDevice, leavingNothing, openTestDevice, valuesOf } from '../support/devices.ts';
 import { checkGradients } from '../support/gradient_check.ts';
 import { itIsPrecise, itRefusesNumbers, mlpShapes } from '../support/ops.ts';
 import { assertAllClose, assertNoWorse, outputs } from '../support/outputs.ts';
@@ -79,12 +81,55 @@ describe('chunkedMlp', () => {
     });
   }
 
+  for (const save of ['input', 'gateUp'] as const) {
+    it(`writes the input's gradient over an input that nothing else uses, bit for bit the same: saving ${save}`, async () => {
+      const inPlace = await gradientsOfInput(save, false);
+      const apart = await gradientsOfInput(save, true);
+      assert.deepEqual(inPlace.gradients, apart.gradients);
+      assert.equal(apart.peakBytes - inPlace.peakBytes, roundUp(N * 64 * 4));
+    });
+  }
+
   itRefusesNumbers('adapters: dropout probability', [2], (probability, on) =>
     chunkedMlp(zeros([4, 4], on), zeros([4, 4], on), zeros([4, 4], on), zeros([4, 4], on), {
       dropout: { probability, seed: 0, step: 0 },
     }),
   );
 });
+
+const roundUp = (bytes: number) => Math.ceil(bytes / 512) * 512;
+
+/** Gradients of the MLP of 2·x and the peak of its backward, where 2·x is held by the caller as well or not. */
+function gradientsOfInput(save: 'input' | 'gateUp', isHeld: boolean) {
+  const device = openTestDevice();
+  return leavingNothing(device, async () => {
+    const leaves = mlpShapes(N, 64, 96).map(
+      (shape, i) => new Parameter(tensor(Float32Array.from(normals(shape[0]! * shape[1]!, i + 1)), { shape, device })),
+    );
+    const [x, gate, up, down] = leaves as [Parameter, Parameter, Parameter, Parameter];
+    const held: Tensor[] = [];
+    const tape = new Tape();
+    const y = tape.run(() => {
+      const doubled = scale(x, 2);
+      if (isHeld) held.push(doubled.alias().keep());
+      return chunkedMlp(doubled, gate, up, down, { chunkSize: 7, save });
+    });
+    const before = device.memory().liveBytes;
+    device.arena.resetPeak();
+    tidy(() => tape.backward(y, tensor(Float32Array.from(normals(N * 64, 9)), { shape: [N, 64], device })));
+    const peakBytes = device.memory().peakBytes - before;
+    const gradients: Float64Array[] = [];
+    for (const { grad } of leaves) gradients.push(await valuesOf(grad!));
+    for (const each of held) {
+      assert.deepEqual(
+        await valuesOf(each),
+        (await valuesOf(x)).map((value) => 2 * value),
+      );
+    }
+    for (const each of [y, ...held, ...leaves]) each.dispose();
+    return { gradients, peakBytes };
+  });
+}
 
 /** Gradients where gate or up has one from another op already, in memory of its own or beside the other's. */
 function gradientsWithUse(other: 'gate' | 'up', grouped: boolean): Promise<Float64Array[]> {
