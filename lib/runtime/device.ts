@@ -72,6 +72,8 @@ export class Device {
   readonly memoryLimit: number;
   readonly #base: number;
   #closed = false;
+  /** Of `meta`; the addon counts its own. */
+  #numEvents = 0;
 
   private constructor(
     name: string,
@@ -88,7 +90,7 @@ export class Device {
     this.#base = base;
     const memory =
       id === null
-        ? { name, granularity, map() {}, fill() {}, check() {} }
+        ? { name, granularity, map() {}, fill() {}, check() {}, waitFor() {} }
         : {
             name,
             granularity,
@@ -99,6 +101,9 @@ export class Device {
             },
             check: (offset: number, value: number, bytes: number, what: string) => {
               if (!this.#closed) addon().check_bytes(id, base + offset, value, bytes, what);
+            },
+            waitFor: (event: number) => {
+              if (!this.#closed) addon().wait_for(id, event);
             },
           };
     this.arena = new Arena(memory, options);
@@ -167,6 +172,19 @@ export class Device {
   address(offset: number): number {
     if (this.#closed) throw new Error(`${this.name}: the device was closed`);
     return this.#base + offset;
+  }
+
+  /**
+   * Copies bytes of this device after all commands so far and beside those that come. Until `arena.waitFor(event)` no command may write the
+   * source, nor read or write the destination; `arena.release(block, event)` frees either.
+   * @param way the stream: 'toHost' or 'toDevice', each in its own order
+   * @param to, from addresses
+   * @returns the number of the copy's event
+   */
+  copyBeside(way: 'toHost' | 'toDevice', to: number, from: number, bytes: number): number {
+    if (this.#closed) throw new Error(`${this.name}: the device was closed`);
+    if (this.id === null) return ++this.#numEvents;
+    return addon().copy_beside(this.id, way === 'toHost' ? 0 : 1, to, from, bytes);
   }
 
   memory(): MemoryStatistics {

@@ -240,6 +240,10 @@ export interface DeviceCalls {
   available_bytes(id: number): number;
   write(id: number, address: number, bytes: Uint8Array, owner?: number): void;
   copy_within(id: number, to: number, from: number, bytes: number): void;
+  /** Copies after all commands so far and beside those that come; returns the number of its event. See context.h. */
+  copy_beside(id: number, stream: number, to: number, from: number, bytes: number): number;
+  /** Commands from here on run after the copy with this event. */
+  wait_for(id: number, event: number): void;
   fill_bytes(id: number, address: number, value: number, bytes: number): void;
   check_bytes(id: number, address: number, value: number, bytes: number, what: string): void;
   read(id: number, address: number, into: Uint8Array, owner?: number): Promise<void>;

@@ -67,6 +67,16 @@ void Context::fill_bytes(void* to, int value, std::size_t bytes) {
 }
 void Context::synchronize() {
   stream_.synchronize();
+  copies_.synchronize();
+}
+
+void Context::copy_beside(CopyStream stream, void* to, const void* from, std::size_t bytes, std::uint64_t event) {
+  MST_CHECK(!is_capturing_, "cuda: copies beside commands cannot be captured");
+  copies_.copy(stream, to, from, bytes, event);
+}
+void Context::wait_for(std::uint64_t event) {
+  MST_CHECK(!is_capturing_, "cuda: a wait for a copy cannot be captured");
+  copies_.wait_for(event);
 }
 
 // An error that comes again after it was read is the context's of CUDA, and there is no way back from it.
@@ -82,8 +92,10 @@ std::string Context::loss() {
 // Relaxed: the arena may map memory from another thread meanwhile.
 void Context::begin_capture() {
   CUDA_CHECK(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeRelaxed));
+  is_capturing_ = true;
 }
 void Context::end_capture() {
+  is_capturing_ = false;
   if (graph_) CUDA_CHECK(cudaGraphExecDestroy(std::exchange(graph_, nullptr)));
   cudaGraph_t captured = nullptr;
   CUDA_CHECK(cudaStreamEndCapture(stream_.get(), &captured));

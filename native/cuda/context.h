@@ -7,6 +7,7 @@
 #include <string>
 
 #include "../runtime/context.h"
+#include "copies.h"
 #include "memory.h"
 #include "notes.h"
 #include "stream.h"
@@ -64,6 +65,9 @@ class Context final : public mst::Context {
   void fill_bytes(void* to, int value, std::size_t bytes) override;
   void synchronize() override;
 
+  void copy_beside(CopyStream stream, void* to, const void* from, std::size_t bytes, std::uint64_t event) override;
+  void wait_for(std::uint64_t event) override;
+
   void begin_command(std::uint64_t number) override {
     notes_.begin_command(number);
   }
@@ -85,10 +89,12 @@ class Context final : public mst::Context {
   std::size_t max_shared_bytes_;
   Memory memory_;
   Stream stream_;
+  Copies copies_{stream_};
   Notes notes_;
   std::unique_ptr<CublasLtProducts> cublaslt_products_;
   std::unique_ptr<CudnnAttention> cudnn_attention_;
   cudaGraphExec_t graph_ = nullptr;  // of the last capture
+  bool is_capturing_ = false;
   std::size_t num_captured_notes_ = 0;
 };
 

@@ -30,11 +30,11 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
-// A point in a stream's work, with its time.
+// A point in a stream's work, with its time unless flags say otherwise.
 class Event {
  public:
-  Event() {
-    CUDA_CHECK(cudaEventCreate(&event_));
+  explicit Event(unsigned flags = cudaEventDefault) {
+    CUDA_CHECK(cudaEventCreateWithFlags(&event_, flags));
   }
   ~Event() {
     cudaEventDestroy(event_);
@@ -44,6 +44,10 @@ class Event {
 
   void record(cudaStream_t stream) {
     CUDA_CHECK(cudaEventRecord(event_, stream));
+  }
+  // What is enqueued on the stream from now on runs after the event as it was recorded last.
+  void delay(cudaStream_t stream) const {
+    CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0));
   }
   void synchronize() const {
     CUDA_CHECK(cudaEventSynchronize(event_));

@@ -48,7 +48,20 @@ class Context {
   virtual void copy_out(void* to, const void* from, std::size_t bytes) = 0;     // device → host; complete on return
   virtual void copy_within(void* to, const void* from, std::size_t bytes) = 0;  // device → device
   virtual void fill_bytes(void* to, int value, std::size_t bytes) = 0;
-  virtual void synchronize() = 0;  // waits until every command so far has run
+  virtual void synchronize() = 0;  // waits until every command and every copy beside them so far has run
+
+  // Copies that run beside commands: one stream for each way of the link. Those of a stream run in their order.
+  enum CopyStream : std::uint8_t { to_host, to_device };
+  // Copies after all commands so far and beside those that come. `event` is the number of its end, which grows. Until wait_for(event) no
+  // command may write `from`, nor read or write `to`. Refused while commands are captured.
+  virtual void copy_beside(CopyStream stream, void* to, const void* from, std::size_t bytes, std::uint64_t event) {
+    static_cast<void>(stream), static_cast<void>(event);
+    copy_within(to, from, bytes);  // complete at once
+  }
+  // Commands from here on run after the copy with this event. Nothing where there is no such copy, as where it has failed.
+  virtual void wait_for(std::uint64_t event) {
+    static_cast<void>(event);
+  }
 
   // Kernels cannot throw: what they find wrong (an id out of range) they note on the device. begin_command: what is noted from here on is
   // of the command with this number, which grows.

@@ -151,6 +151,25 @@ void copy_within(const Napi::CallbackInfo& info) {
   open->queue.push([to, from](Context& context) { context.copy_within(to.at, from.at, to.bytes); }, std::move(accesses));
 }
 
+// Returns the number of the copy's event. Where `from` has failed, the copy does not run, and waiting for it is nothing.
+Napi::Value copy_beside(const Napi::CallbackInfo& info) {
+  const auto open = device_of(info);
+  const auto stream = static_cast<Context::CopyStream>(integer(info, 1, Context::to_host, Context::to_device));
+  const Piece from = piece(info, 3, open->mapped), to = piece_at(info, 2, from.bytes, open->mapped);
+  Accesses accesses = from.access(Access::read, 0);
+  accesses.push_back(to.access(Access::write, 0).front());
+  const std::int64_t event = ++open->num_events;
+  open->queue.push([=](Context& context) { context.copy_beside(stream, to.at, from.at, to.bytes, static_cast<std::uint64_t>(event)); },
+                   std::move(accesses));
+  return Napi::Number::New(info.Env(), static_cast<double>(event));
+}
+
+void wait_for(const Napi::CallbackInfo& info) {
+  const auto open = device_of(info);
+  const auto event = static_cast<std::uint64_t>(integer(info, 1, 1, open->num_events));
+  open->queue.push([event](Context& context) { context.wait_for(event); });
+}
+
 int byte(const Napi::CallbackInfo& info, std::size_t index) {
   return static_cast<int>(integer(info, index, 0, 255));
 }
@@ -249,6 +268,8 @@ void add_device_calls(Napi::Env env, Napi::Object exports) {
   add("available_bytes", available_bytes);
   add("write", write);
   add("copy_within", copy_within);
+  add("copy_beside", copy_beside);
+  add("wait_for", wait_for);
   add("fill_bytes", fill_bytes);
   add("check_bytes", check_bytes);
   add("read", read);

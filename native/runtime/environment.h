@@ -28,7 +28,8 @@ class Ranges {
 struct OpenDevice {
   std::size_t granularity;
   Ranges reserved, mapped;
-  Queue queue;  // last: what it runs uses the others' memory
+  std::int64_t num_events = 0;  // of copies beside commands
+  Queue queue;                  // last: what it runs uses the others' memory
 
   explicit OpenDevice(std::unique_ptr<Context> context) : granularity(context->memory().granularity()), queue(std::move(context)) {}
 };

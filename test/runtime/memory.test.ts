@@ -21,7 +21,7 @@ import { FreeList } from '../../lib/runtime/memory/free_list.ts';
 import { kernels } from '../../lib/runtime/native.ts';
 import { openTestDevice } from '../support/devices.ts';
 
-const nothing = { name: 'test', granularity: 4096, map() {}, fill() {}, check() {} };
+const nothing = { name: 'test', granularity: 4096, map() {}, fill() {}, check() {}, waitFor() {} };
 const arena = (memoryLimit = Infinity) => new Arena(nothing, { memoryLimit, debug: false });
 
 describe('arena', () => {

@@ -21,6 +21,15 @@ export interface ArenaMemory {
   /** Both are enqueued and run after the commands before them. */
   fill(offset: number, value: number, bytes: number): void;
   check(offset: number, value: number, bytes: number, what: string): void;
+  /** Enqueued: commands from here on run after the copy with this event. */
+  waitFor(event: number): void;
+}
+
+/** Free bytes that a copy beside commands may still use, until its event. */
+interface Busy {
+  readonly begin: number;
+  readonly end: number;
+  readonly event: number;
 }
 
 export interface Block {
@@ -39,6 +48,7 @@ export class Arena {
   readonly #memory: ArenaMemory;
   readonly #options: ArenaOptions;
   readonly #free = new FreeList();
+  #busy: Busy[] = [];
   #mapped = 0;
   #live = emptyBreakdown();
   #liveBytes = 0;
@@ -61,6 +71,7 @@ export class Arena {
     const start = this.#free.find(whole);
     this.#grow(start + whole, bytes, category);
     this.#free.take(start, whole);
+    this.#waitForBytes(start, start + whole);
     const block: Block = { offset: start + zone, size, category };
     if (zone) {
       this.#memory.fill(start, RED_ZONE_FILL, zone);
@@ -72,9 +83,18 @@ export class Arena {
     return block;
   }
 
-  /** Frees a block at once. Queued commands that still use it run before those of its next owner. */
-  release(block: Block): void {
+  /**
+   * Frees a block at once. Queued commands that still use it run before those of its next owner.
+   * @param after event of an enqueued copy beside commands that uses the block. The allocation that gets bytes of it next has the commands
+   *   wait for the copy. Which bytes are free does not depend on the copy, so that `meta` counts the same
+   */
+  release(block: Block, after?: number): void {
     const zone = this.#options.debug ? RED_ZONE : 0;
+    if (after !== undefined) {
+      if (zone)
+        this.waitFor(after); // the check and the poison are commands of now
+      else this.#busy.push({ begin: block.offset, end: block.offset + block.size, event: after });
+    }
     if (zone) {
       const what = `${this.#memory.name}: red zone of a ${block.category} block of ${block.size} bytes`;
       this.#memory.check(block.offset - zone, RED_ZONE_FILL, zone, `${what} (before it)`);
@@ -83,6 +103,12 @@ export class Arena {
     }
     this.#free.give(block.offset - zone, block.size + 2 * zone);
     this.#account(-block.size, block.category);
+  }
+
+  /** Commands from here on run after the copy with this event; nothing waits for it a second time. */
+  waitFor(event: number): void {
+    this.#memory.waitFor(event);
+    this.#busy = this.#busy.filter((busy) => busy.event !== event);
   }
 
   statistics(): MemoryStatistics {
@@ -130,6 +156,12 @@ export class Arena {
       this.#mapped = target;
     }
     this.#highestEnd = Math.max(this.#highestEnd, end);
+  }
+
+  #waitForBytes(begin: number, end: number): void {
+    if (this.#busy.length === 0) return;
+    const met = this.#busy.filter((busy) => busy.begin < end && begin < busy.end);
+    for (const event of new Set(met.map(({ event }) => event))) this.waitFor(event);
   }
 
   #account(bytes: number, category: Category): void {

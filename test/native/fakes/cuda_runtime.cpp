@@ -4,6 +4,8 @@
 //   FAKE_CUDA_COMPUTE   their compute capability, 80 or 90 as the code that is built, others have none; default 80
 //   FAKE_CUDA_BYTES     memory of a device; default 1 GiB, of which a context takes 16 MiB
 //   FAKE_CUDA_LOSS      an error: from then on every call that works on the device fails with it
+//   FAKE_CUDA_ORDER     commands-first or copies-first: of the first stream and all others, these run at once and those as late as events
+//                       and waits allow; default: everything runs at once
 //   FAKE_CUDA_FAILURE   an error: each launch fails with it and the device goes on
 #include <cuda.h>
 #include <cuda_runtime_api.h>
@@ -12,6 +14,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string_view>
@@ -57,6 +61,58 @@ bool take(std::size_t bytes) {
 void give(std::size_t bytes) {
   const std::lock_guard lock(mutex);
   used_bytes -= bytes;
+}
+
+// ---- Streams: what is enqueued runs at once, or when somebody waits for it
+
+std::recursive_mutex streams_mutex;  // of what follows
+
+struct Stream {
+  bool is_first;
+  std::uint64_t num_enqueued = 0, num_done = 0;
+  std::deque<std::function<void()>> work;
+
+  bool runs_at_once() const {
+    const char* const value = std::getenv("FAKE_CUDA_ORDER");
+    const std::string_view order = value ? value : "";
+    return order == "commands-first" ? is_first : order == "copies-first" ? !is_first : true;
+  }
+  void run_until(std::uint64_t end) {
+    while (num_done < end) {
+      const auto next = std::move(work.front());
+      work.pop_front();
+      next();
+      ++num_done;
+    }
+  }
+};
+std::deque<Stream> streams;  // never destroyed: what they have to do goes on
+
+// What a stream had to do when the event was recorded last.
+struct Event {
+  Stream* stream = nullptr;
+  std::uint64_t end = 0;
+};
+
+Stream* stream_of(cudaStream_t stream) {
+  return reinterpret_cast<Stream*>(stream);
+}
+Event* event_of(cudaEvent_t event) {
+  return reinterpret_cast<Event*>(event);
+}
+
+void enqueue(cudaStream_t handle, std::function<void()> work) {
+  const std::lock_guard lock(streams_mutex);
+  Stream* const stream = stream_of(handle);
+  if (!stream) return work();
+  stream->work.push_back(std::move(work));
+  ++stream->num_enqueued;
+  if (stream->runs_at_once()) stream->run_until(stream->num_enqueued);
+}
+
+void finish(cudaStream_t handle) {
+  const std::lock_guard lock(streams_mutex);
+  if (Stream* const stream = stream_of(handle)) stream->run_until(stream->num_enqueued);
 }
 
 // ---- The driver's calls
@@ -219,38 +275,49 @@ cudaError_t cudaFree(void* pointer) {
   std::free(pointer);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
   if (const cudaError_t lost = loss()) return lost;
-  std::memmove(to, from, bytes);
+  enqueue(stream, [=] { std::memmove(to, from, bytes); });
   return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
   if (const cudaError_t lost = loss()) return lost;
-  std::memset(to, value, bytes);
+  enqueue(stream, [=] { std::memset(to, value, bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = reinterpret_cast<cudaStream_t>(std::malloc(1));
+  const std::lock_guard lock(streams_mutex);
+  streams.push_back({.is_first = streams.empty()});
+  *stream = reinterpret_cast<cudaStream_t>(&streams.back());
   return loss();
 }
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  std::free(stream);
+cudaError_t cudaStreamDestroy(cudaStream_t) {
   return loss();
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  finish(stream);
   return loss();
 }
-cudaError_t cudaEventCreate(cudaEvent_t* event) {
-  *event = nullptr;
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (const Event recorded = *event_of(event); recorded.stream) enqueue(stream, [recorded] { recorded.stream->run_until(recorded.end); });
   return loss();
 }
-cudaError_t cudaEventDestroy(cudaEvent_t) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = reinterpret_cast<cudaEvent_t>(new Event);
   return loss();
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event_of(event);
   return loss();
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const std::lock_guard lock(streams_mutex);
+  *event_of(event) = {stream_of(stream), stream ? stream_of(stream)->num_enqueued : 0};
+  return loss();
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  const std::lock_guard lock(streams_mutex);
+  if (const Event recorded = *event_of(event); recorded.stream) recorded.stream->run_until(recorded.end);
   return loss();
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
