@@ -1,11 +1,12 @@
 #!/usr/bin/env node
 // The command line: `minisequence COMMAND`.
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { formatOptions } from '../train/options.ts';
 import { numberFrom } from './arguments.ts';
 import { doctor } from './doctor.ts';
 import { runGenerate } from './generate.ts';
 import { runMerge } from './merge.ts';
+import { bytesFrom, runPlan } from './plan.ts';
 import { runPreview } from './preview.ts';
 import { runTrain } from './train.ts';
 import { description, version } from './version.ts';
@@ -17,6 +18,10 @@ const ofModel = "default: the model's generation_config.json, else";
 
 // Standard output is for results; @huggingface/hub reports downloads by console.debug.
 console.debug = console.error;
+
+/** An option with a few values, the first of which is the default. */
+const oneOf = (flags: string, description: string, values: [string, ...string[]]) =>
+  new Option(flags, description).choices(values).default(values[0]);
 
 const program = new Command('minisequence').version(version).description(description);
 
@@ -79,6 +84,31 @@ program
   .requiredOption('--out <folder>', 'the merged model is written here')
   .option('--ignore-fields <name...>', ignoredFields)
   .action(runMerge);
+
+program
+  .command('plan')
+  .description('predict the memory of a training step to the byte, and the longest sequences that fit')
+  .requiredOption('--model <model>', 'a folder, a config.json, or a preset such as Llama-3-8B')
+  .requiredOption('--memory <bytes>', 'what a step may reserve, e.g. 78GiB of an 80 GB GPU; used as given', bytesFrom)
+  .option('--sequence-length <T>', 'tokens of a sequence', numberFrom({ min: 1, isInteger: true }))
+  .option('--max', 'the longest sequences that fit, in multiples of 1,024 tokens', false)
+  .option('--batch-size <B>', 'sequences', numberFrom({ min: 1, isInteger: true }), 1)
+  .addOption(oneOf('--dtype <dtype>', 'of parameters and activations', ['bfloat16', 'float32']))
+  .addOption(oneOf('--gradient-dtype <dtype>', 'of gradients', ['float32', 'bfloat16']))
+  .option('--lora <rank>', 'adapters of this rank instead of all parameters', numberFrom({ min: 1, isInteger: true }))
+  .addOption(oneOf('--state-bits <bits>', "of AdamW's states", ['32', '16', '8']))
+  .option('--no-master-weights', 'no f32 copy of bf16 parameters')
+  .option('--in-backward', 'each parameter is updated in the backward, and its gradient freed', false)
+  .addOption(
+    new Option('--paper', "the paper's own setting: bf16 Adam in the backward, each layer recomputed, mini-sequences")
+      .default(false)
+      .conflicts(['dtype', 'gradientDtype', 'lora', 'stateBits', 'masterWeights', 'inBackward']),
+  )
+  .option('--packed', 'sequences of several documents', false)
+  .addOption(oneOf('--device <kind>', "cuda with cuDNN's attention, or this machine's CPU", ['cuda', 'cpu']))
+  .option('--ignore-fields <name...>', ignoredFields)
+  .option('--json', 'print one JSON object', false)
+  .action(runPlan);
 
 program
   .command('doctor')

@@ -52,6 +52,15 @@ export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
   throw nothingFits(config, options, last!.policy, last!.error);
 }
 
+/** How the paper trains (Luo et al. 2024): Adam in bf16 inside the backward, each layer recomputed from its input, mini-sequences. */
+export const paperSetting = {
+  dtype: 'bfloat16',
+  masterWeights: false,
+  stateBits: 16,
+  inBackward: true,
+  fixed: { recompute: 'layer', mlpSave: 'input' },
+} as const satisfies Partial<PlanOptions>;
+
 /** The candidate with the fixed parts; only policies with segments have slots. */
 function combined(candidate: StepPolicy, fixed: Partial<StepPolicy>): StepPolicy {
   const { slots, ...policy } = { ...candidate, ...fixed };

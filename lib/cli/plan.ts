@@ -1,0 +1,202 @@
+// minisequence plan: the memory of a training step on a GPU that need not be here, and the longest sequences that fit.
+import { statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { InvalidArgumentError } from 'commander';
+import { parseJsonFile, readSmallFile } from '../io/json.ts';
+import { readConfig } from '../io/weights.ts';
+import { decoderConfig } from '../models/config.ts';
+import { Decoder } from '../models/decoder.ts';
+import type { DecoderConfig } from '../models/decoder_config.ts';
+import type { HuggingFaceConfig } from '../models/fields.ts';
+import type { StepPolicy } from '../models/policy.ts';
+import { presetConfig, presets } from '../models/presets.ts';
+import type { StateBits } from '../optim/adamw_state.ts';
+import { openDevice } from '../runtime/device.ts';
+import type { GradientDtype } from '../runtime/dtype.ts';
+import { categories, formatBytes, type MemoryStatistics } from '../runtime/memory/statistics.ts';
+import { type LongestStep, longestSteps } from '../step/longest.ts';
+import { type StepOperations, stepOperations } from '../step/operations.ts';
+import { type PlanOptions, paperSetting, planStep, policiesOf } from '../step/plan.ts';
+import { simulateStep } from '../step/simulate.ts';
+
+export interface PlanArguments {
+  model: string;
+  memory: number;
+  sequenceLength?: number;
+  max: boolean;
+  batchSize: number;
+  dtype: 'float32' | 'bfloat16';
+  gradientDtype: GradientDtype;
+  lora?: number;
+  stateBits: `${StateBits}`;
+  masterWeights: boolean;
+  inBackward: boolean;
+  /** The paper's own setting instead of these. */
+  paper: boolean;
+  packed: boolean;
+  device: 'cpu' | 'cuda';
+  ignoreFields?: string[];
+  json: boolean;
+}
+
+/** Lengths that `--max` tries are multiples of it. */
+const GRANULE = 1024;
+
+interface Report {
+  model: string;
+  parameters: number;
+  memoryLimit: number;
+  batchSize: number;
+  sequenceLength: number;
+  policy: StepPolicy;
+  /** Bytes of the step under it. */
+  memory: Pick<MemoryStatistics, 'reservedBytes' | 'peakBytes' | 'peak'>;
+  /** The policy before it in the planner's order, which does not fit; null: it is the first. */
+  before: { policy: StepPolicy; reservedBytes: number } | null;
+  operations: StepOperations;
+  /** With --max: of each rung. */
+  longest?: LongestStep[];
+  longestT?: number;
+}
+
+/** Prints the plan of a step. Where none fits, the error says what it takes. */
+export async function runPlan({ model, json, ...options }: PlanArguments): Promise<void> {
+  if (options.max === (options.sequenceLength !== undefined)) {
+    throw new RangeError('plan: give either --sequence-length, or --max for the longest that fits');
+  }
+  const config = decoderConfig(await configOf(model), { ignoreFields: options.ignoreFields });
+  const report = planned(model, config, options);
+  console.log(json ? JSON.stringify(report, null, 2) : format(report));
+}
+
+/** Bytes from '80GiB', '80GB' or '85899345920'. */
+export function bytesFrom(text: string): number {
+  const match = /^(\d+(?:\.\d+)?) ?(?:([KMGT])(i?)B|B)?$/i.exec(text.trim());
+  const [, digits, unit, binary] = match ?? [];
+  const power = unit ? 'KMGT'.indexOf(unit.toUpperCase()) + 1 : 0;
+  const bytes = Math.floor(Number(digits) * (binary ? 1024 : 1000) ** power);
+  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes;
+  throw new InvalidArgumentError('It must be bytes, such as 80GiB, 80GB or 85899345920.');
+}
+
+/** The config.json of a folder, a file, or a preset. */
+async function configOf(model: string): Promise<HuggingFaceConfig> {
+  const found = statSync(model, { throwIfNoEntry: false });
+  if (found?.isDirectory()) return await readConfig(model);
+  if (found) {
+    const source = parseJsonFile(model, await readSmallFile(model));
+    if (typeof source === 'object' && source !== null && !Array.isArray(source)) return source as HuggingFaceConfig;
+    throw new Error(`${model}: is not a JSON object`);
+  }
+  try {
+    return presetConfig(model);
+  } catch (error) {
+    throw new RangeError(
+      `--model ${model}: is no folder, no config.json and none of the presets ${Object.keys(presets).join(', ')}`,
+      { cause: error },
+    );
+  }
+}
+
+function planned(
+  model: string,
+  config: DecoderConfig,
+  options: Omit<PlanArguments, 'model' | 'json' | 'ignoreFields'>,
+): Report {
+  const { memory: memoryLimit, batchSize: B, dtype, gradientDtype, masterWeights, inBackward, max } = options;
+  const ofOptimizer = { stateBits: Number(options.stateBits) as StateBits, masterWeights, inBackward };
+  const step: Omit<PlanOptions, 'T'> = {
+    B,
+    dtype,
+    gradientDtype,
+    ...(options.paper ? paperSetting : ofOptimizer),
+    memoryLimit,
+    isPacked: options.packed,
+    lora: options.lora === undefined ? null : { rank: options.lora },
+    like:
+      options.device === 'cuda'
+        ? { kind: 'cuda', attention: 'cudnn' }
+        : { kind: 'cpu', threads: availableParallelism() },
+  };
+  const longest = max ? longestSteps(config, { ...step, granule: GRANULE }) : undefined;
+  const longestT = longest && Math.max(...longest.map(({ T }) => T));
+  const T = longestT === undefined ? options.sequenceLength! : longestT || GRANULE; // where nothing fits, its error says so
+  const { policy, memory } = planStep(config, { ...step, T });
+  const { reservedBytes, peakBytes, peak } = memory;
+  const order = policiesOf(config, B * T, step.fixed, { T, lora: step.lora });
+  const previous = order[order.findIndex((each) => JSON.stringify(each) === JSON.stringify(policy)) - 1];
+  return {
+    model,
+    parameters: numParameters(config),
+    memoryLimit,
+    batchSize: B,
+    sequenceLength: T,
+    policy,
+    memory: { reservedBytes, peakBytes, peak },
+    before: previous
+      ? {
+          policy: previous,
+          reservedBytes: simulateStep({ config, ...step, T, policy: previous, memoryLimit: undefined }).reservedBytes,
+        }
+      : null,
+    operations: stepOperations(config, { B, T, policy, lora: step.lora }),
+    longest,
+    longestT,
+  };
+}
+
+function numParameters(config: DecoderConfig): number {
+  using device = openDevice('meta');
+  using model = new Decoder(config, { device, dtype: 'bfloat16' });
+  return model.numParameters();
+}
+
+/** What a policy keeps and the sizes of its chunks. */
+function policyText({ mlpChunkSize, lossChunkSize, ...rung }: StepPolicy): string {
+  return `${rungText(rung)}; chunks of ${whole(mlpChunkSize)} tokens in the MLP, ${whole(lossChunkSize)} in the head`;
+}
+
+function rungText(rung: LongestStep['rung']): string {
+  const { recompute, mlpSave, ...more } = rung;
+  return Object.entries({ recompute, ...more, mlpSave })
+    .map(([name, value]) => `${name} ${value}`)
+    .join(', ');
+}
+
+const whole = (count: number) => count.toLocaleString('en');
+
+const BAR = 40;
+
+function format(report: Report): string {
+  const { model, parameters, memoryLimit, batchSize: B, sequenceLength: T, policy, memory, before } = report;
+  const line = (name: string, text: string) => `${name.padEnd(13)} ${text}`;
+  const { reservedBytes, peakBytes, peak } = memory;
+  const lines = [
+    `${model}: ${whole(parameters)} parameters; ${B === 1 ? 'one sequence' : `${B} sequences`} of ${whole(T)} tokens`,
+    line('policy', policyText(policy)),
+    line('', why(before, memoryLimit)),
+    '',
+  ];
+  for (const category of categories) {
+    const bytes = peak[category];
+    if (bytes === 0) continue;
+    const bar = process.stdout.isTTY ? `  ${'#'.repeat(Math.round((BAR * bytes) / peakBytes))}` : '';
+    lines.push(line(category, `${formatBytes(bytes).padStart(11)}${bar}`));
+  }
+  lines.push(line('peak', formatBytes(peakBytes).padStart(11)));
+  lines.push(line('reserved', `${formatBytes(reservedBytes).padStart(11)}  of ${formatBytes(memoryLimit)}`));
+  const { forward, backward, recomputed, attention, total } = report.operations;
+  const tera = (count: number) => `${whole(Number((count / 1e12).toPrecision(4)))}e12`;
+  const parts = `forward ${tera(forward)}, backward ${tera(backward)}, computed again ${tera(recomputed)}`;
+  lines.push('', line('operations', `${tera(total)}: ${parts}; of these attention ${tera(attention)}`));
+  if (report.longest) {
+    lines.push('', 'longest T of each rung:');
+    for (const { rung, T } of report.longest) lines.push(`  ${whole(T).padStart(11)}  ${rungText(rung)}`);
+  }
+  return lines.join('\n');
+}
+
+function why(before: Report['before'], memoryLimit: number): string {
+  if (!before) return `the fastest of all fits into ${formatBytes(memoryLimit)}`;
+  return `the fastest that fits: the one before it (${policyText(before.policy)}) takes ${formatBytes(before.reservedBytes)}`;
+}
