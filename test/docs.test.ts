@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
 import { Decoder, decoderConfig, openDevice, saveModel } from '../lib/index.ts';
+import { row } from '../scripts/longest_table.ts';
 import { newFolder, tinyLlama } from './support/runs.ts';
 
 interface Snippet {
@@ -114,4 +115,10 @@ describe('snippets of README and docs', () => {
       for (const line of shown) if (line !== '…') assert.ok(text.includes(line), `${excerptOf} has no line ${line}`);
     });
   }
+});
+
+describe("README's table of the longest sequences", () => {
+  it('is what npm run table makes: a row of it', () => {
+    assert.ok(readFileSync('README.md', 'utf8').includes(`\n${row('Qwen2-7B')}\n`));
+  });
 });

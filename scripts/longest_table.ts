@@ -1,0 +1,62 @@
+// npm run table: the longest sequences of the paper's five models on one GPU of 80 GB, from the planner, written into the README between
+// its marks. `--check` writes nothing and fails where the README differs.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { argv } from 'node:process';
+import { decoderConfig, type LongestOptions, longestSteps } from '../lib/index.ts';
+import { presetConfig } from '../lib/models/presets.ts';
+import { paperSetting } from '../lib/step/plan.ts';
+
+const readme = join(import.meta.dirname, '..', 'README.md');
+const [begin, end] = ['<!-- npm run table -->', '<!-- end of the table -->'];
+
+/** What a step may reserve of 80 GB: CUDA and its libraries hold the rest. */
+const memoryLimit = 78 * 2 ** 30;
+const like = { kind: 'cuda', attention: 'cudnn' } as const;
+/** More rows than there are: one chunk. */
+const whole = { mlpChunkSize: 2 ** 31 - 1, lossChunkSize: 2 ** 31 - 1 };
+const in8Bits = { ...paperSetting, stateBits: 8 } as const;
+
+const columns: Record<string, Omit<LongestOptions, 'B' | 'memoryLimit'>> = {
+  plain: { ...paperSetting, fixed: { ...whole, recompute: 'none', mlpSave: 'gateUp' } },
+  recomputation: { ...paperSetting, fixed: { ...whole, recompute: 'layer', mlpSave: 'input' } },
+  "the paper's setting": paperSetting,
+  '8-bit states': in8Bits,
+  'and segments': { ...in8Bits, fixed: { recompute: 'segments', mlpSave: 'input' } },
+};
+
+/** Thousands (of 1,024) of tokens in the paper: plain, with recomputation, with mini-sequences. */
+const models: Record<string, string> = {
+  'Llama-3-8B': '5K · 14K · 60K',
+  'Llama-2-7B': '7K · 45K · 84K',
+  'Mistral-7B': '5K · 42K · 70K',
+  'Qwen2-7B': '4K · 13K · 74K',
+  'Gemma-2-9B': '1.5K · 5K · 36K',
+};
+
+/** The row of a model: its longest T in each column, in units of 1,024 tokens. */
+export function row(model: string): string {
+  const config = decoderConfig(presetConfig(model));
+  const longest = Object.values(columns).map((options) => {
+    const rungs = longestSteps(config, { ...options, B: 1, like, memoryLimit });
+    return `${Math.max(...rungs.map(({ T }) => T)) / 1024}K`;
+  });
+  return `| ${[model, ...longest, models[model]].join(' | ')} |`;
+}
+
+function table(): string {
+  const head = ['', ...Object.keys(columns), 'the paper: plain · recomputation · mini-sequences'];
+  const rule = `|${' --- |'.repeat(head.length)}`;
+  return [`| ${head.join(' | ')} |`, rule, ...Object.keys(models).map(row)].join('\n');
+}
+
+function main(): void {
+  const text = readFileSync(readme, 'utf8');
+  const [from, to] = [text.indexOf(begin), text.indexOf(end)];
+  if (from < 0 || to < from) throw new Error(`README.md: has no ${begin} before ${end}`);
+  const made = `${text.slice(0, from)}${begin}\n\n${table()}\n\n${text.slice(to)}`;
+  if (!argv.includes('--check')) writeFileSync(readme, made);
+  else if (made !== text) throw new Error('README.md: the table of the longest sequences differs: npm run table');
+}
+
+if (import.meta.filename === argv[1]) main();
