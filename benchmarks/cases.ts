@@ -51,6 +51,10 @@ export interface Sizes {
   stateBits?: StateBits;
   /** Of the Llama's gradients. @default 'float32' */
   gradientDtype?: GradientDtype;
+  /** Whether the Llama's parameters are updated in the backward. @default false */
+  inBackward?: boolean;
+  /** Whether a step runs before those that are timed. @default true */
+  warmUp?: boolean;
 }
 
 /** Steps before a capture. */
@@ -232,8 +236,9 @@ export const attentionCase: Case = async (device, dtype, { N, C }, rounds) => {
   return measurements;
 };
 
-/** Llama-3-8B with random weights and an optimizer without master weights, and its training step of one sequence of T = N. */
-function llama(device: Device, dtype: Dtype, { N, chunkSize, layers = 32, stateBits, gradientDtype }: Sizes) {
+/** Llama-3-8B with random weights, an optimizer without master weights, and the policy of a training step of one sequence of T = N. */
+function llama(device: Device, dtype: Dtype, sizes: Sizes) {
+  const { N, chunkSize, layers = 32, stateBits, gradientDtype, inBackward = false } = sizes;
   const config = decoderConfig({
     model_type: 'llama',
     hidden_size: 4096,
@@ -244,28 +249,22 @@ function llama(device: Device, dtype: Dtype, { N, chunkSize, layers = 32, stateB
     vocab_size: 128256,
     rope_theta: 500000,
   });
-  const model = new Decoder(config, { device, dtype, gradientDtype }).initialize(1);
-  const optimizer = new AdamW(model.trainableParameters(), { masterWeights: false, stateBits });
-  const scalars = stepScalars(model);
   const { target: like, memoryLimit } = device;
   const fixed = { mlpChunkSize: chunkSize, lossChunkSize: chunkSize, mlpSave: 'input' } as const;
-  const planned = { B: 1, T: N, dtype, gradientDtype, like, memoryLimit, masterWeights: false, stateBits };
+  const shape = { B: 1, T: N, dtype, gradientDtype, like, memoryLimit, masterWeights: false, stateBits, inBackward };
   const fits = (recompute: StepPolicy['recompute']) => {
     try {
-      return planStep(config, { ...planned, fixed: { ...fixed, recompute } }).policy;
+      return planStep(config, { ...shape, fixed: { ...fixed, recompute } });
     } catch {
       return null;
     }
   };
-  const policy = fits('attention') ?? fits('layer');
-  if (!policy) throw new RangeError(`llama3: T ${N} does not fit ${memoryLimit} bytes`);
+  const plan = fits('attention') ?? fits('layer') ?? fits('segments');
+  if (!plan) throw new RangeError(`llama3: T ${N} does not fit ${memoryLimit} bytes`);
+  const model = new Decoder(config, { device, dtype, gradientDtype }).initialize(1);
+  const optimizer = new AdamW(model.trainableParameters(), { masterWeights: false, stateBits });
   const tokens = Int32Array.from({ length: N }, (_, n) => (n * 7919) % config.vocabSize);
-  const batch = () => ({ inputs: tensor(tokens, { device }), targets: tensor(tokens, { device }), T: N });
-  const settings = { policy, divisor: N, learningRate: 1e-5, maxGradNorm: 1, dropout: { seed: 0, step: 0 } };
-  const step = (makeBatch: () => Batch = batch) => {
-    for (const _ of microSteps({ model, optimizer, scalars }, [makeBatch], { objective: nextToken(), ...settings }));
-  };
-  return { config, model, optimizer, policy, batch, step };
+  return { config, model, optimizer, plan, tokens };
 }
 
 /**
@@ -273,23 +272,34 @@ function llama(device: Device, dtype: Dtype, { N, chunkSize, layers = 32, stateB
  * 6·L·T·C for causal attention, none for recomputation.
  */
 export const llama3: Case = async (device, dtype, sizes, rounds) => {
-  const { config, model, policy, step } = llama(device, dtype, sizes);
-  const { N } = sizes;
+  const { config, model, optimizer, plan, tokens } = llama(device, dtype, sizes);
+  const { N, inBackward = false, warmUp = true } = sizes;
+  const { policy } = plan;
+  using step = new TrainStep(model, optimizer, { policy, inBackward });
   const times: number[] = [];
-  for (let round = -1; round < rounds; round++) {
+  for (let round = warmUp ? -1 : 0; round < rounds; round++) {
     const start = performance.now();
-    step();
+    const { loss } = await step.run([{ inputs: tokens, targets: tokens, T: N }], { learningRate: 1e-5 });
     await device.synchronize();
+    if (!Number.isFinite(await loss)) throw new Error(`llama3: the loss is ${await loss}`);
     if (round >= 0) times.push(performance.now() - start);
   }
   const milliseconds = median(times);
   const multiplied = model.numParameters() - config.vocabSize * config.hiddenSize;
   const operations = 6 * multiplied * N + 6 * config.layers.length * N * N * config.hiddenSize;
   const { reservedBytes: peakBytes } = device.memory();
+  const how = [
+    `recompute: '${policy.recompute}'`,
+    ...(sizes.stateBits === undefined ? [] : [`${sizes.stateBits}-bit states`]),
+    ...(inBackward ? ['step in the backward'] : []),
+  ];
+  const [gpu] = addon().describe_cuda().devices;
   return [
     {
-      name: `T ${N}, one step, recompute: '${policy.recompute}'`,
+      name: `T ${N}, ${how.join(', ')}`,
       peakBytes,
+      plannedBytes: plan.memory.reservedBytes,
+      usedBytes: gpu && gpu.totalBytes - gpu.freeBytes,
       milliseconds,
       ratio: 1,
       teraflops: operations / milliseconds / 1e9,
@@ -303,11 +313,22 @@ export const llama3: Case = async (device, dtype, sizes, rounds) => {
  */
 export const graph: Case = async (device, dtype, sizes, rounds) => {
   const { id } = device;
-  const { optimizer, batch: makeBatch, step } = llama(device, dtype, sizes);
   if (id === null) throw new Error('graph: needs a GPU');
-  const batch = makeBatch();
-  for (const each of [batch.inputs, batch.targets]) each.keep();
-  const run = async () => step(() => batch);
+  const { model, optimizer, plan, tokens } = llama(device, dtype, sizes);
+  const scalars = stepScalars(model);
+  const ids = tensor(tokens, { device }).keep();
+  const batch: Batch = { inputs: ids, targets: ids, T: sizes.N };
+  const options = {
+    objective: nextToken(),
+    policy: plan.policy,
+    divisor: sizes.N,
+    learningRate: 1e-5,
+    maxGradNorm: 1,
+    dropout: { seed: 0, step: 0 },
+  };
+  const run = async () => {
+    for (const _ of microSteps({ model, optimizer, scalars }, [() => batch], options));
+  };
   const replay = async () => addon().replay(id);
   for (let i = 0; i < WARM_UP; i++) await run(); // memory grows, kernels are loaded, products and attention planned
   await device.synchronize();

@@ -114,12 +114,15 @@ function runPlan(plan: Plan): void {
   }
   const results = JSON.parse(stdout) as Measurement[];
   report.cases.push({ case: name, sizes, results });
-  for (const { name, peakBytes, weightGradientBytes, milliseconds, ratio, teraflops } of results) {
+  for (const { name, peakBytes, weightGradientBytes, milliseconds, ratio, teraflops, ...measured } of results) {
     const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
     const rest = weightGradientBytes ? ` (${mebibytes(peakBytes - weightGradientBytes)} and weight gradients)` : '';
+    const { plannedBytes, usedBytes } = measured;
+    const planned = plannedBytes === undefined ? '' : ` (planned ${mebibytes(plannedBytes)})`;
+    const used = usedBytes === undefined ? '' : ` (driver ${mebibytes(usedBytes)})`;
     const speed = teraflops === undefined ? '' : ` ${teraflops.toFixed(0)} TFLOP/s`;
     console.log(
-      `  ${name.padEnd(42)} ${milliseconds.toFixed(2).padStart(10)} ms ${ratio.toFixed(3)} ${mebibytes(peakBytes).padStart(11)}${rest}${speed}`,
+      `  ${name.padEnd(42)} ${milliseconds.toFixed(2).padStart(10)} ms ${ratio.toFixed(3)} ${mebibytes(peakBytes).padStart(11)}${rest}${planned}${used}${speed}`,
     );
   }
 }

@@ -13,6 +13,9 @@ export interface Measurement {
   peakBytes: number;
   /** Of `peakBytes`, the gradients of weights, in f32: outputs, where the rest is workspace. */
   weightGradientBytes?: number;
+  /** What simulateStep said of `peakBytes` before, and what the driver counts as used in the end, by all processes of the GPU. */
+  plannedBytes?: number;
+  usedBytes?: number;
   /** Median over the rounds. */
   milliseconds: number;
   /** Median over the rounds of this variant's time to the first one's in the same round. */

@@ -44,6 +44,16 @@ export const plans = {
   llama3_32k: [llama3Plan(32768, 2)],
   // All parameters within 80 GB: 8-bit optimizer states. 61,440 tokens are the paper's 60K.
   llama3_8bit: [8192, 61440, 131072].map((N) => llama3Plan(N, 1, { stateBits: 8, gradientDtype: 'bfloat16' })),
+  // The step in the backward beside the ordinary step.
+  llama3_in_backward: [false, true].map((inBackward) => llama3Plan(8192, 3, { stateBits: 8, inBackward })),
+  // The paper's setting: its 60K, and the longest that fits 78 GiB.
+  llama3_paper: [
+    llama3Plan(61440, 1, { stateBits: 16, inBackward: true }),
+    llama3Plan(108544, 1, { stateBits: 16, inBackward: true, warmUp: false }),
+  ],
+  // The longest that fits 78 GiB with each layer's input kept, and one that takes segments.
+  llama3_longest: [llama3Plan(157696, 1, { stateBits: 8, inBackward: true, warmUp: false })],
+  llama3_segments: [llama3Plan(262144, 1, { stateBits: 8, inBackward: true, warmUp: false })],
 } satisfies Record<string, Plan[]>;
 
 export const cpuPlans = {
