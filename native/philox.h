@@ -16,17 +16,31 @@ struct Philox {
   std::uint32_t words[4];
 };
 
+// The keys of the rounds. A kernel that gets them made needs no instruction for them.
+struct PhiloxKeys {
+  static constexpr int rounds = 10;
+  std::uint32_t first[rounds], second[rounds];
+
+  MST_HOST_DEVICE constexpr PhiloxKeys(std::uint32_t key0, std::uint32_t key1) : first(), second() {
+    for (int round = 0; round < rounds; ++round, key0 += 0x9E3779B9u, key1 += 0xBB67AE85u) first[round] = key0, second[round] = key1;
+  }
+};
+
 // Ten rounds over a 128-bit counter with a 64-bit key.
-MST_HOST_DEVICE inline Philox philox(Philox counter, std::uint32_t key0, std::uint32_t key1) {
-  for (int round = 0; round < 10; ++round) {
+MST_HOST_DEVICE inline Philox philox(Philox counter, const PhiloxKeys& keys) {
+#ifdef __CUDACC__
+#pragma unroll
+#endif
+  for (int round = 0; round < PhiloxKeys::rounds; ++round) {
     const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * counter.words[0];
     const std::uint64_t product1 = std::uint64_t{0xCD9E8D57u} * counter.words[2];
-    counter = {{static_cast<std::uint32_t>(product1 >> 32) ^ counter.words[1] ^ key0, static_cast<std::uint32_t>(product1),
-                static_cast<std::uint32_t>(product0 >> 32) ^ counter.words[3] ^ key1, static_cast<std::uint32_t>(product0)}};
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
+    counter = {{static_cast<std::uint32_t>(product1 >> 32) ^ counter.words[1] ^ keys.first[round], static_cast<std::uint32_t>(product1),
+                static_cast<std::uint32_t>(product0 >> 32) ^ counter.words[3] ^ keys.second[round], static_cast<std::uint32_t>(product0)}};
   }
   return counter;
+}
+MST_HOST_DEVICE inline Philox philox(Philox counter, std::uint32_t key0, std::uint32_t key1) {
+  return philox(counter, PhiloxKeys(key0, key1));
 }
 
 }  // namespace mst

@@ -35,13 +35,15 @@ MST_CLONES void update(P* parameter, T* rounded, const G* gradient, S* m, S* v, 
 
 // What random bits depend on; `begin` is the first element's place in the whole.
 struct Rounding {
-  std::int64_t begin, seed, op, step;
+  std::int64_t begin;
+  PhiloxKeys keys;
+  std::int64_t op, step;
 
   std::uint32_t of_parameter(std::int64_t i) const {
-    return rounding_words((begin + i) / 4, seed, op, step).words[(begin + i) % 4];
+    return rounding_words((begin + i) / 4, keys, op, step).words[(begin + i) % 4];
   }
   std::uint32_t of_states(std::int64_t i) const {
-    return state_words((begin + i) / 4, seed, op, step).words[(begin + i) % 4];
+    return state_words((begin + i) / 4, keys, op, step).words[(begin + i) % 4];
   }
 };
 
@@ -149,7 +151,7 @@ void adamw(Context&, const Tensor& parameter, const OptionalTensor& master, cons
                       S(1 / (1 - std::pow(beta1, static_cast<double>(step)))),
                       S(1 / (1 - std::pow(beta2, static_cast<double>(step)))),
                       gradient_factor ? gradient_factor->as<S>()[0] : S(1)};
-    const Rounding rounding{0, seed, op, step};
+    const Rounding rounding{0, rounding_keys(seed), op, step};
     S* const copy = master ? master->as<S>() : nullptr;
     with_gradient<S>("adamw", gradient.dtype, [&](auto gradient_tag) {
       using G = typename decltype(gradient_tag)::type;
@@ -172,7 +174,7 @@ void adamw(Context&, const Tensor& parameter, const OptionalTensor& master, cons
         if (copy)
           update(copy + begin, p + begin, g + begin, m, v, u, n);
         else if constexpr (std::is_same_v<T, bf16>)
-          update_at_random(p + begin, g + begin, m, v, u, n, {begin, seed, op, step});
+          update_at_random(p + begin, g + begin, m, v, u, n, {begin, rounding.keys, op, step});
         else
           update(p + begin, static_cast<T*>(nullptr), g + begin, m, v, u, n);
       });

@@ -10,10 +10,29 @@
 namespace mst::cuda {
 namespace {
 
+// Within 2 units in the last place; the exact ones are sequences of some 20 instructions each.
+__device__ inline float quick_root(float x) {
+#ifdef __CUDACC__
+  float root;
+  asm("sqrt.approx.f32 %0, %1;" : "=f"(root) : "f"(x));
+  return root;
+#else
+  return sqrtf(x);
+#endif
+}
+__device__ inline float quick_quotient(float a, float b) {
+#ifdef __CUDACC__
+  return __fdividef(a, b);
+#else
+  return a / b;
+#endif
+}
+
 struct Update {
   float learning_rate, beta1, beta2, eps, decay;
   double exact_beta1, exact_beta2;  // for the corrections
-  std::int64_t seed, op;
+  PhiloxKeys keys;
+  std::int64_t op;
 
   __device__ void correct(std::int32_t t, float (&corrections)[2]) const {
     corrections[0] = static_cast<float>(1 / (1 - pow(exact_beta1, double(t))));
@@ -22,7 +41,7 @@ struct Update {
   __device__ void apply(float g, float& mean, float& square, float& updated, const float (&corrections)[2]) const {
     mean = beta1 * mean + (1.0f - beta1) * g;
     square = beta2 * square + (1.0f - beta2) * g * g;
-    const float step = learning_rate * (mean * corrections[0]) / (sqrtf(square * corrections[1]) + eps);
+    const float step = quick_quotient(learning_rate * corrections[0] * mean, quick_root(square * corrections[1]) + eps);
     updated = updated * decay - step;
   }
 };
@@ -62,7 +81,7 @@ __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, M* 
 #pragma unroll
     for (int j = 0; j < width; ++j) u.apply(g[j] * factor, mean[j], square[j], updated[j], corrections);
     if constexpr (sizeof(M) < sizeof(float)) {
-      const Philox random = state_words(i / 4, u.seed, u.op, t);
+      const Philox random = state_words(i / 4, u.keys, u.op, t);
 #pragma unroll
       for (int j = 0; j < width; ++j) {
         const std::uint32_t word = random.words[width == 4 ? j : i % 4];
@@ -74,7 +93,7 @@ __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, M* 
     store(square, v + i);
     if (master) store(updated, master + i);
     if (sizeof(T) < sizeof(float) && !master) {
-      const Philox random = rounding_words(i / 4, u.seed, u.op, t);
+      const Philox random = rounding_words(i / 4, u.keys, u.op, t);
 #pragma unroll
       for (int j = 0; j < width; ++j) updated[j] = rounded_at_random(updated[j], random.words[width == 4 ? j : i % 4]);
     }
@@ -94,15 +113,24 @@ __device__ inline float largest_magnitude(const float (&values)[per_lane]) {
 }
 
 // A lane's elements, `count` of them, in vectors where there are 8 and memory allows it.
-template <class T>
-__device__ inline void load_part(const T* from, int count, bool in_vectors, float (&to)[per_lane]) {
-  if (in_vectors) return load(from, to);
-  for (int j = 0; j < per_lane; ++j) to[j] = j < count ? to_float(from[j]) : 0.0f;
+template <bool in_vectors, class T>
+__device__ inline void load_part(const T* from, int count, float (&to)[per_lane]) {
+  if constexpr (in_vectors) {
+    load(from, to);
+  } else {
+#pragma unroll
+    for (int j = 0; j < per_lane; ++j) to[j] = j < count ? to_float(from[j]) : 0.0f;
+  }
 }
-template <class T>
-__device__ inline void store_part(const float (&from)[per_lane], int count, bool in_vectors, T* to) {
-  if (in_vectors) return store(from, to);
-  for (int j = 0; j < count; ++j) to[j] = from_float<T>(from[j]);
+template <bool in_vectors, class T>
+__device__ inline void store_part(const float (&from)[per_lane], int count, T* to) {
+  if constexpr (in_vectors) {
+    store(from, to);
+  } else {
+#pragma unroll
+    for (int j = 0; j < per_lane; ++j)
+      if (j < count) to[j] = from_float<T>(from[j]);
+  }
 }
 struct Codes {
   std::uint32_t words[2] = {};
@@ -114,7 +142,8 @@ struct Codes {
     words[j / 4] |= std::uint32_t{code} << 8 * (j % 4);
   }
 };
-__device__ inline Codes load_codes(const std::uint8_t* from, int count, bool in_vectors) {
+template <bool in_vectors>
+__device__ inline Codes load_codes(const std::uint8_t* from, int count) {
   Codes codes;
   if (in_vectors) {
     const uint2 both = *reinterpret_cast<const uint2*>(from);
@@ -124,7 +153,8 @@ __device__ inline Codes load_codes(const std::uint8_t* from, int count, bool in_
   }
   return codes;
 }
-__device__ inline void store_codes(const Codes& codes, int count, bool in_vectors, std::uint8_t* to) {
+template <bool in_vectors>
+__device__ inline void store_codes(const Codes& codes, int count, std::uint8_t* to) {
   if (in_vectors) {
     *reinterpret_cast<uint2*>(to) = uint2{codes.words[0], codes.words[1]};
   } else {
@@ -138,37 +168,42 @@ struct States8 {
 };
 
 // A map as a function from magnitudes x to places among the numbers: x stands for n and n + 1 with the weights of a place between them. It
-// is made of lines between neighbours whose slopes only fall, so that on a piece shorter than any one gap between decades it is the lower
-// one of the lines at the piece's ends. Pieces are what the first 14 bits of a float tell apart, from 2^-24 to 1.
+// is made of lines between neighbours whose slopes only fall, so that it is the lowest of all of them. From a power of two to the next
+// there are at most three: in a decade, across the gap to the next decade, in which the power of ten lies, and in that decade. Few lanes
+// of a warp differ in the power of two, so that most of their reads are of the same words.
 struct Places {
-  static constexpr int bits_left = 18, first_piece = (127 - 24) << (23 - bits_left), num_pieces = (24 << (23 - bits_left)) + 1;
-  float4 lines[num_pieces];  // slope and offset of the one, then of the other
+  static constexpr int first_octave = 127 - 24, num_octaves = 24;  // below 2^-23 all is one piece from 0 on
+  static constexpr int fraction_bits = 15;
+  static constexpr float base = 256;  // added to places: the last bit of the f32 is then 2^-15
+  float4 ends[num_octaves];           // slope and offset of the line at the beginning, then of that at the end
+  float2 middles[num_octaves];        // of that across the power of ten, if there is one
 
   // Fills all of it from the magnitudes, by all threads of the block.
   template <bool is_signed>
   __device__ void fill(const float* map) {
-    for (int i = static_cast<int>(threadIdx.x); i < num_pieces; i += static_cast<int>(blockDim.x)) {
-      const float begin = __uint_as_float(static_cast<std::uint32_t>(i + first_piece) << bits_left);
-      const float end = __uint_as_float((static_cast<std::uint32_t>(i + first_piece + 1) << bits_left) - 1);
-      const float2 one = line<is_signed>(map, i == 0 ? 0.0f : begin), other = line<is_signed>(map, end);
-      lines[i] = float4{one.x, one.y, other.x, other.y};
+    for (int i = static_cast<int>(threadIdx.x); i < num_octaves; i += static_cast<int>(blockDim.x)) {
+      const float begin = i == 0 ? 0.0f : __uint_as_float(static_cast<std::uint32_t>(i + first_octave) << 23);
+      const float end = __uint_as_float((static_cast<std::uint32_t>(i + first_octave + 1) << 23) - 1);
+      float middle = begin;
+      for (const float power : {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f})
+        if (begin < power && power < end) middle = power;
+      const float2 one = line<is_signed>(map, begin), other = line<is_signed>(map, end);
+      ends[i] = float4{one.x, one.y, other.x, other.y};
+      middles[i] = line<is_signed>(map, middle);
     }
   }
-  // The number that x in [0, 1] becomes, the one below or above, by 16 random bits with the mean x.
+  // The number that x in [0, largest] becomes, the one below or above, by 15 random bits with the mean x. In bits 15 to 22.
   template <bool is_signed>
-  __device__ int at_random(float x, std::uint32_t random) const {
-    constexpr float last = DynamicMap<is_signed>::size - 1;
-    const int piece = static_cast<int>(__float_as_uint(x) >> bits_left) - first_piece;
-    const float4 two = lines[piece > 0 ? piece : 0];
-    const float place = fminf(last, fminf(x * two.x + two.y, x * two.z + two.w));
-    const float below = ((place - 0.5f) + round_to_integer) - round_to_integer;  // at an integer it or the one before: both are right
-    const float fraction = __uint_as_float(0x3f800000u | (random & 0xffffu) << 7) - 1.0f;
-    return static_cast<int>(__float_as_uint(below + round_to_integer) & 0xffffu) + (fraction < place - below ? 1 : 0);
+  __device__ std::uint32_t at_random(float x, std::uint32_t random) const {
+    constexpr float last = base + (DynamicMap<is_signed>::size - 1);
+    const int exponent = static_cast<int>(__float_as_uint(x) >> 23), octave = exponent > first_octave ? exponent - first_octave : 0;
+    const float4 two = ends[octave];
+    const float2 middle = middles[octave];
+    const float place = fminf(fminf(last, fmaf(x, middle.x, middle.y)), fminf(fmaf(x, two.x, two.y), fmaf(x, two.z, two.w)));
+    return __float_as_uint(place) + ((1u << fraction_bits) - 1) - random;
   }
 
  private:
-  static constexpr float round_to_integer = 12582912.0f;  // 1.5 * 2^23: adding it leaves no room for a fraction
-
   // Through the magnitudes around x, as numbers over x.
   template <bool is_signed>
   __device__ static float2 line(const float* map, float x) {
@@ -176,7 +211,7 @@ struct Places {
     int below = magnitude_below<is_signed>(map, x < map[last] ? x : map[last]);
     if (below == last) below = last - 1;
     const float slope = 1.0f / (map[below + 1] - map[below]);
-    return float2{slope, static_cast<float>(below) - map[below] * slope};
+    return float2{slope, fmaf(-map[below], slope, base + static_cast<float>(below))};
   }
 };
 
@@ -185,72 +220,88 @@ struct Maps {
   DynamicMap<false> of_v;
 };
 
-// States in 8 bits: a warp for each block. The last block may be shorter: what is not there is 0.
+struct Tables {
+  float signed_values[256], unsigned_values[256], corrections[2];
+  Places signed_places, unsigned_places;
+};
+
+// One block of states by a warp. in_vectors: all 256 elements are there; else the lane has `count`, and what is not there is 0.
+template <bool in_vectors, class T, class G>
+__device__ inline void update_block(T* parameter, float* master, const G* gradient, const States8& states, const Tables& tables,
+                                    float factor, std::int32_t t, const Update& u, std::int64_t block, int count) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const std::int64_t first = block * adamw_block + lane * per_lane;
+  float g[per_lane], updated[per_lane], mean[per_lane], square[per_lane];
+  load_part<in_vectors>(gradient + first, count, g);
+  if (master)
+    load_part<in_vectors>(master + first, count, updated);
+  else
+    load_part<in_vectors>(parameter + first, count, updated);
+  Codes m_codes = load_codes<in_vectors>(states.m + first, count), v_codes = load_codes<in_vectors>(states.v + first, count);
+  const float m_scale = states.m_scales[block], v_scale = states.v_scales[block];
+#pragma unroll
+  for (int j = 0; j < per_lane; ++j) {
+    mean[j] = in_vectors || j < count ? m_scale * tables.signed_values[m_codes.at(j)] : 0.0f;
+    square[j] = in_vectors || j < count ? v_scale * tables.unsigned_values[v_codes.at(j)] : 0.0f;
+    u.apply(g[j] * factor, mean[j], square[j], updated[j], tables.corrections);
+  }
+  constexpr float largest_m = signed_map.largest(), largest_v = unsigned_map.largest();
+  const float new_m_scale = largest_magnitude(mean) / largest_m, new_v_scale = largest_magnitude(square) / largest_v;
+  const float per_m = new_m_scale > 0.0f ? 1.0f / new_m_scale : 0.0f, per_v = new_v_scale > 0.0f ? 1.0f / new_v_scale : 0.0f;
+  if (lane == 0) {
+    states.m_scales[block] = new_m_scale;
+    states.v_scales[block] = new_v_scale;
+  }
+  if (master) store_part<in_vectors>(updated, count, master + first);
+  m_codes = {}, v_codes = {};
+#pragma unroll
+  for (int four = 0; four < per_lane; four += 4) {
+    const Philox random = state_words((first + four) / 4, u.keys, u.op, t);
+#pragma unroll
+    for (int j = four; j < four + 4; ++j) {
+      const std::uint32_t word = random.words[j - four];
+      const std::uint32_t m_place = tables.signed_places.at_random<true>(fminf(fabsf(mean[j]) * per_m, largest_m), word >> 1 & 0x7fffu),
+                          v_place = tables.unsigned_places.at_random<false>(fminf(square[j] * per_v, largest_v), word >> 17);
+      m_codes.put(j, signed_code(static_cast<int>(m_place >> Places::fraction_bits & 0xffu), mean[j] < 0.0f));
+      v_codes.put(j, positive_code(static_cast<int>(v_place >> Places::fraction_bits & 0xffu), square[j]));
+    }
+    if (sizeof(T) == sizeof(float) || master) continue;
+    const Philox of_parameter = rounding_words((first + four) / 4, u.keys, u.op, t);
+#pragma unroll
+    for (int j = four; j < four + 4; ++j) updated[j] = rounded_at_random(updated[j], of_parameter.words[j - four]);
+  }
+  store_part<in_vectors>(updated, count, parameter + first);
+  store_codes<in_vectors>(m_codes, count, states.m + first);
+  store_codes<in_vectors>(v_codes, count, states.v + first);
+}
+
+// States in 8 bits: a warp for each block. The last block may be shorter.
 template <class T, class G>
-__global__ void adamw_8bit_kernel(T* parameter, float* master, const G* gradient, States8 states, const float* gradient_factor,
-                                  const std::int32_t* num_steps, Update u, Maps maps, std::int64_t size, bool is_aligned) {
-  const auto& [signed_table, unsigned_table] = maps;
+__global__ void __launch_bounds__(256, 4)
+    adamw_8bit_kernel(T* parameter, float* master, const G* gradient, States8 states, const float* gradient_factor,
+                      const std::int32_t* num_steps, Update u, Maps maps, std::int64_t size, bool is_aligned) {
   if (!is_finite(gradient_factor)) return;
-  __shared__ float signed_values[256], unsigned_values[256], corrections[2];
-  __shared__ Places signed_places, unsigned_places;
+  __shared__ Tables tables;
   const std::int32_t t = *num_steps;
   for (int i = static_cast<int>(threadIdx.x); i < 256; i += static_cast<int>(blockDim.x)) {
-    signed_values[i] = signed_value(signed_table.magnitudes, static_cast<std::uint8_t>(i));
-    unsigned_values[i] = unsigned_value(unsigned_table.magnitudes, static_cast<std::uint8_t>(i));
+    tables.signed_values[i] = signed_value(maps.of_m.magnitudes, static_cast<std::uint8_t>(i));
+    tables.unsigned_values[i] = unsigned_value(maps.of_v.magnitudes, static_cast<std::uint8_t>(i));
   }
-  signed_places.fill<true>(signed_table.magnitudes);
-  unsigned_places.fill<false>(unsigned_table.magnitudes);
-  if (threadIdx.x == 0) u.correct(t, corrections);
+  tables.signed_places.fill<true>(maps.of_m.magnitudes);
+  tables.unsigned_places.fill<false>(maps.of_v.magnitudes);
+  if (threadIdx.x == 0) u.correct(t, tables.corrections);
   __syncthreads();
   const float factor = gradient_factor ? *gradient_factor : 1.0f;
   const std::int64_t num_blocks = (size + adamw_block - 1) / adamw_block;
-  const int lane = static_cast<int>(threadIdx.x % 32);
   for (std::int64_t block = grid_thread() / 32; block < num_blocks; block += grid_threads() / 32) {
-    const std::int64_t first = block * adamw_block + lane * per_lane, left = size - first;
-    const int count = left >= per_lane ? per_lane : left > 0 ? static_cast<int>(left) : 0;
-    const bool in_vectors = is_aligned && count == per_lane;
-    float g[per_lane], updated[per_lane], mean[per_lane], square[per_lane];
-    load_part(gradient + first, count, in_vectors, g);
-    if (master)
-      load_part(master + first, count, in_vectors, updated);
-    else
-      load_part(parameter + first, count, in_vectors, updated);
-    Codes m_codes = load_codes(states.m + first, count, in_vectors), v_codes = load_codes(states.v + first, count, in_vectors);
-    const float m_scale = states.m_scales[block], v_scale = states.v_scales[block];
-#pragma unroll
-    for (int j = 0; j < per_lane; ++j) {
-      mean[j] = j < count ? m_scale * signed_values[m_codes.at(j)] : 0.0f;
-      square[j] = j < count ? v_scale * unsigned_values[v_codes.at(j)] : 0.0f;
-      u.apply(g[j] * factor, mean[j], square[j], updated[j], corrections);
+    const std::int64_t left = size - block * adamw_block;
+    if (is_aligned && left >= adamw_block) {
+      update_block<true>(parameter, master, gradient, states, tables, factor, t, u, block, per_lane);
+    } else {
+      const std::int64_t of_lane = left - std::int64_t(threadIdx.x % 32) * per_lane;
+      const int count = of_lane >= per_lane ? per_lane : of_lane > 0 ? static_cast<int>(of_lane) : 0;
+      update_block<false>(parameter, master, gradient, states, tables, factor, t, u, block, count);
     }
-    const float new_m_scale = largest_magnitude(mean) / signed_table.largest(),
-                new_v_scale = largest_magnitude(square) / unsigned_table.largest();
-    const float per_m = new_m_scale > 0.0f ? 1.0f / new_m_scale : 0.0f, per_v = new_v_scale > 0.0f ? 1.0f / new_v_scale : 0.0f;
-    if (lane == 0) {
-      states.m_scales[block] = new_m_scale;
-      states.v_scales[block] = new_v_scale;
-    }
-    if (master) store_part(updated, count, in_vectors, master + first);
-    m_codes = {}, v_codes = {};
-#pragma unroll
-    for (int four = 0; four < per_lane; four += 4) {
-      const Philox random = state_words((first + four) / 4, u.seed, u.op, t);
-#pragma unroll
-      for (int j = four; j < four + 4; ++j) {
-        const std::uint32_t word = random.words[j - four];
-        const int m_magnitude = signed_places.at_random<true>(fminf(fabsf(mean[j]) * per_m, signed_table.largest()), word);
-        const int v_magnitude = unsigned_places.at_random<false>(fminf(square[j] * per_v, unsigned_table.largest()), word >> 16);
-        m_codes.put(j, signed_code(m_magnitude, mean[j] < 0.0f));
-        v_codes.put(j, positive_code(v_magnitude, square[j]));
-      }
-      if (sizeof(T) == sizeof(float) || master) continue;
-      const Philox of_parameter = rounding_words((first + four) / 4, u.seed, u.op, t);
-#pragma unroll
-      for (int j = four; j < four + 4; ++j) updated[j] = rounded_at_random(updated[j], of_parameter.words[j - four]);
-    }
-    store_part(updated, count, in_vectors, parameter + first);
-    store_codes(m_codes, count, in_vectors, states.m + first);
-    store_codes(v_codes, count, in_vectors, states.v + first);
   }
 }
 
@@ -272,8 +323,8 @@ void adamw(Context& context, const Tensor& parameter, const OptionalTensor& mast
   const std::int64_t size = parameter.size();
   if (size == 0) return;
   const auto& [learning_rate, beta1, beta2, eps, weight_decay, seed, op] = settings;
-  const Update update{
-      float(learning_rate), float(beta1), float(beta2), float(eps), float(1 - learning_rate * weight_decay), beta1, beta2, seed, op};
+  const float decay = float(1 - learning_rate * weight_decay);
+  const Update update{float(learning_rate), float(beta1), float(beta2), float(eps), decay, beta1, beta2, rounding_keys(seed), op};
   float* const copy = master ? master->as<float>() : nullptr;
   const float* const factor = gradient_factor ? gradient_factor->as<const float>() : nullptr;
   const auto* const step = num_steps.as<const std::int32_t>();

@@ -49,7 +49,8 @@ inline std::int64_t blocks_of(const Tensor& parameter) {
 // mean: rounding to the nearest would lose changes that are small beside a value. Random are 16 bits of Philox4x32-10 with key = (seed
 // low word, seed high word), word i % 4 for element i: for the parameter the lower half with counter (i / 4 low word, i / 4 high word,
 // op, t); for m the lower and for v the upper half with op + 2³¹. bf16: they are added to the bits of the f32, whose lower half is cut off.
-// u8: by magnitude_at_random; a positive v never becomes 0, which would divide by eps. A block's scales are its largest |m| and v / the
+// u8: by magnitude_at_random, on CUDA with the upper 15 of the 16; a positive v never becomes 0, which would divide by eps. CUDA takes
+// roots and quotients in f32 within 2 units in the last place. A block's scales are its largest |m| and v / the
 // largest magnitude; one NaN makes them NaN, so that it is not lost.
 KERNEL(adamw, const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
        const OptionalTensor& gradient_factor, const Tensor& num_steps, const AdamwSettings& settings);
@@ -63,16 +64,20 @@ MST_HOST_DEVICE inline std::uint32_t round_at_random(std::uint32_t f32_bits, std
   return (is_finite ? f32_bits + (random & 0xFFFFu) : f32_bits) >> 16;
 }
 
+MST_HOST_DEVICE inline PhiloxKeys rounding_keys(std::int64_t seed) {
+  return PhiloxKeys(static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
+}
+
 // The random words of elements 4j to 4j + 3.
-MST_HOST_DEVICE inline Philox rounding_words(std::int64_t j, std::int64_t seed, std::int64_t op, std::int64_t step) {
+MST_HOST_DEVICE inline Philox rounding_words(std::int64_t j, const PhiloxKeys& keys, std::int64_t op, std::int64_t step) {
   return philox({{static_cast<std::uint32_t>(j), static_cast<std::uint32_t>(j >> 32), static_cast<std::uint32_t>(op),
                   static_cast<std::uint32_t>(step)}},
-                static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
+                keys);
 }
 
 // The same for the states of these elements.
-MST_HOST_DEVICE inline Philox state_words(std::int64_t j, std::int64_t seed, std::int64_t op, std::int64_t step) {
-  return rounding_words(j, seed, op + (std::int64_t{1} << 31), step);
+MST_HOST_DEVICE inline Philox state_words(std::int64_t j, const PhiloxKeys& keys, std::int64_t op, std::int64_t step) {
+  return rounding_words(j, keys, op + (std::int64_t{1} << 31), step);
 }
 
 }  // namespace mst

@@ -168,4 +168,62 @@ TEST(CudaAdamW, NarrowStates) {
           }
 }
 
+// Magnitudes at both ends and within every decade: with betas of 0 a step makes m of g and v of g², whose codes have them as their mean.
+// The bound is five deviations of the mean; rounding to the nearest misses it.
+TEST(CudaAdamW, RoundingKeepsTheMeanInEveryDecade) {
+  std::vector<double> roots;  // of v's magnitudes; m's are these
+  for (int decade = 0; decade <= 7; ++decade)
+    for (const double part : {0.9996, 1.0004, 2.3, 7.1})
+      if (part * std::pow(10, -decade) < 1) roots.push_back(part * std::pow(10, -decade));
+  const std::size_t magnitudes = roots.size();
+  for (std::size_t i = 0; i < magnitudes; ++i) roots.push_back(std::sqrt(roots[i]));
+  const std::int64_t num_blocks = static_cast<std::int64_t>(roots.size());
+  constexpr int steps = 8;
+  for (const bool on_cuda : {false, true}) {
+    Problem problem(num_blocks * adamw_block, Dtype::f32, Dtype::u8);
+    for (std::int64_t i = 0; i < num_blocks * adamw_block; ++i)
+      problem.gradient.set(0, i, i % adamw_block == 0 ? 1 : roots[static_cast<std::size_t>(i / adamw_block)]);  // the first makes the scale
+    std::vector<double> m_sums(roots.size()), v_sums(roots.size());
+    for (int t = 0; t < steps; ++t) {
+      if (on_cuda)
+        problem.step_on_cuda({0, 0, 0, 1e-8, 0, 7, 5});
+      else
+        problem.step_on_cpu({0, 0, 0, 1e-8, 0, 7, 5});
+      for (std::int64_t i = 0; i < num_blocks * adamw_block; ++i)
+        if (i % adamw_block != 0)
+          m_sums[static_cast<std::size_t>(i / adamw_block)] += problem.mean(i),
+              v_sums[static_cast<std::size_t>(i / adamw_block)] += problem.square(i);
+    }
+    constexpr double count = steps * (adamw_block - 1);
+    const auto check = [&](const auto& map, double scale, double exact, double mean) {
+      const int below = [&] {
+        int number = 0;
+        while (number + 2 < map.size && map.magnitudes[number + 1] * scale <= exact) ++number;
+        return number;
+      }();
+      const double from = map.magnitudes[below] * scale, gap = map.magnitudes[below + 1] * scale - from, part = (exact - from) / gap;
+      EXPECT_NEAR((mean - from) / gap, part, 5 * std::sqrt(part * (1 - part) / count) + 1e-3) << exact << (on_cuda ? " CUDA" : " CPU");
+    };
+    for (std::size_t i = 0; i < roots.size(); ++i) {
+      const double root = static_cast<float>(roots[i]);
+      check(signed_map, 1 / double(signed_map.largest()), root, m_sums[i] / count);
+      // A positive v never has code 0: below the smallest magnitude the mean is not kept.
+      if (root * root * unsigned_map.largest() > unsigned_map.magnitudes[1])
+        check(unsigned_map, 1 / double(unsigned_map.largest()), root * root, v_sums[i] / count);
+      else
+        EXPECT_NEAR(v_sums[i] / count * unsigned_map.largest(), unsigned_map.magnitudes[1], 1e-9);
+    }
+  }
+}
+
+TEST(CudaAdamW, NaNIsNotLostInCodes) {
+  for (const std::int64_t size : {300, 512}) {
+    Problem problem(size, Dtype::f32, Dtype::u8);
+    problem.gradient.set(0, 7, NAN);
+    problem.step_on_cuda(settings);
+    EXPECT_TRUE(std::isnan(problem.parameter.get(0, 7)) && std::isnan(problem.mean(7)) && std::isnan(problem.square(7)));
+    EXPECT_FALSE(std::isnan(problem.mean(299)));
+  }
+}
+
 }  // namespace mst::test

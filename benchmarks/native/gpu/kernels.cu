@@ -143,12 +143,16 @@ void optimizer() {
   Buffer m16(Dtype::bf16, F, C), v16(Dtype::bf16, F, C), m8(Dtype::u8, F, C), v8(Dtype::u8, F, C);
   Buffer m_scales(Dtype::f32, 1, F * C / adamw_block), v_scales(Dtype::f32, 1, F * C / adamw_block);
   for (const Buffer* zero : {&m16, &v16, &m8, &v8, &m_scales, &v_scales}) fill(context(), *zero, 0);
-  const auto run_narrow = [&](const AdamwStates& states) {
-    adamw(context(), parameter, std::nullopt, gradient, states, factor, num_steps, {1e-5, 0.9, 0.95, 1e-8, 0.1, 0, 0});
+  const auto run_narrow = [&](const AdamwStates& states, const Tensor& by) {
+    adamw(context(), parameter, std::nullopt, by, states, factor, num_steps, {1e-5, 0.9, 0.95, 1e-8, 0.1, 0, 0});
   };
-  measure("adamw, random rounding, states in bf16", size * (adamw_bytes - 8), [&] { run_narrow({m16, v16, {}, {}}); });
+  measure("adamw, random rounding, states in bf16", size * (adamw_bytes - 8), [&] { run_narrow({m16, v16, {}, {}}, gradient); });
   measure("adamw, random rounding, states in 8 bits", size * (adamw_bytes - 12 + 4.0 * 4 / adamw_block), [&] {
-    run_narrow({m8, v8, m_scales, v_scales});
+    run_narrow({m8, v8, m_scales, v_scales}, gradient);
+  });
+  const Buffer gradient16 = std::move(Buffer(Dtype::bf16, F, C).random());
+  measure("adamw, random rounding, states in 8 bits, gradient in bf16", size * (adamw_bytes - 14 + 4.0 * 4 / adamw_block), [&] {
+    run_narrow({m8, v8, m_scales, v_scales}, gradient16);
   });
   measure("sum_of_squares", size * 4, [&] { sum_of_squares(context(), gradient, sum, partials); });
   measure("cast, f32 to bf16", size * (4 + 2), [&] { cast(context(), gradient, parameter); });
