@@ -68,7 +68,7 @@ function shapeOf(microBatches: readonly HostBatch[]): Planned {
   return { B: Math.ceil(N / T), T, isPacked, accumulationSteps: microBatches.length };
 }
 
-/** Whether a step of shape `b` takes no more memory than one of shape `a`. */
+/** Whether a step of shape `b` takes no more memory than one of shape `a`, but for the workspace of one product. */
 function covers(a: Planned, b: Planned): boolean {
   const isSmaller = b.T <= a.T && b.B * b.T <= a.B * a.T && (a.isPacked || !b.isPacked);
   return isSmaller && (a.accumulationSteps > 1 || b.accumulationSteps === 1);

@@ -114,7 +114,7 @@ function reserved(rows: readonly number[], policy: StepPolicy, isPacked: boolean
 describe('steps of micro-batches of several lengths', () => {
   it('reserve no more than the planner says for the longest, if that one comes first', () => {
     const T = 2048;
-    const productWorkspace = matmulWorkspace(openDevice('meta', { like: testTarget() }))?.size ?? 0;
+    const productWorkspace = matmulWorkspace(openDevice('meta', { like: testTarget() }))?.sizeBytes ?? 0;
     const policies = fc.record({
       mlpChunkSize: fc.constantFrom(100, 512, T),
       lossChunkSize: fc.constantFrom(100, 512, T),
