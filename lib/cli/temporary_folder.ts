@@ -1,6 +1,6 @@
 // A folder for what a command needs while it runs.
-import { rmSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -8,9 +8,9 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Gives `work` a new folder that no other user can read, and removes it afterwards, also where a signal ends the process. */
 export async function withTemporaryFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
-  const folder = await mkdtemp(join(tmpdir(), 'minisequence-'));
+  let folder = '';
   const onSignal = (signal: NodeJS.Signals) => {
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
     ignoreSignals();
     process.kill(process.pid, signal);
   };
@@ -19,9 +19,11 @@ export async function withTemporaryFolder<T>(work: (folder: string) => Promise<T
   };
   for (const signal of SIGNALS) process.on(signal, onSignal);
   try {
+    // A signal's listeners run between two turns of the event loop: none finds the folder made and its name unknown.
+    folder = mkdtempSync(join(tmpdir(), 'minisequence-'));
     return await work(folder);
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    if (folder !== '') await rm(folder, { recursive: true, force: true });
     ignoreSignals();
   }
 }
