@@ -52,6 +52,7 @@ export type { CrossEntropyOptions, CrossEntropyResult, PerTokenOutput } from './
 export type { LowRankAdapter } from './ops/low_rank.ts';
 export { miniSequence } from './ops/mini_sequence.ts';
 export { dequantizeNf4, type Nf4Tensors, quantizeNf4 } from './ops/nf4.ts';
+export { QuantizedWeight, quantizeWeight, type Weight } from './ops/quantized_weight.ts';
 export { rmsNorm } from './ops/rms_norm.ts';
 export { type Rope, rope } from './ops/rope.ts';
 export { softcap } from './ops/softcap.ts';

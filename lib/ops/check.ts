@@ -2,13 +2,16 @@
 import type { Dtype } from '../runtime/dtype.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 
+/** A tensor, or a weight that describes itself as one does. */
+type Described = Pick<Tensor, 'shape' | 'dtype' | 'device'>;
+
 /** Rows N and columns of a tensor of rank 1 or more: (B,T,C) has N = B·T rows of C columns. */
 export function rowsAndCols(tensor: Tensor): [number, number] {
   const cols = tensor.shape.at(-1) ?? 1;
   return [cols === 0 ? 0 : tensor.size / cols, cols];
 }
 
-export function requireRank(op: string, argument: string, tensor: Tensor, rank: number): void {
+export function requireRank(op: string, argument: string, tensor: Pick<Described, 'shape'>, rank: number): void {
   if (tensor.shape.length !== rank) {
     throw new RangeError(
       `${op}: ${argument} must have rank ${rank}, got rank ${tensor.shape.length} (${tensor.shape})`,
@@ -16,13 +19,23 @@ export function requireRank(op: string, argument: string, tensor: Tensor, rank: 
   }
 }
 
-export function requireShape(op: string, argument: string, tensor: Tensor, shape: readonly number[]): void {
+export function requireShape(
+  op: string,
+  argument: string,
+  tensor: Pick<Described, 'shape'>,
+  shape: readonly number[],
+): void {
   if (tensor.shape.length !== shape.length || tensor.shape.some((length, i) => length !== shape[i])) {
     throw new RangeError(`${op}: ${argument} must be (${shape}), got (${tensor.shape})`);
   }
 }
 
-export function requireDtype(op: string, argument: string, tensor: Tensor, ...allowed: Dtype[]): void {
+export function requireDtype(
+  op: string,
+  argument: string,
+  tensor: Pick<Described, 'dtype'>,
+  ...allowed: Dtype[]
+): void {
   if (!allowed.includes(tensor.dtype)) {
     throw new TypeError(`${op}: ${argument} must be ${allowed.join(' or ')}, got ${tensor.dtype}`);
   }
@@ -33,8 +46,13 @@ export function requireFloat(op: string, argument: string, tensor: Tensor): void
 }
 
 /** Requires that all tensors are on one device; null if absent. */
-export function requireOneDevice(op: string, tensors: Record<string, Tensor | null | undefined>): void {
-  const present = Object.entries(tensors).filter((entry): entry is [string, Tensor] => entry[1] != null);
+export function requireOneDevice(
+  op: string,
+  tensors: Record<string, Pick<Described, 'device'> | null | undefined>,
+): void {
+  const present = Object.entries(tensors).filter(
+    (entry): entry is [string, Pick<Described, 'device'>] => entry[1] != null,
+  );
   const [first] = present;
   for (const [argument, tensor] of present) {
     if (tensor.device !== first![1].device) {

@@ -1,13 +1,14 @@
 // The gated MLP over mini-sequences. Its (N,F) intermediates exist for one chunk of M rows at a time, in the forward and in the backward.
 
 import { operation } from '../autograd/tape.ts';
-import { kernels } from '../runtime/native.ts';
+import { kernels, type MlpWeights } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireCount, requireDtype, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';
 import type { DropoutMask } from './dropout.ts';
 import { type Activation, activationCodes } from './glu.ts';
 import { type LowRankAdapter, OpAdapters } from './low_rank.ts';
+import { denseGroup, trainable, type Weight } from './quantized_weight.ts';
 import { defaultChunkSize, matmulWorkspace } from './workspace.ts';
 
 export interface ChunkedMlpOptions {
@@ -28,12 +29,13 @@ export interface ChunkedMlpOptions {
 
 /**
  * y (N,C) = down( act(x·gateᵀ) * (x·upᵀ) ), in chunks of rows. The down product is never recomputed.
+ * Weights in 4 bits come back to x's dtype in workspace once for each forward and each backward, before the first chunk, and get no gradient.
  * @param x (…,C), read as rows (N,C)
  * @param gate (F,C), x's dtype
  * @param up (F,C)
  * @param down (C,F)
  */
-export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, options: ChunkedMlpOptions = {}): Tensor {
+export function chunkedMlp(x: Tensor, gate: Weight, up: Weight, down: Weight, options: ChunkedMlpOptions = {}): Tensor {
   const op = 'chunkedMlp';
   requireOneDevice(op, { x, gate, up, down });
   requireFloat(op, 'x', x);
@@ -59,10 +61,15 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
   const { device, dtype } = x;
   const scratch = (rows: number, cols: number) => empty([rows, cols], { dtype, device, category: 'workspace' });
   const keepsGateUp = save === 'gateUp';
+  const weights = [gate, up, down];
+  const native = (weights: readonly Weight[]): MlpWeights => {
+    const [gate, up, down] = denseGroup(weights) as [Tensor, Tensor, Tensor];
+    return { gate, up, down };
+  };
   return operation({
     name: op,
-    inputs: [x, gate, up, down, ...Object.values(adapters.tensors)],
-    saved: { x, gate, up, down, ...adapters.tensors },
+    inputs: [x, ...weights.map(trainable), ...Object.values(adapters.tensors)],
+    saved: { x, gate: trainable(gate), up: trainable(up), down: trainable(down), ...adapters.tensors },
     savesMore: keepsGateUp,
     forward(recording) {
       const y = empty([N, C], { dtype, device, category: 'activation' });
@@ -71,7 +78,7 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
         const gateUp = keeps ? empty([N, 2 * F], { dtype, device, category: 'activation' }) : scratch(M, 2 * F);
         kernels.chunked_mlp_forward(
           x,
-          { gate, up, down },
+          native(weights),
           y,
           { memory: gateUp, isKept: keeps },
           scratch(M, F),
@@ -82,24 +89,24 @@ export function chunkedMlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor, op
         return { output: y, more: { kept: keeps ? gateUp : null } };
       });
     },
-    backward(dy, { x, gate, up, down, kept, ...ofAdapters }, gradients) {
+    backward(dy, { x, kept, ...saved }, gradients) {
       // Each chunk of dx is written after the last use of the same rows of x.
       const inPlace = () => (x.isShared ? empty([N, C], { dtype, device, category: 'activation' }) : x.alias());
       const dx = gradients.needs(0) ? inPlace() : null;
       gradients.overChunks(Math.ceil(N / M), (gradients) => {
         // Gradients outlive the workspaces. Allocated first, they let the freed workspaces form one hole instead of several.
         const targets = { dx, dgate: gradients.target(1), dup: gradients.target(2), ddown: gradients.target(3) };
-        const native = adapters.native(ofAdapters, gradients, 4);
+        const ofAdapters = adapters.native(saved, gradients, 4);
         kernels.chunked_mlp_backward(
           dy,
           x,
-          { gate, up, down },
+          native([saved.gate ?? gate, saved.up ?? up, saved.down ?? down]),
           targets,
           { memory: kept ?? scratch(M, 2 * F), isKept: kept !== null },
           scratch(M, F),
           matmulWorkspace(device),
           code,
-          { ...native, scratch: adapters.scratch(M, width, x) },
+          { ...ofAdapters, scratch: adapters.scratch(M, width, x) },
         );
       });
       return [dx];

@@ -6,15 +6,16 @@ import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireFloat, requireOneDevice, requireRank, requireShape, rowsAndCols } from './check.ts';
+import { dense, trainable, type Weight } from './quantized_weight.ts';
 import { matmulWorkspace, numPartials } from './workspace.ts';
 
 /**
  * y (N,O) = x (N,I) · weightᵀ + bias.
  * @param x (…,I), read as rows (N,I)
- * @param weight (O,I), x's dtype
+ * @param weight (O,I), x's dtype; in 4 bits: comes back to it in workspace, in the forward and in the backward, and gets no gradient
  * @param bias (O,), x's dtype; null: none
  */
-export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
+export function linear(x: Tensor, weight: Weight, bias: Tensor | null = null): Tensor {
   requireOneDevice('linear', { x, weight, bias });
   requireRank('linear', 'weight', weight, 2);
   requireFloat('linear', 'x', x);
@@ -30,16 +31,16 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
   const { device, dtype } = x;
   return operation({
     name: 'linear',
-    inputs: [x, weight, bias],
-    saved: { x, weight },
+    inputs: [x, trainable(weight), bias],
+    saved: { x, weight: trainable(weight) },
     forward() {
       const y = empty([N, O], { dtype, device, category: 'activation' });
-      tidy(() => kernels.matmul(x, weight, y, matmulWorkspace(device), false, true, 1, 0));
+      tidy(() => kernels.matmul(x, dense(weight), y, matmulWorkspace(device), false, true, 1, 0));
       if (bias) kernels.bias_forward(y, bias);
       return { output: y };
     },
     // y = x Wᵀ + b;  dx = dy W;  dW = dyᵀ x;  db = Σ dy over the rows
-    backward(dy, { x, weight }, gradients) {
+    backward(dy, { x, weight: saved }, gradients) {
       const workspace = matmulWorkspace(device);
       const dweight = gradients.target(1);
       if (dweight) {
@@ -54,7 +55,7 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): T
       }
       if (!gradients.needs(0)) return [null, null, null];
       const dx = empty([N, I], { dtype, device, category: 'activation' });
-      kernels.matmul(dy, weight, dx, workspace, false, false, 1, 0);
+      kernels.matmul(dy, saved ?? dense(weight), dx, workspace, false, false, 1, 0);
       return [dx, null, null];
     },
   });

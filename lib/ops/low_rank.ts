@@ -6,6 +6,7 @@ import { requireDtype, requireShape } from './check.ts';
 import { type DropoutMask, dropout, requireMask } from './dropout.ts';
 import { add, scale } from './elementwise.ts';
 import { linear } from './linear.ts';
+import type { Weight } from './quantized_weight.ts';
 
 type Projection = 'gate' | 'up' | 'down';
 
@@ -37,7 +38,7 @@ export function lowRankInput(x: Tensor, adapter: LowRankAdapter, mask: DropoutMa
 /** x·weightᵀ + bias + scale · (dropout(x)·aᵀ)·bᵀ. */
 export function adaptedLinear(
   x: Tensor,
-  weight: Tensor,
+  weight: Weight,
   bias: Tensor | null,
   adapter: LowRankAdapter,
   mask: DropoutMask | null,

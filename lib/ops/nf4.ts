@@ -1,5 +1,6 @@
 // Weights in 4 bits: NF4 with double quantisation (QLoRA, arXiv 2305.14314); the layout is in native/ops/nf4.h.
 
+import type { Device } from '../runtime/device.ts';
 import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
@@ -34,20 +35,31 @@ function shapesOf(n: number): Record<keyof Nf4Tensors, [number]> {
  */
 export function quantizeNf4(x: Tensor): Nf4Tensors {
   requireFloat('quantizeNf4', 'x', x);
-  const { device } = x;
-  const shapes = shapesOf(x.size);
-  const make = (name: keyof Nf4Tensors, dtype: 'uint8' | 'float32') =>
-    empty(shapes[name], { dtype, device, category: 'parameter' });
   return tidy(() => {
-    const to = {
-      codes: make('codes', 'uint8'),
-      absmax: make('absmax', 'uint8'),
-      scales: make('scales', 'float32'),
-      offset: make('offset', 'float32'),
-    };
-    kernels.nf4_quantize(x, { ...to }, empty(shapes.absmax, { device, category: 'workspace' }));
+    const to = emptyNf4(x.size, x.device);
+    quantizeNf4Into(x, to);
     return to;
   });
+}
+
+/** Uninitialised tensors for n elements. */
+export function emptyNf4(n: number, device: Device): Nf4Tensors {
+  const shapes = shapesOf(n);
+  const make = (name: keyof Nf4Tensors, dtype: 'uint8' | 'float32') =>
+    empty(shapes[name], { dtype, device, category: 'parameter' });
+  return tidy(() => ({
+    codes: make('codes', 'uint8'),
+    absmax: make('absmax', 'uint8'),
+    scales: make('scales', 'float32'),
+    offset: make('offset', 'float32'),
+  }));
+}
+
+/** The same as quantizeNf4, into tensors of x's size. */
+export function quantizeNf4Into(x: Tensor, to: Nf4Tensors): void {
+  requireFloat('quantizeNf4', 'x', x);
+  const { absmax } = shapesOf(x.size);
+  tidy(() => kernels.nf4_quantize(x, { ...to }, empty(absmax, { device: x.device, category: 'workspace' })));
 }
 
 /**
