@@ -39,25 +39,42 @@ const programs = snippets.filter(({ excerptOf }) => excerptOf === null);
 const sources = new Map(
   programs.map(({ place, given, code }) => [resolve(`${place.replace(/\W/g, '_')}.mts`), `${given}\n${code}`]),
 );
+/** A snippet that is wrong. */
+const WRONG = resolve('wrong.mts');
 
-/** What the compiler has against these sources, with the settings of this package. */
-function problemsOf(sources: ReadonlyMap<string, string>): string[] {
+/** The compiler, with the settings of this package, over the snippets and the wrong one: it reads lib/ once. */
+function compiler(): ts.Program {
+  const files = new Map(sources).set(
+    WRONG,
+    "import { openDevice } from 'minisequence';\nopenDevice('cpu', { memoryLimits: 8 });\n",
+  );
   const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, '.');
   const settings = { ...options, rootDir: '.', noEmit: true, declaration: false, noUnusedLocals: false };
   const host = ts.createCompilerHost(settings);
   const { readFile, fileExists, getSourceFile } = host;
-  host.readFile = (name) => sources.get(resolve(name)) ?? readFile(name);
-  host.fileExists = (name) => sources.has(resolve(name)) || fileExists(name);
+  host.readFile = (name) => files.get(resolve(name)) ?? readFile(name);
+  host.fileExists = (name) => files.has(resolve(name)) || fileExists(name);
   host.getSourceFile = (name, version, ...rest) => {
-    const source = sources.get(resolve(name));
+    const source = files.get(resolve(name));
     return source === undefined
       ? getSourceFile(name, version, ...rest)
       : ts.createSourceFile(name, source, version, true);
   };
-  return ts
-    .getPreEmitDiagnostics(ts.createProgram([...sources.keys()], settings, host))
-    .map(({ file, messageText }) => `${file?.fileName}: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`);
+  return ts.createProgram([...files.keys()], settings, host);
+}
+
+/** What the compiler has against these files. */
+function problemsOf(program: ts.Program, paths: Iterable<string>): string[] {
+  const found = [...program.getOptionsDiagnostics(), ...program.getGlobalDiagnostics()];
+  for (const path of paths) {
+    const file = program.getSourceFile(path);
+    assert.ok(file, path);
+    found.push(...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file));
+  }
+  return found.map(
+    ({ file, messageText }) => `${file?.fileName}: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`,
+  );
 }
 
 /** A folder with the models and data that the snippets name, small. */
@@ -88,13 +105,10 @@ describe('snippets of README and docs', () => {
     assert.ok(snippets.filter(({ place }) => place.startsWith('README.md')).length >= 3);
   });
 
-  it('compile', () => {
-    assert.deepEqual(problemsOf(sources), []);
-  });
-
-  it('would not compile with an option that is not there', () => {
-    const wrong = "import { openDevice } from 'minisequence';\nopenDevice('cpu', { memoryLimits: 8 });\n";
-    assert.match(problemsOf(new Map([[resolve('wrong.mts'), wrong]])).join(), /'memoryLimits' does not exist/);
+  it('compile, and would not with an option that is not there', () => {
+    const program = compiler();
+    assert.deepEqual(problemsOf(program, sources.keys()), []);
+    assert.match(problemsOf(program, [WRONG]).join(), /'memoryLimits' does not exist/);
   });
 
   for (const [i, { place }] of programs.entries()) {

@@ -1,4 +1,5 @@
-// The command line, in a process of its own: from source, or the one in a bundle that MST_TEST_COMMAND names.
+// The command line, in a process of its own: from source, or the file that MST_TEST_COMMAND names, which starts faster. `npm test` names the
+// one that it has just built, the program of a bundle its own.
 import assert from 'node:assert/strict';
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process';
 import { env, execPath } from 'node:process';
