@@ -37,6 +37,7 @@ export function unchunked(policy: StepPolicy, N: number): StepPolicy {
  * Tries policies from the fastest to the smallest and returns the first whose step fits. Products run at full speed with chunks of
  * at least C and 1024 rows, so smaller chunks come last.
  * @throws OutOfMemoryError if no policy fits; it says how much a step needs at least, and what would help
+ * @throws RangeError for fixed `slots` without a fixed `recompute` that has slots
  */
 export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
   const { B, T, memoryLimit, fixed = {}, ...rest } = options;
@@ -134,6 +135,7 @@ function longestBelow(
 /**
  * The policies that `planStep` tries for N rows, in order and without repetitions.
  * @param step.T length of a sequence, which the cost of attention depends on. @default N
+ * @throws RangeError for fixed `slots` without a fixed `recompute` that has slots
  */
 export function policiesOf(
   config: DecoderConfig,
@@ -141,6 +143,12 @@ export function policiesOf(
   fixed: Partial<StepPolicy> = {},
   { T = N, lora }: { T?: number; lora?: StepShape['lora'] } = {},
 ): StepPolicy[] {
+  const { slots, recompute = 'auto' } = fixed;
+  if (slots !== undefined && !hasSlots(recompute)) {
+    throw new RangeError(
+      `planStep: fixed.slots ${slots} are those of fixed.recompute 'segments' and 'attentionSegments', got ${recompute}`,
+    );
+  }
   const operations = (policy: StepPolicy) => stepOperations(config, { B: Math.ceil(N / T), T, policy, lora }).total;
   const all = candidates(N, config, fixed, operations).map((candidate) => combined(candidate, fixed));
   return [...new Map(all.map((policy) => [JSON.stringify(policy), policy])).values()];

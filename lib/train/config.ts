@@ -296,6 +296,12 @@ export function parseConfig(input: unknown, source = 'config'): RunConfig {
   throw new ConfigError(`${source}: ${problems.join('; ')}`);
 }
 
+/** The configuration of a checkpoint: options that are newer than it have their defaults, under which nothing has changed. */
+export function storedConfig(stored: RunConfig): RunConfig {
+  const result = runSchema.safeParse(stored);
+  return result.success ? result.data : stored;
+}
+
 /**
  * Reads a YAML (or JSON) file.
  * @param overrides lines `a.b=value`, the value in YAML

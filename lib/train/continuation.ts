@@ -9,7 +9,7 @@ import type { Decoder } from '../models/decoder.ts';
 import type { Device } from '../runtime/device.ts';
 import { addon } from '../runtime/native.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import type { RunConfig } from './config.ts';
+import { type RunConfig, storedConfig } from './config.ts';
 import type { RunWarning } from './events.ts';
 import type { Machine, RunSources, RunState } from './run_state.ts';
 
@@ -42,7 +42,7 @@ export interface ContinuationOptions {
 export function requireSameConfig(state: RunState, config: RunConfig, options: ContinuationOptions): void {
   const changeable = options.allowOtherMachine ? [...CHANGEABLE_OPTIONS, ...MACHINE_OPTIONS] : CHANGEABLE_OPTIONS;
   const mayChange = (key: string) => changeable.some((option) => key === option || key.startsWith(`${option}.`));
-  const different = differences(state.config, config).filter((key) => !mayChange(key));
+  const different = differences(storedConfig(state.config), config).filter((key) => !mayChange(key));
   if (different.length > 0) {
     const names = different.join(', ');
     throw new Error(`${options.outDir}: belongs to a run with another ${names}; give the same, or another outDir`);

@@ -119,4 +119,13 @@ describe('planStep', () => {
       /7 layers need 4 to 7 slots, got 3/,
     );
   });
+
+  it('refuses slots without a recompute that has them', () => {
+    for (const recompute of [undefined, 'layer', 'none', 'attention'] as const) {
+      assert.throws(
+        () => planStep(config, { ...shape, memoryLimit: Infinity, fixed: { recompute, slots: 2 } }),
+        new RegExp(`RangeError: planStep: fixed.slots 2 are those of .*, got ${recompute ?? 'auto'}$`),
+      );
+    }
+  });
 });

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { cp, mkdir, readdir, readFile, rename, rm, truncate, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { Decoder, RunWarning } from '../../lib/index.ts';
+import { crc32 } from 'node:zlib';
+import type { Decoder, RunConfigInput, RunWarning } from '../../lib/index.ts';
 import { linesOf, modelOf, newFolder, run, stepsIn, textFile, tinyModelFolder } from '../support/runs.ts';
 
 type Options = Parameters<typeof run>[1];
@@ -38,6 +39,27 @@ describe('a run goes on only from what it began with', () => {
     await utimes(text, 1, 1);
     const elsewhere = textFile(english);
     await run({ ...common, data: { files: [elsewhere] }, outDir }, { resume: true });
+    assert.deepEqual(await linesOf(outDir), await linesOf(whole.outDir));
+  });
+
+  it('from a checkpoint that is older than an option: with its default, not with another value', async () => {
+    const common = { data: { files: [textFile(english)] }, checkpoint };
+    const whole = await run({ ...common, maxSteps: 4 });
+    const outDir = newFolder();
+    await run({ ...common, maxSteps: 2, outDir });
+    const path = join(outDir, 'checkpoints', 'step-000002', 'state.json');
+    const { crc32: _, ...state } = JSON.parse(await readFile(path, 'utf8'));
+    delete state.config.slots;
+    delete state.config.clipping;
+    delete state.config.optimizer.stateBits;
+    await writeFile(path, JSON.stringify({ ...state, crc32: crc32(JSON.stringify(state)) }));
+    const goOn = (options: Partial<RunConfigInput> = {}) =>
+      run({ ...common, maxSteps: 4, outDir, ...options }, { resume: true });
+    await assert.rejects(
+      goOn({ recompute: 'segments', slots: 2, optimizer: { stateBits: 8 } }),
+      /another .*optimizer\.stateBits.* recompute, slots;/,
+    );
+    await goOn();
     assert.deepEqual(await linesOf(outDir), await linesOf(whole.outDir));
   });
 
