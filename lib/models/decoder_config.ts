@@ -46,10 +46,18 @@ export interface AttentionSpec {
   bias: boolean;
   /** Whether the output projection has a bias. */
   outputBias: boolean;
-  /** Norms of queries and keys before their rotation: 'heads' normalises each head separately, 'all' all heads together; null: none. */
+  /** Norms of queries and keys: 'heads' normalises each head separately, 'all' all heads together; null: none. */
   qkNorm: 'heads' | 'all' | null;
+  /** The names of these norms in checkpoints. */
+  qkNormNames: { q: string; k: string };
+  /** Whether they come after the rotation instead of before it. */
+  isNormedAfterRotation: boolean;
   /** Rotary position embedding; null: none. */
   rope: RopeConfig | null;
+  /** Number of columns of each head, from its first on, that are rotated. */
+  rotatedSize: number;
+  /** Whether columns 2d and 2d + 1 of a head are a pair that turns, instead of d and d + rotatedSize/2. */
+  isInterleaved: boolean;
   /** Number of positions that a query sees, its own included; 0: all up to its own. */
   window: number;
   /** Factor on q·k. */
@@ -61,6 +69,8 @@ export interface AttentionSpec {
 export interface MlpSpec {
   intermediateSize: number;
   activation: Activation;
+  /** Whether its three projections have biases. */
+  bias: boolean;
 }
 
 /** y = x / sqrt(mean(x²) + eps) · (weight + offset). */

@@ -1,7 +1,7 @@
 // Frequencies of the rotary embedding in f64, since f32 angles drift past 100K positions. Formulas as in HuggingFace transformers.
 import type { RopeConfig } from './rope_config.ts';
 
-/** (D/2,) inverse frequencies: the angle of pair d at position p is p times the d-th. T: sequence length, for 'dynamic' only. */
+/** (D/2,) inverse frequencies: the angle of pair d at position p is p times the d-th. T: sequence length, for 'dynamic' and 'longrope' only. */
 export function inverseFrequencies(config: RopeConfig, D: number, T: number): Float64Array {
   const frequency = frequencyOf(config, D, T);
   return Float64Array.from({ length: D / 2 }, (_, d) => frequency(d));
@@ -17,11 +17,19 @@ function frequencyOf(config: RopeConfig, D: number, T: number): (d: number) => n
       return (d) => plain(d) / config.factor;
     case 'dynamic': {
       // Beyond maxPositions, the base grows with the length (NTK-aware scaling).
-      const { factor, maxPositions } = config;
+      const { factor, maxPositions, alpha = 1 } = config;
       const length = Math.max(T, maxPositions);
-      const base = theta * ((factor * length) / maxPositions - (factor - 1)) ** (D / (D - 2));
+      const growth = T > maxPositions ? (factor * length) / maxPositions - (factor - 1) : alpha;
+      const base = theta * growth ** (D / (D - 2));
       return (d) => base ** (-(2 * d) / D);
     }
+    case 'longrope': {
+      const { shortFactors, longFactors, originalMaxPositions } = config;
+      const factors = T > originalMaxPositions ? longFactors : shortFactors;
+      return (d) => plain(d) / factors[d]!;
+    }
+    case 'proportional':
+      return (d) => (d < config.rotated ? plain(d) / config.factor : 0);
     case 'llama3': {
       // Low frequencies are divided by `factor`, high ones kept, and those between blended (Llama 3.1).
       const { factor, lowFrequencyFactor, highFrequencyFactor, originalMaxPositions } = config;

@@ -4,11 +4,17 @@ import { type Tensor, tensor } from '../runtime/tensor.ts';
 import type { RopeConfig } from './rope_config.ts';
 import { inverseFrequencies } from './rope_frequencies.ts';
 
+/** Length up to which all sequences have the same frequencies, in tokens. */
+export function longestShort(config: RopeConfig): number {
+  if (config.type === 'dynamic') return config.maxPositions;
+  return config.type === 'longrope' ? config.originalMaxPositions : Infinity;
+}
+
 export class RopeTables {
   readonly #config: RopeConfig;
   readonly #headSize: number;
   readonly #device: Device;
-  /** Table for sequences up to maxPositions, or of any length without dynamic rope. */
+  /** Table for sequences up to maxPositions, or of any length where the frequencies do not depend on it. */
   readonly #short: Tensor;
   /** Table of the most recent longer sequence. */
   #long: { length: number; frequencies: Tensor } | null = null;
@@ -21,8 +27,9 @@ export class RopeTables {
   }
 
   /** (D/2,) float64, for a sequence of this many tokens; valid until the next call with another length. */
-  of(length: number): Tensor {
-    if (!this.dependsOn(length)) return this.#short;
+  of(tokens: number): Tensor {
+    if (!this.dependsOn(tokens)) return this.#short;
+    const length = this.#config.type === 'longrope' ? this.#config.originalMaxPositions + 1 : tokens;
     if (this.#long?.length !== length) {
       const frequencies = this.#make(length);
       this.#long?.frequencies.dispose();
@@ -31,9 +38,9 @@ export class RopeTables {
     return this.#long.frequencies;
   }
 
-  /** Whether the frequencies depend on the length, for a sequence of this many tokens. */
+  /** Whether a sequence of this many tokens has other frequencies than a short one. */
   dependsOn(length: number): boolean {
-    return this.#config.type === 'dynamic' && length > this.#config.maxPositions;
+    return length > longestShort(this.#config);
   }
 
   dispose(): void {

@@ -13,6 +13,8 @@ export interface DropoutMask {
   seed: number;
   /** Number of the forward: each has its own masks. */
   step: number;
+  /** Row of the whole input that x begins with, if x is a chunk of its rows. @default 0 */
+  firstRow?: number;
 }
 
 /** step and op are 32-bit words of the generator's counter. Larger ones would repeat the masks of smaller ones. */
@@ -28,15 +30,16 @@ export function requireMask(op: string, { probability, seed, step }: DropoutMask
  * y = x * keep / (1 - probability), of x's shape.
  * @param op a different number for each place where dropout is applied
  */
-export function dropout(x: Tensor, { probability, seed, step }: DropoutMask, op: number): Tensor {
+export function dropout(x: Tensor, { probability, seed, step, firstRow = 0 }: DropoutMask, op: number): Tensor {
   requireFloat('dropout', 'x', x);
   requireMask('dropout', { probability, seed, step });
+  requireInteger('dropout', 'firstRow', firstRow, { min: 0 });
   requireInteger('dropout', 'op', op, { min: 0, max: MAX_WORD });
   const { shape, dtype, device } = x;
   const [rows, cols] = rowsAndCols(x);
   const flat = (tensor: Tensor) => tensor.alias().reshape([rows, cols]);
   const apply = (from: Tensor, to: Tensor) =>
-    tidy(() => kernels.dropout(flat(from), flat(to), { probability, seed, step }, op, 0));
+    tidy(() => kernels.dropout(flat(from), flat(to), { probability, seed, step }, op, firstRow));
   return operation({
     name: 'dropout',
     inputs: [x],

@@ -10,13 +10,17 @@ import { requireCount, rowsAndCols } from './check.ts';
 /**
  * Runs `fn` over chunks of the rows of x, so that only one chunk's intermediates exist at a time, in the forward and in the backward. The
  * backward recomputes each chunk up to the last op that saves something. Gradients of parameters used inside add up over the chunks.
- * @param fn takes rows (M,C) of x and returns (M,C'); each output row depends only on its own input row. Synchronous, built from this
- *   package's ops
+ * @param fn takes rows (M,C) of x, and the index of the first of them, and returns (M,C'); each output row depends only on its own input
+ *   row. Synchronous, built from this package's ops
  * @param x (…,C), read as rows (N,C)
  * @param options.chunkSize rows M of one chunk; the last may be shorter
  * @returns (N,C')
  */
-export function miniSequence(fn: (x: Tensor) => Tensor, x: Tensor, options: { chunkSize: number }): Tensor {
+export function miniSequence(
+  fn: (x: Tensor, firstRow: number) => Tensor,
+  x: Tensor,
+  options: { chunkSize: number },
+): Tensor {
   const { chunkSize } = options;
   requireCount('miniSequence', 'chunkSize', chunkSize);
   const [N, C] = rowsAndCols(x);
@@ -34,9 +38,9 @@ export function miniSequence(fn: (x: Tensor) => Tensor, x: Tensor, options: { ch
       for (const [begin, end] of chunksOf(N, chunkSize)) {
         const output = tidy(() => {
           const chunk = rows.rows(begin, end);
-          if (!records) return noGrad(() => fn(chunk));
+          if (!records) return noGrad(() => fn(chunk, begin));
           chunk.requiresGrad = x.requiresGrad;
-          const region = new Region(fn);
+          const region = new Region((rows) => fn(rows!, begin));
           regions.push(region);
           return region.run([chunk]);
         });

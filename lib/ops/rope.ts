@@ -15,10 +15,16 @@ import {
 
 /** Frequencies and scale of a rotary position embedding. */
 export interface Rope {
-  /** (D/2,) float64: angle of pair d at position p is p * inverseFrequencies[d]. */
+  /** (R/2,) float64: angle of pair d at position p is p * inverseFrequencies[d]. */
   inverseFrequencies: Tensor;
   /** Factor on the rotated values (YaRN). @default 1 */
   scale?: number;
+  /** Head size D; the first R columns of a head are rotated. @default R */
+  headSize?: number;
+  /** Whether columns 2d and 2d + 1 are pair d, instead of d and d + R/2. @default false */
+  isInterleaved?: boolean;
+  /** All columns at position p are multiplied by 1 + factor * ln(1 + floor(p / positions)). @default null: 1 */
+  growth?: { factor: number; positions: number } | null;
 }
 
 /**
@@ -26,19 +32,23 @@ export interface Rope {
  * @param T sequence length; N is a multiple
  * @param documentStart (N,) int32: the first row of each row's document; positions count from it
  */
-export function rope(
-  x: Tensor,
-  { inverseFrequencies, scale = 1 }: Rope,
-  T: number,
-  documentStart: Tensor | null = null,
-): Tensor {
+export function rope(x: Tensor, rotation: Rope, T: number, documentStart: Tensor | null = null): Tensor {
+  const { inverseFrequencies, scale = 1, isInterleaved = false, growth } = rotation;
+  const { headSize: D = 2 * inverseFrequencies.size } = rotation;
   requireOneDevice('rope', { x, inverseFrequencies, documentStart });
   requireFloat('rope', 'x', x);
   requireDtype('rope', 'inverseFrequencies', inverseFrequencies, 'float64');
   requireCount('rope', 'T', T);
   requireFinite('rope', 'scale', scale);
-  const D = 2 * inverseFrequencies.size;
+  requireCount('rope', 'headSize', D);
+  if (growth) {
+    requireFinite('rope', 'growth.factor', growth.factor);
+    requireCount('rope', 'growth.positions', growth.positions);
+  }
   const [N, width] = rowsAndCols(x);
+  if (D % 2 !== 0 || 2 * inverseFrequencies.size > D) {
+    throw new RangeError(`rope: headSize must be even and at least ${2 * inverseFrequencies.size}, got ${D}`);
+  }
   if (width % D !== 0) throw new RangeError(`rope: x has ${width} columns, not a multiple of the head size ${D}`);
   if (N % T !== 0) throw new RangeError(`rope: x has ${N} rows, not a multiple of T ${T}`);
   if (documentStart) {
@@ -46,19 +56,20 @@ export function rope(
     requireShape('rope', 'documentStart', documentStart, [N]);
   }
   const { device, dtype } = x;
+  const options = { T, D, scale, isInterleaved, growth: growth?.factor ?? 0, growthPositions: growth?.positions ?? 1 };
   return operation({
     name: 'rope',
     inputs: [x],
     saved: { inverseFrequencies, documentStart },
     forward() {
       const y = empty([N, width], { dtype, device, category: 'activation' });
-      kernels.rope(x, inverseFrequencies, documentStart, y, T, D, scale, false);
+      kernels.rope(x, inverseFrequencies, documentStart, y, { ...options, isInverse: false });
       return { output: y };
     },
     // A rotation's transpose is the rotation by the opposite angle.
     backward(dy, { inverseFrequencies, documentStart }) {
       const dx = dy.isShared ? empty([N, width], { dtype, device, category: 'activation' }) : dy;
-      kernels.rope(dy, inverseFrequencies, documentStart, dx, T, D, scale, true);
+      kernels.rope(dy, inverseFrequencies, documentStart, dx, { ...options, isInverse: true });
       return [dx];
     },
   });

@@ -114,6 +114,17 @@ export interface HeadGradients {
   dlowWeight: Optional;
 }
 
+/** See native/ops/rope.h. */
+export interface RopeOptions {
+  T: number;
+  D: number;
+  scale: number;
+  isInterleaved: boolean;
+  isInverse: boolean;
+  growth: number;
+  growthPositions: number;
+}
+
 /** See native/ops/adamw.h. */
 export interface AdamwStates {
   m: Tensor;
@@ -142,8 +153,7 @@ export interface Kernels {
   matmul(a: Tensor, b: Tensor, c: Tensor, workspace: Optional, transposeA: boolean, transposeB: boolean, alpha: number, beta: number): void;
   bias_forward(y: Tensor, bias: Tensor): void;
   bias_backward(dy: Tensor, dbias: Tensor, partials: Tensor): void;
-  // biome-ignore format: one line for each kernel
-  rope(x: Tensor, inverseFrequencies: Tensor, documentStart: Optional, y: Tensor, T: number, D: number, scale: number, inverse: boolean): void;
+  rope(x: Tensor, inverseFrequencies: Tensor, documentStart: Optional, y: Tensor, options: RopeOptions): void;
   // biome-ignore format: one line for each kernel
   attention_forward(inputs: AttentionInputs, out: Tensor, lse: Tensor, workspace: Optional, options: AttentionOptions): void;
   // biome-ignore format: one line for each kernel

@@ -102,10 +102,12 @@ function innerLayers(config: DecoderConfig, policy: StepPolicy): ReadonlySet<num
 
 /** How often the backward runs each part of a layer's forward. @param isInner whether the forward runs once more for the next layer's input */
 function runAgain(
-  { norms }: LayerSpec,
-  { mlpSave, recompute }: StepPolicy,
+  { norms, mlp }: LayerSpec,
+  policy: StepPolicy,
   isInner: boolean,
 ): Record<'projections' | 'output' | 'attention' | 'gateUp' | 'down', number> {
+  const { recompute } = policy;
+  const mlpSave = mlp.bias ? 'input' : policy.mlpSave; // with biases, gate and up are never saved
   const ofLayer = recompute === 'none' ? 0 : 1;
   // Whether the backward runs the MLP's forward again: for gate and up if they are saved, or for a norm that reads its output. With such a
   // norm, 'attention' keeps the output, and gate and up too.

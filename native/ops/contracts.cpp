@@ -156,12 +156,16 @@ void check_rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& we
   require_column_sums(op, {"dweight", dweight}, {"partials", partials}, {"x", x});
 }
 
-void check_rope(const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y, std::int64_t T,
-                std::int64_t D) {
+void check_rope(const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y,
+                const RopeOptions& options) {
+  const auto [T, D] = std::array{options.T, options.D};
+  const std::int64_t rotated = 2 * inverse_frequencies.size();
   const Operand of{"x", x};
   MST_CHECK(T > 0, "rope: T must be positive, is ", T);
+  MST_CHECK(options.growth_positions > 0, "rope: growth_positions must be positive, is ", options.growth_positions);
   MST_CHECK(D > 0 && D % 2 == 0 && x.cols() % D == 0, "rope: x ", x, " is not whole heads of ", D);
-  require_vector("rope", {"inverse_frequencies", inverse_frequencies}, D / 2, Dtype::f64, of);
+  MST_CHECK(rotated <= D, "rope: ", rotated, " rotated columns are more than a head's ", D);
+  require_vector("rope", {"inverse_frequencies", inverse_frequencies}, rotated / 2, Dtype::f64, of);
   require_vector("rope", {"document_start", document_start}, x.rows(), Dtype::i32, of);
   require_same("rope", {"y", y}, of);
 }

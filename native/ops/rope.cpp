@@ -9,7 +9,7 @@
 namespace mst::cpu {
 namespace {
 
-constexpr std::int64_t max_pairs = 256;  // D / 2
+constexpr std::int64_t max_pairs = 256;  // R / 2
 
 template <class T, class S>
 MST_CLONES void rotate(const T* x, T* y, const S* cosines, const S* sines, std::int64_t half) {
@@ -21,26 +21,46 @@ MST_CLONES void rotate(const T* x, T* y, const S* cosines, const S* sines, std::
   }
 }
 
+template <class T, class S>
+MST_CLONES void rotate_interleaved(const T* x, T* y, const S* cosines, const S* sines, std::int64_t half) {
+  MST_INDEPENDENT
+  for (std::int64_t d = 0; d < half; ++d) {
+    const S first = static_cast<S>(x[2 * d]), second = static_cast<S>(x[2 * d + 1]);
+    y[2 * d] = T(first * cosines[d] - second * sines[d]);
+    y[2 * d + 1] = T(second * cosines[d] + first * sines[d]);
+  }
+}
+
 }  // namespace
 
 void rope(Context&, const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y,
-          std::int64_t T, std::int64_t D, double scale, bool inverse) {
-  check_rope(x, inverse_frequencies, document_start, y, T, D);
-  const std::int64_t half = D / 2, num_heads = x.cols() / D;
-  MST_CHECK(half <= max_pairs, "rope: head size ", D, " is over ", 2 * max_pairs);
+          const RopeOptions& options) {
+  check_rope(x, inverse_frequencies, document_start, y, options);
+  const std::int64_t half = inverse_frequencies.size(), num_heads = x.cols() / options.D;
+  const bool grows = options.growth != 0;
+  MST_CHECK(half <= max_pairs, "rope: ", 2 * half, " rotated columns of a head are over ", 2 * max_pairs);
   with_float("rope", x.dtype, [&](auto tag) {
     using E = typename decltype(tag)::type;
     using S = compute_t<E>;
     parallel_for(x.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
       S cosines[max_pairs], sines[max_pairs];  // of one position, shared by its heads
       for (std::int64_t n = begin; n < end; ++n) {
-        const std::int64_t position = document_start ? n - document_start->as<std::int32_t>()[n] : n % T;
+        const std::int64_t position = document_start ? n - document_start->as<std::int32_t>()[n] : n % options.T;
+        const double grown = grows ? 1 + options.growth * std::log1p(static_cast<double>(position / options.growth_positions)) : 1;
         for (std::int64_t d = 0; d < half; ++d) {
           const double angle = static_cast<double>(position) * inverse_frequencies.as<double>()[d];
-          cosines[d] = S(std::cos(angle) * scale);
-          sines[d] = S(std::sin(inverse ? -angle : angle) * scale);
+          cosines[d] = S(std::cos(angle) * (options.scale * grown));
+          sines[d] = S(std::sin(options.is_inverse ? -angle : angle) * (options.scale * grown));
         }
-        for (std::int64_t h = 0; h < num_heads; ++h) rotate<E, S>(x.row<E>(n) + h * D, y.row<E>(n) + h * D, cosines, sines, half);
+        for (std::int64_t h = 0; h < num_heads; ++h) {
+          const E* const from = x.row<E>(n) + h * options.D;
+          E* const to = y.row<E>(n) + h * options.D;
+          if (options.is_interleaved)
+            rotate_interleaved<E, S>(from, to, cosines, sines, half);
+          else
+            rotate<E, S>(from, to, cosines, sines, half);
+          for (std::int64_t d = 2 * half; d < options.D; ++d) to[d] = grows ? E(static_cast<S>(from[d]) * S(grown)) : from[d];
+        }
       }
     });
   });

@@ -252,6 +252,38 @@ describe('decoderConfig', () => {
     assert.throws(() => exaone4({ sliding_window: null, layer_types: types }), /sliding windows are off/);
   });
 
+  it('reads the biases of Seed-OSS and ERNIE 4.5, and the norms and bases of HunYuan', () => {
+    const biases = (source: Record<string, unknown>) => {
+      const { attention, mlp } = decoderConfig({ ...tiny, ...source }).layers[0]!;
+      return [attention.bias, attention.outputBias, mlp.bias];
+    };
+    const seed = { model_type: 'seed_oss', head_dim: 16 };
+    assert.deepEqual(biases(seed), [true, false, false]);
+    assert.deepEqual(biases({ ...seed, attention_bias: false, attention_out_bias: true }), [false, true, false]);
+    assert.deepEqual(biases({ ...seed, mlp_bias: true }), [true, false, true]);
+    assert.equal(attentionOf(decoderConfig({ ...tiny, model_type: 'seed_oss' })).headSize, 128);
+    const ernie = { model_type: 'ernie4_5' };
+    assert.deepEqual(biases(ernie), [false, false, false]);
+    assert.deepEqual(biases({ ...ernie, use_bias: true }), [true, true, true]);
+    const read = decoderConfig({ ...tiny, ...ernie });
+    assert.deepEqual([read.tieWordEmbeddings, read.norm.eps, attentionOf(read).headSize], [true, 1e-5, 128]);
+    assert.equal(attentionOf(decoderConfig({ ...tiny, ...ernie, head_dim: null })).headSize, 16);
+    const scaling = {
+      alpha: 1000,
+      beta_fast: 32,
+      beta_slow: 1,
+      factor: 1,
+      mscale: 1,
+      mscale_all_dim: 1,
+      type: 'dynamic',
+    };
+    const hunyuan = decoderConfig({ ...tiny, model_type: 'hunyuan_v1_dense', rope_scaling: scaling });
+    const { rope, isNormedAfterRotation, qkNormNames } = attentionOf(hunyuan);
+    assert.deepEqual(rope, { type: 'dynamic', theta: 10000, factor: 1, maxPositions: 2048, alpha: 1000 });
+    assert.deepEqual([isNormedAfterRotation, qkNormNames.q], [true, 'query_layernorm']);
+    assert.equal(attentionOf(decoderConfig({ ...tiny, model_type: 'hunyuan_v1_dense' })).rope?.type, 'default');
+  });
+
   it("takes 1 for the factors that a Granite does not have, attention's too", () => {
     const { layers, embedding, head, tieWordEmbeddings } = decoderConfig({ ...tiny, model_type: 'granite' });
     const [{ attention, residualScale }] = layers as [(typeof layers)[0]];
@@ -291,13 +323,21 @@ describe('decoderConfig', () => {
     ['granite', 'residual_multiplier', 0],
     ['granite', 'logits_scaling', '8'],
     ['granite', 'attention_dropout', 0.1],
+    ['seed_oss', 'attention_dropout', 0.1],
+    ['seed_oss', 'residual_dropout', 0.1],
+    ['seed_oss', 'mlp_bias', 1],
+    ['ernie4_5', 'attention_bias', true],
+    ['ernie4_5', 'mlp_bias', true],
+    ['ernie4_5', 'rope_scaling', { type: 'longrope' }],
+    ['hunyuan_v1_dense', 'mlp_bias', true],
+    ['hunyuan_v1_dense', 'sliding_window', 5],
     ['gemma2', 'hidden_activation', 'gelu'],
     ['gemma2', 'use_bidirectional_attention', true],
   ] as const) {
     it(`refuses ${model} with ${field} ${JSON.stringify(value)}`, () => {
       assert.throws(
         () => decoderConfig({ ...tiny, model_type: model, [field]: value }),
-        new RegExp(`config.json: ${field}`),
+        new RegExp(`config.json: ${field === 'rope_scaling' ? 'rope_parameters' : field}`),
       );
     });
   }
@@ -324,6 +364,12 @@ describe('inverse frequencies', () => {
     assert.ok(relativeError(inverseFrequencies(rope, D, 32), plain(100)) < 1e-15);
     // 100 * (2 * 96 / 32 - 1) ** (16 / 14)
     assert.ok(relativeError(inverseFrequencies(rope, D, 96), plain(629.2506)) < 1e-6);
+  });
+
+  it('have a larger base up to that length (HunYuan)', () => {
+    const rope = { type: 'dynamic', theta: 100, factor: 2, maxPositions: 32, alpha: 5 } as const;
+    assert.ok(relativeError(inverseFrequencies(rope, D, 32), plain(100 * 5 ** (16 / 14))) < 1e-14);
+    assert.ok(relativeError(inverseFrequencies(rope, D, 33), plain(100 * (66 / 32 - 1) ** (16 / 14))) < 1e-14);
   });
 
   it('are kept, blended and slowed (yarn)', () => {

@@ -66,8 +66,16 @@ const sources = {
   },
   olmo2: { model_type: 'olmo2', attention_bias: true },
   exaone4: { model_type: 'exaone4', sliding_window: 4, sliding_window_pattern: 2 },
+  seed_oss: { model_type: 'seed_oss', attention_out_bias: true, mlp_bias: true },
+  ernie4_5: { model_type: 'ernie4_5', use_bias: true, tie_word_embeddings: false },
+  hunyuan: {
+    model_type: 'hunyuan_v1_dense',
+    attention_bias: true,
+    rope_scaling: { type: 'dynamic', factor: 1, alpha: 5 },
+  },
   granite: {
     model_type: 'granite',
+    mlp_bias: true,
     embedding_multiplier: 1.7,
     attention_multiplier: 0.6,
     residual_multiplier: 0.3,

@@ -40,7 +40,10 @@ const cases: Record<string, [source: Record<string, unknown>, plain: PlainSource
     { ...smollm3, rope_theta: 50, no_rope_layers: [0, 1, 0, 0] },
   ],
   'Granite, a head of its own': [granite, granite],
-  'Granite, tied, with biases': [{ ...granite, tie_word_embeddings: true, attention_bias: true }, granite],
+  'Granite, tied, with biases': [
+    { ...granite, tie_word_embeddings: true, attention_bias: true, mlp_bias: true },
+    granite,
+  ],
   'Granite, without its factors': [
     { ...granite, ...Object.fromEntries(Object.keys(multipliers).map((name) => [name, undefined])) },
     { ...granite, embedding_multiplier: 1, attention_multiplier: 1, residual_multiplier: 1, logits_scaling: 1 },

@@ -51,7 +51,7 @@ const logitsOf = (model: Decoder) =>
 /** Rows of V. */
 const rowsOf = (logits: Float32Array) => Array.from({ length: T }, (_, t) => [...logits.subarray(t * V, (t + 1) * V)]);
 
-for (const family of ['smollm3', 'granite', 'gemma3', 'olmo2', 'exaone4']) {
+for (const family of ['smollm3', 'granite', 'gemma3', 'olmo2', 'exaone4', 'seed_oss', 'ernie4_5', 'hunyuan']) {
   const folder = `test/fixtures/parity/${family}`;
   describe(`a model of ${family}`, () => {
     it('has the chunked loss of its logits, with adapters everywhere and merged', async () => {

@@ -226,20 +226,34 @@ TEST(CudaOps, IdsOutOfRangeAreNoted) {
 }
 
 TEST(CudaOps, Rope) {
+  struct Case {
+    std::int64_t D, rotated, num_heads, gap;
+    bool is_interleaved;
+    double growth;
+  };
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
     for (const bool inverse : {false, true})
-      for (const auto& [D, num_heads, gap] : {std::array<std::int64_t, 3>{2, 3, 5}, {16, 3, 5}, {80, 3, 5}, {16, 19, 8}, {80, 2, 8}}) {
+      for (const auto& [D, rotated, num_heads, gap, is_interleaved, growth] : {Case{2, 2, 3, 5},
+                                                                               {16, 16, 3, 5},
+                                                                               {80, 80, 3, 5},
+                                                                               {16, 16, 19, 8},
+                                                                               {80, 80, 2, 8},
+                                                                               {16, 12, 3, 5, false, 0.3},
+                                                                               {96, 64, 2, 8},
+                                                                               {80, 16, 2, 8, false, 0.3},
+                                                                               {16, 16, 3, 5, true},
+                                                                               {12, 6, 10, 4, true, 0.3}}) {
         const HostTensor x = HostTensor(dtype, 14, num_heads * D, gap).randomize(1);
-        HostTensor frequencies = HostTensor::vector(Dtype::f64, D / 2), starts = HostTensor::vector(Dtype::i32, 14);
-        for (std::int64_t d = 0; d < D / 2; ++d)
-          frequencies.set(0, d, 1e6 * std::pow(5e5, -2.0 * static_cast<double>(d) / static_cast<double>(D)));
+        HostTensor frequencies = HostTensor::vector(Dtype::f64, rotated / 2), starts = HostTensor::vector(Dtype::i32, 14);
+        for (std::int64_t d = 0; d < rotated / 2; ++d)
+          frequencies.set(0, d, 1e6 * std::pow(5e5, -2.0 * static_cast<double>(d) / static_cast<double>(rotated)));
         for (int n = 0; n < 14; ++n) starts.set(0, n, n - n % 5);
+        const RopeOptions options{7, D, 1.2, is_interleaved, inverse, growth, 2};
         for (const bool packed : {false, true}) {
           HostTensor expected(dtype, 14, num_heads * D), found(dtype, 14, num_heads * D);
-          cpu::rope(cpu_context(), x.cpu(), frequencies.cpu(), packed ? OptionalTensor(starts.cpu()) : std::nullopt, expected.cpu(), 7, D,
-                    1.2, inverse);
-          cuda::rope(cuda_context(), x.cuda(), frequencies.cuda(), packed ? OptionalTensor(starts.cuda()) : std::nullopt, found.cuda(), 7,
-                     D, 1.2, inverse);
+          const auto starts_on = [&](const Tensor& tensor) { return packed ? OptionalTensor(tensor) : std::nullopt; };
+          cpu::rope(cpu_context(), x.cpu(), frequencies.cpu(), starts_on(starts.cpu()), expected.cpu(), options);
+          cuda::rope(cuda_context(), x.cuda(), frequencies.cuda(), starts_on(starts.cuda()), found.cuda(), options);
           EXPECT_CLOSE(found, expected, dtype == Dtype::bf16 ? 6e-3 : 1e-6);
         }
       }

@@ -8,6 +8,16 @@ import { openTestDevice } from '../support/devices.ts';
 const silu = 0;
 const scores = { T: 4, D: 2, scale: 1, window: 0, softcap: 0 };
 const lossOptions = { ignoreIndex: -100, labelSmoothing: 0, zLoss: 0, softcap: 0 };
+/** How heads of D columns turn. */
+const rotation = (D: number) => ({
+  T: 4,
+  D,
+  scale: 1,
+  isInterleaved: false,
+  isInverse: false,
+  growth: 0,
+  growthPositions: 1,
+});
 const noOutputs = { lse: null, logProbability: null, entropy: null, correct: null };
 const noGradients = { scale: 1, dhidden: null, dweight: null, dlow: null, dlowWeight: null };
 
@@ -19,25 +29,25 @@ const calls: [string, (of: Make) => Tensor, RegExp][] = [
     "rope's y",
     (of) => {
       const y = of([3, 4]);
-      kernels.rope(of([4, 4]), of([1], 'float64'), null, y, 4, 2, 1, false);
+      kernels.rope(of([4, 4]), of([1], 'float64'), null, y, rotation(2));
       return y;
     },
     /rope: y float32\(3,4\) must be \(4,4\) for x float32\(4,4\)/,
   ],
   [
-    'frequencies of another head size',
+    'frequencies of more than a head',
     (of) => {
       const y = of([4, 8]);
-      kernels.rope(of([4, 8]), of([1], 'float64'), null, y, 4, 8, 1, false);
+      kernels.rope(of([4, 8]), of([2], 'float64'), null, y, rotation(2));
       return y;
     },
-    /rope: inverse_frequencies float64\(1\) must be \(4\) for x float32\(4,8\)/,
+    /rope: 4 rotated columns are more than a head's 2/,
   ],
   [
     'too few documents',
     (of) => {
       const y = of([4, 4]);
-      kernels.rope(of([4, 4]), of([1], 'float64'), of([3], 'int32'), y, 4, 2, 1, false);
+      kernels.rope(of([4, 4]), of([1], 'float64'), of([3], 'int32'), y, rotation(2));
       return y;
     },
     /rope: document_start int32\(3\) must be \(4\) for x float32\(4,4\)/,

@@ -95,7 +95,7 @@ void norm_and_rope(std::int64_t N) {
           [&] { rms_norm_forward(context(), x_heads, head_weight, y_heads, 1e-5, 0); });
   measure("rms_norm_backward of heads" + sizes, 3 * bytes_of(x),
           [&] { rms_norm_backward(context(), dy_heads, x_heads, head_weight, y_heads, head_dweight, head_partials, 1e-5, 0); });
-  measure("rope" + sizes, 2 * bytes_of(x), [&] { rope(context(), x, frequencies, std::nullopt, y, N, D, 1, false); });
+  measure("rope" + sizes, 2 * bytes_of(x), [&] { rope(context(), x, frequencies, std::nullopt, y, {N, D}); });
 }
 
 void elementwise(std::int64_t N) {

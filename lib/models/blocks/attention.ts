@@ -48,9 +48,9 @@ export class Attention {
     this.#o = projection('o', o, outputBias);
     const norm = (name: string, heads: number) =>
       qkNorm && new Norm(`${path}.${name}`, qkNorm === 'heads' ? D : heads * D, maker);
-    this.#qNorm = norm('q_norm', H);
-    this.#kNorm = norm('k_norm', G);
-    this.#rope = spec.rope && { config: spec.rope, tables: maker.ropeTables(spec.rope, D) };
+    this.#qNorm = norm(spec.qkNormNames.q, H);
+    this.#kNorm = norm(spec.qkNormNames.k, G);
+    this.#rope = spec.rope && { config: spec.rope, tables: maker.ropeTables(spec.rope, spec.rotatedSize) };
   }
 
   get projections(): Projection[] {
@@ -75,16 +75,17 @@ export class Attention {
    * @param x (N,C)
    */
   heads(x: Tensor, forward: Forward): Tensor {
-    const { headSize, window, scale, softcap } = this.#spec;
+    const { headSize, window, scale, softcap, isNormedAfterRotation } = this.#spec;
     const { tokens, cache } = forward;
     const { T, documentStart = null } = tokens;
     const angles = this.#rope && this.#angles(this.#rope, forward);
     /** Queries or keys, normalised and rotated as the specification says. */
     const rotated = (projection: Projection, norm: Norm | null) =>
       tidy(() => {
+        const turned = (x: Tensor) => (angles ? rope(x, angles, T, documentStart) : x);
+        const normalized = (x: Tensor) => (norm ? norm.forward(x) : x);
         const projected = project(x, projection, forward);
-        const normalized = norm ? norm.forward(projected) : projected;
-        return angles ? rope(normalized, angles, T, documentStart) : normalized;
+        return isNormedAfterRotation ? normalized(turned(projected)) : turned(normalized(projected));
       });
     return tidy(() => {
       const q = rotated(this.#q, this.#qNorm);
@@ -104,6 +105,11 @@ export class Attention {
         `Decoder: dynamic rope beyond max_position_embeddings ${config.maxPositions} needs one document per sequence, got documentStart with T ${T}`,
       );
     }
-    return { inverseFrequencies: tables.of(length), scale: config.type === 'yarn' ? config.attentionFactor : 1 };
+    return {
+      inverseFrequencies: tables.of(length),
+      scale: config.type === 'yarn' ? config.attentionFactor : 1,
+      headSize: this.#spec.headSize,
+      isInterleaved: this.#spec.isInterleaved,
+    };
   }
 }

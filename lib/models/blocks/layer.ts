@@ -60,7 +60,7 @@ export class Layer {
 
   /** Ops whose outputs the policy `recompute: 'attention'` keeps: attention, and the MLP if a norm reads its output. */
   get #kept(): string[] {
-    return this.#mlpOutput ? ['attention', 'chunkedMlp'] : ['attention'];
+    return this.#mlpOutput ? ['attention', this.#mlp.op] : ['attention'];
   }
 
   /** @param x (N,C) */

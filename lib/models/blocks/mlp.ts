@@ -1,11 +1,14 @@
 // The gated MLP over mini-sequences.
 import type { Parameter } from '../../autograd/parameter.ts';
 import { chunkedMlp } from '../../ops/chunked_mlp.ts';
+import { geglu, swiglu } from '../../ops/glu.ts';
+import { miniSequence } from '../../ops/mini_sequence.ts';
+import { tidy } from '../../runtime/scope.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
 import type { MlpSpec } from '../decoder_config.ts';
 import type { Forward } from './forward.ts';
 import { type Maker, parameter } from './parameters.ts';
-import type { Projection } from './projection.ts';
+import { type Projection, project } from './projection.ts';
 
 export class Mlp {
   readonly #spec: MlpSpec;
@@ -17,7 +20,11 @@ export class Mlp {
     const C = maker.hiddenSize;
     const F = spec.intermediateSize;
     const path = (name: string) => `${layer.path}.mlp.${name}_proj`;
-    const projection = (name: string, weight: Parameter): Projection => ({ path: path(name), weight, bias: null });
+    const projection = (name: string, weight: Parameter): Projection => ({
+      path: path(name),
+      weight,
+      bias: spec.bias ? parameter(maker, `${path(name)}.bias`, weight.shape[0]!) : null,
+    });
     this.#spec = spec;
     // Side by side in memory, gate and up are computed by one product.
     const [gate, up] = maker.group(
@@ -36,8 +43,15 @@ export class Mlp {
     return [this.#gate, this.#up, this.#down];
   }
 
+  /** Name of the op that computes its output. */
+  get op(): string {
+    return this.#spec.bias ? 'miniSequence' : 'chunkedMlp';
+  }
+
   /** @param x (N,C) */
-  forward(x: Tensor, { policy, adapters, dropout }: Forward): Tensor {
+  forward(x: Tensor, forward: Forward): Tensor {
+    const { policy, adapters, dropout } = forward;
+    if (this.#spec.bias) return this.#withBiases(x, forward);
     const adapterOf = ({ path }: Projection) => adapters.get(path) ?? null;
     const [gate, up, down] = [this.#gate, this.#up, this.#down];
     return chunkedMlp(x, gate.weight, up.weight, down.weight, {
@@ -47,5 +61,18 @@ export class Mlp {
       adapters: { gate: adapterOf(gate), up: adapterOf(up), down: adapterOf(down) },
       dropout,
     });
+  }
+
+  /** With biases. Its backward recomputes gate and up, whatever the policy says. */
+  #withBiases(x: Tensor, { policy, adapters, dropout }: Forward): Tensor {
+    const glu = this.#spec.activation === 'silu' ? swiglu : geglu;
+    const chunk = (rows: Tensor, firstRow: number) =>
+      tidy(() => {
+        const ofChunk = { adapters, dropout: dropout && { ...dropout, firstRow } };
+        const gate = project(rows, this.#gate, ofChunk);
+        const between = glu(gate, project(rows, this.#up, ofChunk));
+        return project(between, this.#down, ofChunk);
+      });
+    return miniSequence(chunk, x, { chunkSize: policy.mlpChunkSize });
   }
 }

@@ -10,7 +10,7 @@ export const granite: Family = {
     fields.only('hidden_act', 'silu', 'swish');
     onlyFullAttention(fields);
     const bias = fields.boolean('attention_bias', false);
-    const plain = plainDecoder(fields, source);
+    const plain = plainDecoder(fields, source, { hasMlpBias: true });
     const decoder = {
       ...plain,
       layer: { ...plain.layer, residualScale: fields.positive('residual_multiplier', 1) },

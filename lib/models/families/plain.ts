@@ -42,6 +42,8 @@ export interface Defaults {
   rope?: RopeConfig;
   /** @default 1e-6 */
   normEps?: number;
+  /** Whether mlp_bias is read. @default false: it must be false */
+  hasMlpBias?: boolean;
 }
 
 /** Far more than any model has. Each layer takes memory before a weight is read, and config.json may come from an untrusted source. */
@@ -54,12 +56,8 @@ export interface PlainDecoder extends Omit<DecoderConfig, 'layers'> {
 }
 
 export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults: Defaults = {}): PlainDecoder {
-  const dropout = fields.number('attention_dropout', 0);
-  if (dropout !== 0) {
-    const how = "ignoreFields: ['attention_dropout'] (--ignore-fields attention_dropout) trains without it";
-    fields.fail('attention_dropout', dropout, `0: dropout of attention's weights is not supported; ${how}`);
-  }
-  fields.only('mlp_bias', false);
+  requireNoDropout(fields, 'attention_dropout', "dropout of attention's weights");
+  if (!defaults.hasMlpBias) fields.only('mlp_bias', false);
   fields.count('pretraining_tp', 1); // splits products into partial sums (Megatron); only old versions of transformers read it
   refuseQuantised(fields);
   const hiddenSize = fields.count('hidden_size');
@@ -68,7 +66,8 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
   const numHeads = fields.count('num_attention_heads');
   const oneEach = fields.isNull('num_key_value_heads') || !defaults.keyValueHeads;
   const numKeyValueHeads = fields.count('num_key_value_heads', oneEach ? numHeads : defaults.keyValueHeads);
-  const headSize = fields.count('head_dim', defaults.headSize ?? hiddenSize / numHeads);
+  const oneShare = fields.isNull('head_dim') || !defaults.headSize;
+  const headSize = fields.count('head_dim', oneShare ? hiddenSize / numHeads : defaults.headSize);
   if (numHeads % numKeyValueHeads !== 0) {
     fields.fail('num_key_value_heads', numKeyValueHeads, `a divisor of num_attention_heads ${numHeads}`);
   }
@@ -86,12 +85,20 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
         bias: false,
         outputBias: false,
         qkNorm: null,
+        qkNormNames: { q: 'q_norm', k: 'k_norm' },
+        isNormedAfterRotation: false,
         rope: defaults.rope ?? ropeConfig(fields, defaults.ropeTheta),
+        rotatedSize: headSize,
+        isInterleaved: false,
         window: 0,
         scale: 1 / Math.sqrt(headSize),
         softcap: 0,
       },
-      mlp: { intermediateSize: fields.count('intermediate_size'), activation: 'silu' },
+      mlp: {
+        intermediateSize: fields.count('intermediate_size'),
+        activation: 'silu',
+        bias: defaults.hasMlpBias ? fields.boolean('mlp_bias', false) : false,
+      },
       residualScale: 1,
     },
     norm: { eps: fields.positive('rms_norm_eps', defaults.normEps ?? 1e-6), offset: 0 },
@@ -102,6 +109,14 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
     eosTokenIds: [fields.get('eos_token_id') ?? []].flat().filter((id): id is number => typeof id === 'number'),
     source,
   };
+}
+
+/** Refuses dropout that transformers applies in training. */
+export function requireNoDropout(fields: Fields, name: string, what: string): void {
+  const dropout = fields.number(name, 0);
+  if (dropout === 0) return;
+  const how = `ignoreFields: ['${name}'] (--ignore-fields ${name}) trains without it`;
+  fields.fail(name, dropout, `0: ${what} is not supported; ${how}`);
 }
 
 /** The plain decoder with changes to attention: in all layers, and in single layers. */

@@ -1,21 +1,35 @@
 // All supported model families; see docs/adding_a_family.md.
 
+import { ernie45 } from './ernie4_5.ts';
 import { exaone4 } from './exaone4.ts';
 import type { Family } from './family.ts';
 import { gemma2 } from './gemma2.ts';
 import { gemma3 } from './gemma3.ts';
 import { granite } from './granite.ts';
+import { hunyuan } from './hunyuan.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
 import { olmo2 } from './olmo2.ts';
 import { qwen2 } from './qwen2.ts';
 import { qwen3 } from './qwen3.ts';
+import { seedOss } from './seed_oss.ts';
 import { smollm3 } from './smollm3.ts';
 
+const all: readonly Family[] = [
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  gemma2,
+  gemma3,
+  smollm3,
+  granite,
+  olmo2,
+  exaone4,
+  seedOss,
+  ernie45,
+  hunyuan,
+];
+
 /** Families by model_type. */
-export const families: ReadonlyMap<string, Family> = new Map(
-  [llama, mistral, qwen2, qwen3, gemma2, gemma3, smollm3, granite, olmo2, exaone4].map((family) => [
-    family.type,
-    family,
-  ]),
-);
+export const families: ReadonlyMap<string, Family> = new Map(all.map((family) => [family.type, family]));

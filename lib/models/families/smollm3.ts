@@ -10,7 +10,7 @@ export const smollm3: Family = {
   read(fields, source) {
     fields.only('hidden_act', 'silu', 'swish');
     const bias = fields.boolean('attention_bias', false);
-    const plain = plainDecoder(fields, source, { keyValueHeads: 4, tie: true, ropeTheta: 2e6 });
+    const plain = plainDecoder(fields, source, { keyValueHeads: 4, tie: true, ropeTheta: 2e6, hasMlpBias: true });
     const isRotated = rotatedLayers(fields, plain.numLayers);
     const isUsed = fields.boolean('use_sliding_window', false);
     const length = fields.get('sliding_window') === undefined ? 0 : fields.count('sliding_window');
