@@ -1,7 +1,8 @@
 // Devices: where tensors live and ops run. Each has its own arena; the arena of `meta` does the bookkeeping without any memory.
-import { availableParallelism, homedir } from 'node:os';
+import { availableParallelism, homedir, totalmem } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { Arena } from './memory/arena.ts';
+import { HostMemory } from './memory/host_memory.ts';
 import { formatBytes, type MemoryStatistics } from './memory/statistics.ts';
 import { type AttentionChoice, addon, type ProductsChoice } from './native.ts';
 
@@ -23,6 +24,11 @@ export interface DeviceOptions {
    * process may not reserve that much address space (ulimit -v), the limit is lower; `Device.memoryLimit` tells it.
    */
   memoryLimit?: number;
+  /**
+   * Most bytes of host memory beside the device's own, for inputs of layers (`StepPolicy.offloadedLayers`). It is pinned on CUDA, and
+   * allocated when a step first needs it, as much as it needs. @default 0: none
+   */
+  hostMemoryLimit?: number;
   /** Number of CPU threads. @default the number of cores available to the process */
   threads?: number;
   /** Puts red zones around every block and NaN in freed memory, to find kernels that write outside their tensors. Slow. @default false */
@@ -70,6 +76,8 @@ export class Device {
   readonly target: DeviceTarget;
   readonly arena: Arena;
   readonly memoryLimit: number;
+  /** Memory of the host, for inputs of layers. */
+  readonly host: HostMemory;
   readonly #base: number;
   #closed = false;
   /** Of `meta`; the addon counts its own. */
@@ -81,7 +89,7 @@ export class Device {
     target: DeviceTarget,
     base: number,
     granularity: number,
-    options: { memoryLimit: number; debug: boolean },
+    options: { memoryLimit: number; hostMemoryLimit: number; debug: boolean },
   ) {
     this.name = name;
     this.id = id;
@@ -107,11 +115,21 @@ export class Device {
             },
           };
     this.arena = new Arena(memory, options);
+    const allocator =
+      id === null
+        ? { name, allocate: () => 0, free() {} }
+        : {
+            name,
+            allocate: (bytes: number) => addon().allocate_host(id, bytes),
+            free: (address: number) => addon().free_host(id, address),
+          };
+    this.host = new HostMemory(allocator, options.hostMemoryLimit);
   }
 
   /** Opens a new device with its own arena. If it cannot be used, the error says why and what to do. */
   static open(name: DeviceName, options: DeviceOptions = {}): Device {
     const { threads = availableParallelism(), debug = false, deterministic = false, products = 'auto' } = options;
+    const { hostMemoryLimit = 0 } = options;
     for (const [option, value] of Object.entries({
       debug,
       deterministic,
@@ -137,12 +155,14 @@ export class Device {
       throw new RangeError(`openDevice: memoryLimit must be a positive number of bytes, got ${options.memoryLimit}`);
     }
     const [kind, index] = parseName(name === 'auto' ? chooseAutomatically() : name);
+    requireHostMemory(hostMemoryLimit, kind === 'meta' ? Infinity : hostBytes());
     if (kind === 'meta') {
       const { like = { kind: 'cpu', threads } } = options;
       requireTarget(like);
       const target: DeviceTarget = deterministic && like.kind === 'cuda' ? { ...like, attention: 'own' } : like;
       const granularity = target.kind === 'cpu' ? CPU_GRANULARITY : CUDA_GRANULARITY;
-      return new Device('meta', null, target, 0, granularity, { memoryLimit: options.memoryLimit ?? Infinity, debug });
+      const limits = { memoryLimit: options.memoryLimit ?? Infinity, hostMemoryLimit };
+      return new Device('meta', null, target, 0, granularity, { ...limits, debug });
     }
     const { id, granularity, ...opened } = addon().open_device(
       kind,
@@ -161,7 +181,7 @@ export class Device {
       const wanted = options.memoryLimit ?? addon().available_bytes(id) * (kind === 'cpu' ? CPU_MEMORY_SHARE : 1);
       const { base, bytes } = reserve(deviceName, id, granularity, wanted);
       const memoryLimit = Math.min(wanted, bytes);
-      return new Device(deviceName, id, target, base, granularity, { memoryLimit, debug });
+      return new Device(deviceName, id, target, base, granularity, { memoryLimit, hostMemoryLimit, debug });
     } catch (error) {
       addon().close_device(id);
       throw error;
@@ -175,7 +195,7 @@ export class Device {
   }
 
   /**
-   * Copies bytes of this device after all commands so far and beside those that come. Until `arena.waitFor(event)` no command may write the
+   * Copies bytes after all commands so far and beside those that come, between this device's memory and that of `host`. Until `arena.waitFor(event)` no command may write the
    * source, nor read or write the destination; `arena.release(block, event)` frees either.
    * @param way the stream: 'toHost' or 'toDevice', each in its own order
    * @param to, from addresses
@@ -188,7 +208,7 @@ export class Device {
   }
 
   memory(): MemoryStatistics {
-    return this.arena.statistics();
+    return { ...this.arena.statistics(), hostBytes: this.host.bytes };
   }
 
   /**
@@ -283,6 +303,23 @@ function parseName(name: string): ['cpu' | 'cuda' | 'meta', number] {
     throw new RangeError(`device: '${name}' is none of 'cpu', 'cuda', 'cuda:N', 'meta', 'auto'`);
   }
   return [match[1] as 'cpu' | 'cuda' | 'meta', Number(match[2] ?? 0)];
+}
+
+/** Memory of this machine that the process may use, in bytes. */
+function hostBytes(): number {
+  const constrained = process.constrainedMemory(); // 0 or huge: not constrained
+  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+}
+
+function requireHostMemory(limit: number, most: number): void {
+  if (!(typeof limit === 'number' && limit >= 0)) {
+    throw new RangeError(`openDevice: hostMemoryLimit must be a number of bytes, got ${limit}`);
+  }
+  if (limit > most) {
+    throw new RangeError(
+      `openDevice: hostMemoryLimit must be at most this machine's memory, ${formatBytes(most)}, got ${formatBytes(limit)}`,
+    );
+  }
 }
 
 function requireThreads(option: string, threads: number): void {

@@ -248,6 +248,8 @@ export interface DeviceCalls {
   map(id: number, address: number, bytes: number): void;
   unmap(id: number, address: number, bytes: number): void;
   available_bytes(id: number): number;
+  allocate_host(id: number, bytes: number): number;
+  free_host(id: number, address: number): void;
   write(id: number, address: number, bytes: Uint8Array, owner?: number): void;
   copy_within(id: number, to: number, from: number, bytes: number): void;
   /** Copies after all commands so far and beside those that come; returns the number of its event. See context.h. */

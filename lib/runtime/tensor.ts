@@ -18,6 +18,8 @@ class Storage {
   /** Unique. A failed op marks its outputs by owner, so its mark does not apply to later tensors in the same memory (failures.h). */
   readonly owner: number = nextOwner++;
   #users = 0;
+  /** Of the last copy beside commands that uses the block. */
+  #event: number | undefined;
 
   constructor(device: Device, bytes: number, category: Category) {
     this.device = device;
@@ -30,7 +32,11 @@ class Storage {
   }
   release(): void {
     this.#users -= 1;
-    if (this.#users === 0) this.device.arena.release(this.block);
+    if (this.#users === 0) this.device.arena.release(this.block, this.#event);
+  }
+  recordEvent(event: number): void {
+    if (this.#event !== undefined) this.device.arena.waitFor(this.#event); // the arena frees after one event
+    this.#event = event;
   }
   get isShared(): boolean {
     return this.#users > 1;
@@ -206,6 +212,15 @@ export class Tensor {
       throw new RangeError(`reshape: ${this} has ${this.#size} elements, (${checked}) would have ${sizeOf(checked)}`);
     }
     return this.#derive(this.#elements.byteOffset, checked);
+  }
+
+  /**
+   * Tells that a copy beside commands uses the tensor's memory until `event` (see `Device.copyBeside`). When the last handle on the memory
+   * is gone, it is free at once, and whoever gets it next waits for the event.
+   */
+  recordEvent(event: number): void {
+    if (this.#isDisposed) throw new Error(`${this}: used after dispose()`);
+    this.#elements.storage.recordEvent(event);
   }
 
   /** Takes this tensor out of its scope; from now on only dispose() frees it. */

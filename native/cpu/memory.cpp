@@ -53,6 +53,7 @@ std::size_t control_group_bytes() {
 
 Memory::~Memory() {
   for (const auto& [base, bytes] : reserved_) munmap(base, bytes);
+  for (const auto& [base, bytes] : host_) munmap(base, bytes);
 }
 
 std::size_t Memory::granularity() const {
@@ -75,6 +76,22 @@ void Memory::map(char* begin, std::size_t bytes) {
 void Memory::unmap(char* begin, std::size_t bytes) {
   madvise(begin, bytes, MADV_DONTNEED);
   mprotect(begin, bytes, PROT_NONE);
+}
+
+char* Memory::allocate_host(std::size_t bytes) {
+  void* const base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED) throw OutOfMemory(message_of("cpu: allocating ", bytes, " bytes failed: ", std::strerror(errno)));
+  const std::lock_guard lock(mutex_);
+  host_.emplace(base, bytes);
+  return static_cast<char*>(base);
+}
+
+void Memory::free_host(char* begin) {
+  const std::lock_guard lock(mutex_);
+  const auto found = host_.find(begin);
+  MST_CHECK(found != host_.end(), "cpu: no host memory begins at ", static_cast<void*>(begin));
+  munmap(found->first, found->second);
+  host_.erase(found);
 }
 
 std::size_t Memory::available_bytes() const {

@@ -1,6 +1,7 @@
 // The host's memory as a device's.
 #pragma once
 
+#include <map>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -21,10 +22,13 @@ class Memory final : public mst::Memory {
   void map(char* begin, std::size_t bytes) override;
   void unmap(char* begin, std::size_t bytes) override;
   std::size_t available_bytes() const override;
+  char* allocate_host(std::size_t bytes) override;
+  void free_host(char* begin) override;
 
  private:
   std::mutex mutex_;  // of what follows
   std::vector<std::pair<void*, std::size_t>> reserved_;
+  std::map<void*, std::size_t> host_;
 };
 
 }  // namespace mst::cpu

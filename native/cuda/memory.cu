@@ -29,6 +29,7 @@ Memory::~Memory() {
     driver().mem_release(piece.handle);
   }
   for (const auto& [base, bytes] : reserved_) driver().mem_address_free(base, bytes);
+  for (char* const begin : host_) cudaFreeHost(begin);
 }
 
 char* Memory::reserve(std::size_t bytes) {
@@ -72,6 +73,26 @@ std::size_t Memory::available_bytes() const {
   std::size_t free_bytes = 0, total_bytes = 0;
   CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
   return free_bytes;
+}
+
+char* Memory::allocate_host(std::size_t bytes) {
+  CUDA_CHECK(cudaSetDevice(index_));
+  void* begin = nullptr;
+  const cudaError_t status = cudaHostAlloc(&begin, bytes, cudaHostAllocDefault);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // told below; the next call must not find it
+    throw OutOfMemory(message_of("cuda: cudaHostAlloc: ", cudaGetErrorString(status)));
+  }
+  CUDA_CHECK(status);
+  const std::lock_guard lock(mutex_);
+  host_.insert(static_cast<char*>(begin));
+  return static_cast<char*>(begin);
+}
+
+void Memory::free_host(char* begin) {
+  const std::lock_guard lock(mutex_);
+  MST_CHECK(host_.erase(begin) == 1, "cuda: no host memory begins at ", static_cast<void*>(begin));
+  CUDA_CHECK(cudaFreeHost(begin));
 }
 
 }  // namespace mst::cuda

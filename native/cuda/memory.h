@@ -3,6 +3,7 @@
 
 #include <map>
 #include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -26,6 +27,8 @@ class Memory final : public mst::Memory {
   void map(char* begin, std::size_t bytes) override;
   void unmap(char* begin, std::size_t bytes) override;
   std::size_t available_bytes() const override;
+  char* allocate_host(std::size_t bytes) override;
+  void free_host(char* begin) override;
 
  private:
   struct Piece {
@@ -39,6 +42,7 @@ class Memory final : public mst::Memory {
   std::mutex mutex_;  // of what follows
   std::vector<std::pair<CUdeviceptr, std::size_t>> reserved_;
   std::map<CUdeviceptr, Piece> pieces_;  // as map() made them
+  std::set<char*> host_;
 };
 
 }  // namespace mst::cuda

@@ -52,8 +52,9 @@ class Context {
 
   // Copies that run beside commands: one stream for each way of the link. Those of a stream run in their order.
   enum CopyStream : std::uint8_t { to_host, to_device };
-  // Copies after all commands so far and beside those that come. `event` is the number of its end, which grows. Until wait_for(event) no
-  // command may write `from`, nor read or write `to`. Refused while commands are captured.
+  // Copies after all commands so far and beside those that come; `to` or `from` may be of memory().allocate_host(). `event` is the number
+  // of its end, which grows. Until wait_for(event) no command may write `from`, nor read or write `to`. Refused while commands are
+  // captured.
   virtual void copy_beside(CopyStream stream, void* to, const void* from, std::size_t bytes, std::uint64_t event) {
     static_cast<void>(stream), static_cast<void>(event);
     copy_within(to, from, bytes);  // complete at once

@@ -2,6 +2,9 @@
 #include "device_calls.h"
 
 #include <cstring>
+#include <future>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "device.h"
@@ -54,6 +57,12 @@ Piece piece_at(const Napi::CallbackInfo& info, std::size_t index, std::size_t by
   if (!within.contain(piece.begin(), piece.end()))
     throw ArgumentError(message_of("native: argument ", index + 1, ": ", bytes, " bytes there are not the device's"));
   return piece;
+}
+
+// In the device's memory, or in the host's that copies beside commands reach.
+Piece piece_on_either(const Napi::CallbackInfo& info, std::size_t index, std::size_t bytes, const OpenDevice& open) {
+  const Piece piece{reinterpret_cast<char*>(integer(info, index, 0, max_safe_integer)), bytes};
+  return open.host_contains(piece.begin(), piece.end()) ? piece : piece_at(info, index, bytes, open.mapped);
 }
 
 // [address, bytes] of arguments that stand one after another.
@@ -133,6 +142,29 @@ Napi::Value available_bytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(bytes));
 }
 
+Napi::Value allocate_host(const Napi::CallbackInfo& info) {
+  const auto open = device_of(info);
+  const auto bytes = static_cast<std::size_t>(integer(info, 1, 1, max_safe_integer));
+  const char* const begin = open->queue.call([bytes](Context& context) { return context.memory().allocate_host(bytes); });
+  open->host.emplace(reinterpret_cast<std::uintptr_t>(begin), bytes);
+  return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<std::uintptr_t>(begin)));
+}
+
+// Waits: what is allocated next may need the bytes.
+void free_host(const Napi::CallbackInfo& info) {
+  const auto open = device_of(info);
+  const auto begin = static_cast<std::uintptr_t>(integer(info, 1, 0, max_safe_integer));
+  if (open->host.erase(begin) == 0) throw ArgumentError("native: argument 2: no host memory of the device begins there");
+  auto done = std::make_shared<std::promise<void>>();
+  const std::future<void> freed = done->get_future();
+  open->queue.push([begin, done = std::move(done)](Context& context) {
+    context.synchronize();
+    context.memory().free_host(reinterpret_cast<char*>(begin));
+    done->set_value();
+  });
+  freed.wait();  // also ends where the command fails: its promise goes with it
+}
+
 void write(const Napi::CallbackInfo& info) {
   const auto open = device_of(info);
   const Napi::Uint8Array from = bytes_of(info, 2);
@@ -155,7 +187,10 @@ void copy_within(const Napi::CallbackInfo& info) {
 Napi::Value copy_beside(const Napi::CallbackInfo& info) {
   const auto open = device_of(info);
   const auto stream = static_cast<Context::CopyStream>(integer(info, 1, Context::to_host, Context::to_device));
-  const Piece from = piece(info, 3, open->mapped), to = piece_at(info, 2, from.bytes, open->mapped);
+  const auto bytes = static_cast<std::size_t>(integer(info, 4, 0, max_safe_integer));
+  const bool is_out = stream == Context::to_host;
+  const Piece from = is_out ? piece_at(info, 3, bytes, open->mapped) : piece_on_either(info, 3, bytes, *open);
+  const Piece to = is_out ? piece_on_either(info, 2, bytes, *open) : piece_at(info, 2, bytes, open->mapped);
   Accesses accesses = from.access(Access::read, 0);
   accesses.push_back(to.access(Access::write, 0).front());
   const std::int64_t event = ++open->num_events;
@@ -266,6 +301,8 @@ void add_device_calls(Napi::Env env, Napi::Object exports) {
   add("map", map);
   add("unmap", unmap);
   add("available_bytes", available_bytes);
+  add("allocate_host", allocate_host);
+  add("free_host", free_host);
   add("write", write);
   add("copy_within", copy_within);
   add("copy_beside", copy_beside);

@@ -28,8 +28,15 @@ class Ranges {
 struct OpenDevice {
   std::size_t granularity;
   Ranges reserved, mapped;
-  std::int64_t num_events = 0;  // of copies beside commands
-  Queue queue;                  // last: what it runs uses the others' memory
+  std::map<std::uintptr_t, std::size_t> host;  // bytes of the host's memory that copies beside commands reach, by where they begin
+  std::int64_t num_events = 0;                 // of copies beside commands
+  Queue queue;                                 // last: what it runs uses the others' memory
+
+  // Whether [begin, end) lies in one piece of the host's memory.
+  bool host_contains(std::uintptr_t begin, std::uintptr_t end) const {
+    const auto next = host.upper_bound(begin);
+    return next != host.begin() && begin <= end && end <= std::prev(next)->first + std::prev(next)->second;
+  }
 
   explicit OpenDevice(std::unique_ptr<Context> context) : granularity(context->memory().granularity()), queue(std::move(context)) {}
 };

@@ -22,6 +22,9 @@ class Memory {
   virtual void map(char* begin, std::size_t bytes) = 0;    // puts zeroed (cpu) or undefined (cuda) memory behind reserved addresses
   virtual void unmap(char* begin, std::size_t bytes) = 0;  // whole pieces, after the commands that use them have run
   virtual std::size_t available_bytes() const = 0;         // what map could still give
+  // Memory of the host that copies beside commands reach at the link's full speed: pinned on cuda. Freed with this object at the latest.
+  virtual char* allocate_host(std::size_t bytes) = 0;
+  virtual void free_host(char* begin) = 0;  // what allocate_host() gave, after the commands and copies that use it
 };
 
 }  // namespace mst

@@ -111,7 +111,7 @@ export class Arena {
     this.#busy = this.#busy.filter((busy) => busy.event !== event);
   }
 
-  statistics(): MemoryStatistics {
+  statistics(): Omit<MemoryStatistics, 'hostBytes'> {
     return {
       liveBytes: this.#liveBytes,
       peakBytes: this.#peakBytes,

@@ -44,6 +44,25 @@ export function arenaOutOfMemory(
   );
 }
 
+/** The error of a host slab that does not fit in `hostMemoryLimit`, or, with a cause, in what the host has left. */
+export function hostSlabOutOfMemory(
+  device: string,
+  requestedBytes: number,
+  limitBytes: number,
+  cause?: unknown,
+): OutOfMemoryError {
+  const limit = formatBytes(limitBytes);
+  const why = cause
+    ? `could not be allocated (${(cause as Error).message}), although hostMemoryLimit allows ${limit}`
+    : `do not fit in hostMemoryLimit ${limit}`;
+  return new OutOfMemoryError(
+    `${device}: out of host memory: ${formatBytes(requestedBytes)} for inputs of layers ${why}. ` +
+      'Fewer offloadedLayers, a shorter sequence, a smaller batch or a larger hostMemoryLimit would help.',
+    { requestedBytes, limitBytes, breakdown: emptyBreakdown() },
+    cause,
+  );
+}
+
 /** The error of a copy of elements on the host. No arena limits it, so there is no breakdown. */
 export function hostOutOfMemory(what: string, requestedBytes: number, cause: unknown): OutOfMemoryError {
   const details = { requestedBytes, limitBytes: Infinity, breakdown: emptyBreakdown() };

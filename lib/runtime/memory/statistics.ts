@@ -27,6 +27,8 @@ export interface MemoryStatistics {
   /** The categories' shares at the moment of `peakBytes`. */
   peak: MemoryBreakdown;
   numAllocations: number;
+  /** Bytes of the host memory beside the device's, which `hostMemoryLimit` limits. */
+  hostBytes: number;
 }
 
 /** One allocation (positive) or release (negative), with the live bytes after it. */

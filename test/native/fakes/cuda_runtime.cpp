@@ -3,6 +3,7 @@
 //   FAKE_CUDA_DEVICES   number of devices; default 1
 //   FAKE_CUDA_COMPUTE   their compute capability, 80 or 90 as the code that is built, others have none; default 80
 //   FAKE_CUDA_BYTES     memory of a device; default 1 GiB, of which a context takes 16 MiB
+//   FAKE_CUDA_HOST_BYTES   the most that one allocation of pinned memory may take; default 1 GiB
 //   FAKE_CUDA_LOSS      an error: from then on every call that works on the device fails with it
 //   FAKE_CUDA_ORDER     commands-first or copies-first: of the first stream and all others, these run at once and those as late as events
 //                       and waits allow; default: everything runs at once
@@ -274,6 +275,16 @@ cudaError_t cudaFree(void* pointer) {
   give(sizes[pointer]);
   std::free(pointer);
   return cudaSuccess;
+}
+cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) {
+  if (const cudaError_t lost = loss()) return lost;
+  if (bytes > number("FAKE_CUDA_HOST_BYTES", 1024 * mib)) return note(cudaErrorMemoryAllocation);
+  *pointer = std::calloc(1, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* pointer) {
+  std::free(pointer);
+  return loss();
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
   if (const cudaError_t lost = loss()) return lost;
