@@ -72,7 +72,13 @@ export {
 } from './runtime/device.ts';
 export { type Dtype, type GradientDtype, type TensorData, toBfloat16, toFloat32 } from './runtime/dtype.ts';
 export { OutOfMemoryError } from './runtime/memory/errors.ts';
-export type { Category, MemoryBreakdown, MemoryStatistics, TimelineEvent } from './runtime/memory/statistics.ts';
+export type {
+  BlockContent,
+  Category,
+  MemoryBreakdown,
+  MemoryStatistics,
+  TimelineEvent,
+} from './runtime/memory/statistics.ts';
 export { NativeLoadError } from './runtime/native.ts';
 export { tidy } from './runtime/scope.ts';
 export { empty, Tensor, tensor, zeros } from './runtime/tensor.ts';

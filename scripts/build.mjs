@@ -8,7 +8,7 @@
 //   --gpu-bench  the one of CUDA ops too
 //   --cpu        without the CUDA half, even where nvcc is found
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -76,6 +76,7 @@ if (stale(isRelease ? 'build/package/minisequence.node' : 'build/Release/miniseq
 if (!flags.has('--native') && stale('dist/index.js', ['lib', 'tsconfig.json', 'package-lock.json'])) {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   run(bin('tsc'), ['-p', '.']);
+  cpSync(join(root, 'lib/report/page'), join(root, 'dist/report/page'), { recursive: true });
   chmodSync(join(root, 'dist/cli/main.js'), 0o755); // a command, also where npx finds it by a link
 }
 

@@ -70,6 +70,8 @@ for (const [name, contents] of Object.entries({
   });
 }
 copyFileSync(join(root, 'package.json'), join(folder, 'package.json'));
+cpSync(join(root, 'lib', 'report', 'page'), join(folder, 'app', 'bin', 'page'), { recursive: true });
+cpSync(join(root, 'node_modules', 'uplot'), join(folder, 'node_modules', 'uplot'), { recursive: true });
 cpSync(join(root, 'benchmarks', 'peers'), join(folder, 'app', 'bin', 'peers'), {
   recursive: true,
   filter: (path) => !path.endsWith('__pycache__'),

@@ -18,6 +18,7 @@ const LAYERS = [
   'text',
   'data',
   'generate',
+  'report',
   'train',
   'cli',
   'index.ts',

@@ -2,10 +2,10 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, release, totalmem } from 'node:os';
 import { basename } from 'node:path';
+import { packageInfo } from '../io/package_info.ts';
 import { openDevice } from '../runtime/device.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
 import { addon, addonPaths, type CudaReport } from '../runtime/native.ts';
-import { version } from './version.ts';
 
 interface Report {
   minisequence: string;
@@ -36,7 +36,7 @@ export function doctor({ json }: { json: boolean }): void {
 
 function examine(): Report {
   const report: Report = {
-    minisequence: version,
+    minisequence: packageInfo().version,
     node: process.version,
     platform: `${process.platform}-${process.arch} ${release()}`,
     cpu: {

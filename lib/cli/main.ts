@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The command line: `minisequence COMMAND`.
 import { Command, Option } from 'commander';
+import { packageInfo } from '../io/package_info.ts';
 import { formatOptions } from '../train/options.ts';
 import { numberFrom } from './arguments.ts';
 import { doctor } from './doctor.ts';
@@ -8,8 +9,8 @@ import { runGenerate } from './generate.ts';
 import { runMerge } from './merge.ts';
 import { bytesFrom, runPlan } from './plan.ts';
 import { runPreview } from './preview.ts';
+import { runReport } from './report.ts';
 import { runTrain } from './train.ts';
-import { description, version } from './version.ts';
 
 const ignoredFields =
   'fields of config.json or adapter_config.json that this package does not know and that change no number';
@@ -23,6 +24,7 @@ console.debug = console.error;
 const oneOf = (flags: string, description: string, values: [string, ...string[]]) =>
   new Option(flags, description).choices(values).default(values[0]);
 
+const { version, description } = packageInfo();
 const program = new Command('minisequence').version(version).description(description);
 
 program
@@ -30,7 +32,7 @@ program
   .description('train a model by a configuration file')
   .requiredOption('--config <file>', 'YAML or JSON; its options are listed below')
   .option('--set <key=value...>', "override an option, e.g. --set sequenceLength=4096 data.files='[my.txt]'")
-  .option('--out <dir>', "folder of the run: config.yaml, metrics.jsonl, the model (overrides 'outDir')")
+  .option('--out <dir>', "folder of the run: report.html, metrics.jsonl, the model (overrides 'outDir')")
   .option('--resume', "continue from the last checkpoint in the run's folder, if there is one", false)
   .option('--allow-other-machine', 'with --resume: even if results will differ in their last bits', false)
   .option('--json', 'print one JSON object a line', false)
@@ -109,6 +111,14 @@ program
   .option('--ignore-fields <name...>', ignoredFields)
   .option('--json', 'print one JSON object', false)
   .action(runPlan);
+
+program
+  .command('report')
+  .description("make report.html in a run's folder anew, also while it runs")
+  .argument('<folder>', 'of the run')
+  .option('--open', 'open it in the browser', false)
+  .option('--follow', 'make it again every 5 seconds until the run ends; the page loads itself again', false)
+  .action(runReport);
 
 program
   .command('doctor')

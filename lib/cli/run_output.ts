@@ -3,7 +3,13 @@ import { clippingOf } from '../optim/clip.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
 import type { RunConfig } from '../train/config.ts';
 import type { RunEvent, RunStart } from '../train/events.ts';
-import { compareLlama3, compareMemory, formatComparison, type MemoryComparison } from '../train/memory_report.ts';
+import {
+  comparedStep,
+  compareLlama3,
+  compareMemory,
+  formatComparison,
+  type MemoryComparison,
+} from '../train/memory_report.ts';
 import { formatMetrics, type Progress } from '../train/metrics.ts';
 
 /** Prints events as lines for people. */
@@ -74,20 +80,6 @@ export function jsonOutput(config: RunConfig): (event: RunEvent) => void {
   };
 }
 
-function compareRun(config: RunConfig, { model, policy, longestSequence, isPacked }: RunStart): MemoryComparison {
-  return compareMemory({
-    config: model.config,
-    B: config.batchSize,
-    T: longestSequence,
-    dtype: config.dtype,
-    gradientDtype: config.gradientDtype,
-    accumulationSteps: config.accumulationSteps,
-    isPacked,
-    lora: model.lora?.layout,
-    masterWeights: config.masterWeights,
-    stateBits: config.optimizer.stateBits,
-    inBackward: config.optimizer.inBackward,
-    policy,
-    like: model.device.target,
-  });
+function compareRun(config: RunConfig, start: RunStart): MemoryComparison {
+  return compareMemory(comparedStep(config, start));
 }

@@ -4,7 +4,7 @@ import { type Dtype, dtypes, isDtype, type TensorData, toFloat32 } from './dtype
 import { convert, dtypeOf } from './host_data.ts';
 import type { Block } from './memory/arena.ts';
 import { hostOutOfMemory } from './memory/errors.ts';
-import { type Category, categories } from './memory/statistics.ts';
+import { type BlockContent, type Category, categories } from './memory/statistics.ts';
 import { addon, kernels } from './native.ts';
 import { disown, type Owned, own } from './scope.ts';
 import { checkShape, kindOf, sizeOf } from './shape.ts';
@@ -21,9 +21,9 @@ class Storage {
   /** Of the last copy beside commands that uses the block. */
   #event: number | undefined;
 
-  constructor(device: Device, bytes: number, category: Category) {
+  constructor(device: Device, bytes: number, category: Category, content: BlockContent) {
     this.device = device;
-    this.block = device.arena.allocate(bytes, category);
+    this.block = device.arena.allocate(bytes, category, content);
   }
 
   retain(): this {
@@ -288,7 +288,7 @@ export function emptyGroup(
   const bytes = checked.map((shape) => sizeOf(shape) * dtypes[dtype].bytes);
   const total = bytes.reduce((sum, each) => sum + each, 0);
   if (total > MAX_BYTES) throw new RangeError(`tensor: shape (${checked.join('), (')}) has too many elements`);
-  const storage = new Storage(getDevice(device), total, category);
+  const storage = new Storage(getDevice(device), total, category, { dtype, shapes: checked });
   let offset = 0;
   return checked.map((shape, i) => {
     const tensor = new Tensor({ storage, byteOffset: offset, shape, dtype });

@@ -15,7 +15,7 @@ import type { Optimizer } from '../optim/optimizer.ts';
 import { type DeviceOptions, type DeviceTarget, openDevice } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
 import { OutOfMemoryError } from '../runtime/memory/errors.ts';
-import type { MemoryStatistics } from '../runtime/memory/statistics.ts';
+import type { MemoryStatistics, TimelineEvent } from '../runtime/memory/statistics.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty } from '../runtime/tensor.ts';
 import { HalfStepError, requireOneMicroBatch, StepInBackward } from './in_backward.ts';
@@ -55,11 +55,13 @@ export interface SimulatedStep extends StepShape {
   policy: StepPolicy;
   /** If given, a step that needs more throws OutOfMemoryError. */
   memoryLimit?: DeviceOptions['memoryLimit'];
+  /** Gets each allocation and release, from the first parameter to the end of the step. */
+  timeline?: TimelineEvent[];
 }
 
 /** Memory of one whole step: weights, gradients, optimizer state, activations and workspaces. The peak is exact to the byte. */
 export function simulateStep(step: SimulatedStep): MemoryStatistics {
-  const { config, B, T, policy, accumulationSteps = 1, isPacked, lora, like, memoryLimit } = step;
+  const { config, B, T, policy, accumulationSteps = 1, isPacked, lora, like, memoryLimit, timeline } = step;
   const {
     dtype = 'float32',
     gradientDtype,
@@ -71,6 +73,7 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
   const { makeOptimizer = (parameters) => new AdamW(parameters, { masterWeights, stateBits }) } = step;
   if (inBackward) requireOneMicroBatch(accumulationSteps);
   using device = openDevice('meta', { like, memoryLimit });
+  if (timeline) device.arena.startTimeline(timeline);
   using model = new Decoder(config, { device, dtype, gradientDtype });
   if (lora) addLora(model, lora);
   const optimizer = makeOptimizer(model.trainableParameters());
@@ -93,6 +96,7 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
     if (inBackward) {
       tidy(() => new StepInBackward(parts, makeBatch, options).backward(null));
     } else for (const _ of microSteps(parts, microBatches, options));
+    device.arena.stopTimeline();
     return device.memory();
   } catch (error) {
     throw error instanceof HalfStepError ? error.cause : error; // nothing is lost here

@@ -10,6 +10,8 @@ import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
 import { plainPolicy, unchunked } from '../step/plan.ts';
 import { simulateStep } from '../step/simulate.ts';
+import type { RunConfig } from './config.ts';
+import type { RunStart } from './events.ts';
 
 /** Bytes that one step reserves. */
 export interface MemoryComparison {
@@ -35,6 +37,28 @@ export interface ComparedStep {
   inBackward?: boolean;
   policy: StepPolicy;
   like: DeviceTarget;
+}
+
+/** The longest step of a run. */
+export function comparedStep(
+  config: RunConfig,
+  { model, policy, longestSequence, isPacked }: Pick<RunStart, 'model' | 'policy' | 'longestSequence' | 'isPacked'>,
+): ComparedStep {
+  return {
+    config: model.config,
+    B: config.batchSize,
+    T: longestSequence,
+    dtype: config.dtype,
+    gradientDtype: config.gradientDtype,
+    accumulationSteps: config.accumulationSteps,
+    isPacked,
+    lora: model.lora?.layout,
+    masterWeights: config.masterWeights,
+    stateBits: config.optimizer.stateBits,
+    inBackward: config.optimizer.inBackward,
+    policy,
+    like: model.device.target,
+  };
 }
 
 export function compareMemory({ policy, ...step }: ComparedStep): MemoryComparison {

@@ -13,6 +13,7 @@ import { NonFiniteSteps } from './non_finite.ts';
 import { choosePolicy } from './policy.ts';
 import { RunFiles } from './run_files.ts';
 import type { RunParts } from './run_parts.ts';
+import { RunReport } from './run_report.ts';
 import { cutSamples } from './samples.ts';
 import { modelIn } from './start_checks.ts';
 import { StepBatches } from './step_batches.ts';
@@ -35,6 +36,7 @@ export class Run {
   readonly #batches: StepBatches;
   readonly #nonFinite: NonFiniteSteps;
   readonly #after: AfterSteps;
+  readonly #report: RunReport;
   #metrics!: MetricsFile;
   #files!: RunFiles;
   #trainStep!: TrainStep;
@@ -63,6 +65,7 @@ export class Run {
     const step = state?.step ?? 0;
     this.#enqueued = step;
     this.#done = step;
+    this.#report = new RunReport(config, parts, { policy, numSteps, stepsDone: step });
   }
 
   async run(): Promise<TrainResult> {
@@ -86,16 +89,20 @@ export class Run {
     const ofStep = { policy: this.#policy, maxGradNorm, clipping, inBackward, previousNorm, seed };
     using trainStep = new TrainStep(model, optimizer, ofStep);
     this.#trainStep = trainStep;
+    let failure: unknown = null;
     try {
+      await this.#report.begin();
       await this.#emitStart();
       await this.#steps();
       // A run that was stopped before its first step must not overwrite an earlier one's model.
       if (this.#done > 0 || (await modelIn(outDir)) === null) await this.#files.saveModel();
       await this.#metrics.sync();
     } catch (error) {
+      failure = error;
       await this.#rescue(error);
       throw error;
     } finally {
+      await this.#report.end(failure === null && this.#isFinished, failure);
       await this.#metrics.close();
     }
     const { steps: metrics } = this.#metrics;
@@ -197,6 +204,7 @@ export class Run {
       previousNorm: await this.#trainStep.previousNorm(),
       unwritten,
     });
+    await this.#report.update();
   }
 
   /**

@@ -77,6 +77,12 @@ export class RunLock {
     }
   }
 
+  /** Whether a run holds a folder, by the time of its last beat: for those who only look on. */
+  static async isBeating(folder: string): Promise<boolean> {
+    const found = await stat(join(folder, NAME)).catch(() => null);
+    return found !== null && Date.now() - found.mtimeMs < WATCH_MS;
+  }
+
   async release(): Promise<void> {
     clearInterval(this.#timer);
     const path = join(this.#folder, NAME);

@@ -19,6 +19,8 @@ const FILES = [
   'config.yaml',
   'metrics.jsonl',
   'samples.jsonl',
+  'run.json',
+  'report.html',
   'config.json',
   'model.safetensors',
   'model.safetensors.index.json',

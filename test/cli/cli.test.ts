@@ -1,7 +1,7 @@
 // The command line, as a process of its own.
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { commandLine, startCommand } from '../support/command.ts';
 import { newFolder, tinyRun } from '../support/runs.ts';
@@ -117,6 +117,25 @@ describe('minisequence train', () => {
       assert.doesNotMatch(errors, /^ {4}at /m, 'no stack');
     });
   }
+});
+
+describe('minisequence report', () => {
+  it('makes the report of a run anew, and ends at once with --follow where no run is under way', async () => {
+    const outDir = newFolder();
+    await cli(['train', '--config', configFile({ maxSteps: 2 }), '--out', outDir]);
+    const path = join(outDir, 'report.html');
+    const first = readFileSync(path, 'utf8');
+    rmSync(path);
+    const { code, out, errors } = await cli(['report', outDir, '--follow']);
+    assert.equal(code, 0, errors);
+    assert.equal(out, `${path}\nFinished: step 2 of 2\n`);
+    assert.equal(readFileSync(path, 'utf8'), first);
+  });
+  it('exits with 1 for a folder without a run', async () => {
+    const { code, errors } = await cli(['report', newFolder()]);
+    assert.equal(code, 1);
+    assert.match(errors, /run\.json: is not there/);
+  });
 });
 
 describe('minisequence doctor', () => {

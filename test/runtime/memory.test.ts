@@ -134,10 +134,13 @@ describe('arena', () => {
   it('records a timeline', () => {
     const subject = arena();
     subject.startTimeline();
-    subject.release(subject.allocate(512, 'gradient'));
+    subject.allocate(1, 'other');
+    const content = { dtype: 'float32', shapes: [[2, 64]] };
+    subject.release(subject.allocate(512, 'gradient', content));
     assert.deepEqual(subject.stopTimeline(), [
-      { bytes: 512, category: 'gradient', liveBytes: 512 },
-      { bytes: -512, category: 'gradient', liveBytes: 0 },
+      { bytes: 512, category: 'other', liveBytes: 512, offset: 0, content: null },
+      { bytes: 512, category: 'gradient', liveBytes: 1024, offset: 512, content },
+      { bytes: -512, category: 'gradient', liveBytes: 512, offset: 512, content: null },
     ]);
   });
 });

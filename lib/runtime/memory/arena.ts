@@ -2,7 +2,13 @@
 // runs without memory, so a step's peak on `meta` equals its peak on the device that `meta` imitates.
 import { arenaOutOfMemory } from './errors.ts';
 import { FreeList } from './free_list.ts';
-import { type Category, emptyBreakdown, type MemoryStatistics, type TimelineEvent } from './statistics.ts';
+import {
+  type BlockContent,
+  type Category,
+  emptyBreakdown,
+  type MemoryStatistics,
+  type TimelineEvent,
+} from './statistics.ts';
 
 /** Alignment of every allocation in bytes, on every device. */
 export const ALIGNMENT = 512;
@@ -63,8 +69,11 @@ export class Arena {
     this.#options = options;
   }
 
-  /** A block of at least `bytes` of uninitialised memory. After an OutOfMemoryError the arena stays usable. */
-  allocate(bytes: number, category: Category): Block {
+  /**
+   * A block of at least `bytes` of uninitialised memory. After an OutOfMemoryError the arena stays usable.
+   * @param content what a timeline says of it
+   */
+  allocate(bytes: number, category: Category, content: BlockContent | null = null): Block {
     const size = roundUp(Math.max(bytes, 1), ALIGNMENT);
     const zone = this.#options.debug ? RED_ZONE : 0;
     const whole = size + 2 * zone;
@@ -79,7 +88,7 @@ export class Arena {
       this.#memory.fill(block.offset + size, RED_ZONE_FILL, zone);
     }
     this.#numAllocations += 1;
-    this.#account(size, category);
+    this.#account(size, block, content);
     return block;
   }
 
@@ -102,7 +111,7 @@ export class Arena {
       this.#memory.fill(block.offset, POISON, block.size);
     }
     this.#free.give(block.offset - zone, block.size + 2 * zone);
-    this.#account(-block.size, block.category);
+    this.#account(-block.size, block, null);
   }
 
   /** Commands from here on run after the copy with this event; nothing waits for it a second time. */
@@ -129,9 +138,12 @@ export class Arena {
     this.#highestEnd = this.#free.end;
   }
 
-  /** Records every allocation and release until stopTimeline(). */
-  startTimeline(): void {
-    this.#timeline = [];
+  /**
+   * Records every allocation and release until stopTimeline().
+   * @param events where they are added, at once. @default a new array
+   */
+  startTimeline(events: TimelineEvent[] = []): void {
+    this.#timeline = events;
   }
   stopTimeline(): TimelineEvent[] {
     const events = this.#timeline ?? [];
@@ -164,14 +176,14 @@ export class Arena {
     for (const event of new Set(met.map(({ event }) => event))) this.waitFor(event);
   }
 
-  #account(bytes: number, category: Category): void {
+  #account(bytes: number, { offset, category }: Block, content: BlockContent | null): void {
     this.#live[category] += bytes;
     this.#liveBytes += bytes;
     if (this.#liveBytes > this.#peakBytes) {
       this.#peakBytes = this.#liveBytes;
       this.#peak = { ...this.#live };
     }
-    this.#timeline?.push({ bytes, category, liveBytes: this.#liveBytes });
+    this.#timeline?.push({ bytes, category, liveBytes: this.#liveBytes, offset, content });
   }
 }
 

@@ -31,11 +31,21 @@ export interface MemoryStatistics {
   hostBytes: number;
 }
 
+/** What lies in a block: tensors of one dtype, side by side. */
+export interface BlockContent {
+  dtype: string;
+  shapes: readonly (readonly number[])[];
+}
+
 /** One allocation (positive) or release (negative), with the live bytes after it. */
 export interface TimelineEvent {
   bytes: number;
   category: Category;
   liveBytes: number;
+  /** Where the block begins; that of an allocation is the same until its release. */
+  offset: number;
+  /** Of an allocation for tensors; null for any other, and for a release. */
+  content: BlockContent | null;
 }
 
 export function emptyBreakdown(): MemoryBreakdown {
