@@ -1,7 +1,7 @@
 // Reads and writes LoRA adapters in PEFT's layout: adapter_model.safetensors and adapter_config.json. The tensors' names and shapes
 // determine which modules have adapters, and their ranks; the configuration determines the factor.
 import { existsSync } from 'node:fs';
-import { mkdir, realpath } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Parameter } from '../autograd/parameter.ts';
 import type { Lora, LoraLayout } from '../models/adapter.ts';
@@ -12,6 +12,7 @@ import { ADAPTER_CONFIG, type AdapterConfig, readAdapterConfig, toAdapterConfig 
 import { PREFIX, parseTensorName } from './adapter_names.ts';
 import { fileDtypes, fromFile, holds } from './elements.ts';
 import { writeJson } from './json.ts';
+import { makeFolder } from './make_folder.ts';
 import { INDEX_FILE, WEIGHTS_FILE } from './model_folder.ts';
 import { SafetensorsError, SafetensorsFile, writeSafetensors } from './safetensors.ts';
 import { requireSameWeight } from './saved_weight.ts';
@@ -28,7 +29,7 @@ const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
  */
 export async function saveAdapter(model: Decoder, folder: string, options: { dtype?: Dtype } = {}): Promise<void> {
   const lora = requireLora('saveAdapter', model);
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder, 'saveAdapter');
   const other = [WEIGHTS_FILE, INDEX_FILE].find((name) => existsSync(join(folder, name)));
   const own = model.origin ? await realpath(model.origin.folder).catch(() => null) : null;
   if (other && (await realpath(folder)) !== own)

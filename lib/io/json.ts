@@ -22,10 +22,22 @@ export async function readSmallFile(path: string): Promise<string> {
   }
 }
 
+/**
+ * Parses the text of a JSON file of a model or a tokenizer.
+ * @throws SyntaxError also for a byte order mark: transformers and its tokenizers refuse it, and files are carried to what is saved
+ */
+export function parseModelJson(text: string): unknown {
+  if (text.startsWith('\ufeff'))
+    throw new SyntaxError(
+      'it begins with a byte order mark, which transformers refuses too: save it as UTF-8 without one',
+    );
+  return JSON.parse(text);
+}
+
 /** Parses a JSON file of a model's folder. If it is something else that is known, the error says what. */
 export function parseJsonFile(path: string, text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseModelJson(text);
   } catch (error) {
     const other = describeOther(text);
     const { message } = error as Error;

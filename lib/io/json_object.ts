@@ -1,5 +1,6 @@
 // Small, untrusted JSON files that hold one object.
 import { open } from 'node:fs/promises';
+import { parseModelJson } from './json.ts';
 
 /** Far more bytes than any configuration has. */
 const MAX_BYTES = 16 * 2 ** 20;
@@ -10,7 +11,7 @@ export async function readJsonObject(path: string): Promise<Record<string, unkno
   if (text === null) return null;
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseModelJson(text);
   } catch (error) {
     throw new Error(`${path}: is not JSON: ${(error as Error).message.slice(0, 200)}`, { cause: error });
   }

@@ -1,6 +1,6 @@
 // Writes a model in HuggingFace's layout: config.json, weights in one file or in shards, and the tokenizer's files.
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { familyOf } from '../models/config.ts';
 import type { Decoder } from '../models/decoder.ts';
@@ -9,6 +9,7 @@ import type { Dtype } from '../runtime/dtype.ts';
 import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
 import { fileDtypes } from './elements.ts';
 import { writeJson } from './json.ts';
+import { makeFolder } from './make_folder.ts';
 import { ADAPTER_FILES, carryFiles, INDEX_FILE, WEIGHTS_FILE } from './model_folder.ts';
 import { stageSafetensors, type TensorToWrite } from './safetensors.ts';
 import { elementsOf, warnOnce } from './unrounded.ts';
@@ -39,7 +40,7 @@ export async function saveModel(model: Decoder, folder: string, options: SaveOpt
     throw new Error(
       'saveModel: the model has adapters; save them with saveAdapter, or merge them with mergeLora first',
     );
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder, 'saveModel');
   const adapter = ADAPTER_FILES.find((name) => existsSync(join(folder, name)));
   if (adapter)
     throw new Error(

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { parseModelJson } from '../io/json.ts';
 import { readIfThere } from '../io/read.ts';
 import { ChatTemplate, readChatTemplate, TEMPLATE_FILES, type TokenizerConfig } from './chat_template.ts';
 import type { AddedToken } from './tokenizer/added_tokens.ts';
@@ -157,7 +158,7 @@ function wrap(
 /** Reads all that a file says of itself. */
 function parse(text: string, path: string) {
   try {
-    const json = JSON.parse(text) as Record<string, unknown>;
+    const json = parseModelJson(text) as Record<string, unknown>;
     const encoder = new Encoder(json);
     const { addedTokens, model } = encoder;
     const decoder = json.decoder ? readDecoder(json.decoder, 'decoder') : null;

@@ -1,9 +1,9 @@
 // Training by a configuration: data, model and run are put together here.
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatNote } from '../data/notes.ts';
 import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
+import { makeFolder } from '../io/make_folder.ts';
 import { loadModel, readConfig } from '../io/weights.ts';
 import { removeLeftovers } from '../io/whole_file.ts';
 import { decoderConfig } from '../models/config.ts';
@@ -47,7 +47,7 @@ import {
 export async function train(config: RunConfig, options: TrainOptions = {}): Promise<TrainResult> {
   const { outDir } = config;
   await requireOwnFolder(config);
-  await mkdir(outDir, { recursive: true });
+  await makeFolder(outDir, 'outDir');
   const lock = await RunLock.take(outDir);
   const events = new RunEvents(options);
   let result: TrainResult;

@@ -130,6 +130,7 @@ describe('generation_config.json', () => {
       [{ repetition_penalty: '1' }, /repetition_penalty must be a positive number, got "1"/],
       [{ stop_strings: [1] }, /stop_strings must be/],
       ['{', /generation_config.json: is not JSON/],
+      ['\ufeff{}', /generation_config.json: is not JSON: it begins with a byte order mark/],
       ['[]', /generation_config.json: is not a JSON object/],
     ] as const) {
       await write(folder, generation);

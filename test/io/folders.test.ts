@@ -1,6 +1,7 @@
 // Folders as they are found: names without 'model.', heads beside tied ones, what is not weights, links.
 import assert from 'node:assert/strict';
 import {
+  copyFileSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -16,6 +17,7 @@ import {
   type Decoder,
   type Device,
   loadModel,
+  loadTokenizer,
   noGrad,
   parseConfig,
   plainPolicy,
@@ -304,6 +306,43 @@ describe('folders without weights', () => {
     const adapter = newFolder();
     writeFileSync(join(adapter, 'adapter_config.json'), '{}');
     await assert.rejects(loadModel(adapter), /holds an adapter.*--adapter/);
+  });
+
+  it('JSON with a byte order mark, as transformers refuses it: the file is named', async () => {
+    const folder = await copyOf('llama');
+    for (const name of ['tokenizer.json', 'tokenizer_config.json'])
+      copyFileSync(join('test/fixtures/tokenizer', name), join(folder, name));
+    const indexed = newFolder();
+    copyFileSync(join(folder, 'config.json'), join(indexed, 'config.json'));
+    writeFileSync(join(indexed, 'model.safetensors.index.json'), index({ a: 'b.safetensors' }));
+    const tokenizer = () => loadTokenizer(join(folder, 'tokenizer.json'));
+    const text = 'Grüße — 東京';
+    const before = [...(await (await tokenizer()).encode(text))];
+    for (const [path, read] of [
+      [join(folder, 'config.json'), () => loadModel(folder)],
+      [join(indexed, 'model.safetensors.index.json'), () => loadModel(indexed)],
+      [join(folder, 'tokenizer.json'), tokenizer],
+      [join(folder, 'tokenizer_config.json'), tokenizer],
+    ] as const) {
+      const own = readFileSync(path, 'utf8');
+      writeFileSync(path, `\ufeff${own}`);
+      await assert.rejects(read(), new RegExp(`${path}: .*byte order mark, which transformers refuses too`));
+      writeFileSync(path, own);
+    }
+    assert.deepEqual([...(await (await tokenizer()).encode(text))], before);
+  });
+
+  it('a file where a folder is to be written', async () => {
+    using device = openTestDevice();
+    using model = await loadModel(parity('llama'), { device });
+    const file = join(newFolder(), 'file');
+    writeFileSync(file, 'mine');
+    await assert.rejects(saveModel(model, file), new RegExp(`saveModel: ${file} is a file, and a folder`));
+    await assert.rejects(
+      saveModel(model, join(file, 'in')),
+      new RegExp(`saveModel: ${file}/in cannot be made: ENOTDIR`),
+    );
+    assert.equal(readFileSync(file, 'utf8'), 'mine');
   });
 });
 

@@ -1,6 +1,6 @@
 // A run's configuration: defaults, mistakes and what is said of them, --set, sizes in bytes.
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ConfigError, parseConfig, readRunConfig } from '../../lib/train/config.ts';
@@ -174,11 +174,18 @@ describe('configuration files', () => {
     });
   }
 
-  it('reads YAML and JSON', async () => {
+  it('reads YAML and JSON, also behind a byte order mark', async () => {
     assert.deepEqual(await readRunConfig(path), parseConfig({ ...least, seed: 3 }));
     const json = join(folder, 'run.json');
     await writeFile(json, JSON.stringify({ ...least, seed: 3 }));
     assert.deepEqual(await readRunConfig(json), parseConfig({ ...least, seed: 3 }));
+    for (const [name, content] of [
+      ['mark.json', JSON.stringify({ ...least, seed: 3 })],
+      ['mark.yaml', await readFile(path, 'utf8')],
+    ] as const) {
+      await writeFile(join(folder, name), `\ufeff${content}`);
+      assert.deepEqual(await readRunConfig(join(folder, name)), parseConfig({ ...least, seed: 3 }), name);
+    }
   });
 
   it('names the file of every problem', async () => {

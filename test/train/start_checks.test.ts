@@ -117,7 +117,10 @@ describe('at the start a run refuses', () => {
     const outDir = newFolder();
     await writeFile(join(outDir, 'checkpoints'), '');
     await refuses({ outDir }, new RegExp(`${outDir}/checkpoints: is a file`));
-    await refuses({ outDir: textFile('a file') }, /EEXIST.*text\.txt/);
+    const file = textFile('mine');
+    await refuses({ outDir: file }, new RegExp(`outDir: ${file} is a file, and a folder is to be written there`));
+    await refuses({ outDir: join(file, 'in') }, new RegExp(`outDir: ${file}/in cannot be made: ENOTDIR`));
+    assert.equal(await readFile(file, 'utf8'), 'mine');
   });
 
   it('a warm-up of more steps than the run has, from epochs too, and leaves no model', async () => {

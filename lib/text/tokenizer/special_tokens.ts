@@ -1,5 +1,6 @@
 // The tokens around a text, found where transformers finds them.
 import { join } from 'node:path';
+import { parseModelJson } from '../../io/json.ts';
 import { readIfThere } from '../../io/read.ts';
 import type { TokenizerConfig } from '../chat_template.ts';
 import { contentOf } from '../chat_template.ts';
@@ -66,7 +67,7 @@ export async function readConfigs(folder: string): Promise<Configs> {
     const text = await readIfThere(path);
     if (text === null) return {};
     try {
-      return fieldsOf(JSON.parse(text), 'it') as Json;
+      return fieldsOf(parseModelJson(text), 'it') as Json;
     } catch (error) {
       throw new Error(`${path}: is not JSON that can be used: ${(error as Error).message}`, { cause: error });
     }
