@@ -132,6 +132,16 @@ export class Region {
   }
 }
 
+/** Where a region's inputs are between its two runs, if its node does not keep them. */
+export interface InputStore {
+  /** Before the first run. */
+  put(inputs: readonly Tensor[]): void;
+  /** The same values, for the second run; they live until dispose(). */
+  take(): readonly Tensor[];
+  /** After the backward, or instead of it. */
+  dispose(): void;
+}
+
 /**
  * Runs `fn` and keeps only its inputs. The backward runs `fn` again to recompute the rest, and stops it once every tensor that an op
  * inside saves exists again: a last op that saves only its inputs does not run twice.
@@ -140,20 +150,27 @@ export class Region {
  * @param options.keep names of ops ('attention') whose outputs are kept instead of recomputed, with what these ops make for their backward.
  *   A kept op that is itself a region keeps its own `keep`
  * @param options.name name of this op, for the `keep` of an outer region. @default 'recompute'
+ * @param options.store of this region alone: takes the inputs instead of the region's node. @default null
  */
 export function recompute(
   fn: (...inputs: Tensor[]) => Tensor,
   inputs: readonly Tensor[],
-  options: { keep?: readonly string[]; name?: string } = {},
+  options: { keep?: readonly string[]; name?: string; store?: InputStore | null } = {},
 ): Tensor {
+  const { store = null } = options;
   const region = new Region(fn, options.keep);
+  const firstRun = () => {
+    store?.put(inputs);
+    return region.run(inputs);
+  };
   return operation({
     name: options.name ?? 'recompute',
     inputs,
-    saved: Object.fromEntries(inputs.entries()),
-    regions: [region],
-    forward: () => ({ output: isFirstRun() ? region.run(inputs) : noGrad(() => fn(...inputs)) }),
-    backward: (dy, saved, gradients) => region.backward(Object.values(saved), dy, gradients, { takesDy: true }),
+    saved: store ? {} : Object.fromEntries(inputs.entries()),
+    regions: store ? [region, { nodes: [], dispose: () => store.dispose() }] : [region],
+    forward: () => ({ output: isFirstRun() ? firstRun() : noGrad(() => fn(...inputs)) }),
+    backward: (dy, saved, gradients) =>
+      region.backward(store?.take() ?? Object.values(saved), dy, gradients, { takesDy: true }),
   });
 }
 

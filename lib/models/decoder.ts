@@ -26,6 +26,7 @@ import { project } from './blocks/projection.ts';
 import type { KeyValueCache } from './cache.ts';
 import type { DecoderConfig } from './decoder_config.ts';
 import { Module } from './module.ts';
+import { inputStores } from './offload.ts';
 import type { ModelOrigin } from './origin.ts';
 import type { StepPolicy } from './policy.ts';
 import type { RopeConfig } from './rope_config.ts';
@@ -189,13 +190,16 @@ export class Decoder extends Module {
   hidden(batch: Batch, policy: StepPolicy, { dropout }: ForwardOptions = {}): Tensor {
     const N = batch.inputs.size;
     if (N % batch.T !== 0) throw new RangeError(`Decoder: inputs has ${N} tokens, not a multiple of T ${batch.T}`);
+    const { dtype, device } = this;
+    const stores = inputStores(this.#config, policy, { N, dtype, device });
     return tidy(() => {
       let x = this.#embedded(batch.inputs);
       const forward = this.#forward(batch, policy, { dropout: this.#mask(dropout) });
-      for (const layers of this.#segments(policy)) {
+      for (const [i, layers] of this.#segments(policy).entries()) {
         const before = x;
+        const store = stores?.[i] ?? null;
         const run = (x: Tensor) => inTurn(layers, x, (layer, x) => layer.run(x, forward));
-        x = layers.length > 1 ? recompute(run, [x], { keep: [HEADS] }) : run(x);
+        x = layers.length > 1 ? recompute(run, [x], { keep: [HEADS], store }) : layers[0]!.run(x, forward, store);
         before.dispose(); // the tape has its own handle if the backward needs it
       }
       return this.#last(x);

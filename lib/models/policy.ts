@@ -24,4 +24,10 @@ export interface StepPolicy {
    * 'attentionSegments' more may, in place of attention outputs that are no longer needed; see segments.ts. @default the fewest possible
    */
   slots?: number;
+  /**
+   * With 'attention', 'layer' and 'segments': how many of the inputs (N,C) that the forward saves, the first ones, are copied to host memory
+   * beside commands, and come back one layer or segment ahead of their backward. The device then holds two of them at once. Needs the
+   * device's `hostMemoryLimit`. @default 0
+   */
+  offloadedInputs?: number;
 }

@@ -25,7 +25,7 @@ export interface DeviceOptions {
    */
   memoryLimit?: number;
   /**
-   * Most bytes of host memory beside the device's own, for inputs of layers (`StepPolicy.offloadedLayers`). It is pinned on CUDA, and
+   * Most bytes of host memory beside the device's own, for inputs of layers (`StepPolicy.offloadedInputs`). It is pinned on CUDA, and
    * allocated when a step first needs it, as much as it needs. @default 0: none
    */
   hostMemoryLimit?: number;

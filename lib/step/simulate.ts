@@ -57,11 +57,14 @@ export interface SimulatedStep extends StepShape {
   memoryLimit?: DeviceOptions['memoryLimit'];
   /** Gets each allocation and release, from the first parameter to the end of the step. */
   timeline?: TimelineEvent[];
+  /** The same for host memory. @default Infinity */
+  hostMemoryLimit?: number;
 }
 
 /** Memory of one whole step: weights, gradients, optimizer state, activations and workspaces. The peak is exact to the byte. */
 export function simulateStep(step: SimulatedStep): MemoryStatistics {
-  const { config, B, T, policy, accumulationSteps = 1, isPacked, lora, like, memoryLimit, timeline } = step;
+  const { config, B, T, policy, accumulationSteps = 1, isPacked, lora, like, timeline } = step;
+  const { memoryLimit, hostMemoryLimit = Infinity } = step;
   const {
     dtype = 'float32',
     gradientDtype,
@@ -72,7 +75,7 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
   } = step;
   const { makeOptimizer = (parameters) => new AdamW(parameters, { masterWeights, stateBits }) } = step;
   if (inBackward) requireOneMicroBatch(accumulationSteps);
-  using device = openDevice('meta', { like, memoryLimit });
+  using device = openDevice('meta', { like, memoryLimit, hostMemoryLimit });
   if (timeline) device.arena.startTimeline(timeline);
   using model = new Decoder(config, { device, dtype, gradientDtype });
   if (lora) addLora(model, lora);

@@ -1,5 +1,5 @@
 // One layer: attention and MLP, each with norms and a residual connection.
-import { recompute } from '../../autograd/region.ts';
+import { type InputStore, recompute } from '../../autograd/region.ts';
 import { add, scale } from '../../ops/elementwise.ts';
 import { tidy } from '../../runtime/scope.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
@@ -43,8 +43,9 @@ export class Layer {
   /**
    * Runs the forward as a region that keeps what the policy says.
    * @param x (N,C)
+   * @param store takes x between the region's runs; see inputStores(). @default null: the region keeps it
    */
-  run(x: Tensor, forward: Forward): Tensor {
+  run(x: Tensor, forward: Forward, store: InputStore | null = null): Tensor {
     const { recompute: what } = forward.policy;
     if (what === 'none') return this.forward(x, forward);
     if (what === 'attentionSegments') {
@@ -55,7 +56,7 @@ export class Layer {
         return recompute((x, out) => this.#withMlp(afterHeads(x!, out!), forward), [x, out]);
       });
     }
-    return recompute((x) => this.forward(x, forward), [x], { keep: what === 'attention' ? this.#kept : [] });
+    return recompute((x) => this.forward(x, forward), [x], { keep: what === 'attention' ? this.#kept : [], store });
   }
 
   /** Ops whose outputs the policy `recompute: 'attention'` keeps: attention, and the MLP if a norm reads its output. */

@@ -57,7 +57,7 @@ export function hostSlabOutOfMemory(
     : `do not fit in hostMemoryLimit ${limit}`;
   return new OutOfMemoryError(
     `${device}: out of host memory: ${formatBytes(requestedBytes)} for inputs of layers ${why}. ` +
-      'Fewer offloadedLayers, a shorter sequence, a smaller batch or a larger hostMemoryLimit would help.',
+      'Fewer offloadedInputs, a shorter sequence, a smaller batch or a larger hostMemoryLimit would help.',
     { requestedBytes, limitBytes, breakdown: emptyBreakdown() },
     cause,
   );
