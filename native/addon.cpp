@@ -1,4 +1,5 @@
-// Table of contents of the native side: one ROW per op, then devices and their memory.
+// The table of contents of the addon: one ROW per op, with the letters that say what it does with its tensors (binder.h), then the calls
+// for devices and their memory.
 #include "ops/all.h"
 #include "runtime/binder.h"
 #include "runtime/device_calls.h"
@@ -7,7 +8,7 @@ namespace {
 
 using namespace mst;
 
-// Letters that depend on arguments.
+// Ops whose letters depend on their arguments.
 std::string of_matmul(const Tensor&, const Tensor&, const Tensor&, const Workspace&, bool, bool, double, double beta) {
   return beta == 0 ? "rrw" : "rru";
 }

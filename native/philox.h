@@ -16,7 +16,7 @@ struct Philox {
   std::uint32_t words[4];
 };
 
-// The keys of the rounds. A kernel that gets them made needs no instruction for them.
+// The keys of all rounds. A kernel that gets them as an argument spends no instructions on making them.
 struct PhiloxKeys {
   static constexpr int rounds = 10;
   std::uint32_t first[rounds], second[rounds];

@@ -16,7 +16,7 @@ Context::Context(const Device& device, int num_threads)
 
 Context::~Context() = default;
 
-// Of the calling thread: what OpenMP, ours and oneDNN's, takes.
+// Sets the number of OpenMP threads of the calling thread, for our loops and oneDNN's.
 void Context::attach_thread() {
   omp_set_num_threads(num_threads_);
 }

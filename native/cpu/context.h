@@ -12,14 +12,14 @@ class Products;
 
 class Context : public mst::Context {
  public:
-  // num_threads: that ops run on.
+  // num_threads: the number of threads that ops run on.
   explicit Context(int num_threads) : Context(Device{}, num_threads) {}
   ~Context() override;
 
   Memory& memory() override {
     return memory_;
   }
-  // oneDNN's, made once; see products.h.
+  // oneDNN's matrix products, each made once; see products.h.
   Products& products() {
     return *products_;
   }

@@ -1,5 +1,5 @@
-// exp and tanh that become vectors: polynomials for f32, the C library for f64. Errors are the largest seen over all of the range,
-// against f64 (test/native/cpu_ops_test.cpp).
+// exp and tanh that the compiler can vectorize: polynomials for f32, the C library for f64. The stated errors are the largest over the
+// whole range, against f64 (test/native/cpu_ops_test.cpp).
 #pragma once
 
 #include <cmath>
@@ -10,14 +10,14 @@
 
 namespace mst::cpu {
 
-// x = k ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7, the last terms adjusted. x within [-87.3, 88.7] or NaN.
+// x = k ln 2 + r with |r| <= ln 2 / 2, and e^r by its Taylor polynomial of degree 7. x must be in [-87.3, 88.7] or NaN.
 struct ReducedExp {
   float polynomial;
   std::int32_t k;
 };
 MST_INLINE ReducedExp reduce_exp(float x) {
   constexpr float log2_e = 1.44269504089f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-  constexpr float round_to_integer = 12582912.0f;  // 1.5 * 2^23: adding it leaves no room for a fraction
+  constexpr float round_to_integer = 12582912.0f;  // adding it rounds to an integer: no bit is left for a fraction
   const float k = (x * log2_e + round_to_integer) - round_to_integer;
   const float r = (x - k * ln2_high) - k * ln2_low;
   float polynomial = 1.0f / 5040;
@@ -30,7 +30,7 @@ MST_INLINE ReducedExp reduce_exp(float x) {
   return {polynomial, static_cast<std::int32_t>(k)};
 }
 
-// 2^k through the exponent's bits, -126 <= k; infinity for k = 128.
+// 2^k, made from the bits of the exponent, for k >= -126; infinity for k = 128.
 MST_INLINE float power_of_two(std::int32_t k) {
   const std::int32_t bits = (k + 127) << 23;
   float power;
@@ -42,17 +42,17 @@ MST_INLINE float clamp_for_exp(float x) {
   return x < -87.3f ? -87.3f : x > 88.7f ? 88.7f : x;
 }
 
-// e^x within 1.3 ulp; 0 below -87.3 (results that would be denormal), infinity above 88.7; NaN stays NaN.
+// e^x within 1.3 ulp; 0 below -87.3, where results would be denormal, infinity above 88.7; NaN stays NaN.
 MST_INLINE float exp(float x) {
   const auto [polynomial, k] = reduce_exp(clamp_for_exp(x));
-  const std::int32_t half = k >> 1;  // 2^k in two factors: k = 128 has no exponent of its own
+  const std::int32_t half = k >> 1;  // 2^k in two factors: 2^128 is not an f32
   const float result = polynomial * power_of_two(half) * power_of_two(k - half);
   const float below = x < -87.3f ? 0.0f : result;
   const float above = x > 88.7f ? __builtin_inff() : below;
   return x != x ? x : above;
 }
 
-// The same bits with fewer operations where x <= 88, as in a softmax, whose x is hardly ever above 0; infinity from 88.4 on.
+// e^x in fewer operations: the bits of exp(x) for x <= 88, infinity from 88.4 on. For softmax, where x is hardly ever above 0.
 MST_INLINE float softmax_exp(float x) {
   const auto [polynomial, k] = reduce_exp(clamp_for_exp(x));
   const float result = polynomial * power_of_two(k);

@@ -9,8 +9,8 @@
 
 namespace mst::cpu {
 
-// Calls body(begin, end) for parts of [0, n), one a thread, each of at least `grain` items (but for the last). Which part a thread gets
-// depends on n, grain and the number of threads only. The first exception of a part is thrown again here.
+// Calls body(begin, end) for near equal parts of [0, n), one per thread. Each part has at least `grain` items, unless n has fewer. The
+// parts depend only on n, grain and the number of threads. The first exception of a part is rethrown here.
 template <class Body>
 void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
   if (n <= 0) return;
@@ -29,8 +29,8 @@ void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
   if (error) std::rethrow_exception(error);
 }
 
-// Calls body(task, thread) for tasks 0 … n - 1 of unequal size, each by the next free thread, 0 <= thread < omp_get_max_threads().
-// A task's result must not depend on the thread. The first exception is thrown again here.
+// Calls body(task, thread) for tasks 0 … n - 1 of unequal size. The next free thread takes the next task; 0 <= thread <
+// omp_get_max_threads(). A task's result must not depend on the thread. The first exception is rethrown here.
 template <class Body>
 void parallel_tasks(std::int64_t n, Body&& body) {
   std::exception_ptr error;

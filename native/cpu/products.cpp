@@ -8,7 +8,7 @@ dnnl::memory::data_type data_type(Dtype dtype) {
   return dtype == Dtype::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
 }
 
-// Throws dnnl::error where oneDNN has no such product on this CPU.
+// Throws dnnl::error if oneDNN has no such product on this CPU.
 Primitive make_primitive(const Product& p, const dnnl::engine& engine) {
   const dnnl::memory::desc a({p.m, p.k}, data_type(p.dtype), {p.a.row, p.a.col});
   const dnnl::memory::desc b({p.k, p.n}, data_type(p.dtype), {p.b.row, p.b.col});

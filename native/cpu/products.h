@@ -1,4 +1,4 @@
-// oneDNN's matrix products, made once for each kind: making one takes 0.1 ms and more.
+// oneDNN's matrix products. Each kind is made once, since that takes 0.1 ms or more.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace mst::cpu {
 
-// A product by its sizes and by where its operands' elements lie: (i, j) of op(a) is a[i * row + j * col].
+// A kind of product: its sizes, and where the elements of its operands are. Element (i, j) of op(a) is a[i * row + j * col].
 struct Strides {
   std::int64_t row, col;
 };
@@ -39,7 +39,7 @@ struct Primitive {
 
 class Products {
  public:
-  // Null where oneDNN has no such product on this CPU. Valid until the next call with another product.
+  // Null if oneDNN has no such product on this CPU. Valid until the next call for another product.
   const Primitive* find(const Product& product);
   void execute(const Primitive& primitive, void* a, void* b, void* c, void* scratchpad);
 

@@ -1,9 +1,9 @@
-// How the CPU's hot loops become vectors.
+// How the CPU's hot loops are vectorized.
 //
-// MST_CLONES before a function compiles it for x86-64-v2, v3 and v4; the loader picks one by the machine. Everything that it calls must
-// be inlined into it, and OpenMP regions stay outside: their bodies are functions of their own, which are not cloned.
-// Compilers do not reorder float sums, so sums run over num_lanes accumulators, always the same ones: the same bits on every machine
-// of a kind.
+// MST_CLONES before a function compiles it for x86-64-v2 (the build's default), v3 and v4; the loader picks one for the machine. Everything
+// that the function calls must be inlined into it. OpenMP regions must stay outside: their bodies become functions of their own, which are
+// not cloned. Compilers do not reorder float sums, so sums run over num_lanes accumulators. There are always as many, so that the bits are
+// the same on every machine with the same instruction set.
 #pragma once
 
 #include <cstdint>
@@ -14,15 +14,15 @@
 #define MST_CLONES
 #endif
 #define MST_INLINE [[gnu::always_inline]] inline
-// Before a loop whose outputs are its inputs or apart from them, element by element: without it the compiler's checks for overlap
-// send calls in place to a scalar loop.
+// Before a loop whose outputs either do not overlap its inputs or equal them, element by element. Without it the compiler checks for
+// overlap and runs calls in place as scalar loops.
 #define MST_INDEPENDENT _Pragma("GCC ivdep")
 
 namespace mst::cpu {
 
 constexpr int num_lanes = 32;
 
-// Σ term(i) for i in [0, n), in compute type S. Lane i mod num_lanes takes element i; the lanes are added pairwise at the end.
+// Σ term(i) for i in [0, n), in the compute type S. Lane i mod num_lanes takes element i. The lanes are added pairwise at the end.
 template <class S, class Term>
 MST_INLINE S lane_sum(std::int64_t n, const Term& term) {
   S lanes[num_lanes] = {};
@@ -35,7 +35,7 @@ MST_INLINE S lane_sum(std::int64_t n, const Term& term) {
   return lanes[0];
 }
 
-// max term(i); -infinity for n = 0. NaN terms are passed over.
+// max term(i) for i in [0, n); -infinity for n = 0. Ignores NaN.
 template <class S, class Term>
 MST_INLINE S lane_max(std::int64_t n, const Term& term) {
   S lanes[num_lanes];

@@ -1,4 +1,4 @@
-// What there is of CUDA on this machine, and why it cannot be used where it cannot.
+// Describes the machine's CUDA installation, and why it cannot be used.
 #include "../runtime/device.h"
 #include "libraries/cublaslt.h"
 #include "libraries/cudnn.h"
@@ -15,7 +15,7 @@ std::string version_text(int version) {
   return message_of(version / 1000, '.', version % 1000 / 10);
 }
 
-// Of a device that exists. Makes its context.
+// Why an existing device cannot be used; empty if it can. Makes its CUDA context.
 std::string code_problem(int index) {
   cudaFuncAttributes attributes{};
   cudaError_t status = cudaSetDevice(index);
@@ -39,7 +39,7 @@ std::string code_problem(int index) {
   }
 }
 
-// Of the machine: no driver, one that is too old, or no device.
+// Why the machine has no usable device: no driver, one that is too old, or no device. Empty if it has any.
 std::string driver_problem(int& count) {
   int driver_version = 0, runtime_version = 0;
   cudaDriverGetVersion(&driver_version);

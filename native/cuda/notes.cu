@@ -20,7 +20,7 @@ Notes::~Notes() {
 
 long long* Notes::of_command() {
   if (commands_.empty() || commands_.back() != command_) {
-    MST_CHECK(commands_.size() < mst::Context::max_notes, "cuda: no room for what kernels find wrong");
+    MST_CHECK(commands_.size() < mst::Context::max_notes, "cuda: no status words are left");
     commands_.push_back(command_);
   }
   return words_ + (commands_.size() - 1) * num_status_words;

@@ -1,4 +1,4 @@
-// The notes of a device's kernels: status words for each command that asks for them, until they are read.
+// What a device's kernels have noted: status words for each command that asks for them, kept until they are read.
 #pragma once
 
 #include <cstddef>
@@ -23,9 +23,9 @@ class Notes {
   std::size_t size() const {
     return commands_.size();
   }
-  // The words of the running command, on the device; see status.h.
+  // The status words of the running command, in device memory; see status.h.
   long long* of_command();
-  // Kernels of a graph note where they did when they were captured, when there were `size` notes.
+  // For replays: the kernels of a graph write to the words that they had at capture. `size` is the number of notes then.
   void replay(std::size_t size) {
     if (commands_.size() < size) commands_.resize(size, command_);
   }
@@ -34,7 +34,7 @@ class Notes {
  private:
   const Stream& stream_;
   long long* words_ = nullptr;           // on the device
-  std::vector<std::uint64_t> commands_;  // whose words are in use, in their order
+  std::vector<std::uint64_t> commands_;  // the commands whose words are in use, in order
   std::uint64_t command_ = 0;
 };
 

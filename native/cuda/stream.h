@@ -1,4 +1,4 @@
-// Owners of CUDA's streams and events. They belong to the device that is current when they are made.
+// Owners of CUDA streams and events. These belong to the device that is current when they are made.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -30,7 +30,7 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
-// A point in a stream's work, with its time unless flags say otherwise.
+// A point in a stream's work. It records the time unless flags say otherwise.
 class Event {
  public:
   explicit Event(unsigned flags = cudaEventDefault) {
@@ -45,14 +45,14 @@ class Event {
   void record(cudaStream_t stream) {
     CUDA_CHECK(cudaEventRecord(event_, stream));
   }
-  // What is enqueued on the stream from now on runs after the event as it was recorded last.
+  // Work that is enqueued on the stream from now on runs after the last recording of the event.
   void delay(cudaStream_t stream) const {
     CUDA_CHECK(cudaStreamWaitEvent(stream, event_, 0));
   }
   void synchronize() const {
     CUDA_CHECK(cudaEventSynchronize(event_));
   }
-  // Both must have been reached.
+  // Both events must have completed.
   float milliseconds_since(const Event& begin) const {
     float milliseconds = 0;
     CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin.event_, event_));

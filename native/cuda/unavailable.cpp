@@ -1,4 +1,4 @@
-// Stands in for the CUDA half in a build without nvcc: defines each CUDA kernel that the contracts declare as an error.
+// Replaces the CUDA half in a build without nvcc: defines every CUDA kernel that the contracts declare as a throw.
 #include "../runtime/device.h"
 #include "../runtime/kernel.h"
 

@@ -1,14 +1,15 @@
-// Between JavaScript and the ops: arguments, their types, the device, errors. Everything is derived from the C++ signature.
+// Makes JavaScript functions of ops: they convert arguments, check types and devices, and turn exceptions into errors. Everything is
+// derived from the C++ signature.
 //
-// A JavaScript call is native.op(device, arguments...), with the number of an open device, whose context the op gets, and, for each
-// parameter after it,
-//   Tensor           a Float64Array [address, dtype, device, row stride, shape..., -owner]; the owner may be left out (see failures.h)
-//   Workspace        the same or null
-//   a struct with fields   an object with a property for each of them
-//   std::optional    the same or null
+// JavaScript calls native.op(device, arguments...). `device` is the number of an open device, whose context the op gets. Each parameter
+// after the context takes one argument, by its C++ type:
+//   Tensor               a Float64Array [address, dtype, device, row stride, shape..., -owner]; the owner may be left out (see failures.h)
+//   Workspace            the same, or null
+//   a struct with fields an object with one property per field
+//   std::optional        the value, or null
 //   double, int64_t, enum, bool   a number or a boolean
-// It checks all of this on the JavaScript thread, also that tensors are of this device and lie in its memory, then enqueues the op and
-// returns.
+// The call checks all arguments on the JavaScript thread, also that tensors belong to this device and lie in its memory. Then it enqueues
+// the op and returns.
 #pragma once
 
 #include <memory>
@@ -25,7 +26,7 @@
 
 namespace mst {
 
-// Of an enum that JavaScript passes as a number: 0 to num_values - 1.
+// The number of values of an enum; JavaScript passes a number from 0 to num_values - 1.
 template <class E>
 inline constexpr std::int64_t num_values = 0;
 template <>
@@ -33,8 +34,8 @@ inline constexpr std::int64_t num_values<Activation> = 2;
 template <>
 inline constexpr std::int64_t num_values<Dtype> = 5;
 
-// What an op does with tensors: a letter for each parameter that is or holds any, in their order:
-//   r  reads   w  assigns   u  reads and overwrites, or adds to   s  workspace   f  as the fields of the struct say
+// What an op does with its tensors: one letter, in order, for each parameter that is or contains a tensor,
+//   r  reads   w  assigns   u  reads and overwrites, or adds to   s  workspace   f  as the struct's fields say
 // or a function of the arguments that returns the letters.
 template <class Arguments>
 std::string letters_of(const char* letters, const Arguments&) {
@@ -45,7 +46,7 @@ std::string letters_of(const Function& function, const Arguments& arguments) {
   return std::apply(function, arguments);
 }
 
-// Where a value is inside an argument.
+// The path of a field inside an argument, for messages: `.gate.b`.
 struct FieldPath {
   const FieldPath* outer;
   const char* name;
@@ -67,7 +68,7 @@ struct ArgumentContext {
   }
 };
 
-// A tensor with its owner.
+// A tensor and the owner of its memory; see failures.h.
 struct Owned {
   Tensor tensor;
   std::uint64_t owner = 0;
@@ -87,12 +88,12 @@ inline Owned to_tensor(const ArgumentContext& context, std::size_t index, const 
   Owned owned;
   if (end > header && is_integer(view[end - 1], -max_safe_integer, -1)) owned.owner = static_cast<std::uint64_t>(-view[--end]);
   if (end < header || end > header + Tensor::max_rank) context.fail(index, "a tensor's view of at most rank 4");
-  if (view[2] != static_cast<double>(context.device_id)) context.fail(index, message_of("on device ", context.device_id));
-  if (!is_integer(view[0], 0, max_safe_integer)) context.fail(index, message_of("at an address, got ", view[0]));
-  if (!is_integer(view[1], 0, num_values<Dtype> - 1)) context.fail(index, message_of("of a dtype, got ", view[1]));
+  if (view[2] != static_cast<double>(context.device_id)) context.fail(index, message_of("a tensor on device ", context.device_id));
+  if (!is_integer(view[0], 0, max_safe_integer)) context.fail(index, message_of("a tensor with an integer address, got ", view[0]));
+  if (!is_integer(view[1], 0, num_values<Dtype> - 1)) context.fail(index, message_of("a tensor of a known dtype, got number ", view[1]));
   for (std::size_t i = 3; i < end; ++i)
     if (!is_integer(view[i], 0, max_safe_integer))
-      context.fail(index, message_of("of whole lengths, got ", i == 3 ? "row stride " : "length ", view[i]));
+      context.fail(index, message_of("a tensor of integer lengths, got ", i == 3 ? "row stride " : "length ", view[i]));
 
   Tensor& tensor = owned.tensor;
   tensor.data = reinterpret_cast<void*>(static_cast<std::uintptr_t>(view[0]));
@@ -106,22 +107,24 @@ inline Owned to_tensor(const ArgumentContext& context, std::size_t index, const 
     if (i + 1 < tensor.rank) overflows |= __builtin_mul_overflow(rows, tensor.shape[i], &rows);
   }
   const std::int64_t cols = tensor.cols();
-  if (tensor.row_stride < cols) context.fail(index, message_of("of rows that do not overlap, got row stride ", view[3], " for ", cols));
+  if (tensor.row_stride < cols)
+    context.fail(index, message_of("a tensor whose rows do not overlap, got row stride ", view[3], " for rows of ", cols));
   if (!overflows && rows > 0 && cols > 0) {
     overflows |= __builtin_mul_overflow(rows - 1, tensor.row_stride, &elements);
     overflows |= __builtin_add_overflow(elements, cols, &elements);
   }
   overflows |= elements > max_safe_integer / static_cast<std::int64_t>(size_of(tensor.dtype));
-  if (overflows) context.fail(index, "of fewer elements");
+  if (overflows) context.fail(index, "a tensor of fewer elements");
   owned.bytes = static_cast<std::size_t>(elements) * size_of(tensor.dtype);
   const auto begin = reinterpret_cast<std::uintptr_t>(tensor.data);
-  if (begin % size_of(tensor.dtype) != 0) context.fail(index, message_of("at whole elements, got address ", begin));
+  if (begin % size_of(tensor.dtype) != 0)
+    context.fail(index, message_of("a tensor at a multiple of its element size, got address ", begin));
   if (!context.open.mapped.contain(begin, begin + owned.bytes))
-    context.fail(index, message_of("in the device's memory, got ", owned.bytes, " bytes at ", begin));
+    context.fail(index, message_of("a tensor in the device's memory, got ", owned.bytes, " bytes at ", begin));
   return owned;
 }
 
-// Converts the arguments of one call, and notes what they are of device memory.
+// Converts the arguments of one call and records which device memory they refer to.
 class Arguments {
  public:
   Arguments(ArgumentContext context, const Napi::CallbackInfo& info) : context_(context), info_(info) {
@@ -135,7 +138,7 @@ class Arguments {
     return result;
   }
 
-  // What the op does with each tensor that it was given.
+  // What the op does with the memory of each tensor, by its letters. Workspaces are left out.
   Accesses accesses(const std::string& letters) const {
     MST_CHECK(letters.size() == num_letters_, context_.op, ": ", letters.size(), " letters for ", num_letters_, " arguments with tensors");
     Accesses accesses;
@@ -174,7 +177,7 @@ class Arguments {
         if (!value.IsNumber()) context_.fail(index, "a number");
         return number;
       } else if constexpr (std::is_enum_v<T>) {
-        static_assert(num_values<T> > 0, "how many values has this enum?");
+        static_assert(num_values<T> > 0, "num_values is missing for this enum");
         if (!is_integer(number, 0, num_values<T> - 1)) context_.fail(index, message_of("an integer from 0 to ", num_values<T> - 1));
         return static_cast<T>(number);
       } else {
@@ -202,15 +205,15 @@ class Arguments {
     return result;
   }
 
-  // Of the tensors from the first on that have no letter yet.
+  // Sets the letter of the tensors from `first` on that have none yet.
   void set_access(std::size_t first, char access) {
     for (std::size_t i = first; i < tensors_.size(); ++i)
       if (!tensors_[i].access) tensors_[i].access = access;
   }
 
   struct Given {
-    std::size_t place;  // of the argument's letter
-    char access;        // as the fields say
+    std::size_t place;  // index of the argument's letter
+    char access;        // letter by the struct's fields; 0: none
     Owned owned;
   };
 
@@ -229,7 +232,7 @@ void describe(std::ostream& out, const T& argument) {
   if constexpr (HasFields<T>) std::apply([&](const auto&... fields) { (describe(out, argument.*fields.member), ...); }, T::fields);
 }
 
-// Runs the op on the command thread; an error is given the op's name and its tensors' shapes.
+// Runs the op, on the command thread. Adds the op's name and the shapes of its tensors to an error.
 template <class Op, class... Arguments>
 void run_op(const char* name, const Op& op, Context& context, const Arguments&... arguments) {
   try {
@@ -255,7 +258,7 @@ Napi::Function bind_signature(Napi::Env env, const char* name, const Op& op, con
     const ArgumentContext context{name, static_cast<std::int64_t>(id), *open};
     Arguments converter(context, info);
     auto convert = [&]<std::size_t... i>(std::index_sequence<i...>) {
-      return std::tuple<std::decay_t<Parameters>...>{converter.convert<std::decay_t<Parameters>>(i)...};  // in order: braces
+      return std::tuple<std::decay_t<Parameters>...>{converter.convert<std::decay_t<Parameters>>(i)...};  // braces evaluate in order
     };
     auto arguments = convert(std::index_sequence_for<Parameters...>{});
     Accesses accesses = converter.accesses(letters_of(letters, arguments));

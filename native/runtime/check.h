@@ -1,4 +1,4 @@
-// Errors: a failed check throws mst::Error with a message put together from its arguments. Nothing aborts.
+// Errors: a failed check throws mst::Error; its message is put together from the arguments. Nothing aborts the process.
 #pragma once
 
 #include <sstream>

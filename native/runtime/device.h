@@ -1,4 +1,4 @@
-// Opening devices, and what there is of CUDA on this machine.
+// Opens devices, and describes the machine's CUDA installation.
 #pragma once
 
 #include <cstddef>
@@ -13,11 +13,11 @@ namespace mst {
 std::unique_ptr<Context> open_cpu(int num_threads);
 
 struct CudaOptions {
-  std::string attention;         // "own", "cudnn" or "auto": cuDNN where it is found and faster
-  std::string products;          // "own", or "auto": cuBLASLt's where it is found
-  std::string tuning_directory;  // for the timed choices of products; empty: nothing is timed
+  std::string attention;         // "own": our kernels; "cudnn"; "auto": cuDNN if it is found and faster
+  std::string products;          // "own": our kernels; "auto": cuBLASLt if it is found
+  std::string tuning_directory;  // where the timed choices of algorithms are kept; empty: nothing is timed
 };
-// Error with cause and remedy where there is no such device, or no cuDNN where it was asked for.
+// Throws an Error with cause and remedy if the device cannot be used, or if cuDNN was asked for and cannot be used.
 std::unique_ptr<Context> open_cuda(int index, const CudaOptions& options);
 
 struct CudaDevice {
@@ -25,27 +25,28 @@ struct CudaDevice {
   std::string name;
   int major, minor, num_multiprocessors;
   std::size_t total_bytes, free_bytes;
-  std::string problem;  // why it cannot be used; empty where it can
+  std::string problem;  // why it cannot be used; empty if it can
 };
 
-// For `doctor`, never throws. problem: why cuda:0 cannot be used, empty where it can.
+// What `minisequence doctor` reports.
 struct CudaReport {
-  bool built;                           // with nvcc
-  std::string architectures;            // that device code was compiled for
-  int runtime_version, driver_version;  // 13000 = 13.0; 0 where unknown
-  std::string cublaslt_path;            // where it was found; empty where it was not
+  bool built;                           // whether this build has CUDA
+  std::string architectures;            // of the device code in this build
+  int runtime_version, driver_version;  // 13000 = 13.0; 0: unknown
+  std::string cublaslt_path;            // empty: not found
   std::size_t cublaslt_version;
   std::vector<std::string> cublaslt_tried;
-  std::string cublaslt_problem;  // why it is not used; empty where it is
-  std::string cudnn_path;        // empty where it was not found
+  std::string cublaslt_problem;  // why it is not used; empty if it is
+  std::string cudnn_path;        // empty: not found
   std::size_t cudnn_version;
-  std::string cudnn_problem;  // why it is not used; empty where it can be
+  std::string cudnn_problem;  // why it is not used; empty if it can be
   std::string problem;
   std::vector<CudaDevice> devices;
 };
 CudaReport describe_cuda();
 
-// Directories to search for CUDA libraries before all others. Call before the first product.
+// Sets the directories that are searched before all others for CUDA libraries. A library that open_cuda() or describe_cuda() has found
+// already stays as it is.
 void set_cuda_library_path(std::vector<std::string> directories);
 
 }  // namespace mst

@@ -60,7 +60,7 @@ struct bf16 {
   }
 };
 
-// What values of type T are computed in: f64 for f64, else f32.
+// The type in which values of type T are computed: f64 for f64, f32 for all others.
 template <class T>
 struct compute {
   using type = float;
@@ -72,7 +72,7 @@ struct compute<double> {
 template <class T>
 using compute_t = typename compute<T>::type;
 
-// The dtype that goes with compute_t: of log-sum-exps, per-token losses, weight gradients.
+// The dtype of compute_t: that of log-sum-exps, per-token losses and weight gradients.
 constexpr Dtype compute_dtype(Dtype dtype) {
   return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32;
 }
@@ -82,7 +82,7 @@ struct type_tag {
   using type = T;
 };
 
-// Calls function(type_tag<T>{}) with the C++ type of a floating dtype, on the CPU.
+// For CPU ops: calls function(type_tag<T>{}) with the C++ type of a floating dtype.
 template <class Function>
 void with_float(const char* op, Dtype dtype, Function&& function) {
   switch (dtype) {
@@ -93,11 +93,11 @@ void with_float(const char* op, Dtype dtype, Function&& function) {
     case Dtype::f64:
       return function(type_tag<double>{});
     default:
-      MST_FAIL(op, ": needs a floating dtype, got ", name_of(dtype));
+      MST_FAIL(op, ": the dtype must be float32, bfloat16 or float64, got ", name_of(dtype));
   }
 }
 
-// Calls function(type_tag<G>{}) with the C++ type of a weight's gradient whose sums are in S: S, or bf16 for f32 sums, on the CPU.
+// For CPU ops: calls function(type_tag<G>{}) with the C++ type of a weight's gradient that is summed in S. G is S, or bf16 if S is float.
 template <class S, class Function>
 void with_gradient(const char* op, Dtype dtype, Function&& function) {
   constexpr bool is_double = std::is_same_v<S, double>;

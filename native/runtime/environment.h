@@ -1,4 +1,4 @@
-// What one JavaScript environment (the main thread or a worker) has open, and the promises that its queues keep.
+// The open devices of one JavaScript environment (the main thread or a worker), and the promises that their queues settle.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace mst {
 
-// Ranges of addresses; neighbours are joined.
+// A set of address ranges; adjacent ranges are joined.
 class Ranges {
  public:
   void add(std::uintptr_t begin, std::uintptr_t end);
@@ -28,11 +28,11 @@ class Ranges {
 struct OpenDevice {
   std::size_t granularity;
   Ranges reserved, mapped;
-  std::map<std::uintptr_t, std::size_t> host;  // bytes of the host's memory that copies beside commands reach, by where they begin
+  std::map<std::uintptr_t, std::size_t> host;  // host memory for copies beside commands: bytes by first address
   std::int64_t num_events = 0;                 // of copies beside commands
-  Queue queue;                                 // last: what it runs uses the others' memory
+  Queue queue;                                 // last: its thread ends before the other members are destroyed
 
-  // Whether [begin, end) lies in one piece of the host's memory.
+  // Whether [begin, end) lies in one block of this host memory.
   bool host_contains(std::uintptr_t begin, std::uintptr_t end) const {
     const auto next = host.upper_bound(begin);
     return next != host.begin() && begin <= end && end <= std::prev(next)->first + std::prev(next)->second;
@@ -41,20 +41,21 @@ struct OpenDevice {
   explicit OpenDevice(std::unique_ptr<Context> context) : granularity(context->memory().granularity()), queue(std::move(context)) {}
 };
 
-// All calls come from the environment's own thread.
+// All calls must come from the environment's own thread.
 class Environment {
  public:
-  // Registers what ends it. Throws where the environment is ending already.
+  // Registers its clean-up hook. Throws if the environment is already ending.
   explicit Environment(napi_env env);
 
   std::int64_t open(std::unique_ptr<Context> context);
-  // Kept alive by the caller: an argument's getter may close the device.
+  // Throws if the device is not open. The caller shares its ownership: the getter of an argument may close the device meanwhile.
   std::shared_ptr<OpenDevice> find(double id) const;
   void close(std::int64_t id);
-  // Ends all queues; for the end of the process, which must not find threads in libraries whose memory goes.
+  // Ends all queues. Called at the end of the process, before exit() destroys libraries that a command may be using.
   void close_all();
 
-  // A promise of what the queue's fence does. Until it is settled the event loop stays alive, and `kept` (may be null) with its memory.
+  // Enqueues a fence and returns the promise that it settles. Until then the event loop stays alive, and so does `kept`, whose memory the
+  // command uses; `kept` may be null.
   napi_value fence(Queue& queue, Queue::Command command, napi_value kept, Accesses accesses);
 
  private:
@@ -65,13 +66,13 @@ class Environment {
   void forget(Pending* pending);
 
   napi_env env_;
-  // One for all promises. It goes with the environment, after on_end(): until then it may be called from any thread.
+  // Wakes the JavaScript thread to settle promises. Any thread may call it until the environment ends; it is released after on_end().
   napi_threadsafe_function wake_ = nullptr;
   std::map<std::int64_t, std::shared_ptr<OpenDevice>> devices_;
   std::int64_t next_id_ = 1;
   std::size_t num_pending_ = 0;
   std::mutex mutex_;
-  Pending* settled_ = nullptr;  // newest first, under mutex_
+  Pending* settled_ = nullptr;  // a list, newest first; guarded by mutex_
 };
 
 inline void Ranges::add(std::uintptr_t begin, std::uintptr_t end) {
@@ -88,7 +89,7 @@ inline void Ranges::add(std::uintptr_t begin, std::uintptr_t end) {
 }
 
 inline void Ranges::remove(std::uintptr_t begin, std::uintptr_t end) {
-  auto range = std::prev(ends_.upper_bound(begin));  // contain() has said yes
+  auto range = std::prev(ends_.upper_bound(begin));  // the caller has checked contain()
   const std::uintptr_t before = range->first, after = range->second;
   ends_.erase(range);
   if (before < begin) ends_[before] = begin;
@@ -115,7 +116,7 @@ inline Environment::Environment(napi_env env) : env_(env) {
       napi_create_string_utf8(env, "minisequence", NAPI_AUTO_LENGTH, &name) == napi_ok &&
       napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, on_settled, &wake_) == napi_ok &&
       napi_unref_threadsafe_function(env, wake_) == napi_ok &&
-      napi_add_env_cleanup_hook(env, on_end, this) == napi_ok;  // hooks run last in, first out: before wake_ goes
+      napi_add_env_cleanup_hook(env, on_end, this) == napi_ok;  // hooks run last in, first out: this one before wake_ is released
   MST_CHECK(is_made, "native: the environment is ending");
 }
 
@@ -163,23 +164,23 @@ inline napi_value Environment::fence(Queue& queue, Queue::Command command, napi_
     napi_call_threadsafe_function(self.wake_, nullptr, napi_tsfn_nonblocking);
   };
   queue.fence(std::move(command), std::move(completion), std::move(accesses));
-  pending.release();  // the completion's
+  pending.release();  // settle() or on_end() deletes it
   if (num_pending_++ == 0) napi_ref_threadsafe_function(env_, wake_);
   return promise;
 }
 
 inline void Environment::on_settled(napi_env env, napi_value, void* self, void*) {
-  if (env) static_cast<Environment*>(self)->settle(env);  // null: the environment has ended
+  if (env) static_cast<Environment*>(self)->settle(env);  // env is null if the environment has ended
 }
 
-// Statuses are not looked at: where JavaScript may not run any more, nobody waits for the promises.
+// Ignores the statuses of Node-API: once JavaScript may not run any more, nobody waits for the promises.
 inline void Environment::settle(napi_env env) {
   Pending* newest;
   {
     const std::lock_guard lock(mutex_);
     newest = std::exchange(settled_, nullptr);
   }
-  Pending* next = nullptr;  // oldest first
+  Pending* next = nullptr;  // reversed: oldest first
   while (newest) {
     Pending* const older = newest->next;
     newest->next = std::exchange(next, newest);

@@ -1,5 +1,5 @@
-// Which bytes of a device hold no value, because the command that should have written them failed: an error belongs to values, not to the
-// queue. Commands that read such bytes fail with the same error; commands that write them make them good again.
+// Keeps track of the bytes of a device that hold no value because the command that should have written them failed. An error belongs to
+// values, not to the queue: commands that read such bytes fail with the same error, and commands that overwrite them clear the mark.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,8 @@
 
 namespace mst {
 
-// The bytes of one tensor of a command. `owner` numbers the piece of memory that they belong to between its allocation and its release, and
-// grows; 0 is unknown. What was noted of an earlier owner of the same bytes is not the later one's.
+// The bytes of one tensor of a command. `owner` identifies the allocation that they belong to: a number that grows, 0 if unknown. A failure
+// of an earlier allocation does not concern a later one at the same addresses.
 struct Access {
   enum Kind : std::uint8_t { read, write, update } kind;  // update: reads what it writes
   std::uintptr_t begin, end;
@@ -20,7 +20,7 @@ struct Access {
 };
 using Accesses = std::vector<Access>;
 
-// An error and the number of the command that it came from; no error: none.
+// An error and the number of the command that raised it. A null error means no failure.
 struct Failure {
   std::exception_ptr error;
   std::uint64_t command = 0;
@@ -30,10 +30,10 @@ struct Failure {
   }
 };
 
-// Empty nearly always; then every call is one comparison.
+// Nearly always empty; of() and heal() are then one comparison.
 class Failures {
  public:
-  // The earliest failure of the bytes that a command reads; none: all hold values.
+  // The earliest failure among the bytes that a command reads; none if they all hold values.
   Failure of(const Accesses& accesses) {
     if (marks_.empty()) return {};
     const Failure* first = nullptr;
@@ -51,7 +51,7 @@ class Failures {
     return first ? *first : Failure{};
   }
 
-  // The command failed, or did not run because what it reads had failed.
+  // Marks what a command should have written, after it failed or did not run because its input had failed.
   void mark(const Accesses& accesses, const Failure& failure) {
     for (const Access& access : accesses) {
       if (access.kind == Access::read || access.begin == access.end) continue;
@@ -60,7 +60,7 @@ class Failures {
     }
   }
 
-  // The command ran.
+  // Clears the marks of what a command has written.
   void heal(const Accesses& accesses) {
     if (marks_.empty()) return;
     for (const Access& access : accesses)

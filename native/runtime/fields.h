@@ -1,4 +1,4 @@
-// Arguments with names: a struct lists its fields, and the binder makes it from a JavaScript object.
+// Named arguments: a struct lists its fields, and the binder fills it from a JavaScript object.
 #pragma once
 
 #include <concepts>
@@ -12,10 +12,10 @@ namespace mst {
 
 template <class Struct, class Value>
 struct Field {
-  const char* name;  // of the object's property
+  const char* name;  // name of the object's property
   using Member = Value Struct::*;
   Member member;
-  char access = 0;  // what an op does with the field's tensors, as a letter of addon.cpp, where the struct says this itself
+  char access = 0;  // letter of the field's tensors (letters_of in binder.h); 0: see access(), or the op's row in addon.cpp
   using Type = Value;
 };
 
@@ -24,7 +24,7 @@ concept HasFields = requires {
   T::fields;
 };
 
-// Where what an op does with a struct's tensors depends on its other fields.
+// A struct whose other fields decide what an op does with its tensors: access() returns the letter.
 template <class T>
 concept HasAccess = requires(const T& value) {
   { value.access() } -> std::same_as<char>;
@@ -35,7 +35,7 @@ inline constexpr bool is_optional = false;
 template <class T>
 inline constexpr bool is_optional<std::optional<T>> = true;
 
-// Whether an argument of this type is, or has, a tensor.
+// Whether an argument of this type is or contains a tensor.
 template <class T>
 constexpr bool holds_tensors() {
   if constexpr (is_optional<T>)

@@ -1,9 +1,9 @@
-// What every call from JavaScript goes through. Exceptions become JavaScript errors here and go no further, and where JavaScript may not
-// run any more, as in a worker that is being ended, they come to nothing.
+// What every call from JavaScript goes through. C++ exceptions become JavaScript errors here. They are dropped if JavaScript may not run
+// any more, for example in a worker that is being terminated.
 #pragma once
 
 #ifndef NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
-#define NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS  // where the module itself is being loaded
+#define NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS  // for errors while the module itself is loaded
 #endif
 #include <napi.h>
 
@@ -21,12 +21,12 @@ struct ArgumentError : Error {
   using Error::Error;
 };
 
-// Codes that TypeScript asks for.
+// The `code` of errors that TypeScript tells apart.
 inline constexpr const char *out_of_memory_code = "OUT_OF_MEMORY", *device_lost_code = "DEVICE_LOST";
 
 using CreateError = napi_status (*)(napi_env, napi_value code, napi_value message, napi_value* error);
 
-// An error, or null where it cannot be made. code may be null.
+// Returns a JavaScript error, or null if none can be made. `code` may be null.
 inline napi_value make_error(napi_env env, CreateError create, const char* code, const char* message) noexcept {
   napi_value code_value = nullptr, text = nullptr, error = nullptr;
   if (code && napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &code_value) != napi_ok) return nullptr;
@@ -38,7 +38,7 @@ inline void throw_error(napi_env env, CreateError create, const char* code, cons
   if (const napi_value error = make_error(env, create, code, message)) napi_throw(env, error);
 }
 
-// Calls function(), which returns a Napi::Value or nothing.
+// Calls function(), which returns a Napi::Value or nothing, and turns its exceptions into JavaScript errors.
 template <class Function>
 Napi::Value guarded(napi_env env, const Function& function) noexcept {
   try {
@@ -46,7 +46,7 @@ Napi::Value guarded(napi_env env, const Function& function) noexcept {
       function();
     else
       return function();
-  } catch (const Napi::Error& error) {  // JavaScript's own, as of a getter
+  } catch (const Napi::Error& error) {  // thrown by JavaScript, for example by a getter
     try {
       napi_throw(env, error.Value());
     } catch (...) {  // JavaScript may not run any more
@@ -67,10 +67,10 @@ Napi::Value guarded(napi_env env, const Function& function) noexcept {
   return {};
 }
 
-// The largest integer n such that all up to n are numbers of JavaScript: 2^53 - 1.
+// JavaScript's Number.MAX_SAFE_INTEGER: 2^53 - 1.
 inline constexpr std::int64_t max_safe_integer = 9007199254740991;
 
-// Whether a number is an integer in [min, max]; NaN and infinities are none.
+// Whether a number is an integer in [min, max]. NaN and infinities are not.
 inline bool is_integer(double number, std::int64_t min, std::int64_t max) {
   return number == std::floor(number) && number >= static_cast<double>(min) && number <= static_cast<double>(max);
 }

@@ -8,7 +8,7 @@
 namespace mst {
 namespace {
 
-constexpr std::size_t max_untold = 64;
+constexpr std::size_t max_unreported = 64;
 
 std::string text_of(const std::exception_ptr& error) {
   try {
@@ -20,9 +20,9 @@ std::string text_of(const std::exception_ptr& error) {
   }
 }
 
-// The queues of the process, for its end: exit() destroys what kernels and libraries use while a command thread may still be in them.
-// Handlers of exit() run last in, first out, and libraries register theirs when they are first used: this one is therefore registered again
-// after 1, 2, 4, 8, … commands. (Node calls stop() before; this serves where it does not come to that.)
+// All queues of the process, to be stopped at its end: exit() destroys what kernels and libraries use, while a command thread may still be
+// inside them. exit() runs its handlers last in, first out, and libraries register theirs when they are first used. So this handler is
+// registered again after 1, 2, 4, 8, … commands. It serves exits at which Node has not already stopped the queues.
 struct Running {
   std::mutex mutex;
   std::set<Queue*> queues;
@@ -109,15 +109,15 @@ void Queue::execute(Entry& entry) {
   std::exception_ptr error;
   try {
     error = process(entry);
-  } catch (...) {  // no host memory is left to note what has failed
-    lose("what has failed on the device cannot be told any more", std::current_exception());
+  } catch (...) {  // no host memory is left to record what has failed
+    lose("which values on the device have failed is no longer known", std::current_exception());
   }
   if (!entry.completion) return;
   const std::exception_ptr lost = loss();
   entry.completion(lost ? lost : error);
 }
 
-// Returns the error that a fence tells.
+// Returns the error that a fence reports.
 std::exception_ptr Queue::process(Entry& entry) {
   register_stop(++num_commands_);
   if (entry.completion || context_->num_notes() >= Context::max_notes) settle();
@@ -128,11 +128,11 @@ std::exception_ptr Queue::process(Entry& entry) {
     failures_.mark(entry.accesses, failure);
   else
     failures_.heal(entry.accesses);
-  if (failure && !entry.completion && entry.accesses.empty()) tell_later(failure.error);
+  if (failure && !entry.completion && entry.accesses.empty()) report_later(failure.error);
   if (is_unsettled) unsettled_.push_back({num_commands_, std::move(entry.accesses), failure});
-  if (entry.completion && !failure && !untold_.empty()) {
-    failure.error = untold_.front();
-    untold_.pop_front();
+  if (entry.completion && !failure && !unreported_.empty()) {
+    failure.error = unreported_.front();
+    unreported_.pop_front();
   }
   return failure.error;
 }
@@ -151,19 +151,19 @@ Failure Queue::run_command(Entry& entry) {
   }
 }
 
-// Waits for the device. What kernels have noted there is the failure of their commands: all commands since the first of them are gone
-// through again, as if it had been known at once.
+// Waits for the device and reads what kernels have noted there. If there are notes, the failures of all unsettled commands are computed
+// anew, as if the notes had been known when each command ran.
 void Queue::settle() {
   if (loss()) return;
   std::map<std::uint64_t, std::exception_ptr> late;
   try {
     context_->synchronize();
     for (const Context::Note& note : context_->take_notes()) late[note.command] = std::make_exception_ptr(Error(note.message));
-  } catch (...) {  // nothing tells whose it was: of all
+  } catch (...) {  // it names no command: all of them fail
     const std::exception_ptr error = std::current_exception();
     note_loss(error);
     for (const Unsettled& command : unsettled_) late[command.number] = error;
-    tell_later(error);
+    report_later(error);
   }
   if (!late.empty()) {
     failures_ = before_unsettled_;
@@ -172,7 +172,7 @@ void Queue::settle() {
       if (!failure) failure = known;
       if (const auto found = late.find(number); !failure && found != late.end()) {
         failure = {found->second, number};
-        if (accesses.empty()) tell_later(failure.error);
+        if (accesses.empty()) report_later(failure.error);
       }
       if (failure)
         failures_.mark(accesses, failure);
@@ -183,8 +183,8 @@ void Queue::settle() {
   unsettled_.clear();
 }
 
-void Queue::tell_later(std::exception_ptr error) {
-  if (untold_.size() < max_untold) untold_.push_back(std::move(error));
+void Queue::report_later(std::exception_ptr error) {
+  if (unreported_.size() < max_unreported) unreported_.push_back(std::move(error));
 }
 
 void Queue::note_loss(const std::exception_ptr& first) {
@@ -196,8 +196,8 @@ void Queue::lose(const std::string& why, const std::exception_ptr& first) {
   if (loss_) return;
   loss_ = std::make_exception_ptr(
       DeviceLost(message_of(why, ". First error: ", text_of(first),
-                            ". What was in its memory is gone, and this process cannot use it again; other devices go on. "
-                            "Start the process again, from the last checkpoint")));
+                            ". The contents of its memory are lost, and this process cannot use the device again; other devices are not "
+                            "affected. Restart the process from the last checkpoint")));
 }
 
 std::exception_ptr Queue::loss() {

@@ -150,7 +150,7 @@ describe('faults of CUDA', () => {
     });
 
     const lost =
-      /^cuda:0: the device was lost: (unspecified launch failure \(cudaErrorLaunchFailure\)|uncorrectable ECC error encountered \(cudaErrorECCUncorrectable\))\. First error: cuda: cuda\w+\(.*\): .*\. What was in its memory is gone, and this process cannot use it again; other devices go on\. Start the process again, from the last checkpoint$/;
+      /^cuda:0: the device was lost: (unspecified launch failure \(cudaErrorLaunchFailure\)|uncorrectable ECC error encountered \(cudaErrorECCUncorrectable\))\. First error: cuda: cuda\w+\(.*\): .*\. The contents of its memory are lost, and this process cannot use the device again; other devices are not affected\. Restart the process from the last checkpoint$/;
     for (const error of ['214', '719']) {
       it(`that is lost (${error}) says so from then on, and the CPU goes on`, () => {
         const { result } = run(
@@ -336,7 +336,7 @@ describe('faults of CUDA', () => {
         [
           'for another CUDA than cuBLASLt is refused',
           ['CUDNN=91900', 'CUDART=12090'],
-          /^cuDNN 9\.19\.0 is built for CUDA 12, cuBLASLt is of CUDA 13$/,
+          /^cuDNN 9\.19\.0 is built for CUDA 12, but cuBLASLt is from CUDA 13$/,
         ],
         [
           'that lacks its functions is refused',
@@ -363,7 +363,7 @@ describe('faults of CUDA', () => {
           run(fake, open, { FAKE_CUDA_COMPUTE: '90' }).result,
           /^cuda:0: attention by cuDNN: cuDNN needs cuBLASLt/,
         );
-        assert.match(run(fake, open).result, /^cuda:0: attention by cuDNN: before sm_90 the own kernels are as fast/);
+        assert.match(run(fake, open).result, /^cuda:0: attention by cuDNN: before sm_90 our kernels are as fast/);
       });
     });
   });

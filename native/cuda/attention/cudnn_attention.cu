@@ -1,4 +1,4 @@
-// Where attention runs by cuDNN; see cudnn_attention.h.
+// Decides which calls of attention cuDNN computes; see cudnn_attention.h.
 #include "cudnn_attention.h"
 
 #include <algorithm>
@@ -10,14 +10,14 @@
 namespace mst::cuda {
 namespace {
 
-constexpr std::int64_t tile = 128;  // T is a multiple; cuDNN versions differ in how right they are on what is left over
+constexpr std::int64_t tile = 128;  // T must be a multiple of it: versions of cuDNN differ in how they treat the rest
 
 bool applies(std::initializer_list<const Tensor*> tensors, const AttentionOptions& g) {
   constexpr std::int64_t elements_of_16_bytes = 8;
   constexpr std::size_t version_with_a_window_that_is_not_causal = 91400;
   if (g.window > 0 && cudnn().version() == version_with_a_window_that_is_not_causal) return false;
   if (g.T % tile != 0 || g.D % elements_of_16_bytes != 0 || g.D > 256) return false;
-  constexpr std::int64_t end_of_offsets = std::int64_t{1} << 31;  // from where 9.14 gave a wrong dq
+  constexpr std::int64_t end_of_offsets = std::int64_t{1} << 31;  // cuDNN 9.14 computed a wrong dq beyond it
   return std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) {
     return t->dtype == Dtype::bf16 && t->rows() * t->row_stride < end_of_offsets && t->rows() > 0 &&
            t->row_stride % elements_of_16_bytes == 0 && reinterpret_cast<std::uintptr_t>(t->data) % 16 == 0;
@@ -34,7 +34,7 @@ std::string cudnn_attention_problem(int device) {
   int major = 0;
   CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   constexpr int hopper = 9;
-  if (major < hopper) return "before sm_90 the own kernels are as fast";
+  if (major < hopper) return "before sm_90 our kernels are as fast";
   return find_cudnn().problem;
 }
 

@@ -21,7 +21,7 @@ Value transposed_heads_of(Graph& graph, CudnnAttentionId id, const CudnnAttentio
   return graph.real(id, {c.B, heads, c.D, c.T}, {c.T * row_stride, c.D, 1, row_stride}, Type::bf16);
 }
 
-// scale · q·kᵀ, and with a soft-cap what goes into its tanh.
+// scale · q·kᵀ, soft-capped if there is a soft-cap; before_tanh is then the input of its tanh.
 struct Scores {
   Value capped, before_tanh;
 };
@@ -37,7 +37,7 @@ Scores scores_of(Graph& graph, const CudnnAttentionKind& c, const Value& q, cons
   return scores;
 }
 
-// Scores outside the causal triangle and the window become -∞.
+// Sets scores outside the causal triangle and the window to -∞.
 Value masked(Graph& graph, const CudnnAttentionKind& c, Value scores) {
   constexpr std::size_t first_version_with_infinity = 91000;
   const float nothing =
@@ -96,7 +96,7 @@ dnn::Plan backward_plan(const CudnnAttentionKind& c, void* handle) {
   const Value below_lse = graph.pointwise(Pointwise::subtract, scores.capped, lse, graph.temporary(sizes));
   const Value p = graph.pointwise(Pointwise::exp, masked(graph, c, below_lse), graph.temporary(sizes));
 
-  // dv = pᵀ · dout, and the sum over the query heads of each key/value head
+  // dv = pᵀ · dout, summed over the query heads of each key/value head
   const Sizes transposed_strides{c.H * c.T * c.T, c.T * c.T, 1, c.T};
   const auto product_over_queries = [&](const Value& left, const Value& right, const Value& to) {
     const Value transposed = graph.reshape(left, graph.temporary(sizes, transposed_strides, Type::bf16));

@@ -1,5 +1,5 @@
-// Attention as graphs of cuDNN. They are those that cudnn-frontend (1.23) builds for scaled dot-product attention: other, equivalent
-// orders of the same operations find no fast kernel.
+// Attention as graphs of cuDNN. They are the graphs that cudnn-frontend (1.23) builds for scaled dot-product attention: cuDNN finds no fast
+// kernel for other, equivalent orders of the same operations.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace mst::cuda {
 // Everything that a plan depends on.
 struct CudnnAttentionKind {
   bool is_backward;
-  std::int64_t B, T, H, G, D;                                                                           // heads of one launch
+  std::int64_t B, T, H, G, D;                                                                           // H and G: the heads of one launch
   std::int64_t q_stride, k_stride, v_stride, out_stride, dout_stride, dq_stride, dk_stride, dv_stride;  // from row to row
   std::int64_t lse_stride;  // from one sequence of the batch to the next
   std::int64_t window;
@@ -43,12 +43,12 @@ struct CudnnAttentionKind {
   }
 };
 
-// Of tensors, by which a plan gets their memory.
+// The ids of tensors, by which a plan gets their memory.
 enum CudnnAttentionId : std::int64_t { id_q = 1, id_k, id_v, id_out, id_lse, id_dout, id_dq, id_dk, id_dv, id_dq_sum, id_delta };
 
-// Throw where cuDNN has no engine.
+// Both throw if cuDNN has no engine.
 dnn::Plan forward_plan(const CudnnAttentionKind& kind, void* handle);
-// Has id_dq_sum, dq in f32, and id_delta, Σ_d dout · out, beside the operands and results.
+// Beside operands and results it has id_dq_sum, the f32 sum of dq, and id_delta, Σ_d dout · out.
 dnn::Plan backward_plan(const CudnnAttentionKind& kind, void* handle);
 
 }  // namespace mst::cuda

@@ -1,4 +1,4 @@
-// cuDNN's attention on one device: its handle, a plan for each kind, and which kinds have passed the self-test.
+// cuDNN's attention on one device: the library's handle, a plan for each kind of call, and the results of self-tests.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace mst::cuda {
 
-// What one self-test stands for.
+// The calls of attention that one self-test stands for.
 struct CudnnAttentionTest {
   bool is_backward;
   std::int64_t D, heads_per_group;
@@ -28,8 +28,8 @@ struct CudnnAttentionTest {
   }
 };
 
-// The memory of one backward launch over n key/value groups: dq in f32, delta, and what the plan asks for, which is dk and dv of every
-// query head where several share a group.
+// The memory of one backward launch over n key/value heads: dq in f32, delta, and the plan's workspace. The plan needs dk and dv of every
+// query head if several share a key/value head.
 struct CudnnBackwardMemory {
   std::size_t dq_sum, delta, plan;
 
@@ -41,24 +41,24 @@ struct CudnnBackwardMemory {
 
 class CudnnAttention {
  public:
-  // cuDNN is asked for nothing before the first run.
+  // cuDNN's handle is made at the first run.
   explicit CudnnAttention(const Stream& stream) : stream_(stream) {}
   ~CudnnAttention();
   CudnnAttention(const CudnnAttention&) = delete;
   CudnnAttention& operator=(const CudnnAttention&) = delete;
 
-  // Both return false, having done nothing, where cuDNN has no plan that fits the workspace.
+  // Both return false and do nothing if cuDNN has no plan that fits the workspace.
   bool forward(const AttentionInputs& inputs, const Tensor& out, const Tensor& lse, const Workspace& workspace,
                const AttentionOptions& options);
   bool backward(const Tensor& dout, const AttentionInputs& inputs, const Tensor& out, const Tensor& lse,
                 const AttentionGradients& gradients, const Workspace& workspace, const AttentionOptions& options);
 
-  // Whether cuDNN agrees with our kernels on a small problem of this kind, found at the first use; cudnn_attention_selftest.cu.
+  // Whether cuDNN agrees with our kernels on a small problem of this kind; tested at the first call. See cudnn_attention_selftest.cu.
   bool passes(Context& context, const CudnnAttentionTest& test);
 
  private:
   void* handle();
-  dnn::Plan* find_plan(const CudnnAttentionKind& kind);  // null where cuDNN has no engine
+  dnn::Plan* find_plan(const CudnnAttentionKind& kind);  // null if cuDNN has no engine
 
   const Stream& stream_;
   void* handle_ = nullptr;

@@ -1,4 +1,4 @@
-// The self-test of cuDNN's attention: versions differ in what they compute rightly.
+// The self-test of cuDNN's attention; versions of cuDNN differ in which calls they compute correctly.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -11,7 +11,7 @@
 namespace mst::cuda {
 namespace {
 
-// Memory of a self-test, some MiB outside the arena, for as long as the test.
+// The memory of a self-test: a few MiB outside the arena, freed with this object.
 class TestMemory {
  public:
   explicit TestMemory(Context& context) : context_(context) {}
@@ -58,7 +58,7 @@ std::vector<float> to_host(Context& context, const Tensor& tensor) {
   return values;
 }
 
-// ‖a - b‖ <= limit · ‖b‖; false with any NaN.
+// Whether ‖a - b‖ <= limit · ‖b‖; false if there is a NaN.
 bool agree(Context& context, const Tensor& a, const Tensor& b) {
   constexpr double limit = 2e-2;  // both sides round to bf16
   const std::vector<float> x = to_host(context, a), y = to_host(context, b);
@@ -70,7 +70,7 @@ bool agree(Context& context, const Tensor& a, const Tensor& b) {
   return difference <= limit * limit * norm;
 }
 
-// cuDNN against our kernels on T = 256 with one key/value head.
+// Compares cuDNN with our kernels for T = 256 and one key/value head.
 bool agrees(Context& context, CudnnAttention& attention, const CudnnAttentionTest& test) {
   const std::int64_t T = 256, D = test.D, H = test.heads_per_group;
   const AttentionOptions g{T, D, 1 / std::sqrt(static_cast<double>(D)), test.has_window ? 100 : 0, test.has_softcap ? 5.0 : 0.0};

@@ -1,4 +1,4 @@
-// A failed call of CUDA's runtime throws, with the call and CUDA's own words.
+// A failed call of CUDA's runtime throws an Error with the call and CUDA's message.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,5 +1,5 @@
-// Blocks of a cluster (sm_90 and newer), which run at the same time and read and write each other's dynamic shared memory. Before sm_90 a
-// block is a cluster of its own.
+// Clusters of blocks (sm_90 and newer): the blocks of a cluster run at the same time, and read and write each other's dynamic shared
+// memory. Before sm_90 each block is a cluster of its own.
 #pragma once
 
 #include <cstring>
@@ -28,8 +28,8 @@ __device__ inline int cluster_size() {
 #endif
 }
 
-// What every thread of the cluster wrote before, to its own block's shared memory or another's, all of them see afterwards. The first call
-// also makes sure that all blocks have begun: only then may one write to another's memory.
+// A barrier for all threads of the cluster. Afterwards each sees what the others wrote to shared memory before it. The first call also
+// makes sure that all blocks have started: before that none may write to another's memory.
 __device__ inline void synchronize_cluster() {
 #ifdef MST_WITHOUT_CLUSTERS
   __syncthreads();
@@ -39,17 +39,17 @@ __device__ inline void synchronize_cluster() {
 #endif
 }
 
-// What every warp of the cluster tells all the others, round after round. Nothing else is waited for: a barrier of the cluster would wait
-// for earlier stores to global memory too.
+// Exchanges one value per warp among all warps of the cluster, round after round. It waits for these values only: a barrier of the cluster
+// would also wait for earlier stores to global memory.
 template <class T>
 class Board {
  public:
-  // Bytes of dynamic shared memory, for blocks of that many warps.
+  // Bytes of dynamic shared memory that it needs, for blocks of num_warps warps.
   static constexpr std::size_t bytes(std::size_t cluster_size, std::size_t num_warps) {
     return 2 * sizeof(std::uint64_t) + 2 * cluster_size * num_warps * sizeof(T);
   }
 
-  // All threads of the cluster call it. `memory`: at least bytes() of dynamic shared memory.
+  // All threads of the cluster must call it. memory: at least bytes() of dynamic shared memory.
   __device__ explicit Board(std::uint64_t* memory) : arrivals_(memory), values_(reinterpret_cast<T*>(memory + 2)) {
 #if defined(__CUDACC__) && !defined(MST_WITHOUT_CLUSTERS)
     if (threadIdx.x == 0) {
@@ -64,7 +64,8 @@ class Board {
     return cluster_size() * static_cast<int>(blockDim.x / 32);
   }
 
-  // All threads of the cluster call it, with one value a warp. Returns size() of them, which stay until the next but one call.
+  // All threads of the cluster must call it, with one value per warp. Returns the size() values, which stay valid until the call after the
+  // next.
   __device__ const T* exchange(const T& of_warp) {
     const int turn = round_ % 2;
     T* const values = values_ + turn * size();
@@ -82,7 +83,7 @@ class Board {
     synchronize_cluster();
 #else
 #ifndef MST_WITHOUT_CLUSTERS
-    if (cluster_size() > 1) return send(mine, of_warp, lane, turn);  // stores that signal need another block
+    if (cluster_size() > 1) return send(mine, of_warp, lane, turn);  // st.async needs another block
 #endif
     if (lane == 0) *mine = of_warp;
     __syncthreads();
@@ -126,8 +127,8 @@ class Board {
   }
 #endif
 
-  std::uint64_t* arrivals_;  // barriers of the rounds' bytes, two in turn
-  T* values_;                // of every warp of the cluster, twice
+  std::uint64_t* arrivals_;  // barriers that count the bytes of a round; rounds use the two in turn
+  T* values_;                // one value per warp of the cluster, twice
   int round_ = 0;
 };
 

@@ -22,11 +22,11 @@
 
 namespace mst::cuda {
 
-// Consecutive blocks along x run together, `cluster_size` of them, and reach each other's shared memory; see cluster.h.
+// Launches a kernel in clusters of `cluster_size` consecutive blocks along x; see cluster.h.
 template <class... Parameters, class... Arguments>
 void launch_clusters(Context& context, void (*kernel)(Parameters...), unsigned cluster_size, dim3 grid, dim3 block,
                      std::size_t shared_bytes, Arguments&&... arguments) {
-  constexpr std::size_t always_given = 32 << 10;  // 48 KiB with what the kernel declares itself
+  constexpr std::size_t always_given = 32 << 10;  // more needs the attribute: the limit is 48 KiB, static shared memory included
   if (shared_bytes > always_given)
     CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
   cudaLaunchConfig_t config{};
@@ -42,8 +42,8 @@ void launch_clusters(Context& context, void (*kernel)(Parameters...), unsigned c
   CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...));
 }
 
-// Blocks that a cluster of the kernel may have: 8 where the code that the current device runs was compiled for sm_90 or newer, else 1. A
-// newer device that has to compile the oldest code knows clusters, the code does not.
+// The largest cluster size of the kernel: 8 if its code for the current device was compiled for sm_90 or newer, else 1. A newer device may
+// run code compiled from PTX of an older architecture, which knows no clusters.
 template <class... Parameters>
 unsigned max_cluster_size(void (*kernel)(Parameters...)) {
   constexpr int hopper = 90;
@@ -65,7 +65,7 @@ void launch(Context& context, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   launch_clusters(context, kernel, 1, grid, block, shared_bytes, std::forward<Arguments>(arguments)...);
 }
 
-// Calls function(type_tag<T>{}) with the C++ type of a floating dtype on CUDA: f32 or bf16.
+// For CUDA ops: calls function(type_tag<T>{}) with the C++ type of a floating dtype, f32 or bf16.
 template <class Function>
 void with_cuda_float(const char* op, Dtype dtype, Function&& function) {
   switch (dtype) {
@@ -74,11 +74,11 @@ void with_cuda_float(const char* op, Dtype dtype, Function&& function) {
     case Dtype::bf16:
       return function(type_tag<__nv_bfloat16>{});
     default:
-      MST_FAIL(op, ": CUDA computes in float32 and bfloat16, got ", name_of(dtype));
+      MST_FAIL(op, ": on CUDA the dtype must be float32 or bfloat16, got ", name_of(dtype));
   }
 }
 
-// Blocks for n items of which each block takes `per_block`; kernels loop over what is left (grid-stride).
+// The number of blocks for n items, `per_block` of them each, at most max_blocks. Kernels loop over the rest (grid-stride loops).
 inline unsigned grid_for(std::int64_t n, std::int64_t per_block, std::int64_t max_blocks = 132 * 16) {
   const std::int64_t blocks = (n + per_block - 1) / per_block;
   return static_cast<unsigned>(blocks < 1 ? 1 : blocks < max_blocks ? blocks : max_blocks);
@@ -100,7 +100,7 @@ __device__ inline T from_float(float value) {
     return value;
 }
 
-// Two f32 as bf16 in one register, the first in the low half.
+// Two f32 as bf16 in one register; `low` is in its low half.
 __device__ inline std::uint32_t pack(float low, float high) {
 #ifdef __CUDACC__
   const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
@@ -110,7 +110,7 @@ __device__ inline std::uint32_t pack(float low, float high) {
 #endif
 }
 
-// The larger ones of two and two bf16 in registers.
+// The maximum of each of two pairs of bf16, packed in registers.
 __device__ inline std::uint32_t packed_maximum(std::uint32_t a, std::uint32_t b) {
 #ifdef __CUDACC__
   std::uint32_t larger;
@@ -123,7 +123,7 @@ __device__ inline std::uint32_t packed_maximum(std::uint32_t a, std::uint32_t b)
 #endif
 }
 
-// The kernel's index among all threads of the grid, and their number.
+// The thread's index in the grid, and the number of threads in the grid. Both count along x only.
 __device__ inline std::int64_t grid_thread() {
   return std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
 }
@@ -131,7 +131,7 @@ __device__ inline std::int64_t grid_threads() {
   return std::int64_t(gridDim.x) * blockDim.x;
 }
 
-// Notes the first id that is out of range.
+// Records an id that is out of range, unless the words hold one already.
 __device__ inline void note_status(long long* words, long long what, long long row, long long id, long long V) {
   if (atomicCAS(reinterpret_cast<unsigned long long*>(words), 0ull, static_cast<unsigned long long>(what)) != 0ull) return;
   words[1] = row;

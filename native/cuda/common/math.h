@@ -1,4 +1,4 @@
-// Functions that trade the last bits for speed, where the result is rounded to bf16.
+// Functions that give up the last bits for speed if the result is rounded to bf16 anyway.
 #pragma once
 
 #include "launch.h"
@@ -7,7 +7,7 @@ namespace mst::cuda {
 
 constexpr float log2_e = 1.4426950408889634f;
 
-// 2^x to 2 units in the last place; 0 far below.
+// 2^x within 2 units in the last place; 0 if the result would be denormal.
 __device__ inline float exp2_approximate(float x) {
 #ifdef __CUDACC__
   float y;
@@ -18,7 +18,7 @@ __device__ inline float exp2_approximate(float x) {
 #endif
 }
 
-// e^x, as exact as results in T need.
+// e^x, as accurate as a result of type T needs.
 template <class T>
 __device__ inline float exponential(float x) {
   if constexpr (sizeof(T) == sizeof(float))
@@ -27,7 +27,7 @@ __device__ inline float exponential(float x) {
     return exp2_approximate(x * log2_e);
 }
 
-// 1/(1 + e^-x), as exact as results in T need.
+// 1/(1 + e^-x), as accurate as a result of type T needs.
 template <class T>
 __device__ inline float sigmoid(float x) {
   const float divisor = 1.0f + exponential<T>(-x);
@@ -37,7 +37,7 @@ __device__ inline float sigmoid(float x) {
     return __fdividef(1.0f, divisor);  // 0 for an infinite divisor
 }
 
-// tanh x, to an absolute error as small as results in T need.
+// tanh x, with an absolute error as small as a result of type T needs.
 template <class T>
 __device__ inline float hyperbolic_tangent(float x) {
   if constexpr (sizeof(T) == sizeof(float))
@@ -46,7 +46,7 @@ __device__ inline float hyperbolic_tangent(float x) {
     return 2.0f * sigmoid<T>(2.0f * x) - 1.0f;
 }
 
-// x, at most `most`; NaN stays.
+// min(x, most); NaN stays NaN.
 __device__ inline float at_most(float x, float most) {
 #ifdef __CUDACC__
   float y;
@@ -57,7 +57,7 @@ __device__ inline float at_most(float x, float most) {
 #endif
 }
 
-// 1/x; not for |x| that are denormal or above 2^126.
+// 1/x. |x| must be neither denormal nor above 2^126.
 __device__ inline float reciprocal_approximate(float x) {
 #ifdef __CUDACC__
   float y;
@@ -68,15 +68,15 @@ __device__ inline float reciprocal_approximate(float x) {
 #endif
 }
 
-// Replaces each x by tanh(scale · x), to the same error; a NaN may make its neighbours NaN. A reciprocal costs as much as eight
-// multiplications: four are made of one, 1/a = bcd / abcd.
+// Replaces each x by tanh(scale · x), with the error of hyperbolic_tangent(). A NaN may make its neighbours NaN: a reciprocal costs as much
+// as eight multiplications, so four reciprocals are computed from one, 1/a = bcd / abcd.
 template <class T, int n>
 __device__ inline void hyperbolic_tangents(float (&x)[n], float scale) {
   if constexpr (sizeof(T) == sizeof(float) || n % 4 != 0) {
 #pragma unroll
     for (float& element : x) element = hyperbolic_tangent<T>(scale * element);
   } else {
-    constexpr float most = 29;  // 2^29 is e^2x for an x whose tanh rounds to 1, and the product of four divisors is finite
+    constexpr float most = 29;  // at e^2x = 2^29 tanh x already rounds to 1, and the product of four divisors is finite
     const float factor = 2.0f * log2_e * scale;
 #pragma unroll
     for (int i = 0; i < n; ++i) x[i] = 1.0f + exp2_approximate(at_most(x[i] * factor, most));

@@ -1,8 +1,8 @@
-// Tensor-core products of bf16 and the copies that feed them, sm_80 and newer: PTX under nvcc; in the native tests the same exchange of
-// fragments between lanes, as the PTX ISA documents it ("Matrix Fragments for mma.m16n8k16").
+// Tensor-core products of bf16 and the copies that feed them, for sm_80 and newer. Under nvcc they are PTX. In the native tests they do the
+// same exchange of fragments between lanes, as the PTX ISA documents it ("Matrix Fragments for mma.m16n8k16").
 //
-// A fragment is a lane's share of a matrix. With g = lane / 4 and t = lane % 4, each register holds two neighbouring bf16, the lower
-// index in the low half:
+// A fragment is a lane's share of a matrix. With g = lane / 4 and t = lane % 4, each register holds two neighbouring bf16, the one with the
+// lower index in the low half:
 //   a (16x16)  a[0] row g, columns 2t..   a[1] row g+8, columns 2t..   a[2] row g, columns 2t+8..   a[3] row g+8, columns 2t+8..
 //   b (16x8)   b[0] rows 2t.., column g   b[1] rows 2t+8.., column g
 //   d (16x8)   d[0], d[1] row g, columns 2t, 2t+1                      d[2], d[3] row g+8, columns 2t, 2t+1
@@ -12,7 +12,7 @@
 
 namespace mst::cuda {
 
-// d += a · b. All lanes of the warp call it.
+// d += a · b. All lanes of the warp must call it.
 __device__ inline void mma(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
 #ifdef __CUDACC__
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -23,8 +23,8 @@ __device__ inline void mma(float (&d)[4], const std::uint32_t (&a)[4], const std
 #endif
 }
 
-// Four 8x8 matrices from shared memory. row: lane i's is row i % 8 of matrix i / 8, 8 elements, aligned to 16 bytes.
-// r[m] receives elements 2t, 2t+1 of row g of matrix m.
+// Loads four 8x8 matrices from shared memory. Lane i passes row i % 8 of matrix i / 8: 8 elements, aligned to 16 bytes. r[m] receives
+// elements 2t, 2t+1 of row g of matrix m.
 __device__ inline void load_matrices(std::uint32_t (&r)[4], const __nv_bfloat16* row) {
 #ifdef __CUDACC__
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -36,7 +36,7 @@ __device__ inline void load_matrices(std::uint32_t (&r)[4], const __nv_bfloat16*
 #endif
 }
 
-// The same of the transposed matrices: r[m] receives elements 2t, 2t+1 of column g of matrix m.
+// The same for the transposed matrices: r[m] receives elements 2t, 2t+1 of column g of matrix m.
 __device__ inline void load_matrices_transposed(std::uint32_t (&r)[4], const __nv_bfloat16* row) {
 #ifdef __CUDACC__
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -48,7 +48,7 @@ __device__ inline void load_matrices_transposed(std::uint32_t (&r)[4], const __n
 #endif
 }
 
-// Begins to copy the first `bytes` (0 to 16) from global to shared memory, both aligned to 16; the rest of the 16 becomes 0.
+// Starts to copy the first `bytes` (0 to 16) from global to shared memory, both aligned to 16 bytes. The rest of the 16 bytes becomes 0.
 __device__ inline void copy_async(__nv_bfloat16* to, const __nv_bfloat16* from, int bytes) {
 #ifdef __CUDACC__
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(to))), "l"(from),
@@ -59,7 +59,7 @@ __device__ inline void copy_async(__nv_bfloat16* to, const __nv_bfloat16* from, 
 #endif
 }
 
-// Closes the group of the copies that the thread has begun.
+// Makes a group of the copies that the thread has started since the last group.
 __device__ inline void commit_copies() {
 #ifdef __CUDACC__
   asm volatile("cp.async.commit_group;" ::: "memory");
@@ -68,7 +68,7 @@ __device__ inline void commit_copies() {
 #endif
 }
 
-// Waits until at most the newest `pending` groups of the thread are under way.
+// Waits until all of the thread's groups but the newest `pending` are complete.
 template <int pending>
 __device__ inline void wait_for_copies() {
 #ifdef __CUDACC__

@@ -1,4 +1,4 @@
-// Sums that blocks wrote, each of a part of the rows, added to a gradient.
+// Adds partial sums, each written by a block for its part of the rows, to a gradient.
 #pragma once
 
 #include "launch.h"
@@ -7,7 +7,7 @@ namespace mst::cuda {
 
 constexpr int partial_warps = 8;
 
-// A block adds 32 columns: each warp every eighth row, then the warps' sums in order.
+// A block adds 32 columns: each warp takes every eighth row, then the sums of the warps are added in order.
 template <class G>
 __global__ void add_partials_kernel(const float* partials, G* to, std::int64_t P, std::int64_t C) {
   __shared__ float of_warps[partial_warps][32];
@@ -24,7 +24,7 @@ __global__ void add_partials_kernel(const float* partials, G* to, std::int64_t P
   to[c] = from_float<G>(to_float(to[c]) + sum);
 }
 
-// to (C,) += Σ partials (P,C) f32, in a fixed order; a bf16 `to` is rounded once.
+// to (C,) += Σ over P of partials (P,C) f32, in a fixed order. A bf16 `to` is rounded once.
 inline void add_partials(Context& context, const char* op, const Tensor& partials, const Tensor& to) {
   with_cuda_float(op, to.dtype, [&](auto tag) {
     using G = typename decltype(tag)::type;

@@ -18,7 +18,8 @@ struct Max {
   }
 };
 
-// Over each `lanes` neighbouring lanes, a power of two. These lanes must call it together.
+// Reduces over each group of `lanes` neighbouring lanes, a power of two; every lane gets the result. The lanes of a group must call it
+// together.
 template <class Operation, int lanes = 32, class S>
 __device__ inline S warp_reduce(S value) {
   unsigned mask = 0xffffffffu;
@@ -28,15 +29,15 @@ __device__ inline S warp_reduce(S value) {
   return value;
 }
 
-// Replaces each of n values by its sum over the block, in every thread, with the barriers of one. All threads of the block must call it;
-// blocks are whole warps, at most 32.
+// Replaces each of n values by its sum over the block, in every thread, with no more barriers than for one value. All threads of the block
+// must call it. A block must be whole warps, at most 32.
 template <class S, int n>
 __device__ inline void block_sums(S (&values)[n]) {
   __shared__ S of_warps[32][n];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, num_warps = blockDim.x / 32;
 #pragma unroll
   for (S& value : values) value = warp_reduce<Sum>(value);
-  __syncthreads();  // a call before this one may still be read
+  __syncthreads();  // the results of an earlier call may still be read
   if (lane == 0) {
 #pragma unroll
     for (int i = 0; i < n; ++i) of_warps[warp][i] = values[i];

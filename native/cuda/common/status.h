@@ -1,4 +1,4 @@
-// What kernels note of an id that is out of range, as words on the device: [0] what, [1] row, [2] id, [3] V.
+// What kernels record about an id that is out of range, in words on the device: [0] Status, [1] row, [2] id, [3] V.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Elements in vectors of 16 bytes, where alignment and length allow it: 4 f32 or 8 bf16; else one by one.
+// Loads and stores of elements in vectors of 16 bytes (4 f32 or 8 bf16) if alignment and length allow it, otherwise one by one.
 #pragma once
 
 #include <cstdint>
@@ -12,20 +12,20 @@ namespace mst::cuda {
 template <class T>
 constexpr int vector_width = static_cast<int>(16 / sizeof(T));
 
-// Whether all rows begin at multiples of 16 bytes.
+// Whether every row begins at a multiple of 16 bytes.
 inline bool has_aligned_rows(const Tensor& tensor) {
   if (reinterpret_cast<std::uintptr_t>(tensor.data) % 16 != 0) return false;
   return tensor.rows() <= 1 || tensor.row_stride * static_cast<std::int64_t>(size_of(tensor.dtype)) % 16 == 0;
 }
 
-// Whether all rows of these tensors begin at multiples of 16 bytes and are whole vectors long.
+// Whether every row of these tensors begins at a multiple of 16 bytes and is a whole number of vectors long.
 inline bool is_vectorizable(std::initializer_list<const Tensor*> tensors) {
   for (const Tensor* tensor : tensors)
     if (!has_aligned_rows(*tensor) || tensor->cols() * static_cast<std::int64_t>(size_of(tensor->dtype)) % 16 != 0) return false;
   return true;
 }
 
-// Calls function(std::integral_constant<int, width>) where rows are in vectors, else with 1.
+// Calls function(std::integral_constant<int, width>) if rows are read in vectors, otherwise with 1.
 template <int width, class Function>
 void with_width(bool in_vectors, const Function& function) {
   if (in_vectors)
@@ -34,7 +34,7 @@ void with_width(bool in_vectors, const Function& function) {
     function(std::integral_constant<int, 1>{});
 }
 
-// Rows that kernels read or write.
+// The rows of a tensor, as a kernel's argument.
 template <class T>
 struct Rows {
   T* data = nullptr;
@@ -50,7 +50,7 @@ Rows<T> rows_of(const Tensor& tensor) {
   return {tensor.as<T>(), tensor.row_stride};
 }
 
-// As registers hold them: elements of 2 bytes two in a word.
+// A vector in registers; elements of 2 bytes are packed two to a word.
 template <class T, int width>
 struct Vector {
   static constexpr int bytes = static_cast<int>(sizeof(T)) * width;
@@ -114,7 +114,7 @@ __device__ inline Vector<T, width> load_vector(const T* from) {
   return vector;
 }
 
-// In one instruction for 16 bytes: of an assignment the compiler may make one for each word.
+// Stores 16 bytes in one instruction; the compiler may split an assignment into one store per word.
 template <int width, class T>
 __device__ inline void store_vector(const Vector<T, width>& vector, T* to) {
   using V = Vector<T, width>;
@@ -155,11 +155,11 @@ __device__ inline void store(const float (&from)[width], T* to) {
   store_vector(vector, to);
 }
 
-// Calls body(n, c) for the first column c of every vector of every row n, over the whole grid.
+// Calls body(n, c) for every vector of every row n, where c is the vector's first column. The threads of the grid share the vectors.
 template <int width, class Body>
 __global__ void for_each_vector_kernel(std::int64_t rows, std::int64_t cols, Body body) {
   const std::int64_t per_row = cols / width, row_step = grid_threads() / per_row, step = grid_threads() % per_row;
-  std::int64_t n = grid_thread() / per_row, i = grid_thread() % per_row;  // division is slow: once
+  std::int64_t n = grid_thread() / per_row, i = grid_thread() % per_row;  // division is slow: done once
   while (n < rows) {
     body(n, i * width);
     n += row_step;
@@ -177,8 +177,8 @@ void for_each_vector(Context& context, std::int64_t rows, std::int64_t cols, con
   launch(context, for_each_vector_kernel<width, Body>, grid_for(rows * cols / width, 256), 256, 0, rows, cols, body);
 }
 
-// Calls body(c, vector) for the vectors of a row that are the thread's, `batch` of which are on their way at once, and for the single
-// elements that are left over. The block's threads share the row, which the body may overwrite where it was given.
+// Calls body(c, vector) for the thread's vectors of a row, and for single elements that are left over. `batch` vectors are loaded at once.
+// The threads of the block share the row. The body may overwrite the columns that it gets.
 template <int width, int batch, class T, class Body>
 __device__ inline void for_each_of_row(const T* row, std::int64_t cols, const Body& body) {
   const std::int64_t step = std::int64_t(blockDim.x) * width, whole = cols / width * width;

@@ -1,5 +1,5 @@
-// cuBLASLt, which nobody may ship, loaded from where the user has it. The declarations are our own: opaque pointers, and the two
-// structures whose size is fixed (checked against the headers of CUDA 11.4 to 13.2).
+// cuBLASLt, loaded at run time from where the user has it; this package does not contain it. The declarations are our own: opaque pointers,
+// and the two structures whose size is fixed (checked against the headers of CUDA 11.4 to 13.2).
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@ struct CublasLtHeuristic {
 };
 static_assert(sizeof(CublasLtAlgorithm) == 64 && sizeof(CublasLtHeuristic) == 96);
 
-// Functions return a status, 0 for success. Handles and descriptors are made by the library, never by us: their sizes change.
+// Functions return a status, 0 for success. The library makes all handles and descriptors, since their sizes change between versions.
 struct CublasLt {
   std::size_t (*version)();
   const char* (*status_text)(int);
@@ -43,10 +43,10 @@ struct CublasLt {
                 std::size_t workspace_bytes, cudaStream_t stream);
 };
 
-// Never throws. problem lists what was tried, and what helps.
+// Never throws. `problem` lists what was tried and what helps.
 LibrarySearch find_cublaslt();
 
-// The functions. Throws where find_cublaslt() has a problem.
+// The functions. Throws if find_cublaslt() has a problem.
 const CublasLt& cublaslt();
 
 }  // namespace mst::cuda

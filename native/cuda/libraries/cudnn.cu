@@ -23,7 +23,7 @@ std::string find_functions(void* library, Cudnn& f) {
       .missing();
 }
 
-// Versions whose attention is known to be wrong (cudnn-frontend refuses them too).
+// Versions whose attention is known to be wrong; cudnn-frontend refuses them too.
 bool is_refused(std::size_t version) {
   return version == 91000 || version == 91001;
 }
@@ -33,7 +33,8 @@ std::string problem_of(const Cudnn& cudnn) {
   const std::string name = message_of("cuDNN ", number / 10000, '.', number / 100 % 100, '.', number % 100);
   if (is_refused(number)) return name + " computes attention wrongly";
   const std::size_t built_for = cudnn.cudart_version() / 1000, cublaslt_major = find_cublaslt().version / 10000;
-  if (built_for != cublaslt_major) return message_of(name, " is built for CUDA ", built_for, ", cuBLASLt is of CUDA ", cublaslt_major);
+  if (built_for != cublaslt_major)
+    return message_of(name, " is built for CUDA ", built_for, ", but cuBLASLt is from CUDA ", cublaslt_major);
   return "";
 }
 
@@ -48,7 +49,7 @@ Library<Cudnn>& library() {
 LibrarySearch find_cudnn() {
   if (find_cublaslt().problem.empty()) return library().search();
   LibrarySearch not_searched;
-  not_searched.problem = "cuDNN needs cuBLASLt, which is not there";
+  not_searched.problem = "cuDNN needs cuBLASLt, which was not found";
   return not_searched;
 }
 

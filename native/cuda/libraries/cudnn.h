@@ -1,5 +1,5 @@
-// cuDNN's backend API, loaded from where the user has it. The declarations are our own: opaque descriptors that the library makes,
-// and numbers (checked against the headers of cuDNN 9.24; those used here have not changed since 9.0).
+// cuDNN's backend API, loaded from where the user has it. The declarations are our own: opaque descriptors, which the library makes, and
+// numbers (checked against the headers of cuDNN 9.24; those used here have not changed since 9.0).
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ namespace mst::cuda {
 // Functions return a status, 0 for success.
 struct Cudnn {
   std::size_t (*version)();         // 91900 = 9.19.0
-  std::size_t (*cudart_version)();  // that it was built for: 13000 = 13.0
+  std::size_t (*cudart_version)();  // the CUDA version that it was built for: 13000 = 13.0
   void (*last_error)(char* text, std::size_t bytes);
   int (*create)(void** handle);
   int (*destroy)(void* handle);
@@ -30,13 +30,13 @@ struct Cudnn {
   int (*execute)(void* handle, void* plan, void* variant_pack);
 };
 
-// Never throws. cuDNN is opened only when cuBLASLt of the same CUDA major version is: without it cuDNN aborts the process.
+// Never throws. cuDNN is opened only if cuBLASLt of the same CUDA major version is found: without it cuDNN aborts the process.
 LibrarySearch find_cudnn();
 
-// The functions. Call only where find_cudnn() has no problem.
+// The functions. Call it only if find_cudnn() has no problem.
 const Cudnn& cudnn();
 
-// Throws with cuDNN's own words.
+// Throws an Error with cuDNN's message if a status is not 0.
 void check_cudnn(int status, const char* call);
 
 namespace dnn {

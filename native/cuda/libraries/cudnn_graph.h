@@ -1,5 +1,5 @@
-// A graph of cuDNN operations on 4-dimensional tensors, and the plan that runs it. cuDNN recognises known patterns of operations, so
-// that their order and the layouts of temporaries decide whether a fast kernel is found.
+// A graph of cuDNN operations on 4-dimensional tensors, and the plan that runs it. cuDNN recognises known patterns, so the order of
+// operations and the layouts of temporaries decide whether it finds a fast kernel.
 #pragma once
 
 #include <array>
@@ -18,15 +18,15 @@ inline Sizes packed_strides(const Sizes& sizes) {
   return {sizes[1] * sizes[2] * sizes[3], sizes[2] * sizes[3], sizes[3], 1};
 }
 
-// A tensor of a graph. Real ones get their memory at each run, by id; temporaries never have any.
+// A tensor of a graph. Real tensors get their memory at each run, by id; temporaries are never in memory.
 struct Value {
   void* descriptor;
   Sizes sizes;
 };
 
-// A finished graph, for as many runs as wanted.
+// A finished graph, which can be run any number of times.
 struct Plan {
-  std::vector<Descriptor> kept;  // what the plan refers to
+  std::vector<Descriptor> kept;  // descriptors that the plan refers to
   void* plan;
   std::size_t workspace_bytes;
   std::deque<std::pair<std::int64_t, float>> scalars;
@@ -42,7 +42,7 @@ class Graph {
   Value temporary(const Sizes& sizes, const Sizes& strides, Type type);
   Value scalar(float value);
 
-  // Results are f32 temporaries unless `to` names where they go.
+  // Each adds one operation and returns its result: `to` if it has one, otherwise a temporary.
   Value matmul(const Value& a, const Value& b, const Value& to);
   Value pointwise(Pointwise mode, const Value& x, const Value& to);
   Value pointwise(Pointwise mode, const Value& x, const Value& b, const Value& to, Type precision = Type::f32);

@@ -1,4 +1,4 @@
-// The driver's virtual memory calls, found at run time: nothing links libcuda, so that the addon loads where there is no driver.
+// The driver's calls for virtual memory, found at run time. Nothing links libcuda, so that the addon loads without a driver.
 #pragma once
 
 #include <cuda.h>
@@ -19,10 +19,10 @@ struct Driver {
   decltype(&cuGetErrorString) get_error_string;
 };
 
-// Throws where the driver lacks one of them.
+// Throws if the driver lacks one of them.
 const Driver& driver();
 
-// Why a CUDA device cannot be used, with what helps; empty where it can.
+// Why a CUDA device cannot be used, and what helps; empty if it can.
 std::string device_problem(int index);
 
 }  // namespace mst::cuda

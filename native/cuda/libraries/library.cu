@@ -1,4 +1,4 @@
-// Finding and opening NVIDIA's libraries; see library.h.
+// Finds and opens NVIDIA's libraries; see library.h.
 #include "library.h"
 
 #include <dlfcn.h>
@@ -21,7 +21,7 @@ std::string environment(const char* name) {
   return value ? value : "";
 }
 
-// Directories, which may hold wildcards.
+// The directories to search; they may contain wildcards.
 std::vector<std::string> places(const std::vector<std::string>& wheels) {
   std::vector<std::string> found;
   for (const std::string& root :
@@ -54,7 +54,7 @@ std::vector<std::string> expand(const std::string& pattern) {
   return paths;
 }
 
-// Whether dlopen's message says that there is no such file. One that lacks a library of its own names that.
+// Whether dlopen's message says that the file itself is missing. If a library that it needs is missing, the message names that one.
 bool is_absent(const std::string& name, const std::string& message) {
   return message.rfind(name + ": cannot open shared object file: No such file", 0) == 0;
 }
@@ -64,13 +64,13 @@ bool is_absent(const std::string& name, const std::string& message) {
 LibrarySearch open_library(const LibraryNames& names, const std::function<std::string(void*)>& accept) {
   const std::lock_guard lock(mutex);
   LibrarySearch search;
-  std::string refused;  // "; path: why", of files that are there
+  std::string refused;  // "; path: why" for each file that exists but was not accepted
   const auto attempt = [&](const std::string& name) {
     search.tried.push_back(name);
     void* const library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library) {
       const std::string why = dlerror();
-      if (!is_absent(name, why)) refused += "; " + why;  // names the file
+      if (!is_absent(name, why)) refused += "; " + why;  // the message names the file
       return false;
     }
     link_map* map = nullptr;

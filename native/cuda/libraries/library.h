@@ -1,4 +1,4 @@
-// Finding the NVIDIA libraries that nobody may ship, where their users have them.
+// Finds NVIDIA's libraries, which this package does not contain, where users have them.
 #pragma once
 
 #include <cstddef>
@@ -11,28 +11,29 @@
 namespace mst::cuda {
 
 struct LibraryNames {
-  std::string name;    // in messages
-  std::string remedy;  // what helps where there is none
+  std::string name;    // for messages
+  std::string remedy;  // what helps if it is not found
   std::vector<std::string> sonames, wheels;
 };
 
 struct LibrarySearch {
-  std::string path;  // empty: not found
+  std::string path;  // empty: not found, or not accepted
   std::size_t version = 0;
-  std::string problem;  // why it cannot be used; empty where it can
+  std::string problem;  // why it cannot be used; empty if it can
   std::vector<std::string> tried;
 };
 
-// Opens the first library that `accept` takes, and never closes it: CUDA libraries cannot be unloaded. Looks in the directories of
-// set_library_directories(), then asks the loader, then goes through Python wheels (site-packages/nvidia/<wheel>/lib), conda,
-// toolkits and Ollama. accept gets what dlopen returned, and says why it does not take it; empty: it does.
+// Opens the first library that `accept` accepts, and never closes it: CUDA libraries cannot be unloaded. Searches the directories of
+// set_library_directories(), then asks the loader, then searches Python wheels (site-packages/nvidia/<wheel>/lib), conda, toolkits and
+// Ollama. accept gets what dlopen returned and says why it refuses it; empty: it accepts.
 LibrarySearch open_library(const LibraryNames& names, const std::function<std::string(void*)>& accept);
 
-// A library with a table of its functions, of which version() is one. It is searched for until it is found, then kept. Any thread.
+// A library and the table of its functions, of which version() is one. It is searched for at every call until it is found, then kept. Any
+// thread may call it.
 template <class Table>
 class Library {
  public:
-  // find: fills the table, and says what the library lacks. problem_of: why one that was found cannot be used.
+  // find fills the table and says what the library lacks; problem_of says why a library that was found cannot be used. Empty: nothing.
   Library(LibraryNames names, std::string (*find)(void* library, Table& table), std::string (*problem_of)(const Table& table))
       : names_(std::move(names)), find_(find), problem_of_(problem_of) {}
 
@@ -45,7 +46,7 @@ class Library {
     found_.problem = problem_of_(table_);
     return found_;
   }
-  // Call only where search() has no problem.
+  // Call it only if search() has no problem.
   const Table& table() const {
     return table_;
   }
@@ -54,12 +55,12 @@ class Library {
   const LibraryNames names_;
   std::string (*const find_)(void* library, Table& table);
   std::string (*const problem_of_)(const Table& table);
-  std::mutex mutex_;  // of what follows
+  std::mutex mutex_;  // guards what follows
   LibrarySearch found_;
   Table table_{};
 };
 
-// Finds the functions of a library one by one; missing() is the first that it lacks.
+// Finds the functions of a library one by one. missing() names the first that it lacks.
 class Functions {
  public:
   explicit Functions(void* library) : library_(library) {}
@@ -80,7 +81,7 @@ class Functions {
   std::string missing_;
 };
 
-// Searched before everything else, from the next search on.
+// Sets the directories that are searched before all others, from the next search on.
 void set_library_directories(std::vector<std::string> directories);
 
 }  // namespace mst::cuda

@@ -15,10 +15,10 @@ constexpr int reduce_none_or_compute_type = 2;  // partial sums are never rounde
 
 constexpr std::size_t max_plans = 1024;
 constexpr int max_candidates = 8;
-constexpr double least_tuned = 2e9;  // operations from which a product is worth timing
+constexpr double least_tuned = 2e9;  // products of fewer operations are not timed
 
 int data_type(Dtype dtype) {
-  MST_CHECK(dtype == Dtype::f32 || dtype == Dtype::bf16, "matmul: CUDA computes in float32 and bfloat16, got ", name_of(dtype));
+  MST_CHECK(dtype == Dtype::f32 || dtype == Dtype::bf16, "matmul: on CUDA the dtype must be float32 or bfloat16, got ", name_of(dtype));
   return dtype == Dtype::bf16 ? real_bf16 : real_f32;
 }
 
@@ -26,7 +26,7 @@ double operations_of(const ProductKind& kind) {
   return 2.0 * double(kind.m) * double(kind.n) * double(kind.k);
 }
 
-// As the file of timed choices names it.
+// The key of a kind in the file of timed choices.
 std::string text_of(const ProductKind& kind) {
   return message_of(kind.m, ' ', kind.n, ' ', kind.k, ' ', kind.a_stride, ' ', kind.b_stride, ' ', kind.c_stride, ' ', kind.transpose_a,
                     kind.transpose_b, kind.has_beta, ' ', name_of(kind.dtype), ' ', name_of(kind.c_dtype), ' ', kind.a_alignment, ' ',
@@ -67,7 +67,7 @@ int CublasLtProducts::run(const Plan& plan, const CublasLtAlgorithm& algorithm, 
 }
 
 // Times every candidate on the operands themselves. Tuning must leave c unchanged when beta is 1: with the smallest normal alpha the added
-// term vanishes in rounding, but for elements of c below 1e-30.
+// term vanishes in rounding, except in elements of c below 1e-30.
 CublasLtAlgorithm CublasLtProducts::fastest(const Plan& plan, const ProductKind& kind, const ProductOperands& operands,
                                             const std::vector<CublasLtHeuristic>& candidates) const {
   constexpr int rounds = 3;
@@ -89,7 +89,7 @@ CublasLtAlgorithm CublasLtProducts::fastest(const Plan& plan, const ProductKind&
   return best->algorithm;
 }
 
-// The library's choices, the best first.
+// The algorithms that the library proposes, the best first.
 std::vector<CublasLtHeuristic> CublasLtProducts::candidates_for(const Plan& plan, const ProductKind& kind) const {
   const CublasLt& lt = *library_;
   void* preference = nullptr;
@@ -121,7 +121,7 @@ CublasLtAlgorithm CublasLtProducts::choose_algorithm(const Plan& plan, const Pro
   return algorithm;
 }
 
-// Without its algorithm.
+// Makes a plan without its algorithm.
 CublasLtProducts::Plan CublasLtProducts::make_plan(const ProductKind& kind) const {
   const CublasLt& lt = *library_;
   const int type = data_type(kind.dtype), c_type = data_type(kind.c_dtype);

@@ -1,7 +1,7 @@
 // cuBLASLt's matrix products, planned once for each kind.
 //
-// Row-major matrices are column-major ones with rows and columns exchanged: c = op(a) op(b) is cᵀ = op(b)ᵀ op(a)ᵀ, so that b is cuBLASLt's
-// A, and no data is transposed.
+// A row-major matrix is a column-major one with rows and columns exchanged, so c = op(a) op(b) is computed as cᵀ = op(b)ᵀ op(a)ᵀ: our b is
+// cuBLASLt's A, and no data is transposed.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +19,8 @@
 
 namespace mst::cuda {
 
-// Everything that a plan depends on: c (m,n) = alpha · op(a) · op(b) + beta · c, op(a) (m,k). Strides are from row to row as stored;
-// alignments are the largest powers of two up to 256 that divide the addresses.
+// Everything that a plan depends on: c (m,n) = alpha · op(a) · op(b) + beta · c, op(a) (m,k). Strides count elements from one stored row to
+// the next. Alignments are the largest powers of two up to 256 that divide the addresses.
 struct ProductKind {
   std::int64_t m, n, k, a_stride, b_stride, c_stride;
   bool transpose_a, transpose_b, has_beta;
@@ -37,7 +37,7 @@ struct ProductKind {
   }
 };
 
-// What a product runs on.
+// The memory of one product.
 struct ProductOperands {
   const void *a, *b;
   void *c, *workspace;
@@ -45,7 +45,7 @@ struct ProductOperands {
 
 class CublasLtProducts {
  public:
-  // tuning_directory: see tuning.h. The library is asked for nothing before the first product.
+  // tuning_directory: see tuning.h. The library's handle is made at the first product.
   CublasLtProducts(const Stream& stream, int device, std::string tuning_directory);
   ~CublasLtProducts();
   CublasLtProducts(const CublasLtProducts&) = delete;
@@ -75,7 +75,7 @@ class CublasLtProducts {
   const Stream& stream_;
   int device_;
   std::string tuning_directory_;
-  const CublasLt* library_ = nullptr;  // this and the next two: from the first product on
+  const CublasLt* library_ = nullptr;  // this and the next two are set at the first product
   void* handle_ = nullptr;
   std::optional<Tuning> tuning_;
   std::map<ProductKind, Plan> plans_;

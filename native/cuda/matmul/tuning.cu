@@ -1,5 +1,5 @@
-// The file of timed choices; see tuning.h. A line each: the key, a colon, the algorithm's eight words. Lines that make no sense are
-// passed over; a file that cannot be written costs the next run its time.
+// The file of timed choices; see tuning.h. Each line has the key, a colon and the algorithm's eight words. Lines that cannot be parsed are
+// ignored. If the file cannot be written, the next run times again.
 #include "tuning.h"
 
 #include <algorithm>

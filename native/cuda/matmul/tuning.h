@@ -1,5 +1,5 @@
-// Which of cuBLASLt's algorithms is the fastest for a kind of product: timed once, and kept in a file, so that every run on the machine
-// takes the same one and gives the same bits.
+// The fastest of cuBLASLt's algorithms for a kind of product. It is timed once and kept in a file, so that every run on the machine uses
+// the same algorithm and computes the same bits.
 #pragma once
 
 #include <map>
@@ -12,13 +12,13 @@ namespace mst::cuda {
 
 class Tuning {
  public:
-  // directory: where the file of this kind of device is; empty: the library's first choice is taken, nothing is timed.
+  // directory: where the file for this model of GPU is. Empty: nothing is timed, and the library's first choice is used.
   Tuning(int device, const std::string& directory);
 
   bool is_on() const {
     return !path_.empty();
   }
-  // key: everything that the choice depends on but the device and the library's version, without line breaks.
+  // key: everything that the choice depends on, except the model of GPU and the library's version; no line breaks.
   std::optional<CublasLtAlgorithm> find(const std::string& key) const;
   void keep(const std::string& key, const CublasLtAlgorithm& algorithm);
 
