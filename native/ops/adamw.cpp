@@ -18,7 +18,7 @@ struct Update {
   S learning_rate, beta1, beta2, eps, decay, correction1, correction2, gradient_factor;
 };
 
-// P: type of what is updated (the parameter, or its f32 master); rounded (null where there is no master) becomes its rounding.
+// P is the type of what is updated: the parameter, or its f32 master. `rounded` becomes the rounding of the master; null if there is none.
 template <class P, class T, class G, class S>
 MST_CLONES void update(P* parameter, T* rounded, const G* gradient, S* m, S* v, const Update<S>& u, std::int64_t n) {
   MST_INDEPENDENT
@@ -33,7 +33,7 @@ MST_CLONES void update(P* parameter, T* rounded, const G* gradient, S* m, S* v, 
   }
 }
 
-// What random bits depend on; `begin` is the first element's place in the whole.
+// What the random bits depend on. `begin` is the index of the first element in the whole parameter.
 struct Rounding {
   std::int64_t begin;
   PhiloxKeys keys;
@@ -55,7 +55,7 @@ bf16 rounded_at_random(float value, std::uint32_t random) {
   return rounded;
 }
 
-// As update() for a bf16 parameter without master.
+// update() for a bf16 parameter without master.
 template <class G>
 void update_at_random(bf16* parameter, const G* gradient, float* m, float* v, const Update<float>& u, std::int64_t n,
                       const Rounding& rounding) {
@@ -68,7 +68,7 @@ void update_at_random(bf16* parameter, const G* gradient, float* m, float* v, co
   }
 }
 
-// m or v of a block as f32 and back.
+// Convert m or v of a block to f32 and back.
 void widen(const bf16* states, float, float* values, std::int64_t n, bool) {
   for (std::int64_t i = 0; i < n; ++i) values[i] = static_cast<float>(states[i]);
 }
@@ -86,7 +86,7 @@ void narrow(const float* values, std::uint8_t* states, float& scale, std::int64_
   scale = 0;
   for (std::int64_t i = 0; i < n; ++i) {
     const float magnitude = std::abs(values[i]);
-    if (!(magnitude <= scale)) scale = magnitude;  // also where it is NaN, which stays
+    if (!(magnitude <= scale)) scale = magnitude;  // also true if the magnitude is NaN, which then stays
     if (scale != scale) break;
   }
   scale /= is_signed ? signed_map.largest() : unsigned_map.largest();
@@ -98,7 +98,7 @@ void narrow(const float* values, std::uint8_t* states, float& scale, std::int64_
   }
 }
 
-// A part of the whole with states M in bf16 or u8, which begins where a block does.
+// Updates a part of the parameter whose states M are bf16 or u8. It must begin where a block does.
 template <class T, class G, class M>
 void update_narrow(T* parameter, float* master, const G* gradient, const AdamwStates& states, const Update<float>& u, std::int64_t begin,
                    std::int64_t end, Rounding rounding) {
@@ -138,7 +138,7 @@ void adamw(Context&, const Tensor& parameter, const OptionalTensor& master, cons
   check_adamw(parameter, master, gradient, states);
   if (!is_finite(gradient_factor)) return;
   const std::int32_t step = num_steps.as<std::int32_t>()[0];
-  MST_CHECK(step >= 1, "adamw: num_steps must be at least 1, is ", step);
+  MST_CHECK(step >= 1, "adamw: num_steps must be at least 1, got ", step);
   with_float("adamw", parameter.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;
@@ -193,12 +193,12 @@ void check_adamw(const Tensor& parameter, const OptionalTensor& master, const Te
   MST_CHECK(!master || master->size() == parameter.size(), "adamw: master ", *master, " does not have the size of ", parameter);
   const Dtype wide = compute_dtype(parameter.dtype);
   const bool is_known = m.dtype == wide || (wide == Dtype::f32 && (m.dtype == Dtype::bf16 || m.dtype == Dtype::u8));
-  MST_CHECK(is_known && v.dtype == m.dtype, "adamw: m ", m, " and v ", v, " cannot be states of ", parameter);
+  MST_CHECK(is_known && v.dtype == m.dtype, "adamw: m ", m, " and v ", v, " do not have a dtype for states of ", parameter);
   const bool is_scaled = m.dtype == Dtype::u8;
   MST_CHECK(m_scales.has_value() == is_scaled && v_scales.has_value() == is_scaled, "adamw: states in ", name_of(m.dtype),
             is_scaled ? " need scales" : " take no scales");
   for (const OptionalTensor* scales : {&m_scales, &v_scales})
-    MST_CHECK(!*scales || (*scales)->size() == blocks_of(parameter), "adamw: scales ", **scales, " should be (", blocks_of(parameter),
+    MST_CHECK(!*scales || (*scales)->size() == blocks_of(parameter), "adamw: scales ", **scales, " must be (", blocks_of(parameter),
               ") for ", parameter);
 }
 

@@ -10,7 +10,7 @@
 namespace mst::cuda {
 namespace {
 
-// Within 2 units in the last place; the exact ones are sequences of some 20 instructions each.
+// Roots and quotients within 2 units in the last place; exact ones take some 20 instructions each.
 __device__ inline float quick_root(float x) {
 #ifdef __CUDACC__
   float root;
@@ -30,7 +30,7 @@ __device__ inline float quick_quotient(float a, float b) {
 
 struct Update {
   float learning_rate, beta1, beta2, eps, decay;
-  double exact_beta1, exact_beta2;  // for the corrections
+  double exact_beta1, exact_beta2;  // for the bias corrections
   PhiloxKeys keys;
   std::int64_t op;
 
@@ -50,7 +50,7 @@ __device__ bool is_finite(const float* factor) {
   return !factor || *factor - *factor == 0.0f;
 }
 
-// What bf16 holds of a value, rounded by 16 random bits.
+// A value rounded to bf16 by 16 random bits.
 __device__ inline float rounded_at_random(float value, std::uint32_t random) {
   return __uint_as_float(round_at_random(__float_as_uint(value), random) << 16);
 }
@@ -59,7 +59,7 @@ __global__ void adamw_count_kernel(std::int32_t* num_steps, const float* gradien
   if (is_finite(gradient_factor)) *num_steps += 1;
 }
 
-// States M in f32 or bf16. In vectors of 4, which share the words that they are rounded with, or one by one.
+// For states M in f32 or bf16. A thread updates 4 elements, which share one set of random words, or one.
 template <int width, class T, class G, class M>
 __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, M* m, M* v, const float* gradient_factor,
                              const std::int32_t* num_steps, Update u, std::int64_t size) {
@@ -101,10 +101,10 @@ __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, M* 
   }
 }
 
-constexpr int per_lane = 8;  // a warp has a block of states, each lane 8 elements
+constexpr int per_lane = 8;  // a warp updates a block of states, each lane 8 elements
 static_assert(per_lane * 32 == adamw_block);
 
-// The largest magnitude among the warp's. As integers the bits of magnitudes ascend, and NaN stands above all.
+// The largest magnitude in the warp's block. As integers the bits of magnitudes are in ascending order, with NaN above all others.
 __device__ inline float largest_magnitude(const float (&values)[per_lane]) {
   std::uint32_t largest = 0;
 #pragma unroll
@@ -112,7 +112,7 @@ __device__ inline float largest_magnitude(const float (&values)[per_lane]) {
   return __uint_as_float(warp_reduce<Max>(largest));
 }
 
-// A lane's elements, `count` of them, in vectors where there are 8 and memory allows it.
+// Load and store a lane's elements, `count` of them: in vectors if there are 8 and they are aligned.
 template <bool in_vectors, class T>
 __device__ inline void load_part(const T* from, int count, float (&to)[per_lane]) {
   if constexpr (in_vectors) {
@@ -167,18 +167,18 @@ struct States8 {
   float *m_scales, *v_scales;
 };
 
-// A map as a function from magnitudes x to places among the numbers: x stands for n and n + 1 with the weights of a place between them. It
-// is made of lines between neighbours whose slopes only fall, so that it is the lowest of all of them. From a power of two to the next
-// there are at most three: in a decade, across the gap to the next decade, in which the power of ten lies, and in that decade. Few lanes
-// of a warp differ in the power of two, so that most of their reads are of the same words.
+// A map as a function from a magnitude x to a place among the numbers: a place between n and n + 1 gives the weights of both numbers for x.
+// The function is made of lines between neighbours. Their slopes only fall, so that it is the lowest of all these lines. Between one power
+// of two and the next there are at most three: in a decade, in the next decade, and across the gap between them, in which the power of ten
+// lies. Few lanes of a warp differ in the power of two, so that most of their reads are of the same words.
 struct Places {
-  static constexpr int first_octave = 127 - 24, num_octaves = 24;  // below 2^-23 all is one piece from 0 on
+  static constexpr int first_octave = 127 - 24, num_octaves = 24;  // below 2^-23 there is one line, from 0 on
   static constexpr int fraction_bits = 15;
-  static constexpr float base = 256;  // added to places: the last bit of the f32 is then 2^-15
-  float4 ends[num_octaves];           // slope and offset of the line at the beginning, then of that at the end
-  float2 middles[num_octaves];        // of that across the power of ten, if there is one
+  static constexpr float base = 256;  // added to places, so that the last bit of the f32 is 2^-15
+  float4 ends[num_octaves];           // slope and offset of the octave's first line, then of its last
+  float2 middles[num_octaves];        // of the line across the power of ten, if there is one
 
-  // Fills all of it from the magnitudes, by all threads of the block.
+  // Fills the table from the magnitudes. All threads of the block must call it.
   template <bool is_signed>
   __device__ void fill(const float* map) {
     for (int i = static_cast<int>(threadIdx.x); i < num_octaves; i += static_cast<int>(blockDim.x)) {
@@ -192,7 +192,8 @@ struct Places {
       middles[i] = line<is_signed>(map, middle);
     }
   }
-  // The number that x in [0, largest] becomes, the one below or above, by 15 random bits with the mean x. In bits 15 to 22.
+  // Stochastic rounding of x in [0, largest]: the number of the magnitude below or above x, chosen by 15 random bits such that the mean is
+  // x. The number is in bits 15 to 22 of the result.
   template <bool is_signed>
   __device__ std::uint32_t at_random(float x, std::uint32_t random) const {
     constexpr float last = base + (DynamicMap<is_signed>::size - 1);
@@ -204,7 +205,7 @@ struct Places {
   }
 
  private:
-  // Through the magnitudes around x, as numbers over x.
+  // Slope and offset of the line through the two magnitudes around x.
   template <bool is_signed>
   __device__ static float2 line(const float* map, float x) {
     constexpr int last = DynamicMap<is_signed>::size - 1;
@@ -225,7 +226,8 @@ struct Tables {
   Places signed_places, unsigned_places;
 };
 
-// One block of states by a warp. in_vectors: all 256 elements are there; else the lane has `count`, and what is not there is 0.
+// Updates one block of states; all lanes of the warp call it. in_vectors: the block has all 256 elements. Otherwise the lane has `count`
+// elements, and the others count as 0.
 template <bool in_vectors, class T, class G>
 __device__ inline void update_block(T* parameter, float* master, const G* gradient, const States8& states, const Tables& tables,
                                     float factor, std::int32_t t, const Update& u, std::int64_t block, int count) {
@@ -275,7 +277,7 @@ __device__ inline void update_block(T* parameter, float* master, const G* gradie
   store_codes<in_vectors>(v_codes, count, states.v + first);
 }
 
-// States in 8 bits: a warp for each block. The last block may be shorter.
+// For states in 8 bits, a warp for each block. The last block may be shorter.
 template <class T, class G>
 __global__ void __launch_bounds__(256, 4)
     adamw_8bit_kernel(T* parameter, float* master, const G* gradient, States8 states, const float* gradient_factor,
@@ -305,7 +307,7 @@ __global__ void __launch_bounds__(256, 4)
   }
 }
 
-// Whether all begin at multiples of 16 bytes.
+// Whether all pointers are aligned to 16 bytes.
 bool are_aligned(std::initializer_list<const void*> pointers) {
   return std::all_of(pointers.begin(), pointers.end(), [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; });
 }
@@ -338,7 +340,7 @@ void adamw(Context& context, const Tensor& parameter, const OptionalTensor& mast
       if (states.m.dtype == Dtype::u8) {
         const States8 in_codes{states.m.as<std::uint8_t>(), states.v.as<std::uint8_t>(), states.m_scales->as<float>(),
                                states.v_scales->as<float>()};
-        constexpr std::int64_t max_blocks = 132 * 4;  // each fills its tables once
+        constexpr std::int64_t max_blocks = 132 * 4;  // each block of threads fills its tables once
         return launch(context, adamw_8bit_kernel<T, G>, grid_for(size, 8 * adamw_block, max_blocks), 256, 0, p, copy, g, in_codes, factor,
                       step, update, Maps{signed_map, unsigned_map}, size, is_aligned);
       }

@@ -1,4 +1,4 @@
-// Every op's contract.
+// Includes the contract of every op.
 #pragma once
 
 #include "adamw.h"

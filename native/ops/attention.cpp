@@ -1,4 +1,4 @@
-// Attention on the CPU, tile by tile; see attention.h. Products of f32 tiles are oneDNN's; bf16 tiles are widened first.
+// Attention on the CPU, tile by tile; see attention.h. oneDNN multiplies f32 tiles; bf16 tiles are widened first.
 #include "attention.h"
 
 #include <oneapi/dnnl/dnnl.h>
@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::int64_t queries_per_tile = 128, keys_per_tile = 256;
 
-// Rows of a matrix, often of one head, in the compute type.
+// The rows of a matrix, often of one head, in the compute type.
 template <class S>
 struct Rows {
   const S* data;
@@ -47,7 +47,7 @@ MST_CLONES void widen(const bf16* from, float* to, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) to[i] = from[i];
 }
 
-// Rows [begin, end) of a head whose first column is given; bf16 is widened into scratch (end - begin, D).
+// Loads rows [begin, end) of the head whose first column is given. bf16 is widened into scratch (end - begin, D).
 template <class T>
 Rows<compute_t<T>> load(const Tensor& tensor, std::int64_t begin, std::int64_t end, std::int64_t column, std::int64_t D,
                         [[maybe_unused]] compute_t<T>* scratch) {
@@ -70,8 +70,8 @@ MST_CLONES void cap(S* scores, std::int64_t n, S softcap) {
   for (std::int64_t i = 0; i < n; ++i) scores[i] = softcap * tanh(scores[i] / softcap);
 }
 
-// One row of a tile, of which scores [begin, end) count: they become exp(score - max) with the running maximum, the others 0.
-// Returns the factor by which what was summed before must shrink.
+// Softmax of one row of a tile. Scores [begin, end) become exp(score - max) with the running maximum, all others 0. Returns the factor for
+// the sums over earlier tiles.
 template <class S>
 MST_CLONES S online_softmax_row(S* scores, std::int64_t begin, std::int64_t end, std::int64_t size, S& max, S& sum) {
   std::fill(scores, scores + begin, S(0));
@@ -87,14 +87,14 @@ MST_CLONES S online_softmax_row(S* scores, std::int64_t begin, std::int64_t end,
   return factor;
 }
 
-// What all tiles of a call share.
+// What all tiles of a call have in common.
 struct Call {
   const AttentionInputs& inputs;
   const AttentionGeometry& geometry;
   double scale, softcap;
 };
 
-// Queries [begin, end) of head h.
+// The forward of queries [begin, end) of head h.
 template <class T>
 void forward_block(const Call& call, const Tensor& out, const Tensor& lse, std::int64_t h, std::int64_t begin, std::int64_t end,
                    compute_t<T>* scratch) {
@@ -113,7 +113,7 @@ void forward_block(const Call& call, const Tensor& out, const Tensor& lse, std::
   std::fill(max, max + num_queries, -S(INFINITY));
   std::fill(sum, sum + num_queries, S(0));
   const Rows<S> q_rows = load<T>(q, begin, end, h * D, D, queries);
-  std::int64_t first = end;  // of all queries of the block
+  std::int64_t first = end;  // the first key that any query of the block sees
   for (std::int64_t n = begin; n < end; ++n) first = std::min(first, g.first_key(n));
   for (std::int64_t key = first; key < end; key += keys_per_tile) {
     const std::int64_t num_keys = std::min(keys_per_tile, end - key);
@@ -137,8 +137,9 @@ void forward_block(const Call& call, const Tensor& out, const Tensor& lse, std::
   }
 }
 
-// One row of a tile: probabilities from scores, and dscores from dprobabilities (both in place). Those outside [begin, end) become 0.
-//   p = exp(score - lse);  ds = p (dp - delta), times 1 - (score / softcap)² where scores are capped
+// The backward of one row of a tile, in place: scores become probabilities, dprobabilities become dscores. Those outside [begin, end)
+// become 0.
+//   p = exp(score - lse);  ds = p (dp - delta), times 1 - (score / softcap)² if scores are capped
 template <bool capped, class S>
 MST_CLONES void backward_row(S* scores, S* dprobabilities, std::int64_t begin, std::int64_t end, std::int64_t size, S lse, S delta,
                              S softcap) {
@@ -161,7 +162,7 @@ MST_CLONES S row_dot(const T* a, const T* b, std::int64_t D) {
   return lane_sum<S>(D, [&](std::int64_t d) { return static_cast<S>(a[d]) * static_cast<S>(b[d]); });
 }
 
-// delta (B,H,T): dout · out; dq (N,H·D), which is added to.
+// delta (B,H,T) = Σ_d dout · out; dq (N,H·D), which is accumulated.
 template <class S>
 struct BackwardSums {
   const S* delta;
@@ -169,7 +170,7 @@ struct BackwardSums {
   std::int64_t dq_stride;
 };
 
-// All of one key/value head of sequence b: its query heads, tile by tile. Five products a tile.
+// The backward of one key/value head of sequence b: goes through its query heads tile by tile, with five products per tile.
 template <class T>
 void backward_head(const Call& call, const Tensor& dout, const Tensor& lse, const BackwardSums<compute_t<T>>& sums,
                    const AttentionGradients& gradients, std::int64_t b, std::int64_t group, compute_t<T>* scratch) {
@@ -202,7 +203,7 @@ void backward_head(const Call& call, const Tensor& dout, const Tensor& lse, cons
         tile_product('N', 'T', {num_queries, num_keys, D}, S(scale), q_rows, k_rows, S(0), scores, num_keys);
         if (softcap > 0) cap<S>(scores, num_queries * num_keys, S(softcap));
         tile_product('N', 'T', {num_queries, num_keys, D}, S(1), do_rows, v_rows, S(0), dprobabilities, num_keys);
-        const std::int64_t per_query = (b * g.H + h) * g.T + (begin - sequence);  // into lse and delta
+        const std::int64_t per_query = (b * g.H + h) * g.T + (begin - sequence);  // index into lse and delta
         for (std::int64_t i = 0; i < num_queries; ++i) {
           const std::int64_t n = begin + i;
           const std::int64_t from = std::clamp<std::int64_t>(g.first_key(n) - key, 0, num_keys);
@@ -243,7 +244,7 @@ void attention_forward(Context&, const AttentionInputs& inputs, const Tensor& ou
     auto* const scratch = workspace_of<compute_t<E>>("attention_forward", workspace, omp_get_max_threads() * per_thread);
     const std::int64_t num_heads = g.N / g.T * g.H, num_blocks = (g.T + queries_per_tile - 1) / queries_per_tile;
     parallel_tasks(num_heads * num_blocks, [&](std::int64_t task, int thread) {
-      const std::int64_t block = num_blocks - 1 - task / num_heads, head = task % num_heads;  // the longest first
+      const std::int64_t block = num_blocks - 1 - task / num_heads, head = task % num_heads;  // blocks with the most keys first
       const std::int64_t sequence = head / g.H * g.T, begin = block * queries_per_tile;
       forward_block<E>(call, out, lse, head % g.H, sequence + begin, sequence + std::min(begin + queries_per_tile, g.T),
                        scratch + thread * per_thread);

@@ -1,7 +1,6 @@
-// Attention on CUDA; see attention.h. In bf16 with usual head sizes by cuDNN or on tensor cores (attention_mma.h); here, for all else,
-// tile by tile in shared memory, products by FMA in f32. Deterministic: the backward has one
-// kernel that owns tiles of queries and makes dq, and one that owns tiles of keys and makes dk and dv, so that nothing is added
-// atomically.
+// Attention on CUDA; see attention.h. cuDNN or tensor cores (attention_mma.h) compute bf16 with usual head sizes. This file computes
+// everything else: tile by tile in shared memory, with products by FMA in f32. Deterministic: one kernel of the backward owns tiles of
+// queries and computes dq, another owns tiles of keys and computes dk and dv, so that nothing is added atomically.
 #include "attention.h"
 
 #include "../cuda/attention/cudnn_attention.h"
@@ -12,10 +11,10 @@
 namespace mst::cuda {
 namespace {
 
-constexpr int side = 16;  // a block is side × side threads; thread (tx, ty) owns rows ty + side·i and columns tx + side·j of a tile
+constexpr int side = 16;  // a block has side × side threads; thread (tx, ty) owns rows ty + side·i and columns tx + side·j of a tile
 constexpr int block_size = side * side;
 
-// Rows [begin, begin + tile) of a head as f32, with a row pitch of D + 1 against bank conflicts; rows from `end` on are 0.
+// Loads rows [begin, begin + tile) of a head as f32, with a pitch of D + 1 to avoid bank conflicts. Rows from `end` on are 0.
 template <int tile, class T>
 __device__ void load_tile(const Heads<const T>& from, std::int64_t begin, std::int64_t end, std::int64_t head, std::int64_t D, float* to) {
   for (std::int64_t i = threadIdx.x; i < tile * D; i += block_size) {
@@ -24,7 +23,7 @@ __device__ void load_tile(const Heads<const T>& from, std::int64_t begin, std::i
   }
 }
 
-// result[i][j] = Σ_d a[row i][d] · b[row j][d], rows as owned by the thread.
+// result[i][j] = Σ_d a[row i][d] · b[row j][d], for the rows that the thread owns.
 template <int tile>
 __device__ void multiply_rows(const float* a, const float* b, std::int64_t D, float (&result)[tile / side][tile / side]) {
   const int tx = threadIdx.x % side, ty = threadIdx.x / side;
@@ -56,7 +55,7 @@ __device__ void multiply_add(const float* weights, const float* values, std::int
   }
 }
 
-// Over the side threads that share a tile's row.
+// Maximum and sum over the `side` threads that share a row of a tile.
 __device__ inline float row_max(float value) {
 #pragma unroll
   for (int offset = side / 2; offset > 0; offset /= 2) value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
@@ -78,7 +77,7 @@ __global__ void __launch_bounds__(block_size)
     attention_forward_kernel(Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<T> out, float* lse, Geometry g) {
   DYNAMIC_SHARED(float, shared);
   float* const queries = shared;
-  float* const keys = queries + tile * (g.D + 1);  // and values, after the scores
+  float* const keys = queries + tile * (g.D + 1);  // later the values
   float* const weights = keys + tile * (g.D + 1);
   const int tx = threadIdx.x % side, ty = threadIdx.x / side;
   const std::int64_t b = blockIdx.y / g.H, h = blockIdx.y % g.H, group = h / (g.H / g.G);
@@ -87,7 +86,7 @@ __global__ void __launch_bounds__(block_size)
   load_tile<tile>(q, begin, end, h, g.D, queries);
   float sums[tile / side][columns] = {}, max[tile / side], sum[tile / side] = {};
   for (float& value : max) value = -INFINITY;
-  // first_key never decreases from one query to the next
+  // first_key never decreases from one query to the next: the first query's is the smallest
   for (std::int64_t key = g.first_key(begin); key < end; key += tile) {
     const std::int64_t key_end = key + tile < end ? key + tile : end;
     load_tile<tile>(k, key, key_end, group, g.D, keys);
@@ -103,7 +102,7 @@ __global__ void __launch_bounds__(block_size)
         largest = fmaxf(largest, scores[i][j]);
       }
       const float new_max = fmaxf(max[i], row_max(largest));
-      const float shift = new_max == -INFINITY ? 0.0f : new_max;  // a row that has seen no key yet
+      const float shift = new_max == -INFINITY ? 0.0f : new_max;  // so far the row has seen no key
       float added = 0;
       for (int j = 0; j < tile / side; ++j) {
         const float weight = expf(scores[i][j] - shift);
@@ -115,11 +114,11 @@ __global__ void __launch_bounds__(block_size)
       max[i] = new_max;
       for (float& value : sums[i]) value *= shrink;
     }
-    __syncthreads();  // the keys have been read, the weights are written
+    __syncthreads();  // all threads have read the keys and written the weights
     load_tile<tile>(v, key, key_end, group, g.D, keys);
     __syncthreads();
     multiply_add<tile, false, columns>(weights, keys, g.D, sums);
-    __syncthreads();  // before the next keys and weights
+    __syncthreads();  // before the next keys and weights are written
   }
   for (int i = 0; i < tile / side; ++i) {
     const std::int64_t n = begin + ty + side * i;
@@ -130,7 +129,7 @@ __global__ void __launch_bounds__(block_size)
   }
 }
 
-// delta (B,H,T) = Σ_d dout · out; one warp a row and head.
+// delta (B,H,T) = Σ_d dout · out, one warp per row and head.
 template <class T>
 __global__ void attention_delta_kernel(Heads<const T> dout, Heads<const T> out, float* delta, Geometry g) {
   const int lane = threadIdx.x % 32;
@@ -144,7 +143,7 @@ __global__ void attention_delta_kernel(Heads<const T> dout, Heads<const T> out, 
   }
 }
 
-// What a tile of the backward reads and writes in shared memory: rows of D + 1 elements, and two squares (tile, tile + 1).
+// The shared memory of a tile of the backward: rows of D + 1 elements, and two squares (tile, tile + 1).
 template <int tile>
 struct BackwardTiles {
   float *queries, *douts, *keys, *values, *probabilities, *dscores;
@@ -160,7 +159,7 @@ struct Range {
   std::int64_t begin, end;
 };
 
-// Probabilities and dscores of a tile. lse and delta: of the sequence's first row and the head.
+// Computes probabilities and dscores of a tile. lse and delta point to the head's first row of the sequence.
 template <int tile>
 __device__ void tile_gradients(const BackwardTiles<tile>& t, const Range& of_queries, const Range& of_keys, const float* lse,
                                const float* delta, const Geometry& g) {
@@ -209,9 +208,9 @@ __global__ void __launch_bounds__(block_size) attention_dq_kernel(Heads<const T>
     load_tile<tile>(v, key, key_end, group, g.D, t.values);
     __syncthreads();
     tile_gradients<tile>(t, {begin, end}, {key, key_end}, lse + first_row, delta + first_row, g);
-    __syncthreads();  // the dscores are written
+    __syncthreads();  // all threads have written the dscores
     multiply_add<tile, false, columns>(t.dscores, t.keys, g.D, sums);
-    __syncthreads();  // before the next keys and dscores
+    __syncthreads();  // before the next keys and dscores are written
   }
   for (int i = 0; i < tile / side; ++i) {
     const std::int64_t n = begin + ty + side * i;
@@ -236,16 +235,16 @@ __global__ void __launch_bounds__(block_size)
   for (std::int64_t h = group * heads_per_group; h < (group + 1) * heads_per_group; ++h) {
     const std::int64_t first_row = (b * g.H + h) * g.T;
     for (std::int64_t query = key; query < sequence_end; query += tile) {
-      if (g.first_key(query) >= key_end) break;  // no later query sees the tile
+      if (g.first_key(query) >= key_end) break;  // no later query sees this tile either
       const std::int64_t query_end = query + tile < sequence_end ? query + tile : sequence_end;
       load_tile<tile>(q, query, query_end, h, g.D, t.queries);
       load_tile<tile>(dout, query, query_end, h, g.D, t.douts);
       __syncthreads();
       tile_gradients<tile>(t, {query, query_end}, {key, key_end}, lse + first_row, delta + first_row, g);
-      __syncthreads();  // probabilities and dscores are written
+      __syncthreads();  // all threads have written probabilities and dscores
       multiply_add<tile, true, columns>(t.probabilities, t.douts, g.D, dvalues);
       multiply_add<tile, true, columns>(t.dscores, t.queries, g.D, dkeys);
-      __syncthreads();  // before the next queries
+      __syncthreads();  // before the next queries are written
     }
   }
   for (int i = 0; i < tile / side; ++i) {
@@ -260,7 +259,7 @@ __global__ void __launch_bounds__(block_size)
 
 Geometry on_device(const AttentionGeometry& geometry, const AttentionOptions& options) {
   constexpr std::int64_t max_head_size = 256;
-  MST_CHECK(geometry.D <= max_head_size, "attention: head size ", geometry.D, " is over ", max_head_size);
+  MST_CHECK(geometry.D <= max_head_size, "attention: head size ", geometry.D, " is above ", max_head_size);
   return {geometry, float(options.scale), float(options.softcap)};
 }
 
@@ -268,7 +267,7 @@ unsigned tiles(std::int64_t T, int tile) {
   return static_cast<unsigned>((T + tile - 1) / tile);
 }
 
-// Calls function(columns a thread owns of a head) for the smallest size that holds D.
+// Calls function(columns of a head per thread) for the smallest size that holds D.
 template <class Function>
 void with_head_size(std::int64_t D, const Function& function) {
   if (D <= 64)

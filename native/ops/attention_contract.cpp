@@ -1,4 +1,4 @@
-// What operands of attention must be; see attention.h and cached_attention.h.
+// Checks the operands of attention; see attention.h and cached_attention.h.
 #include <limits>
 
 #include "cached_attention.h"
@@ -7,10 +7,10 @@
 namespace mst {
 namespace {
 
-// k and v as wide as whole heads that q's are a multiple of.
+// k and v must have whole heads, and q a multiple of their number.
 void check_heads(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, std::int64_t D) {
-  MST_CHECK(D > 0 && q.cols() % D == 0 && k.cols() % D == 0, op, ": q ", q, " and k ", k, " are not whole heads of ", D);
-  MST_CHECK(k.cols() > 0 && q.cols() % k.cols() == 0, op, ": the heads of q ", q, " are not a multiple of those of k ", k);
+  MST_CHECK(D > 0 && q.cols() % D == 0 && k.cols() % D == 0, op, ": q ", q, " and k ", k, " must have whole heads of ", D, " columns");
+  MST_CHECK(k.cols() > 0 && q.cols() % k.cols() == 0, op, ": the number of heads of q ", q, " must be a multiple of that of k ", k);
   require_shape(op, {"v", v}, k.rows(), k.cols(), {"k", k});
   require_dtype(op, {"k", k}, q.dtype);
   require_dtype(op, {"v", v}, q.dtype);
@@ -22,7 +22,8 @@ AttentionGeometry check_attention(const char* op, const AttentionInputs& inputs,
                                   const AttentionOptions& options) {
   const auto& [q, k, v, document_start] = inputs;
   const std::int64_t N = q.rows(), T = options.T, D = options.D;
-  MST_CHECK(T > 0 && T <= std::numeric_limits<std::int32_t>::max() && N % T == 0, op, ": the rows of q ", q, " are no sequences of ", T);
+  MST_CHECK(T > 0 && T <= std::numeric_limits<std::int32_t>::max() && N % T == 0, op, ": the rows of q ", q, " must be whole sequences of ",
+            T);
   check_heads(op, q, k, v, D);
   const std::int64_t H = q.cols() / D;
   require_shape(op, {"k", k}, N, k.cols(), {"q", q});
@@ -50,11 +51,11 @@ AttentionGeometry check_cached_attention(const AttentionInputs& inputs, const Te
   const char* const op = "cached_attention";
   const auto& [q, k, v, document_start] = inputs;
   const std::int64_t N = q.rows(), S = k.rows(), D = options.D;
-  MST_CHECK(D <= max_cached_head_size, op, ": head size ", D, " is over ", max_cached_head_size);
-  MST_CHECK(options.T == S, op, ": k ", k, " is no sequence of ", options.T);
-  MST_CHECK(!document_start, op, ": takes no document_start");
+  MST_CHECK(D <= max_cached_head_size, op, ": head size ", D, " is above ", max_cached_head_size);
+  MST_CHECK(options.T == S, op, ": k ", k, " must have T = ", options.T, " rows");
+  MST_CHECK(!document_start, op, ": document_start is not supported");
   check_heads(op, q, k, v, D);
-  MST_CHECK(position >= 0 && position <= S - N, op, ": position ", position, " and ", N, " queries pass the ", S, " rows of k ", k);
+  MST_CHECK(position >= 0 && position <= S - N, op, ": position ", position, " and ", N, " queries go beyond the ", S, " rows of k ", k);
   require_shape(op, {"out", out}, N, q.cols(), {"q", q});
   require_dtype(op, {"out", out}, q.dtype);
   return {S, S, q.cols() / D, k.cols() / D, D, options.window, nullptr};

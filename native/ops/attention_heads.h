@@ -1,4 +1,4 @@
-// What CUDA's attention kernels share: who sees whom, how scores are made, and where a head's rows lie.
+// What CUDA's attention kernels share: which keys a query sees, the scores' scale and soft-cap, and where the rows of a head are.
 #pragma once
 
 #include "../cuda/common/launch.h"
@@ -10,7 +10,7 @@ struct Geometry : AttentionGeometry {
   float scale, softcap;  // softcap 0: none
 };
 
-// Rows of one head: element (n, d).
+// The rows of all heads of a tensor (N,heads·D).
 template <class T>
 struct Heads {
   T* data;

@@ -1,5 +1,5 @@
-// The backward of attention on tensor cores; see attention_mma.h. Three products for dq, in blocks that own queries, and four for dk and
-// dv, in blocks that own keys: two more than with atomic additions.
+// The backward of attention on tensor cores; see attention_mma.h. Blocks that own queries compute dq, with three products per tile; blocks
+// that own keys compute dk and dv, with four. Atomic additions would need two products less.
 #include <algorithm>
 
 #include "attention_mma.h"
@@ -8,8 +8,8 @@
 namespace mst::cuda {
 namespace {
 
-// Of a tile of products: scores becomes the probabilities of what the rows see, dscores from dprobabilities their gradients.
-// lse (in units of log 2), delta, seen: of the R·16 rows, [r][half].
+// Turns the scores of a tile, in place, into probabilities, and dprobabilities into dscores; those that a row does not see become 0. lse
+// (in units of log 2), delta and seen are those of the R·16 rows, by [r][half].
 template <int R, int J>
 __device__ void differentiate(const Scores& scale, const float (&lse)[R][2], const float (&delta)[R][2], const Columns (&seen)[R][2],
                               float (&scores)[R][J][4], float (&dscores)[R][J][4]) {
@@ -53,7 +53,7 @@ __device__ void differentiate(const Scores& scale, const float (&lse)[R][2], con
 
 constexpr int dq_keys = 32;
 
-// Grid: query tiles of a sequence, for each of B·H heads. With key_stages = 2 the next keys are copied while these are in use.
+// Grid: query tiles of a sequence, for each of B·H heads. With key_stages = 2 the next keys are copied while these are being read.
 template <int steps, int R, int key_stages>
 __global__ void __launch_bounds__(threads_of_queries, 2)
     mma_attention_dq_kernel(Heads<const Element> dout, Heads<const Element> q, Heads<const Element> k, Heads<const Element> v,
@@ -93,12 +93,12 @@ __global__ void __launch_bounds__(threads_of_queries, 2)
       commit_copies();
     };
     wait_for_copies<0>();
-    __syncthreads();  // keys and values are there, and the keys of the tile before have been read
+    __syncthreads();  // keys and values have arrived, and all threads have read the keys of the previous tile
     if (key_stages == 2) load_next_keys();
     float scores[R][columns / 8][4], dscores[R][columns / 8][4];
     multiply_rows(queries, own.first_of_warp, keys, 0, scores);
     multiply_rows(douts, own.first_of_warp, values, 0, dscores);
-    __syncthreads();  // the values have been read
+    __syncthreads();  // all threads have read the values
     if (next < own.end) {
       values.template load<columns, threads_of_queries>(v, own.sequence + next, end, own.group);
       commit_copies();
@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(threads_of_queries, 2)
     differentiate(scale, lses, deltas, seen, scores, dscores);
     multiply_add(dscores, keys, sums);
     if (key_stages == 1) {
-      __syncthreads();  // the keys have been read
+      __syncthreads();  // all threads have read the keys
       load_next_keys();
     }
   }
@@ -121,8 +121,8 @@ __global__ void __launch_bounds__(threads_of_queries, 2)
 
 constexpr int dkv_queries = 64;
 
-// How a block that owns `keys` keys divides its work: tiles of scores into 2 × num_warps/2 parts of 32 queries by part_keys keys, and dk
-// and dv into parts of 32 keys by 16·part_steps columns.
+// How a block that owns `keys` keys divides its work among warps: tiles of scores into 2 × num_warps/2 parts of 32 queries by part_keys
+// keys, and dk and dv into parts of 32 keys by 16·part_steps columns.
 template <int steps, int keys, int num_warps>
 struct KeyWork {
   static constexpr int part_keys = keys / (num_warps / 2), key_parts = keys / 32, column_parts = num_warps / key_parts,
@@ -134,14 +134,15 @@ struct KeyWork {
   }
 };
 
-// What a query brings to a tile of scores; first_seen is counted from the block's first key, beyond its last for a query that is not there.
+// What a tile of scores needs of a query. first_seen counts from the block's first key; it is beyond the last key if there is no such
+// query.
 struct QueryStatistics {
   float lse, delta;
   int first_seen;
 };
 
-// Grid: key tiles of a sequence, for each of B·G heads. Goes through the group's query heads and the queries that may see the tile, in
-// order. Probabilities and dscores pass through shared memory in bf16, from the warps that make them to those that multiply with them.
+// Grid: key tiles of a sequence, for each of B·G heads. A block goes in order through the query heads of the group and the queries that may
+// see its keys. Warps pass probabilities and dscores to each other through shared memory, in bf16.
 template <int steps, int keys_owned, int num_warps, int query_stages>
 __global__ void __launch_bounds__(32 * num_warps, 1)
     mma_attention_dkv_kernel(Heads<const Element> dout, Heads<const Element> q, Heads<const Element> k, Heads<const Element> v,
@@ -193,7 +194,7 @@ __global__ void __launch_bounds__(32 * num_warps, 1)
     const bool has_next = tile + 1 < num_tiles;
     stage = query_stages - 1 - stage;
     wait_for_copies<0>();
-    __syncthreads();  // queries, douts and statistics are there, and the dscores of the tile before have been read
+    __syncthreads();  // queries, douts and statistics have arrived, and all threads have read the dscores of the previous tile
     if (query_stages == 2 && has_next) {
       load_queries(tile + 1, stage);
       commit_copies();
@@ -227,17 +228,17 @@ __global__ void __launch_bounds__(32 * num_warps, 1)
             *reinterpret_cast<std::uint32_t*>(dscore_tile.at(row, col)) = pack(dscores[r][j][2 * half], dscores[r][j][2 * half + 1]);
           }
     }
-    __syncthreads();  // probabilities and dscores are written, the statistics have been read
+    __syncthreads();  // all threads have written probabilities and dscores and read the statistics
     if (threadIdx.x < rows && has_next) statistics[threadIdx.x] = next;
     multiply_add_transposed<rows, Work::is_even>(probabilities, own_key, douts, own_step, dvalues);
-    __syncthreads();  // the douts have been read
+    __syncthreads();  // all threads have read the douts
     if (has_next) {
       load_douts(tile + 1);
       commit_copies();
     }
     multiply_add_transposed<rows, Work::is_even>(dscore_tile, own_key, queries, own_step, dkeys);
     if (query_stages == 1) {
-      __syncthreads();  // the queries have been read
+      __syncthreads();  // all threads have read the queries
       if (has_next) {
         load_queries(tile + 1, stage);
         commit_copies();

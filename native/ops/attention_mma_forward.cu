@@ -1,4 +1,4 @@
-// The forward of attention on tensor cores; see attention_mma.h. Two products a tile of scores; a block owns queries.
+// The forward of attention on tensor cores; see attention_mma.h. A block owns queries; a tile of scores takes two products.
 #include "attention_mma.h"
 #include "attention_mma_tiles.h"
 
@@ -32,13 +32,13 @@ __global__ void __launch_bounds__(threads_of_queries, 2)
   for (int r = 0; r < R; ++r) max[r][0] = max[r][1] = -INFINITY;
   for (int key = first; key < own.end; key += columns) {
     wait_for_copies<0>();
-    __syncthreads();  // the keys are there, and the values of the tile before have been read
+    __syncthreads();  // the keys have arrived, and all threads have read the values of the previous tile
     values.template load<columns, threads_of_queries>(v, own.sequence + key, end, own.group);
     commit_copies();
     float scores[R][columns / 8][4];
     multiply_rows(queries, own.first_of_warp, keys, 0, scores);
     wait_for_copies<0>();
-    __syncthreads();  // the values are there, and the keys have been read
+    __syncthreads();  // the values have arrived, and all threads have read the keys
     if (key + columns < own.end) {
       keys.template load<columns, threads_of_queries>(k, own.sequence + key + columns, end, own.group);
       commit_copies();
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(threads_of_queries, 2)
 #pragma unroll
         for (int j = 0; j < columns / 8; ++j) largest = fmaxf(largest, fmaxf(scores[r][j][2 * half], scores[r][j][2 * half + 1]));
         largest = row_max(largest);
-        const float shift = largest == -INFINITY ? 0.0f : largest * scale.factor;  // a row that has seen no key yet
+        const float shift = largest == -INFINITY ? 0.0f : largest * scale.factor;  // so far the row has seen no key
         const float shrink = scale.exp(max[r][half], shift);
         float added = 0;
 #pragma unroll

@@ -1,5 +1,5 @@
-// What the forward and the backward of attention on tensor cores share. Scores are kept in units of log 2, so that exp is one instruction.
-// Tiles follow FlashAttention-2 (Dao 2023, arXiv 2307.08691): 32 rows a warp, so that reads of shared memory do not bound the products.
+// What the forward and the backward of attention on tensor cores share. Scores are in units of log 2, so that exp is one instruction. Tiles
+// follow FlashAttention-2 (Dao 2023, arXiv 2307.08691), with 32 rows per warp, so that reads of shared memory do not limit the products.
 // Positions are ints that count from the sequence's first row.
 #pragma once
 
@@ -12,7 +12,7 @@ using Element = __nv_bfloat16;
 
 constexpr float ln_2 = 0.6931471805599453f;
 
-// Over the four lanes that share a row of a fragment.
+// Maximum and sum over the four lanes that share a row of a fragment.
 __device__ inline float row_max(float value) {
   value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 1));
   return fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
@@ -22,7 +22,7 @@ __device__ inline float row_sum(float value) {
   return value + __shfl_xor_sync(0xffffffffu, value, 2);
 }
 
-// From products to scores in units of log 2: score = factor · capped(product). The scale is positive.
+// Turns products q·k into scores in units of log 2: score = factor · capped(product). The scale must be positive.
 struct Scores {
   float factor, scale, softcap;
 
@@ -46,16 +46,16 @@ __device__ inline int smaller(int a, int b) {
   return a < b ? a : b;
 }
 
-// What a block that owns queries works on: rows [begin, end) of head h; a warp has R·16 of them, a lane row(r, half).
+// The work of a block that owns queries: rows [begin, end) of head h. A warp has R·16 of them; a lane's are row(r, half).
 template <int R, int rows>
 struct Queries {
   std::int64_t sequence;  // its first row
   int h, group, begin, end, first_of_warp, first_of_lane;
-  std::int64_t statistics;  // where lse and delta of the head begin
+  std::int64_t statistics;  // where the head begins in lse and delta
 
   __device__ explicit Queries(const Geometry& g) {
     const int tiles = static_cast<int>((g.T + rows - 1) / rows), H = static_cast<int>(g.H);
-    const int tile = tiles - 1 - static_cast<int>(blockIdx.x % tiles), b = static_cast<int>(blockIdx.x / tiles) / H;  // the longest first
+    const int tile = tiles - 1 - static_cast<int>(blockIdx.x % tiles), b = static_cast<int>(blockIdx.x / tiles) / H;  // most keys first
     h = static_cast<int>(blockIdx.x / tiles) % H;
     group = h / (H / static_cast<int>(g.G));
     sequence = b * g.T;
@@ -71,7 +71,7 @@ struct Queries {
   __device__ int row_within(int r, int half) const {
     return smaller(row(r, half), end - 1);
   }
-  // Of the key tile that begins at `key`, what the lane's row sees.
+  // The columns that the lane's row sees in the tile whose first key is `key`.
   __device__ Columns seen(int first_key, int r, int half, int key) const {
     return {first_key - key, row(r, half) - key};
   }
@@ -82,7 +82,7 @@ constexpr int warps_of_queries = 4, threads_of_queries = 32 * warps_of_queries;
 template <int R>
 constexpr int owned_queries = 16 * R* warps_of_queries;
 
-// Blocks of `rows` rows of every sequence, for each of `heads` heads.
+// The number of blocks if each has `rows` rows of one sequence and one of `heads` heads.
 inline unsigned grid_of(const Geometry& g, std::int64_t heads, int rows) {
   return static_cast<unsigned>((g.T + rows - 1) / rows * (g.N / g.T) * heads);
 }
@@ -103,7 +103,7 @@ void with_steps(std::int64_t D, const Function& function) {
   }
 }
 
-// Rows of a warp, in 16: as many as the sums of a head size leave registers for.
+// Rows of a warp, in units of 16: as many as the registers allow beside the sums of that head size.
 template <int steps>
 constexpr int row_tiles = steps <= 8 ? 2 : 1;
 

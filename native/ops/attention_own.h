@@ -1,4 +1,4 @@
-// Our attention kernels, for every device, dtype and shape; contracts as in attention.h.
+// Our attention kernels, for every CUDA device, dtype and shape; contracts as in attention.h.
 #pragma once
 
 #include "attention.h"

@@ -1,5 +1,5 @@
-// Tiles of bf16 rows in shared memory and the products of a warp with them, for attention on tensor cores. A warp owns R·16 rows of a
-// product: each fragment of the right operand, once read, serves R products.
+// Tiles of bf16 rows in shared memory, and a warp's products with them, for attention on tensor cores. A warp owns R·16 rows of a product:
+// each fragment of the right operand is read once for R products.
 #pragma once
 
 #include "../cuda/common/mma.h"
@@ -7,10 +7,10 @@
 
 namespace mst::cuda {
 
-// Rows of 16·steps elements, with a pitch that spreads them over the banks.
+// Rows of 16·steps elements, with a pitch that spreads them over the memory banks.
 template <int steps>
 struct Tile {
-  static constexpr int D = 16 * steps, chunk = 8, pitch = D + chunk;  // a chunk: 16 bytes, what a copy moves
+  static constexpr int D = 16 * steps, chunk = 8, pitch = D + chunk;  // a chunk is 16 bytes: what one copy moves
   __nv_bfloat16* data;
 
   static constexpr std::size_t bytes(int rows) {
@@ -21,7 +21,7 @@ struct Tile {
     return data + row * pitch + col;
   }
 
-  // Begins to copy rows [first, first + rows) of a head; those from `end` on become zero.
+  // Starts to copy rows [first, first + rows) of a head. Rows from `end` on become zero.
   template <int rows, int num_threads>
   __device__ void load(const Heads<const __nv_bfloat16>& from, std::int64_t first, std::int64_t end, std::int64_t head) const {
     for (int i = threadIdx.x; i < rows * (D / chunk); i += num_threads) {
@@ -109,8 +109,8 @@ __device__ void multiply_add(const float (&weights)[R][J][4], const Tile<steps>&
   }
 }
 
-// sums (16·R, 16·pairs) += transposed columns [a_col, …) of rows [0, rows) of a · the same rows of b, columns [16·first_step, …). Of the
-// last warp's share, what lies beyond b's columns is left out.
+// sums (16·R, 8·J) += transposed columns [a_col, …) of rows [0, rows) of a · the same rows of b, columns [16·first_step, …). Columns beyond
+// b's last are skipped, unless is_even says that there are none.
 template <int rows, bool is_even, int a_steps, int steps, int R, int J>
 __device__ void multiply_add_transposed(const Tile<a_steps>& a, int a_col, const Tile<steps>& b, int first_step, float (&sums)[R][J][4]) {
 #pragma unroll
@@ -132,7 +132,7 @@ __device__ void multiply_add_transposed(const Tile<a_steps>& a, int a_col, const
   }
 }
 
-// Writes 16 rows, each times its factor, from row `first` and column `col` on; not those from row `end` or column D on.
+// Writes 16 rows, each times its factor, from row `first` and column `col` on. Skips rows from `end` on and columns from D on.
 template <int J>
 __device__ void store(const float (&sums)[J][4], const float (&factors)[2], const Heads<__nv_bfloat16>& to, std::int64_t first,
                       std::int64_t end, std::int64_t head, int col, int D) {
@@ -162,7 +162,7 @@ struct Columns {
   }
 };
 
-// The column that element i of part j of a product is in, seen from the product's first.
+// The column of element i of part j of a product, relative to the product's first column.
 __device__ inline int column_of(int j, int i) {
   return 8 * j + threadIdx.x % 4 * 2 + i % 2;
 }

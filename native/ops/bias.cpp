@@ -1,4 +1,4 @@
-// A row added to every row; see bias.h.
+// Adds a bias to every row; see bias.h.
 #include "bias.h"
 
 #include "../cpu/parallel.h"

@@ -1,4 +1,4 @@
-// A row added to every row; see bias.h.
+// Adds a bias to every row; see bias.h.
 #include "bias.h"
 
 #include "../cuda/common/partials.h"
@@ -23,7 +23,7 @@ struct Forward {
 
 constexpr int block_size = 128;
 
-// Block (x, p) sums the p-th part of the rows, a thread `width` columns.
+// Block (x, p) sums the p-th part of the rows; each thread sums `width` columns.
 template <int width, class T>
 __global__ void sum_rows_kernel(Rows<const T> dy, float* partials, std::int64_t N, std::int64_t C) {
   const std::int64_t c = (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width, p = blockIdx.y, P = gridDim.y;

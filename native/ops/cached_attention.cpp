@@ -1,4 +1,4 @@
-// Attention to kept keys and values; see cached_attention.h.
+// Attention of new tokens to kept keys and values; see cached_attention.h.
 #include "cached_attention.h"
 
 #include <cmath>

@@ -1,4 +1,5 @@
-// Attention to kept keys and values; see cached_attention.h. A block for each query of each head, a warp for every so-many-th key.
+// Attention of new tokens to kept keys and values; see cached_attention.h. A block for each query of each head; warp w of W takes keys w, w
+// + W, ….
 #include "cached_attention.h"
 
 #include "../cuda/common/reduce.h"
@@ -14,7 +15,7 @@ __global__ void cached_attention_kernel(Heads<const T> q, Heads<const T> k, Head
                                         Geometry g) {
   const std::int64_t n = blockIdx.x, h = blockIdx.y, p = position + n, group = h / (g.H / g.G), D = g.D;
   const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
-  const int owned = static_cast<int>((D + warp_size - 1) / warp_size);  // elements lane, lane + 32, … of a head
+  const int owned = static_cast<int>((D + warp_size - 1) / warp_size);  // a lane owns elements lane, lane + 32, … of a head
   float query[max_owned], sum[max_owned];
 #pragma unroll
   for (int i = 0; i < max_owned; ++i) {
@@ -41,7 +42,7 @@ __global__ void cached_attention_kernel(Heads<const T> q, Heads<const T> k, Head
       if (i < owned && d < D) sum[i] = sum[i] * old_factor + factor * to_float(v.row(s, group, D)[d]);
     }
   }
-  // The warps' parts, put together in the order of the warps.
+  // The parts of the warps are added in the order of the warps.
   __shared__ float maxima[num_warps], totals[num_warps], sums[num_warps][max_head_size];
   if (lane == 0) {
     maxima[warp] = max;

@@ -40,14 +40,14 @@ void check(const Tensor& hidden, const Head& head, const LossTargets& targets, c
   require_shape(op, of_weight, V, C, of_hidden);
   require_dtype(op, of_weight, dtype);
   require_dtype(op, {"logits", logits}, dtype);
-  MST_CHECK(logits.cols() >= V && (logits.rows() > 0 || N == 0), op, ": logits ", logits, " hold no row for weight ", head.weight);
+  MST_CHECK(logits.cols() >= V && (logits.rows() > 0 || N == 0), op, ": logits ", logits, " cannot hold a row for weight ", head.weight);
   check_loss(op, of_hidden, targets, outputs);
   require_shape(op, {"dhidden", gradients.dhidden}, N, C, of_hidden);
   require_dtype(op, {"dhidden", gradients.dhidden}, dtype);
   require_shape(op, {"dweight", gradients.dweight}, V, C, of_weight);
   require_gradient_dtype(op, {"dweight", gradients.dweight}, dtype);
   if (!head.low_rank) {
-    MST_CHECK(!gradients.dlow && !gradients.dlow_weight, op, ": gradients of a low-rank part that is absent");
+    MST_CHECK(!gradients.dlow && !gradients.dlow_weight, op, ": dlow and dlow_weight need a low-rank part");
     return;
   }
   const auto& [low, low_weight] = *head.low_rank;
@@ -83,7 +83,7 @@ void chunked_cross_entropy(Context& context, const Tensor& hidden, const Head& h
       matmul(context, low.slice_rows(begin, end), low_weight, chunk, matmul_workspace, false, true, 1, 1);
     }
     cross_entropy(context, chunk, part(targets, begin, end), part(outputs, begin, end), options, begin, wants_gradients);
-    // chunk holds dlogits now
+    // now chunk holds dlogits
     const double beta = begin == 0 ? 0 : 1;
     if (dhidden) matmul(context, chunk, weight, dhidden->slice_rows(begin, end), matmul_workspace, false, false, scale, 0);
     if (dweight) matmul(context, chunk, hidden_chunk, *dweight, matmul_workspace, true, false, scale, beta);

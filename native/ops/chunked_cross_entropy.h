@@ -1,12 +1,12 @@
-// Language-model head and cross-entropy as one mini-sequence op, over chunks of M rows, so that the (N,V) logits exist for one chunk
-// at a time. The gradients are made in the same pass: 6·N·C·V operations in all, nothing recomputed. Runs on any device.
+// Language-model head and cross-entropy as one mini-sequence op: over chunks of M rows, so that the (N,V) logits exist for one chunk at a
+// time. The same pass computes the gradients, with 6·N·C·V operations in all: nothing is recomputed. Runs on any device.
 #pragma once
 
 #include "cross_entropy.h"
 
 namespace mst {
 
-// The head may have a low-rank part: logits = hidden · weightᵀ + low (N,r) · weight (V,r)ᵀ.
+// An optional low-rank part of the head: logits = hidden · weightᵀ + low (N,r) · weight (V,r)ᵀ.
 struct LowRankHead {
   Tensor low, weight;
 
@@ -19,9 +19,9 @@ struct Head {
   static constexpr std::tuple fields{Field{"weight", &Head::weight}, Field{"lowRank", &Head::low_rank}};
 };
 
-// dhidden (N,C) = scale * dlogits · weight, dweight (V,C) = scale * dlogitsᵀ · hidden; dlow (N,r) and dlow_weight (V,r) are made like them.
-// Those of weights are in the compute dtype, or bf16 with one chunk. Absent ones are skipped; where all are, only losses are computed.
-// dlogits stays unscaled: scale (1 / divisor) is the alpha of the products.
+// dhidden (N,C) = scale * dlogits · weight and dweight (V,C) = scale * dlogitsᵀ · hidden; dlow (N,r) and dlow_weight (V,r) in the same way.
+// Gradients of weights are in the compute dtype, or bf16 if there is one chunk. Absent ones are skipped; if all are absent, only losses are
+// computed. dlogits itself is not scaled: scale (1 / divisor) is the alpha of the products.
 struct HeadGradients {
   double scale = 1;
   OptionalTensor dhidden = {}, dweight = {}, dlow = {}, dlow_weight = {};
@@ -31,9 +31,8 @@ struct HeadGradients {
                                      Field{"dlowWeight", &HeadGradients::dlow_weight}};
 };
 
-// hidden (N,C); targets and outputs (N,): see cross_entropy.h; the sum over rows is cross_entropy_sum's.
-// logits (M, at least V): workspace, its rows are the chunk size; the last chunk may be shorter. Columns beyond V are not touched: they
-// serve to begin every row where wide loads can.
+// hidden (N,C); targets and outputs (N,), see cross_entropy.h. cross_entropy_sum computes the sum over rows. logits (M, at least V):
+// workspace. M is the chunk size; the last chunk may be shorter. Columns beyond V are not touched: they only align the rows for wide loads.
 void chunked_cross_entropy(Context& context, const Tensor& hidden, const Head& head, const LossTargets& targets,
                            const TokenOutputs& outputs, const HeadGradients& gradients, const Tensor& logits,
                            const Workspace& matmul_workspace, const LossOptions& options);

@@ -9,7 +9,7 @@
 namespace mst {
 namespace {
 
-// Whether b's rows follow a's in memory, so that both are one matrix of twice the rows.
+// Whether b's rows follow a's in memory, so that both together are one matrix.
 bool follows(const Tensor& a, const Tensor& b) {
   return a.is_contiguous() && b.is_contiguous() && b.data == a.slice_rows(a.rows(), a.rows()).data;
 }
@@ -20,7 +20,7 @@ Tensor joined(const Tensor& a) {
   return both;
 }
 
-// The MLP of one call, chunk by chunk of at most M rows: its projections with their adapters.
+// The projections of one call, with their adapters, for a chunk of at most M rows at a time. first_row: the chunk's first row in the whole.
 class Projections {
  public:
   Projections(Context& context, const MlpWeights& weights, const MlpAdapters& adapters, std::int64_t M, const Workspace& workspace)
@@ -68,7 +68,7 @@ class Projections {
     add_adapter_input(adapters_.up, dup, dx, first_row);
   }
 
-  // Gradients of weights add up over the chunks; the first chunk overwrites memory that is new.
+  // Gradients of weights accumulate over the chunks. The first chunk overwrites memory that holds garbage.
   void down_backward_weights(const Tensor& dy, const Tensor& h, const MlpGradients& gradients, std::int64_t first_row) const {
     add_adapter_weights(adapters_.down, dy, h, first_row);
     if (gradients.ddown) add_product(dy, h, *gradients.ddown, first_row);
@@ -119,7 +119,7 @@ class Projections {
   const Workspace& workspace_;
 };
 
-// What both directions work with; of: x or dy, with the rows of the call.
+// Checks what forward and backward have in common. `of` is x, with all rows of the call.
 void check(const char* op, const Operand& of, const MlpWeights& weights, const GateUp& gate_up, const Operand& h) {
   const std::int64_t N = of.tensor->rows(), C = of.tensor->cols(), F = weights.gate.rows(), M = h.tensor->rows();
   const Operand gate{"gate", weights.gate}, up{"up", weights.up}, down{"down", weights.down}, both{"gate_up", gate_up.memory};
@@ -127,7 +127,7 @@ void check(const char* op, const Operand& of, const MlpWeights& weights, const G
   require_shape(op, up, F, C, gate);
   require_shape(op, down, C, F, gate);
   require_shape(op, h, M, F, gate);
-  MST_CHECK(M > 0 || N == 0, op, ": ", h, " has no rows");
+  MST_CHECK(M > 0 || N == 0, op, ": ", h, " must have rows");
   require_shape(op, both, gate_up.is_kept ? N : gate_up.memory.rows(), 2 * F, gate_up.is_kept ? of : gate);
   MST_CHECK(gate_up.is_kept || gate_up.memory.rows() >= std::min(N, M), op, ": ", both, " has fewer rows than ", h);
   for (const Operand& operand : {gate, up, down, h, both}) require_dtype(op, operand, of.tensor->dtype);

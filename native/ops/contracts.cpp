@@ -1,4 +1,4 @@
-// What operands of the smaller ops must be, in the order of their headers' names.
+// Checks the operands of the smaller ops, in the order of their headers' names.
 #include "bias.h"
 #include "contract.h"
 #include "elementwise.h"
@@ -14,13 +14,13 @@
 namespace mst {
 namespace {
 
-// Rows and columns of another operand, and its dtype.
+// Throws unless the operand has the rows, columns and dtype of another one.
 void require_same(const char* op, const Operand& operand, const Operand& as) {
   require_shape(op, operand, as.tensor->rows(), as.tensor->cols(), as);
   require_dtype(op, operand, as.tensor->dtype);
 }
 
-// A gradient (C,) that adds up over rows, and its workspace (P,C).
+// Checks a gradient (C,) that is summed over rows, and its workspace (P,C).
 void require_column_sums(const char* op, const Operand& gradient, const Operand& partials, const Operand& of) {
   const std::int64_t C = of.tensor->cols();
   if (gradient.tensor) {
@@ -30,19 +30,20 @@ void require_column_sums(const char* op, const Operand& gradient, const Operand&
   if (partials.tensor) {
     require_shape(op, partials, partials.tensor->rows(), C, of);
     require_dtype(op, partials, compute_dtype(of.tensor->dtype));
-    MST_CHECK(partials.tensor->rows() > 0 && partials.tensor->is_contiguous(), op, ": ", partials, " must be rows without gaps");
+    MST_CHECK(partials.tensor->rows() > 0 && partials.tensor->is_contiguous(), op, ": ", partials,
+              " must be contiguous, with at least one row");
   }
 }
 
 void require_norm_weight(const char* op, const Tensor& weight, const Tensor& x) {
-  MST_CHECK(weight.dtype == x.dtype || weight.dtype == Dtype::f32, op, ": weight ", weight, " has neither the dtype of x ", x, " nor f32");
+  MST_CHECK(weight.dtype == x.dtype || weight.dtype == Dtype::f32, op, ": weight ", weight, " must have the dtype of x ", x, " or float32");
   require_vector(op, {"weight", weight}, x.cols(), weight.dtype, {"x", x});
 }
 
-// Codes of as many elements as `of` has.
+// Checks NF4 codes for as many elements as `of` has.
 void require_nf4(const char* op, const Nf4& nf4, const Operand& of) {
   const std::int64_t n = of.tensor->size(), num_blocks = (n + nf4_block - 1) / nf4_block;
-  MST_CHECK(of.tensor->is_contiguous(), op, ": ", of, " must be rows without gaps");
+  MST_CHECK(of.tensor->is_contiguous(), op, ": ", of, " must be contiguous");
   require_vector(op, {"codes", nf4.codes}, (n + 1) / 2, Dtype::u8, of);
   require_vector(op, {"absmax", nf4.absmax}, num_blocks, Dtype::u8, of);
   require_vector(op, {"scales", nf4.scales}, (num_blocks + nf4_blocks_group - 1) / nf4_blocks_group, Dtype::f32, of);
@@ -67,7 +68,7 @@ void check_add(const Tensor& a, const Tensor& b, const Tensor& y) {
 void check_add_to(const Tensor& x, const Tensor& y) {
   require_shape("add_to", {"y", y}, x.rows(), x.cols(), {"x", x});
   const bool is_rounded = x.dtype == Dtype::f32 && y.dtype == Dtype::bf16;
-  MST_CHECK(is_rounded || y.dtype == x.dtype || y.dtype == compute_dtype(x.dtype), "add_to: y ", y, " cannot take x ", x);
+  MST_CHECK(is_rounded || y.dtype == x.dtype || y.dtype == compute_dtype(x.dtype), "add_to: x ", x, " cannot be added to y ", y);
 }
 
 void check_scale(const Tensor& x, const Tensor& y) {
@@ -83,7 +84,7 @@ void check_scale_by(const Tensor& x, const Tensor& factor, const OptionalTensor&
 
 void check_cast(const Tensor& x, const Tensor& y) {
   require_shape("cast", {"y", y}, x.rows(), x.cols(), {"x", x});
-  MST_CHECK((x.dtype == Dtype::i32) == (y.dtype == Dtype::i32), "cast: x ", x, " does not convert to y ", y);
+  MST_CHECK((x.dtype == Dtype::i32) == (y.dtype == Dtype::i32), "cast: x ", x, " cannot be converted to y ", y);
 }
 
 void check_embedding_forward(const Tensor& weight, const Tensor& ids, const Tensor& y) {
@@ -114,15 +115,15 @@ void check_glu_backward(const Tensor& dy, const Tensor& gate, const Tensor& up, 
 }
 
 void check_random_normal(const Tensor& y) {
-  MST_CHECK(y.is_contiguous(), "random_normal: y must be contiguous, rows of ", y.cols(), " are ", y.row_stride, " apart");
+  MST_CHECK(y.is_contiguous(), "random_normal: y must be contiguous, but its rows of ", y.cols(), " are ", y.row_stride, " apart");
 }
 
 void check_sum_of_squares(const Tensor& x, const Tensor& sum, const Tensor& partials) {
   const char* const op = "sum_of_squares";
-  MST_CHECK(x.is_contiguous(), op, ": x must be contiguous, rows of ", x.cols(), " are ", x.row_stride, " apart");
+  MST_CHECK(x.is_contiguous(), op, ": x must be contiguous, but its rows of ", x.cols(), " are ", x.row_stride, " apart");
   require_vector(op, {"sum", sum}, 1, compute_dtype(x.dtype), {"x", x});
   require_vector(op, {"partials", partials}, partials.size(), Dtype::f64, {"x", x});
-  MST_CHECK(partials.size() > 0, op, ": partials ", partials, " have no element");
+  MST_CHECK(partials.size() > 0, op, ": partials ", partials, " must not be empty");
 }
 
 void check_clip_factor(const Tensor& sums, const Tensor& norm, const Tensor& factor) {
@@ -152,7 +153,7 @@ void check_rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& we
   require_norm_weight(op, weight, x);
   require_same(op, {"dx", dx}, {"x", x});
   require_same(op, {"dy", dy}, {"x", x});
-  MST_CHECK(dweight.has_value() == partials.has_value(), op, ": dweight and partials come together");
+  MST_CHECK(dweight.has_value() == partials.has_value(), op, ": dweight and partials must both be present or both be absent");
   require_column_sums(op, {"dweight", dweight}, {"partials", partials}, {"x", x});
 }
 
@@ -161,9 +162,9 @@ void check_rope(const Tensor& x, const Tensor& inverse_frequencies, const Option
   const auto [T, D] = std::array{options.T, options.D};
   const std::int64_t rotated = 2 * inverse_frequencies.size();
   const Operand of{"x", x};
-  MST_CHECK(T > 0, "rope: T must be positive, is ", T);
-  MST_CHECK(options.growth_positions > 0, "rope: growth_positions must be positive, is ", options.growth_positions);
-  MST_CHECK(D > 0 && D % 2 == 0 && x.cols() % D == 0, "rope: x ", x, " is not whole heads of ", D);
+  MST_CHECK(T > 0, "rope: T must be positive, got ", T);
+  MST_CHECK(options.growth_positions > 0, "rope: growth_positions must be positive, got ", options.growth_positions);
+  MST_CHECK(D > 0 && D % 2 == 0 && x.cols() % D == 0, "rope: x ", x, " must have whole heads of ", D, " columns");
   MST_CHECK(rotated <= D, "rope: ", rotated, " rotated columns are more than a head's ", D);
   require_vector("rope", {"inverse_frequencies", inverse_frequencies}, rotated / 2, Dtype::f64, of);
   require_vector("rope", {"document_start", document_start}, x.rows(), Dtype::i32, of);

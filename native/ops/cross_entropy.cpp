@@ -15,7 +15,7 @@ struct Parameters {
   bool wants_sum, wants_entropy;
 };
 
-// What one row's logits z come to.
+// Maximum and sums of a row's logits z.
 template <class S>
 struct RowSums {
   S max, sum_exp, sum, sum_exp_z;  // sum_exp and sum_exp_z: of exp(z - max)
@@ -35,19 +35,19 @@ MST_CLONES RowSums<S> read_row(const T* row, std::int64_t V, const Parameters& p
   const S softcap = S(p.softcap);
   RowSums<S> result{};
   result.max = lane_max<S>(V, [&](std::int64_t v) { return logit<capped>(row, v, softcap); });
-  // Subtracting the maximum keeps exp() in (0,1]; in a row of -inf nothing is subtracted, which leaves 0 rather than NaN.
+  // Subtracting the maximum keeps exp() in (0,1]. In a row of -inf nothing is subtracted, so that the result is 0 and not NaN.
   const S shift = std::isfinite(result.max) ? result.max : S(0);
   result.sum_exp = lane_sum<S>(V, [&](std::int64_t v) { return exp(logit<capped>(row, v, softcap) - shift); });
   if (p.wants_sum) result.sum = lane_sum<S>(V, [&](std::int64_t v) { return logit<capped>(row, v, softcap); });
   if (p.wants_entropy)
     result.sum_exp_z = lane_sum<S>(V, [&](std::int64_t v) {
       const S z = logit<capped>(row, v, softcap), e = exp(z - shift);
-      return e > S(0) ? e * z : S(0);  // 0 * -inf is no NaN here
+      return e > S(0) ? e * z : S(0);  // 0 * -inf counts as 0
     });
   return result;
 }
 
-// row[v] = (softmax * scale - smoothing) * weight * (1 - (z/c)²); the target's share is subtracted by the caller.
+// row[v] = (softmax * scale - smoothing) * weight * (1 - (z/c)²). The caller subtracts the target's share.
 template <bool capped, class T, class S>
 MST_CLONES void write_row(T* row, std::int64_t V, S shift, S inverse_sum, S smoothing, S weight, S softcap) {
   for (std::int64_t v = 0; v < V; ++v) {
@@ -60,7 +60,7 @@ MST_CLONES void write_row(T* row, std::int64_t V, S shift, S inverse_sum, S smoo
 
 template <class T, class S>
 bool is_first_maximum(const T* row, std::int64_t V, std::int64_t target) {
-  // The soft-cap is monotonic, so that raw logits decide.
+  // The soft-cap is monotonic, so raw logits decide.
   const S largest = static_cast<S>(row[target]);
   for (std::int64_t v = 0; v < V; ++v)
     if (static_cast<S>(row[v]) > largest || (v < target && static_cast<S>(row[v]) == largest)) return false;
@@ -110,7 +110,7 @@ void cross_entropy(Context&, const Tensor& logits, const LossTargets& targets, c
       const double weight = targets.weights ? static_cast<double>(targets.weights->as<S>()[m]) : 1.0;
       const S inverse_sum = S((1 + 2 * z_loss * row_lse) / static_cast<double>(sums.sum_exp));
       const double smoothing = label_smoothing / static_cast<double>(V);
-      // The target's element is worked out apart, before its logit is overwritten, and rounded once.
+      // The target's element is computed separately, before its logit is overwritten, and rounded once.
       double d = std::exp(z_target - static_cast<double>(shift)) * static_cast<double>(inverse_sum) - smoothing - (1 - label_smoothing);
       if constexpr (capped) d *= 1 - (z_target / softcap) * (z_target / softcap);
       write_row<capped, T, S>(row, V, shift, inverse_sum, S(smoothing), S(weight), S(softcap));

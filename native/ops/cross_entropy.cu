@@ -1,5 +1,5 @@
-// Softmax cross-entropy in place; see cross_entropy.h. A row is read once, into the registers of a block or of a cluster's blocks, where it
-// fits these; else one block reads it twice, the second time from L2.
+// Softmax cross-entropy in place; see cross_entropy.h. A row that fits the registers of a block, or of a cluster of blocks, is read once.
+// For a longer row one block reads it twice, the second time from L2.
 #include "cross_entropy.h"
 
 #include <algorithm>
@@ -22,7 +22,7 @@ struct Options {
   bool write_dlogits;
 };
 
-// Logits z in units of the soft-cap, tanh(logit / softcap), where there is one: the unit. Else they are as they are, the unit is 1.
+// Logits z in units of the soft-cap: z = tanh(logit / softcap), unit = softcap. Without a soft-cap z = logit, unit = 1.
 template <class T, bool has_softcap>
 class Units {
  public:
@@ -44,7 +44,7 @@ class Units {
   __device__ float slope(float z) const {
     return has_softcap ? 1.0f - z * z : 1.0f;
   }
-  // e^(unit · (z - shift)), as exact as results in T need, in one multiplication and addition where that is enough.
+  // e^(unit · (z - shift)), as accurate as a result of type T needs; for bf16 the exponent is one multiplication and addition.
   __device__ float exponential_above(float shift, float z) const {
     if constexpr (sizeof(T) == sizeof(float))
       return expf(unit_ * (z - shift));
@@ -56,17 +56,17 @@ class Units {
   float unit_, inverse_, exponent_;
 };
 
-// Of part of a row z, in units: what only some options need, …
-struct MoreSums {
+// Sums over part of a row's z that only some options need.
+struct OptionalSums {
   float sum_exp_z = 0, sum = 0;  // Σ exp(unit (z - max)) z, Σ z
-  std::uint32_t is_beaten = 0;   // 1 where a logit comes before the target's
+  std::uint32_t is_beaten = 0;   // 1 if a logit beats the target's
   std::uint32_t unused = 0;
 };
-struct NoMoreSums {};
+struct NoOptionalSums {};
 
-// … and what all do: the maximum and Σ exp(unit (z - max)).
-template <class T, bool has_softcap, bool has_more>
-struct Sums : std::conditional_t<has_more, MoreSums, NoMoreSums> {
+// Sums over part of a row's z: the maximum and Σ exp(unit (z - max)); with has_optional also OptionalSums.
+template <class T, bool has_softcap, bool has_optional>
+struct Sums : std::conditional_t<has_optional, OptionalSums, NoOptionalSums> {
   using UnitsOfRow = Units<T, has_softcap>;
   float max = -INFINITY, sum_exp = 0;
 
@@ -74,11 +74,11 @@ struct Sums : std::conditional_t<has_more, MoreSums, NoMoreSums> {
     return max == -INFINITY ? 0.0f : max;
   }
 
-  // `beaten`: the largest logit that does not come before the target's.
+  // A logit above `beaten` beats the target's.
   template <int width>
   __device__ void add(const Vector<T, width>& vector, float beaten, const UnitsOfRow& units) {
     float z[width], largest = largest_of(vector);
-    if constexpr (has_more)
+    if constexpr (has_optional)
       if (largest > beaten) this->is_beaten = 1;
     to_floats(vector, z);
     units.convert(z);
@@ -93,9 +93,9 @@ struct Sums : std::conditional_t<has_more, MoreSums, NoMoreSums> {
     for (int i = 0; i < width; ++i) {
       const float e = units.exponential_above(at, z[i]);
       sum_exp += e;
-      if constexpr (has_more) {
+      if constexpr (has_optional) {
         this->sum += z[i];
-        if (has_softcap || e > 0) this->sum_exp_z += e * z[i];  // not 0 times minus infinity
+        if (has_softcap || e > 0) this->sum_exp_z += e * z[i];  // 0 · -inf counts as 0
       }
     }
   }
@@ -104,7 +104,7 @@ struct Sums : std::conditional_t<has_more, MoreSums, NoMoreSums> {
     set_max(fmaxf(max, other.max), units);
     const float of_other = units.exponential_above(shift(), other.max);
     sum_exp += other.sum_exp * of_other;
-    if constexpr (has_more) {
+    if constexpr (has_optional) {
       this->sum_exp_z += other.sum_exp_z * of_other;
       this->sum += other.sum;
       this->is_beaten |= other.is_beaten;
@@ -115,7 +115,7 @@ struct Sums : std::conditional_t<has_more, MoreSums, NoMoreSums> {
     Sums all = *this;
     all.set_max(warp_reduce<Max>(max), units);
     all.sum_exp = warp_reduce<Sum>(all.sum_exp);
-    if constexpr (has_more) {
+    if constexpr (has_optional) {
       all.sum_exp_z = warp_reduce<Sum>(all.sum_exp_z);
       all.sum = warp_reduce<Sum>(all.sum);
       all.is_beaten = __ballot_sync(0xffffffffu, all.is_beaten) != 0;
@@ -136,20 +136,20 @@ struct Sums : std::conditional_t<has_more, MoreSums, NoMoreSums> {
     max = larger;
     const float shrink = units.exponential_above(shift(), before);  // 0 the first time
     sum_exp *= shrink;
-    if constexpr (has_more) this->sum_exp_z *= shrink;
+    if constexpr (has_optional) this->sum_exp_z *= shrink;
   }
 };
 
-// A cluster goes through rows_of_cluster rows, one after another. has_more: with smoothing, entropy or correctness.
-template <class Row, bool has_softcap, bool has_more, class T>
+// A cluster computes rows_of_cluster rows, one after another.
+template <class Row, bool has_softcap, bool has_optional, class T>
 __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
     cross_entropy_kernel(T* logits, const std::int32_t* targets, const float* token_weights, OutputsOfRows outputs, std::int64_t M, int V,
                          std::int64_t stride, Options options, int rows_of_cluster, long long* status) {
   DYNAMIC_SHARED(std::uint64_t, memory);
-  using RowSums = Sums<T, has_softcap, has_more>;
+  using RowSums = Sums<T, has_softcap, has_optional>;
   const Units<T, has_softcap> units(options.softcap);
   const int blocks = cluster_size();
-  const int thread = cluster_rank() * Row::threads + static_cast<int>(threadIdx.x);  // of all that share the row
+  const int thread = cluster_rank() * Row::threads + static_cast<int>(threadIdx.x);  // among all threads that share the row
   std::int64_t m = blockIdx.x / blocks * std::int64_t(rows_of_cluster);
   T* to = logits + m * stride;
   Row row(to, V);
@@ -170,25 +170,25 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
       row.load(next);
       continue;
     }
-    // The thread that overwrites the target's logit is the one that needs it then: another's read might come too late.
+    // The thread that overwrites the target's logit also keeps its value: another thread might read it too late.
     const bool is_owner = row.is_mine(target);
     const float target_logit = to_float(to[target]), below_target = nextafterf(target_logit, -INFINITY);
     RowSums part;
     row.for_each([&]<int n>(int v, const Vector<T, n>& vector) {
       part.add(vector, v + n <= target ? below_target : target_logit, units);  // of equal logits the first is the argmax, …
     });
-    if constexpr (has_more)
+    if constexpr (has_optional)
       if (is_owner && outputs.correct)  // … those of the target's own vector too
         for (int v = target / vector_width<T> * vector_width<T>; v < target; ++v)
           if (to_float(to[v]) == target_logit) part.is_beaten = 1;
     const RowSums sums = part.over_cluster(board, units);
-    // Logarithms and quotients in f32: those of f64 would let the others wait at the next row.
+    // Logarithms and quotients are in f32: in f64 the other threads would have to wait at the next row.
     const float log_sum = is_owner || options.z_loss != 0 ? logf(sums.sum_exp) : 0.0f;
     const double unit = units.unit(), lse = unit * double(sums.shift()) + double(log_sum);
     if (options.write_dlogits) {
       const float weight = token_weights ? token_weights[m] : 1.0f, shift = sums.shift();
       const float scale = __fdividef(options.z_loss != 0 ? weight * float(1 + 2 * options.z_loss * lse) : weight, sums.sum_exp);
-      const float smoothing = has_more ? weight * (options.label_smoothing / float(V)) : 0.0f;
+      const float smoothing = has_optional ? weight * (options.label_smoothing / float(V)) : 0.0f;
       const auto overwrite = [&]<int n>(int v, const Vector<T, n>& vector) {
         float d[n];
         to_floats(vector, d);
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
 #pragma unroll
         for (float& z : d) {
           const float of_probability = units.exponential_above(shift, z) * scale;
-          z = (has_more ? of_probability - smoothing : of_probability) * units.slope(z);
+          z = (has_optional ? of_probability - smoothing : of_probability) * units.slope(z);
         }
         store(d, to + v);
       };
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
     double loss = lse - (1 - options.label_smoothing) * target_z + options.z_loss * lse * lse;
     if (outputs.lse) outputs.lse[m] = float(lse);
     if (outputs.log_probability) outputs.log_probability[m] = float(target_z - lse);
-    if constexpr (has_more) {
+    if constexpr (has_optional) {
       if (options.label_smoothing > 0) loss -= options.label_smoothing * unit * (sums.sum / float(V));
       if (outputs.entropy) outputs.entropy[m] = float(lse - unit * (sums.sum_exp_z / sums.sum_exp));
       if (outputs.correct) outputs.correct[m] = sums.is_beaten == 0;
@@ -223,7 +223,7 @@ __global__ void __launch_bounds__(Row::threads, Row::blocks_of_multiprocessor)
   }
 }
 
-// Clusters that fill the largest GPU some times over; where there are more rows each takes several.
+// Clusters that fill the largest GPU several times over. If there are more rows, each cluster takes several.
 constexpr std::int64_t enough_clusters = 512, most_rows_of_cluster = 8;
 
 // One block; thread sums are added in a fixed order.
@@ -260,43 +260,44 @@ void cross_entropy(Context& context, const Tensor& logits, const LossTargets& ta
                          pointer(outputs.correct)};
   const Options of_rows{first_row,    options.ignore_index, float(options.label_smoothing), float(options.z_loss), float(options.softcap),
                         write_dlogits};
-  const bool has_more = options.label_smoothing > 0 || outputs.entropy || outputs.correct;
+  const bool has_optional = options.label_smoothing > 0 || outputs.entropy || outputs.correct;
   with_cuda_float("cross_entropy", logits.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     constexpr int width = vector_width<T>;
-    const auto run_options = [&](auto softcap_tag, auto more_tag) {
-      constexpr bool with_softcap = decltype(softcap_tag)::value, with_more = decltype(more_tag)::value;
-      using BoardOfRow = Board<Sums<T, with_softcap, with_more>>;
+    const auto run_options = [&](auto softcap_tag, auto optional_tag) {
+      constexpr bool with_softcap = decltype(softcap_tag)::value, with_optional = decltype(optional_tag)::value;
+      using BoardOfRow = Board<Sums<T, with_softcap, with_optional>>;
       const auto run = [&]<class Row>(type_tag<Row>, unsigned blocks) {
         constexpr std::int64_t most_blocks = std::numeric_limits<int>::max();
         MST_CHECK(V <= most_blocks && M <= most_blocks / blocks, "cross_entropy: logits ", logits, " have too many rows or columns");
         const std::int64_t rows_of_cluster = std::clamp<std::int64_t>(M / enough_clusters, 1, most_rows_of_cluster);
         const std::int64_t clusters = (M + rows_of_cluster - 1) / rows_of_cluster;
-        launch_clusters(context, cross_entropy_kernel<Row, with_softcap, with_more, T>, blocks, static_cast<unsigned>(blocks * clusters),
-                        Row::threads, BoardOfRow::bytes(blocks, Row::threads / 32), logits.as<T>(), targets.ids.as<const std::int32_t>(),
-                        pointer(targets.weights), to, M, int(V), logits.row_stride, of_rows, int(rows_of_cluster), context.status_words());
+        launch_clusters(context, cross_entropy_kernel<Row, with_softcap, with_optional, T>, blocks,
+                        static_cast<unsigned>(blocks * clusters), Row::threads, BoardOfRow::bytes(blocks, Row::threads / 32),
+                        logits.as<T>(), targets.ids.as<const std::int32_t>(), pointer(targets.weights), to, M, int(V), logits.row_stride,
+                        of_rows, int(rows_of_cluster), context.status_words());
       };
-      using Held = HeldRow<width, T>;
+      using InRegisters = RegisterRow<width, T>;
       unsigned blocks = 1;
-      while (std::int64_t{blocks} * Held::max_cols < V) blocks *= 2;
-      if (has_aligned_rows(logits) && blocks <= max_cluster_size(cross_entropy_kernel<Held, with_softcap, with_more, T>))
-        run(type_tag<Held>{}, blocks);
+      while (std::int64_t{blocks} * InRegisters::max_cols < V) blocks *= 2;
+      if (has_aligned_rows(logits) && blocks <= max_cluster_size(cross_entropy_kernel<InRegisters, with_softcap, with_optional, T>))
+        run(type_tag<InRegisters>{}, blocks);
       else if (has_aligned_rows(logits))
-        run(type_tag<ReadRow<width, T>>{}, 1);
+        run(type_tag<MemoryRow<width, T>>{}, 1);
       else
-        run(type_tag<ReadRow<1, T>>{}, 1);
+        run(type_tag<MemoryRow<1, T>>{}, 1);
     };
-    // Code of its own for each: what a row does not need costs registers, and instructions where memory no longer bounds it.
-    const auto run_more = [&](auto softcap_tag) {
-      if (has_more)
+    // Separate code for each: what a row does not need would cost registers, and instructions where memory is no longer the limit.
+    const auto run_optional = [&](auto softcap_tag) {
+      if (has_optional)
         run_options(softcap_tag, std::true_type{});
       else
         run_options(softcap_tag, std::false_type{});
     };
     if (options.softcap > 0)
-      run_more(std::true_type{});
+      run_optional(std::true_type{});
     else
-      run_more(std::false_type{});
+      run_optional(std::false_type{});
   });
 }
 

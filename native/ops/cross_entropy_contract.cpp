@@ -1,4 +1,4 @@
-// What operands of the cross-entropies must be; see cross_entropy.h.
+// Checks the operands of the cross-entropies; see cross_entropy.h.
 #include "cross_entropy.h"
 
 namespace mst {

@@ -1,6 +1,6 @@
-// Rows of logits as the threads of a cross-entropy read them: for_each(body) calls body(v, vector) for the thread's logits from column v
-// on. for_each_then_load(body, next) does the same for a body that overwrites the logits in memory, and prefetches the row at `next`, if
-// any, while the body runs. load(next) only loads. is_mine(v): whether the thread holds the logit of column v.
+// How the threads of a cross-entropy read rows of logits. for_each(body) calls body(v, vector) for each of the thread's vectors, where v is
+// its first column. for_each_then_load(body, next) does the same for a body that overwrites the logits in memory, and prefetches the row at
+// `next`, if any, while the body runs. load(next) only loads. is_mine(v): whether the thread has the logit of column v.
 #pragma once
 
 #include "../cuda/common/cluster.h"
@@ -8,14 +8,14 @@
 
 namespace mst::cuda {
 
-// A row in registers; each block of the cluster has a part of nearly equal length.
+// A row in registers. Each block of the cluster has a part of nearly equal length.
 template <int width, class T>
-class HeldRow {
+class RegisterRow {
  public:
-  static constexpr int threads = 512, blocks_of_multiprocessor = 2, held = 8;  // vectors of a thread
+  static constexpr int threads = 512, blocks_of_multiprocessor = 2, held = 8;  // held: vectors of a thread
   static constexpr int max_cols = threads * held * width;                      // of a block
 
-  __device__ HeldRow(const T* row, int V) {
+  __device__ RegisterRow(const T* row, int V) {
     const int whole = V / width, blocks = cluster_size(), rank = cluster_rank();
     const int of_block = (whole + blocks - 1) / blocks, thread = static_cast<int>(threadIdx.x);
     first_ = (of_block * rank + thread) * width;
@@ -66,17 +66,17 @@ class HeldRow {
   }
 
   Vector<T, width> vectors_[held] = {};
-  int first_, end_, left_over_;  // columns: the thread's first, the block's end, the thread's behind the whole vectors or -1
+  int first_, end_, left_over_;  // columns: the thread's first; the block's end; the thread's one after the whole vectors, or -1
   Vector<T, 1> last_ = {};
 };
 
-// In memory. Blocks take all registers of a multiprocessor, so that the L2 holds the rows that are in flight.
+// A row in memory. A block takes all registers of a multiprocessor, so that L2 holds all rows that are being read.
 template <int width, class T>
-class ReadRow {
+class MemoryRow {
  public:
   static constexpr int threads = 1024, blocks_of_multiprocessor = 1;
 
-  __device__ ReadRow(const T* row, int V) : row_(row), V_(V) {}
+  __device__ MemoryRow(const T* row, int V) : row_(row), V_(V) {}
 
   __device__ void load(const T* row) {
     row_ = row;

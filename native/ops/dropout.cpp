@@ -26,7 +26,7 @@ void dropout(Context&, const Tensor& x, const Tensor& y, const Dropout& with, st
 namespace mst {
 
 void check_dropout(const Tensor& x, const Tensor& y, const Dropout& with) {
-  MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols() && x.dtype == y.dtype, "dropout: ", x, " and ", y, " differ");
+  MST_CHECK(x.rows() == y.rows() && x.cols() == y.cols() && x.dtype == y.dtype, "dropout: x ", x, " and y ", y, " differ");
   MST_CHECK(with.probability >= 0 && with.probability < 1, "dropout: probability must be in [0, 1), got ", with.probability);
 }
 

@@ -1,4 +1,4 @@
-// Dropout by counter-based random numbers: which elements are kept depends on (seed, step, op, element) alone, so that chunks and
+// Dropout by counter-based random numbers: which elements are kept depends only on (seed, step, op, element), so that chunks and
 // recomputation see the same mask.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace mst {
 
-// Which masks a forward draws. The op's own number comes beside it.
+// The dropout of a forward; ops also take their own number `op`.
 struct Dropout {
   double probability = 0;  // in [0, 1)
   std::int64_t seed = 0, step = 0;
@@ -17,15 +17,15 @@ struct Dropout {
                                      Field{"step", &Dropout::step}};
 };
 
-// y (N,C) = x (N,C) * keep / (1 - probability), one dtype; y may be x. Its own backward, with dy for x.
-// Element i = (first_row + n)·C + c is dropped where word i % 4 of Philox4x32-10, with key = (seed low word, seed high word) and counter
-// = (i / 4 low word, i / 4 high word, op, step), is below probability · 2^32.
+// y (N,C) = x (N,C) * keep / (1 - probability), one dtype; y may be x. It is its own backward, with dy for x. Element i = (first_row + n)·C
+// + c is dropped if word i % 4 of Philox4x32-10 is below probability · 2^32. The key is (seed low word, seed high word), the counter (i / 4
+// low word, i / 4 high word, op, step).
 KERNEL(dropout, const Tensor& x, const Tensor& y, const Dropout& with, std::int64_t op, std::int64_t first_row);
 
-// Throws where x, y and the probability do not go together.
+// Throws if x and y do not match or the probability is not in [0, 1).
 void check_dropout(const Tensor& x, const Tensor& y, const Dropout& with);
 
-// What all elements of a call share.
+// What decides about all elements of a call.
 struct DropoutMask {
   std::uint32_t threshold, key0, key1, op, step;
 
@@ -33,7 +33,7 @@ struct DropoutMask {
     return {static_cast<std::uint32_t>(dropout.probability * 4294967296.0), static_cast<std::uint32_t>(dropout.seed),
             static_cast<std::uint32_t>(dropout.seed >> 32), static_cast<std::uint32_t>(op), static_cast<std::uint32_t>(dropout.step)};
   }
-  // Of elements 4·j to 4·j + 3.
+  // The random words of elements 4·j to 4·j + 3.
   MST_HOST_DEVICE Philox random(std::int64_t j) const {
     return philox({{static_cast<std::uint32_t>(j), static_cast<std::uint32_t>(j >> 32), op, step}}, key0, key1);
   }

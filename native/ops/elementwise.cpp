@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::int64_t grain = 16384;  // elements worth a thread
 
-// Calls row(n, begin, end) for column ranges of rows, in parallel. Contiguous tensors count as one row.
+// Calls row(n, begin, end) for ranges of columns of each row, in parallel. Contiguous tensors are treated as one row.
 template <class Row>
 void for_rows(const Tensor& y, bool all_contiguous, const Row& row) {
   if (all_contiguous) return parallel_for(y.size(), grain, [&](std::int64_t begin, std::int64_t end) { row(0, begin, end); });

@@ -69,7 +69,7 @@ struct Copy {
   }
 };
 
-// Contiguous tensors as one row, so that no thread divides.
+// Makes contiguous tensors one row, so that no thread divides.
 void flatten(std::initializer_list<Tensor*> tensors) {
   for (const Tensor* tensor : tensors)
     if (!tensor->is_contiguous()) return;
@@ -140,7 +140,7 @@ void scale_by(Context& context, const Tensor& x, const Tensor& factor, const Opt
 void cast(Context& context, const Tensor& x, const Tensor& y) {
   check_cast(x, y);
   if (x.dtype == Dtype::i32 || x.dtype == Dtype::f64) {
-    MST_CHECK(x.dtype == y.dtype, "cast: ", x, " does not convert to ", y, " on CUDA");
+    MST_CHECK(x.dtype == y.dtype, "cast: x ", x, " cannot be converted to y ", y, " on CUDA");
     if (x.dtype == Dtype::i32)
       return for_each_vector<1>(context, y.rows(), y.cols(), Copy<std::int32_t>{rows_of<const std::int32_t>(x), rows_of<std::int32_t>(y)});
     return for_each_vector<1>(context, y.rows(), y.cols(), Copy<double>{rows_of<const double>(x), rows_of<double>(y)});

@@ -1,4 +1,4 @@
-// Rows of a table by id; see embedding.h.
+// Looks up rows of a table by id; see embedding.h.
 #include "embedding.h"
 
 #include <algorithm>
@@ -36,7 +36,7 @@ void embedding_backward(Context&, const Tensor& dy, const Tensor& ids, const Ten
   const std::int32_t* const id_of = ids.as<std::int32_t>();
   for (std::int64_t n = 0; n < N; ++n) check_id("embedding_backward", n, id_of[n], V);
   require_workspace("embedding_backward", workspace, sizeof(std::int32_t) * static_cast<std::size_t>(N));
-  std::int32_t* const tokens = static_cast<std::int32_t*>(workspace.data);  // those of an id together, in order
+  std::int32_t* const tokens = static_cast<std::int32_t*>(workspace.data);  // sorted by id; those of one id in order
   std::int32_t* const end = tokens + N;
   std::iota(tokens, end, 0);
   std::sort(tokens, end, [&](std::int32_t a, std::int32_t b) { return std::pair(id_of[a], a) < std::pair(id_of[b], b); });
@@ -45,7 +45,7 @@ void embedding_backward(Context&, const Tensor& dy, const Tensor& ids, const Ten
     using S = compute_t<T>;
     with_gradient<S>("embedding_backward", dweight.dtype, [&](auto gradient_tag) {
       using G = typename decltype(gradient_tag)::type;
-      // Threads share out the columns: each row's tokens are added in order, whatever the number of threads.
+      // Threads share the columns, so that each row's tokens are added in order for any number of threads.
       constexpr std::int64_t slab = 256;
       parallel_for((C + slab - 1) / slab, 1, [&](std::int64_t first, std::int64_t last) {
         for (std::int64_t begin = first * slab; begin < std::min(last * slab, C); begin += slab) {

@@ -1,4 +1,4 @@
-// Rows of a table by id; see embedding.h.
+// Looks up rows of a table by id; see embedding.h.
 #include "embedding.h"
 
 #include <limits>
@@ -25,7 +25,7 @@ struct Forward {
   }
 };
 
-// An id in the upper half and a token in the lower one: no two are equal, and those of an id follow each other in the tokens' order.
+// An id in the upper half and a token in the lower one. All keys differ, and those of an id are in the order of its tokens.
 using Key = unsigned long long;
 
 __device__ inline Key key_of(std::int32_t id, std::int64_t token) {
@@ -38,9 +38,10 @@ __device__ inline std::int64_t token_of(Key key) {
   return static_cast<std::int64_t>(key & 0xffffffffu);
 }
 
-// Keys are sorted in tiles by counting the smaller ones of the tile, then merged by counting those of every other tile: N²/tile · log tile
-// comparisons, of which thousands of threads do few each, in two launches. CUB's sort would need scratch whose size only a GPU can tell.
-constexpr int tile = 256, counters = 4;  // threads that count for a key, each over a part of the tile
+// Sorting: each tile of keys is sorted by counting the smaller keys in the tile; the tiles are merged by counting those in every other
+// tile. That is N²/tile · log tile comparisons in two launches, shared by thousands of threads. CUB's sort would need scratch memory whose
+// size only a GPU can tell.
+constexpr int tile = 256, counters = 4;  // counters: threads that count for one key, each over a part of the tile
 constexpr int sort_threads = tile * counters;
 
 __global__ void __launch_bounds__(sort_threads)
@@ -69,7 +70,7 @@ __global__ void __launch_bounds__(sort_threads)
   }
 }
 
-// Keys smaller than `key` among `size` sorted ones, at most `tile`.
+// How many of `size` sorted keys, at most `tile`, are smaller than `key`.
 __device__ inline int count_smaller(const Key* keys, int size, Key key) {
   int count = 0;
 #pragma unroll
@@ -80,7 +81,7 @@ __device__ inline int count_smaller(const Key* keys, int size, Key key) {
 
 constexpr int merge_threads = 256;
 
-// One warp a key, whose lanes look for its place in every 32nd tile.
+// One warp per key. Its lanes find the key's place in every 32nd tile.
 __global__ void __launch_bounds__(merge_threads) merge_tiles_kernel(const Key* tiles, Key* sorted, std::int64_t N) {
   const int lane = threadIdx.x % 32;
   for (std::int64_t mine = grid_thread() / 32; mine < N; mine += grid_threads() / 32) {
@@ -93,7 +94,8 @@ __global__ void __launch_bounds__(merge_threads) merge_tiles_kernel(const Key* t
   }
 }
 
-constexpr int few = 8;  // tokens of an id that add_few_tokens() adds; ids that have more are add_many_tokens()'s
+// A run is the keys of one id. Runs of at most this many keys are added by add_short_run(), longer ones by add_long_runs().
+constexpr int max_short_run = 8;
 
 template <class T, class G>
 struct Backward {
@@ -106,36 +108,36 @@ struct Backward {
     return i >= 0 && i < N ? sorted[i] : ~Key(0);
   }
 
-  // A warp: where the key at `begin` is its id's first, adds the id's tokens to columns c on, `width` a lane, in order.
+  // If a short run begins at key `begin`, a warp adds its tokens, in order, to columns c on, `width` of them per lane.
   template <int width>
-  __device__ void add_few_tokens(std::int64_t begin, std::int64_t c) const {
+  __device__ void add_short_run(std::int64_t begin, std::int64_t c) const {
     constexpr int before = 31;
     const int lane = threadIdx.x % 32;
-    const Key key = lane == before ? key_at(begin - 1) : lane <= few ? key_at(begin + lane) : ~Key(0);
+    const Key key = lane == before ? key_at(begin - 1) : lane <= max_short_run ? key_at(begin + lane) : ~Key(0);
     const std::uint32_t id = __shfl_sync(0xffffffffu, id_of(key), 0);
     const unsigned same = __ballot_sync(0xffffffffu, id_of(key) == id);
-    if (id >= V || same >> before || same >> few & 1) return;
+    if (id >= V || same >> before || same >> max_short_run & 1) return;
     float sums[width] = {};
     load_sums(sums, id, c);
-    add_rows<few, few / 2>(sums, key, __popc(same), c);
+    add_rows<max_short_run, max_short_run / 2>(sums, key, __popc(same), c);
     store_sums(sums, id, c);
   }
 
-  // A warp: the same for each id that has more than a few tokens and whose first key is among the 32 from `begin` on.
+  // The same for each long run that begins at one of the 32 keys from `begin` on.
   template <int width>
-  __device__ void add_many_tokens(std::int64_t begin, std::int64_t c) const {
+  __device__ void add_long_runs(std::int64_t begin, std::int64_t c) const {
     const int lane = threadIdx.x % 32;
     const std::uint32_t id = id_of(key_at(begin + lane));
     const bool is_first = begin + lane == 0 || id_of(key_at(begin + lane - 1)) != id;
-    unsigned firsts = __ballot_sync(0xffffffffu, id < V && is_first && id_of(key_at(begin + lane + few)) == id);
+    unsigned firsts = __ballot_sync(0xffffffffu, id < V && is_first && id_of(key_at(begin + lane + max_short_run)) == id);
     for (; firsts != 0; firsts &= firsts - 1) {
       const int first = __ffs(static_cast<int>(firsts)) - 1;
-      add_tokens_of<width>(__shfl_sync(0xffffffffu, id, first), begin + first, c);
+      add_long_run<width>(__shfl_sync(0xffffffffu, id, first), begin + first, c);
     }
   }
 
   template <int width>
-  __device__ void add_tokens_of(std::uint32_t id, std::int64_t begin, std::int64_t c) const {
+  __device__ void add_long_run(std::uint32_t id, std::int64_t begin, std::int64_t c) const {
     const int lane = threadIdx.x % 32;
     float sums[width] = {};
     load_sums(sums, id, c);
@@ -150,10 +152,10 @@ struct Backward {
     store_sums(sums, id, c);
   }
 
-  // Adds the rows of dy of the first num_rows lanes' keys, at most `most`, of which rows_ahead are on their way at once.
+  // Adds the rows of dy for the keys of the first num_rows lanes, at most `most` of them. rows_ahead rows are loaded at once.
   template <int most, int rows_ahead, int width>
   __device__ void add_rows(float (&sums)[width], Key key, int num_rows, std::int64_t c) const {
-    const T* const column = dy + (c < C ? c : 0);  // lanes beyond the last column add what nobody stores
+    const T* const column = dy + (c < C ? c : 0);  // lanes beyond the last column add values that are not stored
     const std::int64_t of_lane = token_of(key) * dy_stride;
 #pragma unroll
     for (int first = 0; first < most; first += rows_ahead) {
@@ -185,7 +187,7 @@ struct Backward {
 
 constexpr int add_threads = 256;
 
-// Blocks of a kind of work: a warp for every `keys` of N keys and every slab of 32 lanes' `width` columns.
+// The blocks for one kind of work: a warp for every `keys` of N keys and every slab of columns, `width` of them for each of 32 lanes.
 template <int keys, int width>
 struct Blocks {
   static constexpr std::int64_t keys_of_block = keys * (add_threads / 32), slab = 32 * width;
@@ -201,15 +203,15 @@ struct Blocks {
   }
 };
 
-// First the blocks for ids that have many tokens, with few columns a lane, so that a warp has many rows on their way; then the others.
+// The first blocks add long runs, with few columns per lane, so that a warp loads many rows at once. The others add short runs.
 template <int wide, int narrow, class T, class G>
 __global__ void __launch_bounds__(add_threads) add_tokens_kernel(Backward<T, G> backward) {
-  const Blocks<32, narrow> many(backward.N, backward.C);
-  const Blocks<1, wide> others(backward.N, backward.C);
+  const Blocks<32, narrow> long_runs(backward.N, backward.C);
+  const Blocks<1, wide> short_runs(backward.N, backward.C);
   std::int64_t block = blockIdx.x;
-  if (block < many.count) return backward.template add_many_tokens<narrow>(many.key(block), many.column(block));
-  block -= many.count;
-  backward.template add_few_tokens<wide>(others.key(block), others.column(block));
+  if (block < long_runs.count) return backward.template add_long_runs<narrow>(long_runs.key(block), long_runs.column(block));
+  block -= long_runs.count;
+  backward.template add_short_run<wide>(short_runs.key(block), short_runs.column(block));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ struct ActivationResult {
   float value, slope;  // act(x), act'(x)
 };
 
-// As exact as results in T need.
+// As accurate as a result of type T needs.
 template <Activation activation, class T>
 __device__ inline ActivationResult activate(float x) {
   if constexpr (activation == Activation::silu) {

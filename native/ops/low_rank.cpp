@@ -8,7 +8,7 @@
 namespace mst {
 namespace {
 
-// dropout(x), in the scratch; x itself without dropout.
+// dropout(x) in scratch memory, or x itself without dropout.
 Tensor dropped(Context& context, const Tensor& x, const LowRank& adapter, std::int64_t first_row, const Dropout& with,
                const LowRankScratch& scratch) {
   if (with.probability == 0) return x;

@@ -12,14 +12,14 @@ struct LowRank {
   Tensor a, b;
   OptionalTensor da, db;  // += in the compute dtype, or bf16 with one chunk; absent: not wanted, or a forward
   double scale;
-  std::int64_t op;  // of the dropout
+  std::int64_t op;  // the number of its dropout
 
   static constexpr std::tuple fields{Field{"a", &LowRank::a, 'r'},   Field{"b", &LowRank::b, 'r'},    Field{"da", &LowRank::da, 'u'},
                                      Field{"db", &LowRank::db, 'u'}, Field{"scale", &LowRank::scale}, Field{"op", &LowRank::op}};
 };
 using OptionalLowRank = std::optional<LowRank>;
 
-// Memory that the adapters of an op share: (M,r) twice for the largest r, and with dropout (M,I) for the largest I.
+// Scratch memory that the adapters of an op share: twice (M,r) for the largest r, and with dropout (M,I) for the largest I.
 struct LowRankScratch {
   OptionalTensor memory;  // rank 1, x's dtype
   std::int64_t M, max_rank;
@@ -31,12 +31,13 @@ struct LowRankScratch {
   Tensor part(std::int64_t begin, std::int64_t rows, std::int64_t cols) const;
 };
 
-// z += scale · (dropout(x) · aᵀ) · bᵀ. first_row: of x, in the whole.
+// z += scale · (dropout(x) · aᵀ) · bᵀ. first_row: the index of x's first row in the whole input.
 void low_rank_forward(Context& context, const Tensor& x, const LowRank& adapter, const Tensor& z, std::int64_t first_row,
                       const Dropout& dropout, const LowRankScratch& scratch, const Workspace& matmul_workspace);
 
-// With du = scale · dz · b:  dx (absent: skipped) += dropout(du · a);  da += duᵀ · dropout(x);  db += dzᵀ · scale · dropout(x) · aᵀ.
-// Where only dx is wanted, x is not read.
+// With du = scale · dz · b:
+//   low_rank_backward_input     dx += dropout(du · a)
+//   low_rank_backward_weights   da += duᵀ · dropout(x);  db += dzᵀ · scale · dropout(x) · aᵀ
 void low_rank_backward_input(Context& context, const Tensor& dz, const LowRank& adapter, const Tensor& dx, std::int64_t first_row,
                              const Dropout& dropout, const LowRankScratch& scratch, const Workspace& matmul_workspace);
 void low_rank_backward_weights(Context& context, const Tensor& dz, const Tensor& x, const LowRank& adapter, std::int64_t first_row,

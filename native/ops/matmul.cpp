@@ -19,14 +19,14 @@ Product product_of(const Tensor& a, const Tensor& b, const Tensor& c, bool trans
   const std::int64_t m = transpose_a ? a.cols() : a.rows(), k = transpose_a ? a.rows() : a.cols();
   const std::int64_t n = transpose_b ? b.rows() : b.cols(), b_k = transpose_b ? b.cols() : b.rows();
   MST_CHECK(k == b_k, "matmul: inner sizes ", k, " of a ", a, " and ", b_k, " of b ", b, " differ");
-  MST_CHECK(c.rows() == m && c.cols() == n, "matmul: c ", c, " should be (", m, ",", n, ")");
+  MST_CHECK(c.rows() == m && c.cols() == n, "matmul: c ", c, " must be (", m, ",", n, ")");
   MST_CHECK(a.dtype == b.dtype, "matmul: a is ", name_of(a.dtype), ", b is ", name_of(b.dtype));
-  MST_CHECK(c.dtype == a.dtype || (a.dtype == Dtype::bf16 && c.dtype == Dtype::f32), "matmul: c ", c, " cannot take a product of ", a);
+  MST_CHECK(c.dtype == a.dtype || (a.dtype == Dtype::bf16 && c.dtype == Dtype::f32), "matmul: c ", c, " cannot hold a product of ", a);
   return {m, n, k, strides_of(a, transpose_a), strides_of(b, transpose_b), c.row_stride, a.dtype, c.dtype, float(alpha), float(beta)};
 }
 
-// The most rows of c at a time whose product oneDNN makes within the workspace; 0: none. Rows apart from one another (views of some
-// columns) go to an implementation that keeps an f32 copy of a bf16 c.
+// The largest number of rows of c for which oneDNN computes the product within the workspace; 0 if there is none. If the rows of a bf16 c
+// are not contiguous (views of some columns), oneDNN uses an implementation that keeps an f32 copy of c.
 std::int64_t rows_that_fit(Products& products, const Product& product, std::size_t workspace_bytes) {
   const Primitive* const whole = products.find(product);
   if (!whole) return 0;
@@ -40,11 +40,11 @@ std::int64_t rows_that_fit(Products& products, const Product& product, std::size
   return primitive && primitive->scratchpad.get_size() <= workspace_bytes ? part.m : 0;
 }
 
-// bf16 where oneDNN has no bf16 product that fits the workspace: blocks are widened to f32 there.
+// For bf16, if oneDNN has no bf16 product that fits the workspace: blocks are widened to f32 in the workspace.
 void widened_product(const Product& p, const Tensor& a, const Tensor& b, const Tensor& c, const Workspace& workspace) {
   constexpr std::int64_t block_m = 256, block_n = 512, block_k = 256;
   constexpr std::size_t needed = (block_m * block_k + block_k * block_n + block_m * block_n) * sizeof(float);
-  MST_CHECK(workspace.bytes >= needed, "matmul: workspace of ", workspace.bytes, " bytes, needs ", needed);
+  MST_CHECK(workspace.bytes >= needed, "matmul: workspace has ", workspace.bytes, " bytes, needs ", needed);
   float* const a_block = static_cast<float*>(workspace.data);
   float* const b_block = a_block + block_m * block_k;
   float* const c_block = b_block + block_k * block_n;
@@ -80,7 +80,7 @@ void widened_product(const Product& p, const Tensor& a, const Tensor& b, const T
   }
 }
 
-// oneDNN has no f64. Row i of c, in k order.
+// For f64, which oneDNN does not have: row i of c, summed in the order of k.
 MST_CLONES void f64_row(const Product& p, const double* a, const double* b, double* c, double alpha, double beta) {
   for (std::int64_t j = 0; j < p.n; ++j) c[j] = beta == 0 ? 0 : beta * c[j];
   for (std::int64_t l = 0; l < p.k; ++l) {
@@ -106,7 +106,8 @@ void matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor& c,
     });
   }
   if (p.k == 0) {
-    MST_CHECK(c.dtype == Dtype::f32 || beta == 0 || beta == 1, "matmul: k is 0 and beta ", beta, " for c ", c);
+    MST_CHECK(c.dtype == Dtype::f32 || beta == 0 || beta == 1, "matmul: k is 0, so beta ", beta, " must be 0 or 1, or c float32, got c ",
+              c);
     for (std::int64_t i = 0; beta != 1 && i < p.m; ++i)
       for (std::int64_t j = 0; j < p.n; ++j) {
         if (c.dtype == Dtype::f32)

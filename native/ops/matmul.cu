@@ -17,7 +17,7 @@ unsigned alignment_of(const void* data) {
   return alignment;
 }
 
-// A matrix of one row may have any stride; cuBLASLt wants at least the row's length.
+// A matrix of one row may have any stride, but cuBLASLt requires at least the row's length.
 std::int64_t stride_of(const Tensor& tensor) {
   return tensor.rows() == 1 ? tensor.cols() : tensor.row_stride;
 }
@@ -29,9 +29,9 @@ void matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor& c,
   const std::int64_t m = transpose_a ? a.cols() : a.rows(), k = transpose_a ? a.rows() : a.cols();
   const std::int64_t n = transpose_b ? b.rows() : b.cols(), b_k = transpose_b ? b.cols() : b.rows();
   MST_CHECK(k == b_k, "matmul: inner sizes ", k, " of a ", a, " and ", b_k, " of b ", b, " differ");
-  MST_CHECK(c.rows() == m && c.cols() == n, "matmul: c ", c, " should be (", m, ",", n, ")");
+  MST_CHECK(c.rows() == m && c.cols() == n, "matmul: c ", c, " must be (", m, ",", n, ")");
   MST_CHECK(a.dtype == b.dtype, "matmul: a is ", name_of(a.dtype), ", b is ", name_of(b.dtype));
-  MST_CHECK(c.dtype == a.dtype || (a.dtype == Dtype::bf16 && c.dtype == Dtype::f32), "matmul: c ", c, " cannot take a product of ", a);
+  MST_CHECK(c.dtype == a.dtype || (a.dtype == Dtype::bf16 && c.dtype == Dtype::f32), "matmul: c ", c, " cannot hold a product of ", a);
   if (m == 0 || n == 0) return;
   if (k == 0) return beta == 0 ? fill(context, c, 0) : scale(context, c, c, beta);
   CublasLtProducts* const products = context.cublaslt_products();

@@ -9,12 +9,12 @@
 namespace mst::cpu {
 namespace {
 
-// The larger one; NaN where one is NaN.
+// The larger of two; NaN if one is NaN.
 float larger(float a, float b) {
   return b > a || std::isnan(b) ? b : a;
 }
 
-// Codes of one block, and its largest magnitude.
+// Writes the codes of one block and returns its largest magnitude.
 template <class T>
 float quantize_block(const T* x, std::int64_t size, std::uint8_t* codes) {
   float values[nf4_block] = {}, largest = 0;

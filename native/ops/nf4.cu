@@ -1,4 +1,4 @@
-// Weights in 4 bits; see nf4.h. Bound by memory: a warp reads 128 bytes of codes and writes 256 elements, all neighbours.
+// Weights in 4 bits; see nf4.h. Memory is the limit: a warp reads 128 neighbouring bytes of codes and writes 256 neighbouring elements.
 #include "nf4.h"
 
 #include "../cuda/common/reduce.h"
@@ -7,11 +7,11 @@
 namespace mst::cuda {
 namespace {
 
-constexpr int width = 8;  // elements of a word of codes
-constexpr int batch = 4;  // words of a thread that are on their way at once
+constexpr int width = 8;  // elements per word of codes
+constexpr int batch = 4;  // words that a thread loads at once
 constexpr int num_threads = 256;
 
-// One warp a block of 64. As integers the bits of magnitudes ascend, and NaN stands above all.
+// One warp per block of 64 elements. As integers the bits of magnitudes are in ascending order, with NaN above all others.
 template <class T>
 __global__ void quantize_blocks(const T* x, std::int64_t n, std::int64_t num_blocks, std::uint8_t* codes, float* largest,
                                 Nf4Values values) {
@@ -35,7 +35,7 @@ __global__ void mean_kernel(const float* largest, std::int64_t num_blocks, float
   if (threadIdx.x == 0) *mean = static_cast<float>(sum / double(num_blocks));
 }
 
-// One block of threads a group, one thread a block of weights.
+// One block of threads per group, one thread per block of weights.
 __global__ void quantize_largest(const float* largest, std::int64_t num_blocks, const float* offset, float* scales, std::uint8_t* absmax,
                                  DynamicMap<true> map) {
   __shared__ std::uint32_t of_warps[nf4_blocks_group / 32];
@@ -65,7 +65,7 @@ struct Codes {
   }
 };
 
-// Vectors of 8 elements, then the elements that are left over.
+// Writes vectors of 8 elements, then the elements that are left over.
 template <class T>
 __global__ void dequantize_kernel(Codes from, T* y, std::int64_t n, std::int64_t num_vectors, Nf4Values nf4, DynamicMap<true> dynamic) {
   __shared__ float values[16], map[256];

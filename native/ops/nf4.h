@@ -7,15 +7,15 @@
 
 namespace mst {
 
-constexpr std::int64_t nf4_block = 64;          // elements of a block
-constexpr std::int64_t nf4_blocks_group = 256;  // blocks of a group
+constexpr std::int64_t nf4_block = 64;          // elements per block
+constexpr std::int64_t nf4_blocks_group = 256;  // blocks per group
 
 // n elements in B = ⌈n / 64⌉ blocks; the last block and the last group may be shorter.
 //   element i = value(codes[i]) * largest(i / 64)
 //   largest(b) = map(absmax[b]) * scales[b / 256] + offset   product and sum rounded to f32 one after the other
 struct Nf4 {
-  Tensor codes;   // (⌈n / 2⌉,) u8: two elements a byte, the first in the high half; numbers of Nf4Values
-  Tensor absmax;  // (B,) u8: code 255 of the dynamic map is 1, the others are signed_value's
+  Tensor codes;   // (⌈n / 2⌉,) u8: two elements per byte, the first in the high half; indices of Nf4Values
+  Tensor absmax;  // (B,) u8: codes of the dynamic map, except that 255 is 1; see nf4_absmax_value
   Tensor scales;  // (⌈B / 256⌉,) f32
   Tensor offset;  // (1,) f32
 
@@ -23,19 +23,20 @@ struct Nf4 {
                                      Field{"offset", &Nf4::offset}};
 };
 
-// Rounds each element of x (n,) by its block's largest magnitude to the nearest of 16 values, and the largest magnitudes, less their mean,
-// which is the offset, by each group's largest to the nearest of the map. A tensor with an element that is not finite stands for no finite
-// one. x without gaps, f32, bf16 or (CPU) f64, taken as f32; largest (B,) f32 is overwritten.
+// Quantises x (n,), a contiguous f32, bf16 or (CPU) f64 tensor that is read as f32. Each element, divided by the largest magnitude of its
+// block, is rounded to the nearest of 16 values. The offset is the mean of these largest magnitudes. Less the offset and divided by the
+// largest of their group, they are rounded to the nearest number of the dynamic map. If an element is not finite, no element of the result
+// is. largest (B,) f32 is overwritten.
 KERNEL(nf4_quantize, const Tensor& x, const Nf4& to, const Tensor& largest);
 
-// y (n,) without gaps, f32, bf16 or (CPU) f64 = what `from` stands for, computed in f32, rounded once.
+// y (n,) = the elements of `from`, computed in f32, rounded once. y is contiguous, f32, bf16 or (CPU) f64.
 KERNEL(nf4_dequantize, const Nf4& from, const Tensor& y);
 
-// Throw where operands do not go together.
+// Throw if shapes or dtypes of the operands do not match.
 void check_nf4_quantize(const Tensor& x, const Nf4& to, const Tensor& largest);
 void check_nf4_dequantize(const Nf4& from, const Tensor& y);
 
-// The 16 values (appendix E of the paper), and the middles between neighbours.
+// The 16 values (appendix E of the paper), and the midpoints between neighbours.
 struct Nf4Values {
   float values[16] = {-1.0f,
                       -0.6961928009986877f,
@@ -58,7 +59,7 @@ struct Nf4Values {
   constexpr Nf4Values() : middles() {
     for (int i = 0; i < 15; ++i) middles[i] = static_cast<float>((double(values[i]) + double(values[i + 1])) / 2);
   }
-  // The number of the nearest value; of two as near, the lower one's.
+  // The index of the nearest value; the lower one if two are equally near.
   MST_HOST_DEVICE std::uint8_t code(float x) const {
     std::uint8_t number = 0;
     for (const float middle : middles) number = static_cast<std::uint8_t>(number + (x > middle ? 1 : 0));
@@ -68,7 +69,7 @@ struct Nf4Values {
 
 inline constexpr Nf4Values nf4_values;
 
-// Nearest code for x in [-1, 1], and what it stands for.
+// The nearest code for x in [-1, 1], and the value of a code.
 MST_HOST_DEVICE inline std::uint8_t nf4_absmax_code(const float* map, float x) {
   const float magnitude = scaled_magnitude(x < 0 ? -x : x, 1.0f);
   int number = magnitude_below<true>(map, magnitude);

@@ -1,5 +1,5 @@
-// The matrix product without cuBLASLt; see own_matmul.h. A block computes one tile of c and goes through k in steps, with the tiles
-// of a and b of several steps on their way to shared memory while the tensor cores work on one; a warp owns a part of the tile.
+// Our matrix product; see own_matmul.h. A block computes one tile of c and goes through k in steps. While its tensor cores work on one
+// step, the tiles of a and b of several later steps are copied to shared memory. A warp owns a part of the tile.
 #include "own_matmul.h"
 
 #include "../cuda/common/mma.h"
@@ -9,9 +9,9 @@ namespace {
 
 using Element = __nv_bfloat16;
 
-constexpr int chunk = 8;  // elements of 16 bytes, what a copy moves
+constexpr int chunk = 8;  // elements per 16 bytes, which one copy moves
 
-// A matrix as it is stored.
+// A matrix as stored.
 template <class T>
 struct Matrix {
   const T* data;
@@ -23,8 +23,8 @@ Matrix<T> matrix(const Tensor& tensor) {
   return {tensor.as<const T>(), tensor.rows(), tensor.cols(), tensor.row_stride};
 }
 
-// (rows, cols) elements in shared memory, cols a power of two and at least 32. The chunks of a row change places with its number, so
-// that the same chunk of eight rows, which ldmatrix reads at once, lies in eight different groups of banks.
+// A tile of (rows, cols) elements in shared memory; cols is a power of two and at least 32. The order of a row's chunks depends on the
+// row's number, so that the same chunk of eight rows, which ldmatrix reads at once, is in eight different groups of banks.
 template <int rows, int cols>
 struct Tile {
   static constexpr int size = rows * cols, row_chunks = cols / chunk;
@@ -34,16 +34,17 @@ struct Tile {
     const int spread = row_chunks >= 8 ? row % 8 : row / (8 / row_chunks) % row_chunks;
     return row * cols + (col / chunk ^ spread) * chunk + col % chunk;
   }
-  // The element `down` rows, a multiple of 8, and `along` columns after that of an index, whose column has no bit in common with `along`.
+  // The element `down` rows below and `along` columns after that of an index. down must be a multiple of 8, and the index's column must
+  // have no bit in common with `along`.
   __device__ Element* after(int index, int down, int along) const {
     return data + (index ^ along) + down * cols;
   }
 
-  // A matrix's element with which the thread's share of the tile at (row, col) begins.
+  // The first element of the matrix in the thread's share of the tile at (row, col).
   __device__ static const Element* own(const Matrix<Element>& from, std::int64_t row, std::int64_t col) {
     return from.data + (row + threadIdx.x / row_chunks) * from.stride + col + threadIdx.x % row_chunks * chunk;
   }
-  // Begins to copy a part of the thread's share, which lies within the matrix.
+  // Starts to copy a part of the thread's share, which must lie within the matrix.
   template <int num_threads, int parts>
   __device__ void load(const Element* own, std::int64_t stride, int part) const {
     constexpr int rows_at_once = num_threads / row_chunks, count = rows / rows_at_once / parts;
@@ -56,7 +57,7 @@ struct Tile {
     }
   }
 
-  // Begins to load what lies at (row, col) of a matrix, zeros where it ends. aligned: its rows begin at multiples of 16 bytes.
+  // Starts to load the tile at (row, col) of a matrix, with zeros beyond the matrix. aligned: its rows begin at multiples of 16 bytes.
   template <bool aligned, int num_threads>
   __device__ void load_checked(const Matrix<Element>& from, std::int64_t first_row, std::int64_t first_col) const {
 #pragma unroll 1
@@ -68,7 +69,7 @@ struct Tile {
       Element* const to = data + index(row, col);
       if (aligned && count % chunk == 0) {
         copy_async(to, source, count * static_cast<int>(sizeof(Element)));
-      } else {  // what is left of a row too: nothing is read beyond it
+      } else {  // also the end of a row: nothing beyond it is read
 #pragma unroll
         for (int j = 0; j < chunk; ++j) to[j] = j < count ? source[j] : __float2bfloat16_rn(0);
       }
@@ -82,7 +83,7 @@ struct Product {
   float alpha, beta;
 };
 
-// Two neighbours in a row of c, loaded and stored at once.
+// Two neighbours in a row of c, loaded and stored together.
 template <class C>
 struct alignas(2 * sizeof(C)) Pair {
   C first, second;
@@ -94,7 +95,7 @@ __device__ void store(C* c, float sum, float alpha, float beta) {
   *c = from_float<C>(beta != 0 ? alpha * sum + beta * to_float(*c) : alpha * sum);
 }
 
-// Rows of tiles that are computed together: their blocks share tiles of b in the L2 cache.
+// Rows of tiles that are computed together: their blocks share tiles of b in L2.
 constexpr int rows_together = 8;
 
 struct Place {
@@ -108,7 +109,7 @@ struct Place {
   }
 };
 
-// Tiles of M x N, K elements of k a step, in warps of warp_M x warp_N; blocks: on a multiprocessor at a time.
+// Tiles of M x N, K elements of k per step, warps of warp_M x warp_N. blocks: blocks per multiprocessor.
 template <int M_, int N_, int K_, int warp_M_, int warp_N_, int stages_, int blocks_>
 struct Shape {
   static constexpr int M = M_, N = N_, K = K_, warp_M = warp_M_, warp_N = warp_N_, stages = stages_, blocks = blocks_;
@@ -116,7 +117,8 @@ struct Shape {
   static constexpr std::size_t shared_bytes = std::size_t(stages) * (M + N) * K * sizeof(Element);
 };
 
-// While a warp multiplies the fragments of 16 elements of k, it loads those of the next 16 and begins a part of the copies of a later step.
+// While a warp multiplies the fragments of 16 elements of k, it loads those of the next 16 and starts a part of the copies for a later
+// step.
 template <class S, class C, bool transpose_a, bool transpose_b, bool aligned>
 __global__ void __launch_bounds__(S::num_threads, S::blocks) mma_matmul_kernel(Product p, C* c, std::int64_t c_stride) {
   using TileA = std::conditional_t<transpose_a, Tile<S::K, S::M>, Tile<S::M, S::K>>;
@@ -133,7 +135,7 @@ __global__ void __launch_bounds__(S::num_threads, S::blocks) mma_matmul_kernel(P
 
   const int num_steps = static_cast<int>((p.k + S::K - 1) / S::K);
   const bool is_whole = aligned && first_row + S::M <= p.m && first_col + S::N <= p.n;
-  const int whole_steps = is_whole ? static_cast<int>(p.k / S::K) : 0;  // they come first
+  const int whole_steps = is_whole ? static_cast<int>(p.k / S::K) : 0;  // whole steps come first
   const Element* const own_a = TileA::own(p.a, transpose_a ? 0 : first_row, transpose_a ? first_row : 0);
   const Element* const own_b = TileB::own(p.b, transpose_b ? first_col : 0, transpose_b ? 0 : first_col);
   const std::int64_t step_a = transpose_a ? S::K * p.a.stride : S::K, step_b = transpose_b ? S::K : S::K * p.b.stride;
@@ -195,7 +197,7 @@ __global__ void __launch_bounds__(S::num_threads, S::blocks) mma_matmul_kernel(P
         loaded_stage = stage;
         stage = after(stage);
       }
-      load_fragments(stage, (part + 1) % parts);  // after the last step they are not used
+      load_fragments(stage, (part + 1) % parts);  // not used after the last step
 #pragma unroll
       for (int i = 0; i < m_tiles; ++i)
 #pragma unroll
@@ -254,7 +256,7 @@ __global__ void __launch_bounds__(plain_threads)
   float sums[plain_own][plain_own] = {};
   for (std::int64_t at = 0; at < k; at += plain_k) {
     for (int i = threadIdx.x; i < plain_k * plain_tile; i += plain_threads) {
-      // neighbours in memory by neighbouring threads
+      // neighbouring threads read neighbours in memory
       const int a_k = transpose_a ? i / plain_tile : i % plain_k, a_row = transpose_a ? i % plain_tile : i / plain_k;
       const int b_k = transpose_b ? i % plain_k : i / plain_tile, b_col = transpose_b ? i / plain_k : i % plain_tile;
       const std::int64_t row = first_row + a_row, col = first_col + b_col;
@@ -306,7 +308,7 @@ void own_matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor
                 double beta) {
   using Large = Shape<128, 128, 64, 64, 64, 3, 2>;
   using Small = Shape<64, 64, 32, 32, 32, 4, 4>;
-  constexpr unsigned num_tiles_for_large = 128;  // fewer leave most of a GPU idle
+  constexpr unsigned num_tiles_for_large = 128;  // fewer tiles would leave most of a GPU idle
   const std::int64_t m = c.rows(), n = c.cols(), k = transpose_a ? a.rows() : a.cols();
   const auto factor = static_cast<float>(alpha), old = static_cast<float>(beta);
   if (a.dtype == Dtype::f32) {

@@ -1,11 +1,11 @@
-// Our matrix product, for machines without cuBLASLt; contract as in matmul.h, and no workspace. Deterministic.
+// Our matrix product on CUDA, used if cuBLASLt is not. The contract is that of matmul.h; it needs no workspace. Deterministic.
 #pragma once
 
 #include "../runtime/context.h"
 
 namespace mst::cuda {
 
-// bf16 on tensor cores, f32 by plain FMAs.
+// bf16 on tensor cores, f32 by FMA.
 void own_matmul(Context& context, const Tensor& a, const Tensor& b, const Tensor& c, bool transpose_a, bool transpose_b, double alpha,
                 double beta);
 

@@ -10,7 +10,7 @@
 namespace mst::cpu {
 namespace {
 
-// Two normal numbers of two uniform words (Box and Muller 1958).
+// Makes two normal numbers from two uniform words (Box and Muller 1958).
 void normal_pair(std::uint32_t word1, std::uint32_t word2, double (&pair)[2]) {
   constexpr double two_pi = 6.283185307179586, scale = 1.0 / 4294967296.0;
   const double u1 = (word1 + 0.5) * scale, u2 = (word2 + 0.5) * scale;

@@ -1,4 +1,4 @@
-// Counter-based normal numbers, the CPU's to rounding; see random_normal.h.
+// Counter-based normal numbers, equal to the CPU's up to rounding; see random_normal.h.
 #include "random_normal.h"
 
 #include "../cuda/common/launch.h"
@@ -7,7 +7,7 @@
 namespace mst::cuda {
 namespace {
 
-// One thread four numbers.
+// One thread for four numbers.
 template <class T>
 __global__ void random_normal_kernel(T* y, std::int64_t size, float mean, float standard_deviation, std::uint32_t key0, std::uint32_t key1,
                                      std::uint32_t op, std::uint32_t step) {

@@ -1,4 +1,4 @@
-// Counter-based random numbers: element i depends on (seed, step, op, i) alone, never on the order of calls or the device.
+// Counter-based random numbers: element i depends only on (seed, step, op, i), not on the order of calls.
 #pragma once
 
 #include "../runtime/kernel.h"
@@ -10,7 +10,7 @@ namespace mst {
 // u1 = (word + 0.5) / 2^32, u2 = (next word + 0.5) / 2^32, r = sqrt(-2 ln u1), (r cos 2πu2, r sin 2πu2), computed in f64 on the CPU.
 KERNEL(random_normal, const Tensor& y, double mean, double standard_deviation, std::int64_t seed, std::int64_t op, std::int64_t step);
 
-// Throws where y cannot be filled.
+// Throws if y is not contiguous.
 void check_random_normal(const Tensor& y);
 
 }  // namespace mst

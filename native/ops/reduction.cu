@@ -9,7 +9,7 @@ namespace {
 
 constexpr int block_size = 1024;
 
-// Block p sums the p-th part of x; the last one also what is left of its last vector.
+// Block p sums the p-th part of x. The last block also sums what is left after the last vector.
 template <int width, class T>
 __global__ void sum_of_squares_kernel(const T* x, double* partials, std::int64_t size) {
   const std::int64_t p = blockIdx.x, P = gridDim.x, num_vectors = size / width;

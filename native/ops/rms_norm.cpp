@@ -23,7 +23,7 @@ MST_CLONES void forward_row(const T* x, const W* weight, T* y, std::int64_t C, S
   for (std::int64_t c = 0; c < C; ++c) y[c] = T(static_cast<S>(x[c]) * r * (static_cast<S>(weight[c]) + weight_offset));
 }
 
-// dweight (C,): the partial sums of this row's part; null: skipped.
+// dweight (C,): the partial sum that this row belongs to; null: skipped.
 template <class T, class W, class S>
 MST_CLONES void backward_row(const T* dy, const T* x, const W* weight, T* dx, S* dweight, std::int64_t C, S eps, S weight_offset) {
   const S r = inverse_norm<S>(x, C, eps);

@@ -12,7 +12,7 @@ namespace {
 
 // ---- Rows of vectors
 
-// The threads that share a row: `lanes` of a warp, where rows are short, or the block.
+// The threads that share a row: `lanes` lanes of a warp if rows are short, otherwise the whole block.
 constexpr int whole_block = 0, lanes_of_short_rows = 8, threads_of_short_rows = 256;
 template <int lanes>
 struct Team {
@@ -39,10 +39,10 @@ struct Team {
 };
 
 constexpr int max_threads = 512;
-// Vectors of a row that a thread holds: so many that a row is read once, and so few that the backward has registers for its sums.
+// Vectors of a row that a thread holds: enough to read a row once, few enough to leave registers for the backward's sums.
 constexpr int forward_held = 4, backward_held = 2;
 
-// The vectors of a row that are a thread's.
+// A thread's vectors of a row.
 template <class T, int width, int held>
 struct Share {
   Vector<T, width> vectors[held];
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(max_threads)
   }
 }
 
-// partials null: no dweight is wanted.
+// partials is null if no dweight is wanted.
 template <class T, class W>
 struct BackwardOperands {
   Rows<const T> dy, x;
@@ -102,13 +102,13 @@ struct BackwardOperands {
   float* partials;
 };
 
-// Block p goes through the p-th part of the rows, its teams in turn, and writes row p of partials (P,C), its columns' sums over them.
+// Block p goes through the p-th part of the rows with its teams in turn, and writes the sums over these rows to row p of partials (P,C).
 template <class TeamOfRow, int width, class T, class W>
 __global__ void __launch_bounds__(max_threads) rms_norm_backward_kernel(BackwardOperands<T, W> operands, std::int64_t P, std::int64_t N,
                                                                         std::int64_t C, float eps, float weight_offset) {
   const auto& [dy, x, weight, dx, partials] = operands;
   constexpr int held = backward_held, teams = TeamOfRow::teams_of_block;
-  DYNAMIC_SHARED(float, of_teams);  // (teams, C), where there are several
+  DYNAMIC_SHARED(float, of_teams);  // (teams, C), if there are several
   const std::int64_t p = blockIdx.x, begin = N * p / P + TeamOfRow::index_in_block(), end = N * (p + 1) / P;
   float sums[held][width] = {};
   Share<W, width, held> weights;
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(max_threads) rms_norm_backward_kernel(Backward
   load_next(begin);
   for (std::int64_t n = begin; n < end; n += teams) {
     const Share<T, width, held> x_row = next_x, dy_row = next_dy;
-    load_next(n + teams);  // on its way while this row is worked on
+    load_next(n + teams);  // loads while this row is computed
     const auto scaled = [&](int j, int i) { return dy_row.at(j, i) * (weights.at(j, i) + weight_offset); };
     float totals[2] = {};  // Σ x², Σ dy (weight + offset) x
 #pragma unroll
@@ -175,7 +175,7 @@ __device__ float inverse_norm(const T* x, std::int64_t C, float eps) {
   return rsqrtf(block_sum(squares) / static_cast<float>(C) + eps);
 }
 
-// ---- Rows of any length and alignment, read more than once, one block a row
+// ---- Rows of any length and alignment: one block per row, which reads it more than once
 template <class T, class W>
 __global__ void plain_rms_norm_forward_kernel(const T* x, const W* weight, T* y, std::int64_t N, std::int64_t C, std::int64_t x_stride,
                                               std::int64_t y_stride, float eps, float weight_offset) {
@@ -187,7 +187,7 @@ __global__ void plain_rms_norm_forward_kernel(const T* x, const W* weight, T* y,
   }
 }
 
-// Block p goes through the p-th part of the rows. A thread owns columns of partials (P,C), so that nothing is shared.
+// Block p goes through the p-th part of the rows. Each thread owns columns of partials (P,C), so that threads share nothing.
 template <class T, class W>
 __global__ void plain_rms_norm_backward_kernel(BackwardOperands<T, W> operands, std::int64_t P, std::int64_t N, std::int64_t C, float eps,
                                                float weight_offset) {
@@ -222,7 +222,8 @@ void with_types(const char* op, const Tensor& x, const Tensor& weight, const Fun
 
 constexpr int plain_threads = 256;
 
-// Calls function(team, threads of a block) for rows of C elements in vectors; false, having done nothing, where they are not or too long.
+// Calls function(team, threads of a block) for rows of C elements that can be read in vectors. Returns false and does nothing if they
+// cannot, or are too long.
 template <class T, int held, class Function>
 bool with_team(std::initializer_list<const Tensor*> tensors, std::int64_t C, const Function& function) {
   constexpr std::int64_t of_thread = held * vector_width<T>;

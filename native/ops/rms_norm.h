@@ -11,12 +11,12 @@ KERNEL(rms_norm_forward, const Tensor& x, const Tensor& weight, const Tensor& y,
 // With r = 1/sqrt(mean(x²) + eps), recomputed here, and g = dy * (weight + weight_offset):
 //   dx (N,C)     = r * (g - x * r² * mean(g * x))        may be dy
 //   dweight (C,) += Σ over N of dy * x * r               absent: skipped; compute dtype, or bf16, rounded once
-// partials (P,C), compute dtype: workspace; row p sums a fixed P-th part of the rows, then the P rows are added in a fixed order. Absent
-// with dweight.
+// partials (P,C), compute dtype: workspace. Row p sums a fixed P-th part of the rows; then the P rows are added in a fixed order. Absent if
+// dweight is.
 KERNEL(rms_norm_backward, const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& dx, const OptionalTensor& dweight,
        const OptionalTensor& partials, double eps, double weight_offset);
 
-// Throw where operands do not go together.
+// Throw if shapes or dtypes of the operands do not match.
 void check_rms_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& y);
 void check_rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& dx, const OptionalTensor& dweight,
                              const OptionalTensor& partials);

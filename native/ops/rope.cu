@@ -6,7 +6,7 @@
 namespace mst::cuda {
 namespace {
 
-// How the rows of a call turn; document_start null: none.
+// The rotation of a call; document_start is null if there is none.
 struct Rotation {
   const double* inverse_frequencies;
   const std::int32_t* document_start;
@@ -17,8 +17,8 @@ struct Rotation {
   std::int64_t growth_positions;
 };
 
-// A thread turns a vector of pairs of one row n, in every `parts`-th head: the angles are formed once. A vector of pairs is (d, d + half)
-// for `width` d, or where interleaved one pair (2d, 2d + 1). It also copies vectors of the columns that are not rotated.
+// A thread rotates a vector of pairs of one row n in every `parts`-th head, so that it forms the angles once. A vector is the pairs (d, d +
+// half) for `width` d, or, if interleaved, one pair (2d, 2d + 1). The thread also copies vectors of the columns that are not rotated.
 template <int width, bool interleaved, class T>
 __global__ void rope_kernel(Rows<const T> x, Rows<T> y, Rotation rotation) {
   static_assert(!interleaved || width == 1);
@@ -36,7 +36,7 @@ __global__ void rope_kernel(Rows<const T> x, Rows<T> y, Rotation rotation) {
     float cosine[width], sine[width];
 #pragma unroll
     for (int j = 0; j < width; ++j) {
-      // whole turns are taken away in f64, after which f32 is enough
+      // whole turns are removed in f64; then f32 is enough
       const double turns = static_cast<double>(position) * (inverse_frequencies[d + j] * turns_of_radian);
       sincospif(static_cast<float>(2 * (turns - rint(turns))), &sine[j], &cosine[j]);
       cosine[j] *= scale * grown;

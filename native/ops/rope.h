@@ -7,9 +7,9 @@
 namespace mst {
 
 struct RopeOptions {
-  std::int64_t T, D;  // of a sequence, of a head
+  std::int64_t T, D;  // length of a sequence, size of a head
   double scale = 1;   // factor on rotated columns
-  // Which columns of a head are a pair: (2d, 2d + 1), or (d, d + R/2), the half-split layout of most of HuggingFace's checkpoints.
+  // The pairs of columns of a head: (2d, 2d + 1), or (d, d + R/2), the half-split layout of most of HuggingFace's checkpoints.
   bool is_interleaved = false;
   bool is_inverse = false;  // rotates by -angle: the backward
   // Factor on all columns at position p: 1 + growth * ln(1 + floor(p / growth_positions)).
@@ -25,15 +25,16 @@ struct RopeOptions {
                                      Field{"growthPositions", &RopeOptions::growth_positions}};
 };
 
-// Rotates the first R columns of every head of x (N,heads·D), R = 2 · the size of inverse_frequencies (R/2,) f64: a pair (a, b), the d-th,
-// at position p of row n, with angle = p * inverse_frequencies[d], becomes
+// Rotates the first R columns of every head of x (N,heads·D), where R is twice the size of inverse_frequencies (R/2,) f64. At position p of
+// row n, with angle = p * inverse_frequencies[d], the d-th pair (a, b) becomes
 //   (a * cos(angle) - b * sin(angle)) * scale,  (b * cos(angle) + a * sin(angle)) * scale
-// The other columns are copied. p = n mod T, or n - document_start[n] where document_start (N,) i32 is given (the row, counted over all N,
-// where n's document begins). The angle is formed and reduced in f64; f32 drifts past 100K positions. y may be x.
+// The other columns are copied. p = n mod T; if document_start (N,) i32 is given, p = n - document_start[n], where document_start[n] is the
+// row of N at which n's document begins. The angle is formed and reduced in f64, as f32 becomes inaccurate beyond position 100,000. y may
+// be x.
 KERNEL(rope, const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y,
        const RopeOptions& options);
 
-// Throws where operands do not go together.
+// Throws if shapes or dtypes of the operands do not match.
 void check_rope(const Tensor& x, const Tensor& inverse_frequencies, const OptionalTensor& document_start, const Tensor& y,
                 const RopeOptions& options);
 

@@ -216,7 +216,7 @@ const calls: [string, (of: Make) => Tensor, RegExp][] = [
       kernels.chunked_cross_entropy(of([3, 4]), head, targets, outputs, noGradients, of([2, 8]), of([8]), lossOptions);
       return losses;
     },
-    /chunked_cross_entropy: logits float32\(2,8\) hold no row for weight float32\(9,4\)/,
+    /chunked_cross_entropy: logits float32\(2,8\) cannot hold a row for weight float32\(9,4\)/,
   ],
   [
     'dhidden of too few rows',
@@ -273,17 +273,17 @@ function attentionCalls(): typeof calls {
     [
       'sequences that are not whole',
       forward([5, 4], [5, 4], [5, 4], [1, 2, 5]),
-      /attention_forward: the rows of q float32\(5,4\) are no sequences of 4/,
+      /attention_forward: the rows of q float32\(5,4\) must be whole sequences of 4/,
     ],
     [
       'heads that are not whole',
       forward([4, 4], [4, 4], [4, 4], [1, 2, 4], { ...scores, D: 3 }),
-      /attention_forward: q float32\(4,4\) and k float32\(4,4\) are not whole heads of 3/,
+      /attention_forward: q float32\(4,4\) and k float32\(4,4\) must have whole heads of 3 columns/,
     ],
     [
       'more heads of k than of q',
       forward([4, 4], [4, 8], [4, 4], [1, 2, 4]),
-      /attention_forward: the heads of q float32\(4,4\) are not a multiple of those of k float32\(4,8\)/,
+      /attention_forward: the number of heads of q float32\(4,4\) must be a multiple of that of k float32\(4,8\)/,
     ],
     [
       'a gradient of keys',
@@ -304,7 +304,7 @@ function attentionCalls(): typeof calls {
         kernels.cached_attention(inputs, out, 3, scores);
         return out;
       },
-      /cached_attention: position 3 and 2 queries pass the 4 rows of k float32\(4,4\)/,
+      /cached_attention: position 3 and 2 queries go beyond the 4 rows of k float32\(4,4\)/,
     ],
   ];
 }
