@@ -1,14 +1,14 @@
-// npm run table: the longest sequences of the paper's five models on one GPU of 80 GB, from the planner, written into the README between
-// its marks. `--check` writes nothing and fails where the README differs.
+// npm run table: the longest sequences of the paper's five models on one GPU of 80 GB, from the planner, written into
+// docs/benchmarks.md between its marks. `--check` writes nothing and fails where that differs.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { argv } from 'node:process';
 import { decoderConfig, type LongestOptions, longestSteps } from '../lib/index.ts';
 import { presetConfig } from '../lib/models/presets.ts';
 import { paperSetting } from '../lib/step/plan.ts';
+import { replaceBetween } from './marked.ts';
 
-const readme = join(import.meta.dirname, '..', 'README.md');
-const [begin, end] = ['<!-- npm run table -->', '<!-- end of the table -->'];
+const file = join(import.meta.dirname, '..', 'docs', 'benchmarks.md');
 
 /** What a step may reserve of 80 GB: CUDA and its libraries hold the rest. */
 const memoryLimit = 78 * 2 ** 30;
@@ -51,12 +51,10 @@ function table(): string {
 }
 
 function main(): void {
-  const text = readFileSync(readme, 'utf8');
-  const [from, to] = [text.indexOf(begin), text.indexOf(end)];
-  if (from < 0 || to < from) throw new Error(`README.md: has no ${begin} before ${end}`);
-  const made = `${text.slice(0, from)}${begin}\n\n${table()}\n\n${text.slice(to)}`;
-  if (!argv.includes('--check')) writeFileSync(readme, made);
-  else if (made !== text) throw new Error('README.md: the table of the longest sequences differs: npm run table');
+  const text = readFileSync(file, 'utf8');
+  const made = replaceBetween(text, 'longest', table(), 'docs/benchmarks.md');
+  if (!argv.includes('--check')) writeFileSync(file, made);
+  else if (made !== text) throw new Error(`${file}: the table of the longest sequences differs: npm run table`);
 }
 
 if (import.meta.filename === argv[1]) main();

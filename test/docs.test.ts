@@ -8,7 +8,11 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
 import { Decoder, decoderConfig, openDevice, saveModel } from '../lib/index.ts';
+import { EARLIER, SHOWN } from '../scripts/benchmark_tables.ts';
+import { differing } from '../scripts/figures.ts';
+import { chart, parseTable } from '../scripts/longest_chart.ts';
 import { row } from '../scripts/longest_table.ts';
+import { between } from '../scripts/marked.ts';
 import { newFolder, tinyLlama } from './support/runs.ts';
 
 interface Snippet {
@@ -131,8 +135,25 @@ describe('snippets of README and docs', () => {
   }
 });
 
-describe("README's table of the longest sequences", () => {
-  it('is what npm run table makes: a row of it', () => {
-    assert.ok(readFileSync('README.md', 'utf8').includes(`\n${row('Qwen2-7B')}\n`));
+describe('figures of README and docs', () => {
+  it('are those of benchmarks/results, and the chart is that of its table', () => {
+    assert.deepEqual(differing(), []);
+  });
+
+  it('would be told apart from others: each made part depends on what it is made from', () => {
+    const text = readFileSync('docs/benchmarks.md', 'utf8');
+    const { models, methods } = parseTable(between(text, 'longest', 'docs/benchmarks.md'));
+    assert.deepEqual([models.length, methods.length], [5, 5]);
+    assert.notEqual(chart({ methods, models: models.slice(1) }), chart({ methods, models }));
+    assert.throws(() => between(text, 'nothing', 'docs/benchmarks.md'), /has no <!-- made: nothing -->/);
+  });
+
+  it('leave out no file of benchmarks/results', () => {
+    const names = readdirSync('benchmarks/results').map((name) => name.replace(/\.json$/, ''));
+    assert.deepEqual(names.sort(), [...SHOWN, ...EARLIER].sort());
+  });
+
+  it('of the longest sequences are what npm run table makes: a row of it', () => {
+    assert.ok(readFileSync('docs/benchmarks.md', 'utf8').includes(`\n${row('Qwen2-7B')}\n`));
   });
 });
