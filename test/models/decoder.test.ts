@@ -1,6 +1,5 @@
 // The decoder's step: memory, accumulation, tied heads.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import {
   AdamW,
   type Batch,
@@ -25,6 +24,7 @@ import { assertClose } from '../support/compare.ts';
 import { itOnCpu, itOnCuda, openTestDevice, testTarget } from '../support/devices.ts';
 import { itRefusesNumbers } from '../support/ops.ts';
 import { integers } from '../support/random.ts';
+import { touchedBytes } from '../support/touched.ts';
 
 const source = {
   model_type: 'llama',
@@ -80,19 +80,6 @@ async function oneStep(device: Device, config: DecoderConfig, N: number, policy:
   using trainStep = new TrainStep(model, optimizer, { policy });
   await trainStep.run([batchOf(1, N, 0)], { learningRate: 1e-3 });
   await device.synchronize();
-}
-
-/** Resident bytes of the mappings from `base` on that the arena has made accessible. */
-function touchedBytes(base: number): number {
-  let end = base;
-  let resident = 0;
-  for (const mapping of readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
-    const [, from, to, permissions] = /^([0-9a-f]+)-([0-9a-f]+) (\S+)/.exec(mapping)!;
-    if (Number.parseInt(from!, 16) !== end || permissions === '---p') continue; // the rest of the reserved range
-    end = Number.parseInt(to!, 16);
-    resident += 1024 * Number(/^Rss: +(\d+) kB/m.exec(mapping)![1]);
-  }
-  return resident;
 }
 
 describe('memory of a step', () => {
