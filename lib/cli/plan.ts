@@ -14,10 +14,11 @@ import type { StateBits } from '../optim/adamw_state.ts';
 import { openDevice } from '../runtime/device.ts';
 import type { GradientDtype } from '../runtime/dtype.ts';
 import { categories, formatBytes, type MemoryStatistics } from '../runtime/memory/statistics.ts';
+import { type PolicyMemory, policyBefore } from '../step/before.ts';
 import { type LongestStep, longestSteps } from '../step/longest.ts';
 import { type StepOperations, stepOperations } from '../step/operations.ts';
-import { type PlanOptions, paperSetting, planStep, policiesOf } from '../step/plan.ts';
-import { simulateStep } from '../step/simulate.ts';
+import { type PlanOptions, paperSetting, planStep } from '../step/plan.ts';
+import { policyText, rungText, whole, whyText } from './policy_text.ts';
 
 export interface PlanArguments {
   model: string;
@@ -52,7 +53,7 @@ interface Report {
   /** Bytes of the step under it. */
   memory: Pick<MemoryStatistics, 'reservedBytes' | 'peakBytes' | 'peak'>;
   /** The policy before it in the planner's order, which does not fit; null: it is the first. */
-  before: { policy: StepPolicy; reservedBytes: number } | null;
+  before: PolicyMemory | null;
   operations: StepOperations;
   /** With --max: of each rung. */
   longest?: LongestStep[];
@@ -123,8 +124,6 @@ function planned(
   const T = longestT === undefined ? options.sequenceLength! : longestT || GRANULE; // where nothing fits, its error says so
   const { policy, memory } = planStep(config, { ...step, T });
   const { reservedBytes, peakBytes, peak } = memory;
-  const order = policiesOf(config, B * T, step.fixed, { T, lora: step.lora });
-  const previous = order[order.findIndex((each) => JSON.stringify(each) === JSON.stringify(policy)) - 1];
   return {
     model,
     parameters: numParameters(config),
@@ -133,12 +132,7 @@ function planned(
     sequenceLength: T,
     policy,
     memory: { reservedBytes, peakBytes, peak },
-    before: previous
-      ? {
-          policy: previous,
-          reservedBytes: simulateStep({ config, ...step, T, policy: previous, memoryLimit: undefined }).reservedBytes,
-        }
-      : null,
+    before: policyBefore(config, { ...step, T }, policy),
     operations: stepOperations(config, { B, T, policy, lora: step.lora }),
     longest,
     longestT,
@@ -151,20 +145,6 @@ function numParameters(config: DecoderConfig): number {
   return model.numParameters();
 }
 
-/** What a policy keeps and the sizes of its chunks. */
-function policyText({ mlpChunkSize, lossChunkSize, ...rung }: StepPolicy): string {
-  return `${rungText(rung)}; chunks of ${whole(mlpChunkSize)} tokens in the MLP, ${whole(lossChunkSize)} in the head`;
-}
-
-function rungText(rung: LongestStep['rung']): string {
-  const { recompute, mlpSave, ...more } = rung;
-  return Object.entries({ recompute, ...more, mlpSave })
-    .map(([name, value]) => `${name} ${value}`)
-    .join(', ');
-}
-
-const whole = (count: number) => count.toLocaleString('en');
-
 const BAR = 40;
 
 function format(report: Report): string {
@@ -174,7 +154,7 @@ function format(report: Report): string {
   const lines = [
     `${model}: ${whole(parameters)} parameters; ${B === 1 ? 'one sequence' : `${B} sequences`} of ${whole(T)} tokens`,
     line('policy', policyText(policy)),
-    line('', why(before, memoryLimit)),
+    line('', whyText(before, memoryLimit)),
     '',
   ];
   for (const category of categories) {
@@ -194,9 +174,4 @@ function format(report: Report): string {
     for (const { rung, T } of report.longest) lines.push(`  ${whole(T).padStart(11)}  ${rungText(rung)}`);
   }
   return lines.join('\n');
-}
-
-function why(before: Report['before'], memoryLimit: number): string {
-  if (!before) return `the fastest of all fits into ${formatBytes(memoryLimit)}`;
-  return `the fastest that fits: the one before it (${policyText(before.policy)}) takes ${formatBytes(before.reservedBytes)}`;
 }

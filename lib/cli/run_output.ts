@@ -11,6 +11,7 @@ import {
   type MemoryComparison,
 } from '../train/memory_report.ts';
 import { formatMetrics, type Progress } from '../train/metrics.ts';
+import { policyText, whyText } from './policy_text.ts';
 
 /** Prints events as lines for people. */
 export function terminalOutput(
@@ -21,17 +22,15 @@ export function terminalOutput(
   let comparison: MemoryComparison | null = null;
   return (event) => {
     if (event.type === 'start') {
-      const { model, policy, numSteps, stepsDone, numTokens, numSequences, longestSequence } = event.start;
+      const { model, plan, numSteps, stepsDone, numTokens, numSequences, longestSequence } = event.start;
       comparison = compareRun(config, event.start);
       console.log(
         `${model.numParameters().toLocaleString('en')} parameters in ${config.dtype} on ${model.device}; ` +
           `${numTokens.toLocaleString('en')} tokens in ${numSequences} sequences of ${longestSequence}; ${numSteps} steps`,
       );
-      const { mlpChunkSize, lossChunkSize, mlpSave, recompute, slots } = policy;
-      const inSlots = slots === undefined ? '' : ` in ${slots} slots`;
-      console.log(
-        `MLP in chunks of ${mlpChunkSize} tokens (keeps ${mlpSave}), head and loss of ${lossChunkSize}; recompute: ${recompute}${inSlots}`,
-      );
+      const { policy, reservedBytes, before, memoryLimit, isContinued } = plan;
+      console.log(`${policyText(policy)}; a step takes ${formatBytes(reservedBytes)} of ${formatBytes(memoryLimit)}`);
+      console.log(isContinued ? 'that of the run that goes on' : whyText(before, memoryLimit));
       if (config.optimizer.inBackward)
         console.log(`optimizer step in the backward; clipping: ${clippingOf({ ...config, inBackward: true })}`);
       if (stepsDone > 0) console.log(`continued after step ${stepsDone}`);
@@ -65,10 +64,11 @@ export function jsonOutput(config: RunConfig): (event: RunEvent) => void {
   let memory: MemoryComparison | null = null;
   return (event) => {
     if (event.type === 'start') {
-      const { model, policy, numSteps, stepsDone, numTokens, numSequences } = event.start;
+      const { model, plan, policy, numSteps, stepsDone, numTokens, numSequences } = event.start;
       memory = compareRun(config, event.start);
       const counts = { parameters: model.numParameters(), numTokens, numSequences, stepsDone, numSteps };
-      print('start', { ...counts, policy, device: String(model.device) });
+      const { reservedBytes, before } = plan;
+      print('start', { ...counts, policy, reservedBytes, before, device: String(model.device) });
     } else if (event.type === 'step' || event.type === 'evaluation') print(event.type, event.metrics);
     else if (event.type === 'sample') print('sample', event.sample);
     else if (event.type === 'skip') print('skip', { message: event.message });

@@ -5,8 +5,10 @@ import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Parameter } from '../autograd/parameter.ts';
 import type { Lora, LoraLayout } from '../models/adapter.ts';
-import type { Decoder } from '../models/decoder.ts';
+import { Decoder } from '../models/decoder.ts';
+import type { DecoderConfig } from '../models/decoder_config.ts';
 import { addLora, removeLora } from '../models/lora.ts';
+import { openDevice } from '../runtime/device.ts';
 import type { Dtype } from '../runtime/dtype.ts';
 import { ADAPTER_CONFIG, type AdapterConfig, readAdapterConfig, toAdapterConfig } from './adapter_config.ts';
 import { PREFIX, parseTensorName } from './adapter_names.ts';
@@ -91,6 +93,26 @@ export async function loadAdapter(
   }
 }
 
+/**
+ * Where a folder's adapters are in a model of this configuration, and their ranks and factors; of the files' values it reads none.
+ * @throws as loadAdapter, but for values that differ from the model's
+ */
+export async function adapterLayout(
+  config: DecoderConfig,
+  folder: string,
+  { ignoreFields }: { ignoreFields?: readonly string[] } = {},
+): Promise<LoraLayout> {
+  const adapterConfig = await readAdapterConfig(folder, ignoreFields);
+  const file = await openWeights(folder);
+  try {
+    using device = openDevice('meta');
+    using model = new Decoder(config, { device });
+    return layoutOf(model, await findAdapters(model, file), adapterConfig, file);
+  } finally {
+    await file.close();
+  }
+}
+
 /** Overwrites the values of a model's adapters with a folder's, which must have the same adapters, ranks, factors and dropout. */
 export async function readAdapter(model: Decoder, folder: string): Promise<void> {
   const lora = requireLora('readAdapter', model);
@@ -135,7 +157,9 @@ async function findAdapters(model: Decoder, file: SafetensorsFile): Promise<Map<
     const parsed = parseTensorName(name, places);
     if (!parsed) throw new SafetensorsError(`${file.path}: the model has no place for '${name}'`);
     if (parsed.part === 'weight') {
-      await requireSameWeight(file, name, parsed.name, places.parameters.get(parsed.name) ?? model.head);
+      // on `meta` there are no values to compare
+      if (model.device.id !== null)
+        await requireSameWeight(file, name, parsed.name, places.parameters.get(parsed.name) ?? model.head);
       continue;
     }
     const { path, part, module } = parsed;

@@ -2,6 +2,7 @@
 import type { Decoder } from '../models/decoder.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import type { EvaluationMetrics, StepMetrics } from './metrics.ts';
+import type { RunPlan } from './policy.ts';
 import type { Sample } from './samples.ts';
 
 /** Something that does not end a run, and that its user should know. */
@@ -33,6 +34,8 @@ export type WarningCode =
 export interface RunStart {
   model: Decoder;
   policy: StepPolicy;
+  /** Why it has this policy. */
+  plan: RunPlan;
   numSteps: number;
   /** Steps done before, in a run that is continued. */
   stepsDone: number;

@@ -1,27 +1,86 @@
-// How a run trades memory for operations.
-import type { Decoder } from '../models/decoder.ts';
+// How a run trades memory for operations: planned before its weights are read.
+import { adapterLayout } from '../io/adapters.ts';
+import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { StepPolicy } from '../models/policy.ts';
-import { planModelStep } from '../step/step_policies.ts';
+import type { Device } from '../runtime/device.ts';
+import { formatBytes } from '../runtime/memory/statistics.ts';
+import { type PolicyMemory, policyBefore } from '../step/before.ts';
+import { type PlanOptions, planStep } from '../step/plan.ts';
+import { simulateStep, stepFits } from '../step/simulate.ts';
 import type { RunConfig } from './config.ts';
 import type { RunData } from './run_data.ts';
 
-/** The fastest policy that fits the device for the longest sequences, with what the configuration fixes. */
-export function choosePolicy(config: RunConfig, model: Decoder, { training, validation }: RunData): StepPolicy {
-  const { chunkSizes, mlpSave, recompute, slots } = config;
+/** A run's policy, and what a step of its longest sequences reserves under it. */
+export interface RunPlan extends PolicyMemory {
+  /** Most bytes that a step may reserve. */
+  memoryLimit: number;
+  /** The policy just before it in the planner's order, which does not fit; null: it is the first, or it was not chosen now. */
+  before: PolicyMemory | null;
+  /** Whether it is that of the run that goes on, so that losses do not change. */
+  isContinued: boolean;
+}
+
+/**
+ * The fastest policy that fits the device for the longest sequences, with what the configuration fixes. Reads no weights.
+ * @param on.earlier that of the run that goes on; null: there is none
+ * @param on.mayChange whether another is chosen where the earlier one does not fit
+ * @throws OutOfMemoryError where none fits, with the longest T that does and what would help
+ * @throws Error where the earlier one does not fit and may not change
+ */
+export async function planRun(
+  config: RunConfig,
+  modelConfig: DecoderConfig,
+  on: { device: Device; data: RunData; earlier: StepPolicy | null; mayChange: boolean },
+): Promise<RunPlan> {
+  const { earlier, mayChange } = on;
+  const options = await planOptions(config, modelConfig, on);
+  const { memoryLimit, fixed, ...step } = options;
+  if (earlier) {
+    const continued = { config: modelConfig, ...step, policy: earlier };
+    const { reservedBytes } = simulateStep(continued);
+    if (stepFits({ ...continued, memoryLimit }))
+      return { policy: earlier, reservedBytes, memoryLimit, before: null, isContinued: true };
+    if (!mayChange) {
+      throw new Error(
+        `${config.outDir}: the run goes on with the policy that it began with, and a step of that reserves ${formatBytes(reservedBytes)}; ` +
+          `memoryLimit is ${formatBytes(memoryLimit)}. Give it more, or --allow-other-machine (allowOtherMachine) to plan again, with other last bits of the losses`,
+      );
+    }
+  }
+  const { policy, memory } = planStep(modelConfig, options);
+  const before = policyBefore(modelConfig, options, policy);
+  return { policy, reservedBytes: memory.reservedBytes, memoryLimit, before, isContinued: false };
+}
+
+async function planOptions(
+  config: RunConfig,
+  modelConfig: DecoderConfig,
+  { device, data: { training, validation } }: { device: Device; data: RunData },
+): Promise<PlanOptions> {
+  const { chunkSizes, mlpSave, recompute, slots, dtype, gradientDtype, lora, model } = config;
   const fixed: Partial<StepPolicy> = {};
   if (chunkSizes.mlp !== 'auto') fixed.mlpChunkSize = chunkSizes.mlp;
   if (chunkSizes.loss !== 'auto') fixed.lossChunkSize = chunkSizes.loss;
   if (mlpSave !== 'auto') fixed.mlpSave = mlpSave;
   if (recompute !== 'auto') fixed.recompute = recompute;
   if (slots !== 'auto') fixed.slots = slots;
-  return planModelStep(model, {
+  const ignoreFields = 'path' in model ? model.ignoreFields : [];
+  return {
     B: config.batchSize,
     T: Math.max(training.T, validation?.T ?? 0),
+    dtype,
+    gradientDtype,
     accumulationSteps: config.accumulationSteps,
     isPacked: training.isPacked,
+    lora:
+      lora?.from !== undefined
+        ? await adapterLayout(modelConfig, lora.from, { ignoreFields })
+        : lora && { ...lora, rank: lora.rank! },
     masterWeights: config.masterWeights,
     stateBits: config.optimizer.stateBits,
     inBackward: config.optimizer.inBackward,
+    like: device.target,
+    memoryLimit: device.memoryLimit,
     fixed,
-  });
+  };
 }

@@ -10,7 +10,6 @@ import { NonFiniteError, type TrainResult } from './events.ts';
 import type { StepMetrics } from './metrics.ts';
 import { MetricsFile } from './metrics_file.ts';
 import { NonFiniteSteps } from './non_finite.ts';
-import { choosePolicy } from './policy.ts';
 import { RunFiles } from './run_files.ts';
 import type { RunParts } from './run_parts.ts';
 import { RunReport } from './run_report.ts';
@@ -51,8 +50,8 @@ export class Run {
   constructor(config: RunConfig, parts: RunParts) {
     this.#config = config;
     this.#parts = parts;
-    const { model, data, state, events, signal } = parts;
-    const policy = parts.policy ?? choosePolicy(config, model, data);
+    const { plan, data, state, events, signal } = parts;
+    const { policy } = plan;
     this.#policy = policy;
     this.#batches = new StepBatches(data.training, config);
     const ofEpochs = Math.ceil((config.epochs ?? (config.maxSteps ? Infinity : 1)) * this.#batches.stepsPerEpoch);
@@ -115,11 +114,12 @@ export class Run {
   }
 
   async #emitStart(): Promise<void> {
-    const { model, data, events } = this.#parts;
+    const { model, plan, data, events } = this.#parts;
     const { training, numTokens } = data;
     const start = {
       model,
-      policy: this.#policy,
+      policy: plan.policy,
+      plan,
       numSteps: this.#numSteps,
       stepsDone: this.#done,
       numTokens,

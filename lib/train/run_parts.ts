@@ -1,9 +1,9 @@
 // The parts of a run.
 import type { Decoder } from '../models/decoder.ts';
-import type { StepPolicy } from '../models/policy.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { Checkpoints } from './checkpoint.ts';
 import type { RunEvents } from './event_stream.ts';
+import type { RunPlan } from './policy.ts';
 import type { RunData } from './run_data.ts';
 import type { Machine, RunSources, RunState } from './run_state.ts';
 
@@ -15,8 +15,7 @@ export interface RunParts {
   events: RunEvents;
   /** Where it continues; null: it starts. */
   state: RunState | null;
-  /** That of the run that it continues; null: it is chosen. */
-  policy: StepPolicy | null;
+  plan: RunPlan;
   machine: Machine;
   sources: RunSources;
   /** Stops it. */

@@ -25,6 +25,7 @@ import {
 } from './continuation.ts';
 import { RunEvents } from './event_stream.ts';
 import type { TrainOptions, TrainResult } from './events.ts';
+import { planRun } from './policy.ts';
 import { Run } from './run.ts';
 import { openRunData } from './run_data.ts';
 import { RunLock } from './run_lock.ts';
@@ -114,13 +115,19 @@ async function trainLocked(config: RunConfig, options: TrainOptions, events: Run
         message: 'data.validation is held back and never used: set evaluation.everySteps',
       });
     }
+    const earlier = change ? null : (state?.policy ?? null); // another machine has another memory
+    const plan = await planRun(config, modelConfig, { device, data, earlier, mayChange: allowOtherMachine });
+    if (earlier && !plan.isContinued) {
+      const message =
+        'the run goes on with another policy, since its own does not fit: its losses have other last bits';
+      events.warn({ code: 'inexact', message });
+    }
     using model = await makeModel(config, device, modelConfig, folder);
     const weights = folder ? await weightsHash(model) : null;
     requireSame({ weights });
     await giveAdapters(model, config);
     const sources = { ...known, ...texts, weights };
-    const policy = change ? null : (state?.policy ?? null); // another machine has another memory
-    const origin = { state, policy, machine, sources };
+    const origin = { state, plan, machine, sources };
     return await new Run(config, { model, tokenizer, data, checkpoints, events, signal, ...origin }).run();
   } finally {
     await data.close();
