@@ -1,4 +1,4 @@
-// Text to token ids and back: bytes as they are, or a tokenizer.json as HuggingFace's tokenizers reads it.
+// Converts text to token ids and back: by bytes, or by a tokenizer.json with the results of HuggingFace's tokenizers library.
 import { existsSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -18,57 +18,60 @@ export type { Encoded };
 
 export interface Tokenizer {
   readonly vocabSize: number;
-  /** Id that ends a document; null: none. */
+  /** The id that ends a document; null if there is none. */
   readonly endOfText: number | null;
-  /** Ids that begin a document. */
+  /** The ids that begin a document. */
   readonly beginOfText: readonly number[];
-  /** Tokens that are found in a text before anything else is done with it. */
+  /** Tokens that are searched for in a text before any other step. */
   readonly addedTokens: readonly AddedToken[];
-  /** How conversations become text; null where the model has no template. */
+  /** How conversations become text; null if the model has no template. */
   readonly chatTemplate: ChatTemplate | null;
   /** The tokenizer.json; null for bytes. */
   readonly path: string | null;
   /** All files that ids depend on. */
   readonly files: readonly string[];
   /**
-   * The ids that HuggingFace's tokenizers gives for the whole text, without special tokens at the ends. Long texts, and all texts of a
-   * tokenizer with regular expressions of its own, are encoded on another thread.
-   * @throws Error for half a surrogate pair, which is no text; where a regular expression of the tokenizer hangs: 6 s and 40 µs a character
+   * Encodes a text, with the ids of HuggingFace's tokenizers and no special tokens at the ends. Long texts, and all texts if the tokenizer
+   * has regular expressions of its own, are encoded on another thread.
+   * @throws Error if the text has half a surrogate pair, or if it takes longer than 6 s and 40 µs per character on the thread
    */
   encode(text: string): Promise<Int32Array>;
-  /** {@link encode}, and for each token the place in the text where it ends. */
+  /** Like {@link encode}, but also returns where in the text each token ends. */
   encodeWithEnds(text: string): Promise<Encoded>;
   /**
-   * With `beginOfText` before the ids and `endOfText` after them, where asked for and unless they are there already. Ids that are marked as
-   * no targets (-1 - id) count as the ids that they are.
+   * Adds `beginOfText` before the ids and `endOfText` after them, as asked, unless they are there already. An id that is marked as no
+   * target (-1 - id) counts as the id itself.
    */
   wrap(ids: Int32Array, sides: { begin?: boolean; end?: boolean }): Int32Array;
   /** @param options.special whether special tokens are shown. @default false */
   decode(ids: ArrayLike<number>, options?: { special?: boolean }): string;
-  /** The last place where a text may be cut, whatever follows it: its parts' ids, one after another, are the whole's. 0: nowhere. */
+  /**
+   * The last place where a text can be cut, whatever follows it, so that the ids of its parts together are those of the whole. 0: nowhere.
+   */
   cutBefore(text: string): Promise<number>;
 }
 
-/** Characters from which on the event loop would notice. */
+/** Texts with at least so many UTF-16 units are encoded on the other thread: they would block the event loop. */
 const LONG_TEXT = 16_384;
-/** Bytes of a tokenizer.json: the largest public ones have 35 MB. */
+/** Largest size of a tokenizer.json in bytes. The largest public ones have 35 MB. */
 const MAX_BYTES = 2 ** 28;
 
 export interface TokenizerOptions {
   /** Path of a template to use instead of the model's. */
   chatTemplate?: string;
-  /** Path of one beside it for conversations with tools, where it is there. */
+  /** Path of a second template, used for conversations with tools if the file exists. */
   toolTemplate?: string;
   /** Variables of the template, such as enable_thinking. */
   templateVariables?: Record<string, unknown>;
-  /** The day that the template may write, YYYY-MM-DD. @default today */
+  /** The date that the template sees, YYYY-MM-DD. @default today */
   templateDate?: string;
 }
 
 /**
- * `'bytes'`: 256 ids, one a byte of UTF-8. Otherwise the path of a tokenizer.json.
- * @throws Error that names the file: it is not there, is no tokenizer.json, has a part that cannot be done exactly, or the files beside it
- * name a token that it does not have
+ * Loads a tokenizer.
+ * @param source `'bytes'` for 256 ids, one per byte of UTF-8; otherwise the path of a tokenizer.json
+ * @throws Error that names the file, if it does not exist, is no tokenizer.json or has a part that is not supported exactly, or if the
+ * files beside it name a token that it does not have
  */
 export async function loadTokenizer(source: string, options: TokenizerOptions = {}): Promise<Tokenizer> {
   const { chatTemplate, templateVariables: variables, templateDate } = options;
@@ -88,7 +91,7 @@ export async function loadTokenizer(source: string, options: TokenizerOptions = 
 
 type Loaded = Tokenizer & { templateConfig: TokenizerConfig };
 
-/** Noon there, so that no zone of time makes it another day. */
+/** Noon in local time, so that no time zone makes it another day. */
 function dayOf(date: string): Date {
   const day = new Date(`${date}T12:00:00`);
   if (!/^\d{4}-\d{2}-\d{2}$/.test(date) || day.getDate() !== Number(date.slice(8)))
@@ -155,7 +158,7 @@ function wrap(
   return whole;
 }
 
-/** Reads all that a file says of itself. */
+/** Makes the encoder and the decoder of a tokenizer.json. */
 function parse(text: string, path: string) {
   try {
     const json = parseModelJson(text) as Record<string, unknown>;
@@ -212,7 +215,7 @@ function advice(folder: string): string {
   );
   if (others.length === 0) return 'there is no such file';
   const python = `from transformers import AutoTokenizer as T; T.from_pretrained('${folder}').save_pretrained('${folder}')`;
-  return `there is no such file, only ${others.join(', ')}. To make it, once:  python3 -c "${python}"`;
+  return `there is no such file, only ${others.join(', ')}. To create it:  python3 -c "${python}"`;
 }
 
 function wellFormed(text: string): string {
@@ -220,7 +223,7 @@ function wellFormed(text: string): string {
   if (half) {
     const code = half[0].charCodeAt(0).toString(16);
     throw new Error(
-      `tokenizer: character ${half.index} of the text is half a surrogate pair (\\u${code}), which UTF-8 cannot have`,
+      `tokenizer: character ${half.index} of the text is half a surrogate pair (\\u${code}), which UTF-8 cannot encode`,
     );
   }
   return text;

@@ -170,7 +170,7 @@ describe('TokenStore', () => {
     ['number.jsonl', '5', /:1: must be an object, got 5$/],
     ['messages.jsonl', '{"messages":[{"content":"a"}]}', /:1: messages\[0\]: role is missing$/],
     ['object.json', '{"data":{"text":"a"}}', /:1: must have \{ text \}, .* got data$/],
-    ['none.jsonl', '\n\n', /: holds no records$/],
+    ['none.jsonl', '\n\n', /: has no records$/],
     ['broken.jsonl.gz', gzipSync('{"text":"a"}').subarray(0, 20), /broken\.jsonl\.gz: /],
     ['broken.parquet', 'PAR1 and no more', /broken\.parquet: /],
   ];

@@ -21,11 +21,11 @@ const now = new Date(2024, 1, 29, 15, 4, 5, 678);
 
 /** What jinja2 renders and this engine refuses by name. */
 const REFUSED = new Map([
-  ["{{ 'abc'.encode().startswith('a'.encode()) }}", /the method startswith of bytes is not known here/],
+  ["{{ 'abc'.encode().startswith('a'.encode()) }}", /the method startswith of bytes is not supported/],
   ['{% autoescape 1 == 1 %}{% endautoescape %}', /autoescape takes true, false or a variable here/],
   ["{{ '\\N{BULLET}' }}", /characters by name/],
-  ["{{ '\\ud83d' }}", /half a character/],
-  ['{{ dict }}', /a type, which has no form/],
+  ["{{ '\\ud83d' }}", /half a surrogate pair/],
+  ['{{ dict }}', /a type cannot be converted to text/],
 ]);
 
 const inUnits = (text: string, points: number) => [...text].slice(0, points).join('').length;
@@ -129,6 +129,6 @@ describe('JinjaTemplate', () => {
     assert.deepEqual(await spansOf('{% generation %}a{% generation %}b{% endgeneration %}{% endgeneration %}c'), [
       'ab',
     ]);
-    await assert.rejects(spansOf(`{% set x %}old${mark}{% endset %}{{ x | upper }}`), /is changed afterwards/);
+    await assert.rejects(spansOf(`{% set x %}old${mark}{% endset %}{{ x | upper }}`), /was changed afterwards/);
   });
 });

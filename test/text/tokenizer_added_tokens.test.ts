@@ -64,7 +64,7 @@ describe('added tokens', () => {
     });
     const strip = { normalizer: { type: 'Strip', strip_left: true, strip_right: true } };
     assert.throws(() => marked('a', { ...added({ content: '  ' }), ...strip }), {
-      message: /" {2}" is nothing when normalized/,
+      message: /" {2}" is empty when normalized/,
     });
   });
 

@@ -122,7 +122,7 @@ describe('special tokens', () => {
     assert.deepEqual(ends(await load({ 'tokenizer_config.json': { tokenizer_class: 'LlamaTokenizer' } })), [[1], 2]);
     await new Promise(setImmediate);
     assert.equal(warnings.length, 2);
-    assert.match(warnings[0]!, /add_bos_token: true in tokenizer_config.json is not followed: PreTrainedTokenizerFast/);
+    assert.match(warnings[0]!, /add_bos_token: true in tokenizer_config.json is ignored: PreTrainedTokenizerFast/);
     assert.match(warnings[1]!, /has no post_processor: texts begin with bos_token/);
   });
 
@@ -140,7 +140,7 @@ describe('special tokens', () => {
       message: /bos_token "<nope>" is not in the vocabulary/,
     });
     await assert.rejects(load({ 'tokenizer_config.json': [] as unknown as Json }), {
-      message: /tokenizer_config.json: is not JSON that can be used/,
+      message: /tokenizer_config.json: cannot be read as a JSON object/,
     });
   });
 

@@ -171,7 +171,7 @@ describe('Precompiled', () => {
   it('refuses a table that is none', () => {
     for (const precompiled_charsmap of ['', 'AAAA', Buffer.from([255, 0, 0, 0, 1]).toString('base64')]) {
       assert.throws(() => normalized({ type: 'Precompiled', precompiled_charsmap }, 'a'), {
-        message: /^normalizer.precompiled_charsmap is no table/,
+        message: /^normalizer.precompiled_charsmap is no table of replacements/,
       });
     }
   });

@@ -1,4 +1,4 @@
-// x.y and x[y], as jinja2's sandbox gives them: nothing of JavaScript's objects can be reached.
+// x.y and x[y], as in jinja2's sandbox: nothing of JavaScript's objects can be reached.
 import type { Budget } from './budget.ts';
 import { Bytes } from './bytes.ts';
 import { lengthOf, pointAt, pointsOf, sliceOf } from './characters.ts';
@@ -27,31 +27,31 @@ import {
   type Value,
 } from './values.ts';
 
-/** What changes lists and dicts: the sandbox does not give it away. */
+/** Methods that change lists and dicts, which the sandbox does not allow. */
 const CHANGING: Record<string, ReadonlySet<string>> = {
   list: new Set(['append', 'extend', 'insert', 'remove', 'reverse', 'sort']),
   dict: new Set(['clear', 'pop', 'popitem', 'setdefault', 'update']),
 };
 
-/** Attributes of every Python object, which the sandbox does not give away. */
+/** Attributes of every Python object, which the sandbox does not allow. */
 const INTERNAL =
   /^__(class|delattr|dir|doc|eq|format|ge|getattribute|getstate|gt|hash|init|init_subclass|le|lt|ne|new|reduce|reduce_ex|repr|setattr|sizeof|str|subclasshook)__$/;
 
-/** object.name: the attribute, or else the item of that name. */
+/** object.name: the attribute, or if there is none the item of that name. */
 export function getAttribute(budget: Budget, object: Value, name: string): Value {
   let found = attributeOf(budget, object, name);
   if (found === undefined) found = itemOf(budget, object, name);
   return found === undefined ? missing(budget, object, name) : found;
 }
 
-/** object[key]: the item, or else the attribute of that name. */
+/** object[key]: the item, or if there is none the attribute of that name. */
 export function getItem(budget: Budget, object: Value, key: Value): Value {
   let found = itemOf(budget, object, key);
   if (found === undefined && isString(key)) found = attributeOf(budget, object, textIn(key));
   return found === undefined ? missing(budget, object, key) : found;
 }
 
-/** The attribute alone; undefined where there is none. */
+/** The attribute only; undefined if there is none. */
 export function attributeOf(budget: Budget, object: Value, name: string): Value | undefined {
   if (object instanceof Undefined) return name.startsWith('__') ? undefined : object.attribute();
   const type = typeName(object);
@@ -66,13 +66,13 @@ export function attributeOf(budget: Budget, object: Value, name: string): Value 
   }
   if (isString(object) && (name === 'format' || name === 'format_map')) return formatMethod(object, name);
   if (object instanceof Bytes && BYTES_METHOD.test(name)) {
-    throw new TemplateError(`the method ${name} of bytes is not known here`);
+    throw new TemplateError(`the method ${name} of bytes is not supported`);
   }
   if (isNumber(object)) return numberAttribute(object, name);
   return object instanceof Obj && !name.startsWith('_') ? object.attribute(name) : undefined;
 }
 
-/** What Python's bytes have besides decode and hex. */
+/** Methods of Python's bytes other than decode and hex. */
 const BYTES_METHOD =
   /^(capitalize|center|count|endswith|expandtabs|find|fromhex|index|is(alnum|alpha|ascii|digit|lower|space|title|upper)|join|l?strip|ljust|lower|maketrans|r?partition|remove(prefix|suffix)|replace|rfind|rindex|rjust|r?split|rstrip|splitlines|startswith|swapcase|title|translate|upper|zfill)$/;
 
@@ -124,7 +124,7 @@ export function isSliceable(value: Value): value is string | Markup | Value[] | 
   return isString(value) || Array.isArray(value) || [Tuple, Range, Bytes].some((kind) => value instanceof kind);
 }
 
-/** object[begin:end:step]; null for a bound that is not given. */
+/** object[begin:end:step]; null for a bound that is absent. */
 export function slice(budget: Budget, object: Value, bounds: readonly Value[]): Value {
   if (object instanceof Undefined) return object.item();
   if (!isSliceable(object)) {

@@ -1,16 +1,16 @@
-// What one rendering may use. Templates come with downloaded models: they are programs of strangers.
+// Limits of one rendering. Templates come with downloaded models, so they are untrusted programs.
 import { TemplateBudgetError } from './errors.ts';
 
-/** Nodes of the template that are evaluated, items that are looked at, and the like; the input's values add to it. */
+/** Number of steps: nodes of the template that are evaluated, items that are visited, and the like. The values of the input add to it. */
 const STEPS = 10_000_000;
 const STEPS_PER_VALUE = 1000;
-/** UTF-16 units of all texts that are made on the way; those of the input add to it. */
+/** Total UTF-16 units of all texts that are made; those of the input add to it. */
 const UNITS = 2 ** 27;
 const UNITS_PER_UNIT = 16;
-/** Calls of macros and loops within each other. Python's recursion limit stops jinja2 before. */
+/** Depth of nested calls of macros and loops. Python's recursion limit stops jinja2 earlier. */
 const DEPTH = 200;
 const TIME_MS = 5000;
-/** Steps between two looks at the clock. */
+/** Number of steps between two checks of the time. */
 const STRIDE = 1 << 14;
 
 export class Budget {
@@ -20,7 +20,7 @@ export class Budget {
   #lookAt = STEPS - STRIDE;
   readonly #deadline = performance.now() + TIME_MS;
 
-  /** More input, more work. */
+  /** Raises the limits for more input. */
   extend(values: number, units: number): void {
     this.#steps += values * STEPS_PER_VALUE;
     this.#units += units * UNITS_PER_UNIT;
@@ -35,14 +35,14 @@ export class Budget {
     this.#lookAt = this.#steps - STRIDE;
   }
 
-  /** Called before a text of so many UTF-16 units is made, or gone through. */
+  /** Call before a text of this many UTF-16 units is made or scanned. */
   text(units: number): void {
     this.#units -= units;
     if (!(this.#units >= 0)) throw new TemplateBudgetError('makes too much text');
     this.spend(1 + (units >>> 5));
   }
 
-  /** Called before a list or object of so many entries is made. */
+  /** Call before a list or object of this many entries is made. */
   container(entries: number): void {
     this.spend(32 + 4 * entries);
   }

@@ -1,4 +1,4 @@
-// Python's bytes, which str.encode() makes, and the encodings of texts.
+// Python's bytes, which str.encode() returns, and the encodings of texts.
 import type { Budget } from './budget.ts';
 import { escapeOf } from './characters.ts';
 import { TemplateError } from './errors.ts';
@@ -29,7 +29,7 @@ export class Bytes extends Obj {
     return quoteBytes(this.data);
   }
 
-  /** needle in value: bytes, or the value of one. */
+  /** needle in value: needle is bytes, or the value of one byte. */
   contains(needle: Value): boolean {
     if (needle instanceof Bytes) return Buffer.from(this.data).includes(Buffer.from(needle.data));
     const byte = typeof needle === 'boolean' ? Number(needle) : needle;
@@ -52,10 +52,10 @@ export function quoteBytes(data: Uint8Array): string {
   return `b${mark}${text.replace(/[^ -~]|[\\'"]/g, (one) => escapes[one] ?? (/[ -~]/.test(one) ? one : escapeOf(one)))}${mark}`;
 }
 
-/** A character for each byte. */
+/** One character per byte. */
 const binaryOf = (data: Uint8Array) => Buffer.from(data).toString('latin1');
 
-/** The encodings that are known, by the names that Python gives them. */
+/** The supported encodings, by the names that Python accepts. */
 const NAMES: Record<string, string> = {
   ...Object.fromEntries(['utf-8', 'utf8', 'u8', 'utf'].map((name) => [name, 'utf-8'])),
   ...Object.fromEntries(['ascii', 'us-ascii', '646'].map((name) => [name, 'ascii'])),
@@ -65,7 +65,7 @@ const NAMES: Record<string, string> = {
 function encodingOf(name: string): string {
   const known = NAMES[name.toLowerCase().replace(/[ _]/g, '-')];
   if (known) return known;
-  throw new TemplateError(`the encoding '${name}' is not known here, but utf-8, ascii and latin-1`);
+  throw new TemplateError(`the encoding '${name}' is not supported; utf-8, ascii and latin-1 are`);
 }
 
 /** str.encode() */
@@ -81,14 +81,14 @@ export function encode(text: string, encoding: string, errors: string): Bytes {
   return new Bytes(Buffer.from(encoded, known === 'utf-8' ? 'utf-8' : 'latin1'));
 }
 
-/** What stands for a character that an encoding does not have. */
+/** The replacement for a character that an encoding does not have. */
 function replaced(one: string, encoding: string, errors: string): string {
   if (errors === 'ignore') return '';
   if (errors === 'replace') return '?';
   if (errors === 'xmlcharrefreplace') return `&#${one.codePointAt(0)};`;
   if (errors === 'backslashreplace') return escapeOf(one);
   if (errors === 'strict') throw new TemplateError(`'${encoding}' codec can't encode character '${escapeOf(one)}'`);
-  throw new TemplateError(`what encode() does at errors is not known here: '${errors}'`);
+  throw new TemplateError(`encode(): errors='${errors}' is not supported`);
 }
 
 /** bytes.decode() */
@@ -99,11 +99,11 @@ export function decode({ data }: Bytes, encoding: string, errors: string): strin
   if (!isWrong) return Buffer.from(data).toString('utf-8');
   if (errors === 'strict') throw new TemplateError(`'${known}' codec can't decode the bytes ${quoteBytes(data)}`);
   if (errors !== 'replace' && errors !== 'ignore') {
-    throw new TemplateError(`what decode() does at errors is not known here: '${errors}'`);
+    throw new TemplateError(`decode(): errors='${errors}' is not supported`);
   }
   const mark = errors === 'replace' ? '\ufffd' : '';
   if (known === 'ascii') return binaryOf(data).replace(/[^\0-\x7f]/g, mark);
-  // U+FFFD of the text itself stays: what stands between is decoded apart.
+  // A U+FFFD of the text itself stays: the parts between are decoded separately.
   const parts = binaryOf(data).split('\xef\xbf\xbd');
   return parts.map((part) => Buffer.from(part, 'latin1').toString('utf-8').replaceAll('\ufffd', mark)).join('\ufffd');
 }

@@ -1,6 +1,6 @@
-// Texts as Python sees them: sequences of code points, with Python's notion of white space.
+// Texts as Python sees them: sequences of code points, with Python's definition of white space.
 
-/** Inside of a character class: what str.isspace() holds for. JavaScript's \s is another set. */
+/** For use in a character class: the characters for which str.isspace() is true. JavaScript's \s is a different set. */
 export const SPACE = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000';
 
 const SURROGATE = /[\ud800-\udfff]/;
@@ -17,7 +17,7 @@ export function lengthOf(text: string): number {
   return text.length - pairs;
 }
 
-/** Whether two units stand for one character. */
+/** Whether two units form one character. */
 function isPair(text: string, at: number): boolean {
   const high = text.charCodeAt(at);
   if (high < 0xd800 || high >= 0xdc00) return false;
@@ -25,7 +25,7 @@ function isPair(text: string, at: number): boolean {
   return low >= 0xdc00 && low < 0xe000;
 }
 
-/** The index in UTF-16 units of an index in code points. */
+/** Converts an index in code points to one in UTF-16 units. */
 function toUnits(text: string, points: number): number {
   let at = 0;
   for (let i = 0; i < points && at < text.length; i++) at += isPair(text, at) ? 2 : 1;
@@ -38,14 +38,14 @@ export function sliceOf(text: string, begin: number, end: number): string {
   return text.slice(toUnits(text, begin), toUnits(text, end));
 }
 
-/** The code point at an index, which may count from the end; undefined outside. */
+/** The code point at an index, which may count from the end; undefined if it is outside. */
 export function pointAt(text: string, index: number): string | undefined {
   if (!SURROGATE.test(text)) return text.at(index);
   const at = index < 0 ? index + lengthOf(text) : index;
   return at < 0 ? undefined : sliceOf(text, at, at + 1) || undefined;
 }
 
-/** The index in code points of an index in UTF-16 units. */
+/** Converts an index in UTF-16 units to one in code points. */
 export function toPoints(text: string, units: number): number {
   return units < 0 ? -1 : lengthOf(text.slice(0, units));
 }
@@ -57,7 +57,7 @@ export interface Sides {
 
 const isSpace = new RegExp(`[${SPACE}]`);
 
-/** str.strip: without the characters (white space where null) at its ends. */
+/** str.strip(): removes the characters (white space if null) at the ends. */
 export function strip(text: string, characters: string | null, { left = true, right = true }: Sides = {}): string {
   const set = characters === null ? null : new Set(characters);
   const isAway = (one: string) => (set ? set.has(one) : isSpace.test(one));
@@ -92,7 +92,7 @@ export function words(text: string, limit = Infinity): string[] {
 
 const LINE_END = '\\r\\n|[\\n\\v\\f\\r\\x1c-\\x1e\\x85\\u2028\\u2029]';
 
-/** str.splitlines(): by all line ends that Python knows. */
+/** str.splitlines(): splits at all line ends that Python knows. */
 export function linesOf(text: string, keepEnds = false): string[] {
   const lines: string[] = [];
   const end = new RegExp(LINE_END, 'g');
@@ -105,7 +105,7 @@ export function linesOf(text: string, keepEnds = false): string[] {
   return lines;
 }
 
-/** What str.isprintable() does not hold for: repr() escapes it. */
+/** Characters for which str.isprintable() is false: repr() escapes them. */
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/u;
 
 export const isPrintable = (text: string): boolean => !UNPRINTABLE.test(text);
@@ -134,10 +134,10 @@ export function escapeOf(point: string): string {
 
 const DIGRAPHS: Record<string, string> = { Ǆ: 'ǅ', ǆ: 'ǅ', Ǉ: 'ǈ', ǉ: 'ǈ', Ǌ: 'ǋ', ǌ: 'ǋ', Ǳ: 'ǲ', ǳ: 'ǲ' };
 
-/** A character as it begins a word in a title. */
+/** A character as the first of a word in a title. */
 export function titleCase(point: string): string {
   if (point in DIGRAPHS) return DIGRAPHS[point];
-  if (/[\u10d0-\u10ff]|\p{Lt}/u.test(point)) return point; // Georgian has upper case, but not in titles
+  if (/[\u10d0-\u10ff]|\p{Lt}/u.test(point)) return point; // Georgian has upper case, but does not use it in titles
   const upper = point.toUpperCase();
   return upper.length > point.length ? upper[0] + upper.slice(1).toLowerCase() : upper;
 }

@@ -1,4 +1,4 @@
-// Statements to functions of the frame.
+// Compiles statements to functions of the frame.
 
 import { compileFilter, type Evaluate } from './compile_expression.ts';
 import { compileFor } from './compile_loop.ts';
@@ -79,7 +79,7 @@ function compileStatement(node: nodes.Statement, place: Place, all: Compilation)
         throw new TemplateSyntaxError('cannot use extends from a scope that is not the top', line);
       }
       return () => {
-        throw new TemplateError(`{% ${node.tag} %} needs another template, and there is none`);
+        throw new TemplateError(`{% ${node.tag} %} needs another template, but there is only one`);
       };
     default:
       if (place.scope.loops === 0) throw new TemplateSyntaxError(`'${node.kind}' outside of a loop`, line);
@@ -164,7 +164,7 @@ function filterBlock(node: nodes.Statement & { kind: 'filter block' }, place: Pl
   });
 }
 
-/** Text that a body wrote is HTML already where that is escaped. */
+/** Text that a body wrote counts as HTML if it is escaped there. */
 function asHtml(text: (frame: Frame) => string, { escaping }: Place): Evaluate {
   return (frame) => {
     const made = text(frame);
@@ -186,7 +186,7 @@ function autoescape(node: nodes.Statement & { kind: 'autoescape' }, place: Place
     const before = state.isEscaping;
     state.isEscaping = isTrue(value(frame));
     const signal = body(frame);
-    // As in jinja2, break and continue leave it as it is.
+    // Like in jinja2, break and continue leave it unchanged.
     if (signal === NEXT) state.isEscaping = before;
     end(frame);
     return signal;
@@ -200,7 +200,7 @@ function escapingWithin(node: nodes.Expression, around: StaticEscaping): StaticE
   throw new TemplateSyntaxError('autoescape takes true, false or a variable here', node.line);
 }
 
-/** The filters of a block, of which the first takes its text. */
+/** The filters of a block; the first gets the block's text. */
 function filtered(filter: nodes.Filter, place: Place, text: Evaluate): Evaluate {
   const before = place.scope.nodes;
   const value = filter.value ? filtered(filter.value as nodes.Filter, place, text) : text;

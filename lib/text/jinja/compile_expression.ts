@@ -1,4 +1,4 @@
-// Expressions to functions of the frame.
+// Compiles expressions to functions of the frame.
 import { Float } from '../json.ts';
 import { getAttribute, getItem, isSliceable, slice } from './attributes.ts';
 import { isConstant } from './constant.ts';
@@ -64,7 +64,7 @@ export function compileExpression(node: nodes.Expression, place: Place): Evaluat
       const isFolded = isConstant(node, place.escaping);
       return (frame) => {
         const sliced = object(frame);
-        // What has no slices is undefined where jinja2 compiles it, and an error where it runs.
+        // A slice of something that cannot be sliced is undefined if jinja2 computes it at compile time, and an error at run time.
         if (isFolded && !isSliceable(sliced)) return new Undefined(`${typeName(sliced)} object has no slices`);
         return slice(
           frame.state.budget,
@@ -84,7 +84,7 @@ export function compileExpression(node: nodes.Expression, place: Place): Evaluat
     case 'concat': {
       const parts = node.parts.map(compiled);
       const isHtml = place.escaping.isOn && !place.escaping.isVolatile;
-      // jinja2 makes constants while it compiles, and plain texts of them.
+      // jinja2 computes constants at compile time, and makes plain texts of them.
       const toText = isHtml && !isConstant(node, place.escaping) ? softText : str;
       return (frame) => {
         const { budget } = frame.state;
@@ -217,7 +217,7 @@ function addNamed(named: Map<string, Value>, map: Value): void {
   }
 }
 
-/** @param caller what a call block gives along */
+/** @param caller the body of a call block, passed as `caller` */
 export function compileCall(node: nodes.Call, place: Place, caller?: Evaluate): Evaluate {
   const callee = compileExpression(node.callee, place);
   const args = compileArguments(node.args, place);

@@ -1,4 +1,4 @@
-// for, with its else, its filter, and loops that call themselves.
+// Compiles `for`, with its else, its filter, and loops that call themselves.
 
 import { TemplateSyntaxError } from './errors.ts';
 import { Frame } from './frame.ts';
@@ -12,7 +12,7 @@ import { findAll, undeclared, visitNames } from './walk.ts';
 
 type For = nodes.Statement & { kind: 'for' };
 
-/** Runs over an iterable. @param depth how many loops of the same text are around it */
+/** Runs a loop over an iterable. @param depth number of calls of the same loop around it */
 type Iteration = (frame: Frame, iterable: Value, depth: number, recurse: Loop['recurse']) => Signal;
 
 export function compileFor(node: For, place: Place, all: Compilation): Run {
@@ -55,7 +55,7 @@ function checkLoopName(node: For): void {
   );
 }
 
-/** The items for which the condition of the loop holds, as they are asked for. */
+/** Yields the items for which the condition of the loop is true, one at a time. */
 function selection(node: For, place: Place): (frame: Frame, value: Value) => Value {
   const symbols = new Symbols(place.symbols);
   symbols.parameters(node.target);
@@ -108,7 +108,7 @@ function compileIteration(node: For, { symbols: outer, scope, escaping }: Place,
       start(frame);
       const signal = body(frame);
       if (signal === BREAK) break;
-      // As in jinja2, an item that ends in continue does not count.
+      // Like in jinja2, an item that ends in `continue` does not count.
       if (signal === NEXT) isElse = false;
     }
     end(frame);
@@ -137,7 +137,7 @@ function compileElse(
   symbols.statements(node.otherwise);
   const within: Place = { symbols, scope, isTop: false, isSoft: false, escaping };
   const start = enter(within);
-  // A break in there is of the loop around.
+  // A `break` in there belongs to the loop around.
   const body = all.body(node.otherwise, within);
   const end = leave(within);
   return (frame) => {

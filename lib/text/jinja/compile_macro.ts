@@ -1,4 +1,4 @@
-// Macros, call blocks and {% generation %}: bodies that are functions.
+// Compiles macros, call blocks and {% generation %}, whose bodies are functions.
 
 import { compileCall, type Evaluate } from './compile_expression.ts';
 import { TemplateSyntaxError } from './errors.ts';
@@ -13,7 +13,7 @@ import { str } from './to_text.ts';
 import { Markup, textOrFail, Undefined, type Value } from './values.ts';
 import { undeclared } from './walk.ts';
 
-/** What a body writes, as a value. */
+/** Returns what a body writes, as a value. */
 export function captureFrom(body: Run): (frame: Frame) => string {
   return (frame) => frame.state.textOf(frame.state.capture(() => body(frame)));
 }
@@ -24,7 +24,7 @@ interface Definition extends nodes.Signature {
   line: number;
 }
 
-/** The macro, as seen from where it stands. */
+/** Makes the macro, with the variables that it sees where it is defined. */
 export function defineMacro(node: Definition, place: Place, all: Compilation): (frame: Frame) => Macro {
   const special = undeclared(node.body, ['caller', 'kwargs', 'varargs']);
   const firstDefault = node.params.length - node.defaults.length;

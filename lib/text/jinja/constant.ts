@@ -1,11 +1,11 @@
-// What jinja2 works out while it compiles a template.
+// Decides which expressions jinja2 computes at compile time.
 import type { Arguments, Expression } from './nodes.ts';
 import type { StaticEscaping } from './scope.ts';
 
-/** These see the variables of the template. */
+/** Filters that see the variables of the template. */
 const WITH_CONTEXT = new Set(['map', 'select', 'reject', 'selectattr', 'rejectattr', 'random']);
 
-/** Whether nothing in an expression depends on variables, or, with filters and tests, on what {% autoescape %} says while it runs. */
+/** Whether nothing in an expression depends on variables or, for filters and tests, on {% autoescape %} at run time. */
 export function isConstant(node: Expression, escaping: StaticEscaping): boolean {
   const isFixed = (one: Expression | null): boolean => !one || isConstant(one, escaping);
   const areFixed = ({ positional, named, list, dict }: Arguments) =>
@@ -39,7 +39,7 @@ export function isConstant(node: Expression, escaping: StaticEscaping): boolean 
     case 'condition':
       return isFixed(node.test) && isFixed(node.value) && node.otherwise !== null && isFixed(node.otherwise);
     case 'filter':
-      // null: the text of a block
+      // value is null for the text of a block
       return (
         !escaping.isVolatile &&
         node.value !== null &&

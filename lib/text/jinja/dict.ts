@@ -1,4 +1,4 @@
-// Python's dict, with its keys of any type that can be hashed and in the order of insertion.
+// Python's dict: keys of any type that can be hashed, in the order of insertion.
 import { Float } from '../json.ts';
 import type { Budget } from './budget.ts';
 import { Bytes } from './bytes.ts';
@@ -7,7 +7,7 @@ import { isFloat, Markup, Obj, Tuple, typeName, Undefined, type Value } from './
 
 const UNDEFINED = Symbol('undefined');
 
-/** What equal keys share: 1, 1.0 and true are one key. @throws TemplateError for a type that cannot be hashed */
+/** A value that equal keys share: 1, 1.0 and true are one key. @throws TemplateError for a type that cannot be hashed */
 export function hash(key: Value): unknown {
   if (typeof key === 'string') return key;
   if (typeof key === 'boolean') return Number(key);
@@ -24,7 +24,7 @@ export function hash(key: Value): unknown {
   return key;
 }
 
-/** Characters of a tuple's hash: tuples of the same tuples double it. */
+/** Longest hash of a tuple in characters: nested tuples can double it at each level. */
 const MAX_HASH = 2 ** 16;
 
 function hashOfTuple({ items }: Tuple): string {
@@ -36,7 +36,7 @@ function hashOfTuple({ items }: Tuple): string {
   return `${text})`;
 }
 
-/** A part of a tuple's hash. */
+/** One part of a tuple's hash. */
 function hashText(part: unknown): string {
   if (typeof part === 'string') return JSON.stringify(part);
   if (typeof part === 'object' && part !== null)
@@ -111,12 +111,12 @@ export class DictView extends Obj {
   }
 }
 
-/** The values of a template from those of JavaScript, and how much they are. */
+/** Converts JavaScript values to those of templates, and counts them. */
 export class Input {
   values = 0;
   units = 0;
 
-  /** @param path what the value is called, for errors */
+  /** @param path the name of the value, for errors */
   valueOf(value: unknown, path: string): Value {
     this.values += 1;
     if (typeof value === 'string') {

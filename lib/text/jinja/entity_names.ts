@@ -1,5 +1,5 @@
-// HTML's named character references, a table of the standard: name, = or (where the name also stands without its semicolon) !, and the
-// code points in hexadecimal. From Python's html.entities.
+// HTML's named character references, from Python's html.entities. Each entry has a name, then = (or ! if HTML also allows it without its
+// semicolon), and the code points in hexadecimal.
 export const ENTITY_NAMES = [
   'AElig!c6 AMP!26 Aacute!c1 Abreve=102 Acirc!c2 Acy=410 Afr=1d504 Agrave!c0 Alpha=391 Amacr=100 And=2a53 Aogon=104 Aopf=1d538',
   'ApplyFunction=2061 Aring!c5 Ascr=1d49c Assign=2254 Atilde!c3 Auml!c4 Backslash=2216 Barv=2ae7 Barwed=2306 Bcy=411 Because=2235',

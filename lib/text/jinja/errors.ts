@@ -1,14 +1,14 @@
-/** What a template does wrong, or what would not agree with jinja2. */
+/** An error of the template, or something that would not give the result of jinja2. */
 export class TemplateError extends Error {
   override name = 'TemplateError';
 }
 
-/** More steps, text, depth or time than a rendering has. */
+/** A rendering that takes more steps, text, depth or time than its budget has. */
 export class TemplateBudgetError extends TemplateError {
   override name = 'TemplateBudgetError';
 }
 
-/** A template that is not well formed. */
+/** A syntax error of the template. */
 export class TemplateSyntaxError extends TemplateError {
   override name = 'TemplateSyntaxError';
   readonly line: number;

@@ -1,4 +1,4 @@
-// The filters of jinja2, with tojson as transformers has it, and its tests.
+// The filters of jinja2, with tojson like that of transformers, and its tests.
 
 import { hash } from './dict.ts';
 import { TemplateError } from './errors.ts';
@@ -17,7 +17,7 @@ function named(table: ReadonlyMap<string, Filter>, kind: string): (name: Value) 
   };
 }
 
-/** The tests: value is name(…). */
+/** The tests: `value is name(…)`. */
 export const TESTS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ...VALUE_TESTS,
   ...test('filter', [], (_, value) => FILTERS.has(hash(value) as string)),

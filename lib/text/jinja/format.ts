@@ -1,4 +1,4 @@
-// Python's str.format and its language of fields.
+// Python's str.format() and its format specifications.
 import type { Budget } from './budget.ts';
 import { escapeOf, isPrintable, lengthOf, sliceOf } from './characters.ts';
 import { TemplateError } from './errors.ts';
@@ -8,13 +8,13 @@ import { type Numeric, toFloat } from './numbers.ts';
 import { repr, str } from './to_text.ts';
 import { type Arguments, isInt, isNumber, isString, Markup, textIn, typeName, type Value } from './values.ts';
 
-/** How fields like {0.name[key]} look into values. */
+/** How fields such as {0.name[key]} look up values. */
 export interface Lookup {
   getAttribute(budget: Budget, object: Value, name: string): Value;
   getItem(budget: Budget, object: Value, key: Value): Value;
 }
 
-/** text.format(…); of Markup with escaped values. */
+/** text.format(…); for Markup it escapes the values. */
 export function format(budget: Budget, text: string | Markup, args: Arguments, lookup: Lookup): string | Markup {
   return like(text, new Formatter(budget, args, lookup, text instanceof Markup).format(textIn(text), 2));
 }
@@ -24,7 +24,7 @@ class Formatter {
   readonly #args: Arguments;
   readonly #lookup: Lookup;
   readonly #isEscaping: boolean;
-  /** The next field without a name; null once one had a number. */
+  /** The index of the next field without a name; null once a field had a number. */
   #next: number | null = 0;
 
   constructor(budget: Budget, args: Arguments, lookup: Lookup, isEscaping: boolean) {
@@ -34,7 +34,7 @@ class Formatter {
     this.#isEscaping = isEscaping;
   }
 
-  /** @param depth levels of fields within the specification of fields */
+  /** @param depth remaining levels of fields within format specifications */
   format(text: string, depth: number): string {
     if (depth === 0) throw new TemplateError('Max string recursion exceeded');
     this.#budget.text(text.length);
@@ -119,7 +119,7 @@ interface Spec {
   align: string;
   sign: string;
   hasSign: boolean;
-  /** Whether what rounds to zero keeps its minus. */
+  /** Whether a value that rounds to zero keeps its minus. */
   hasMinusZero: boolean;
   isAlternate: boolean;
   width: number;
@@ -178,7 +178,7 @@ function formatNumeric(value: Numeric, spec: Spec): string {
     spec.type === 'c' &&
     (spec.hasSign || spec.isAlternate || spec.precision !== null || !spec.hasMinusZero)
   )
-    throw new TemplateError("only a width goes with integer format specifier 'c'");
+    throw new TemplateError("format specifier 'c' allows only a width");
   if (isWhole && spec.type === 'c')
     return aligned(String.fromCodePoint(Number(value)), { ...spec, align: spec.align || '<' });
   const body = isWhole && 'bdoxXn'.includes(spec.type) ? wholeDigits(value, spec) : floatDigits(value, spec);
@@ -190,7 +190,7 @@ function formatNumeric(value: Numeric, spec: Spec): string {
   const grouped = (digits: string) => (spec.separator ? group(digits, spec.separator, size) : digits);
   if (spec.align !== '=') return aligned(sign + prefix + grouped(body), { ...spec, align: spec.align || '>' });
   const whole = (isWhole ? /^\w*/ : /^\d*/).exec(body)![0].length;
-  // Zeros are grouped with the digits.
+  // Padding zeros are grouped with the digits.
   const columns = spec.width - sign.length - prefix.length;
   if (spec.fill === '0' && spec.separator) {
     const lengthWith = (count: number) => count + Math.floor((count - 1) / size) + body.length - whole;

@@ -1,8 +1,8 @@
-// Numbers to text in the forms that printf and Python's format share.
+// Formats numbers in the forms that printf and Python's format() share.
 import { formatFloat } from '../json.ts';
 import { TemplateError } from './errors.ts';
 
-/** Digits that a precision may ask for. */
+/** Largest precision, in digits. */
 const MAX_PRECISION = 1000;
 
 export function checkPrecision(precision: number): number {
@@ -12,8 +12,8 @@ export function checkPrecision(precision: number): number {
 
 /**
  * The digits of a float that is not negative.
- * @param type f, e or g, in upper case for an upper case text; '' as repr
- * @param isAlternate whether g keeps its zeros, and the point stays where nothing follows
+ * @param type f, e or g; in upper case for a result in upper case; '' as in repr()
+ * @param isAlternate whether g keeps trailing zeros, and the point stays if no digit follows
  */
 export function formatFloating(value: number, type: string, precision: number | null, isAlternate = false): string {
   const isUpper = type !== type.toLowerCase();
@@ -38,7 +38,7 @@ function floating(value: number, type: string, precision: number | null, isAlter
   return type === '' && isFixed && !short.includes('.') ? `${short}.0` : short;
 }
 
-/** The exact decimal value, rounded half to even as C does; JavaScript's toFixed ends at 100 digits and at 1e21. */
+/** The exact decimal value, rounded half to even like in C. JavaScript's toFixed() stops at 100 digits and at 1e21. */
 function fixed(value: number, digits: number): string {
   const [numerator, power] = fractionOf(value);
   const scaled = numerator * 10n ** BigInt(digits);
@@ -71,7 +71,7 @@ function roundedShift(value: bigint, bits: bigint): bigint {
   return rest > half || (rest === half && quotient % 2n === 1n) ? quotient + 1n : quotient;
 }
 
-/** d.ddde±x with so many digits after the point. */
+/** d.ddde±x with `digits` digits after the point. */
 function scientific(value: number, digits: number): string {
   if (value === 0) return `${fixed(0, digits)}e+0`;
   let power = Math.floor(Math.log10(value));
@@ -79,11 +79,11 @@ function scientific(value: number, digits: number): string {
     const text = scaledDigits(value, digits - power);
     if (text.length === digits + 1)
       return `${text[0]}${digits > 0 ? `.${text.slice(1)}` : ''}e${power < 0 ? '' : '+'}${power}`;
-    power += text.length > digits + 1 ? 1 : -1; // the logarithm or the rounding was one off
+    power += text.length > digits + 1 ? 1 : -1; // the logarithm or the rounding was off by one
   }
 }
 
-/** value * 10^shift, rounded half to even. */
+/** The digits of value * 10^shift, rounded half to even. */
 function scaledDigits(value: number, shift: number): string {
   const [numerator, power] = fractionOf(value);
   let [top, bottom] = shift >= 0 ? [numerator * 10n ** BigInt(shift), 1n] : [numerator, 10n ** BigInt(-shift)];
@@ -100,7 +100,7 @@ function exponential(value: number, digits: number, isAlternate: boolean): strin
   return `${mantissa}${point}e${exponent[0] === '-' ? '-' : '+'}${exponent.replace(/^[+-]/, '').padStart(2, '0')}`;
 }
 
-/** round(value, digits) of a float: the nearest decimal of its exact value, ties to even. */
+/** round(value, digits) for a float: the nearest decimal to its exact value, ties to even. */
 export function roundFloat(value: number, digits: number): number {
   if (!Number.isFinite(value) || digits > 350) return value;
   const size = Math.abs(value);
@@ -109,7 +109,7 @@ export function roundFloat(value: number, digits: number): number {
   return value < 0 || Object.is(value, -0) ? -rounded : rounded;
 }
 
-/** Groups the digits before the point. */
+/** Groups the digits before the decimal point. */
 export function group(digits: string, separator: string, size: number): string {
   const match = /^\d+(?=e[+-])|^[\da-zA-Z]+/.exec(digits);
   const whole = match?.[0] ?? '';

@@ -1,11 +1,11 @@
-// What a template has while it runs.
+// The state of a template while it runs.
 import type { Budget } from './budget.ts';
 import type { Value } from './values.ts';
 
-/** Characters [begin, end) that stand in {% generation %}. */
+/** A range [begin, end) of UTF-16 units inside {% generation %}. */
 export type Span = readonly [begin: number, end: number];
 
-/** Text in the making, with the spans in it. */
+/** Text that is being written, and the spans in it. */
 export class Output {
   readonly #parts: string[] = [];
   readonly spans: Span[] = [];
@@ -16,7 +16,7 @@ export class Output {
     this.length += text.length;
   }
 
-  /** Spans within the text that is written next. */
+  /** Adds spans of the text that is written next. */
   mark(spans: readonly Span[]): void {
     for (const [begin, end] of spans) this.spans.push([this.length + begin, this.length + end]);
   }
@@ -26,7 +26,7 @@ export class Output {
   }
 }
 
-/** The variables that are not of a scope: those given, and those assigned at the top of the template. */
+/** The variables that belong to no scope: the given ones, and those assigned at the top level of the template. */
 export class Context {
   readonly #given: ReadonlyMap<string, Value>;
   readonly #assigned = new Map<string, Value>();
@@ -43,7 +43,7 @@ export class Context {
     this.#assigned.set(name, value);
   }
 
-  /** Another context with what is seen from a scope. */
+  /** A context that also has the variables of a scope. */
   with(local: Iterable<[string, Value]>): Context {
     return new Context(new Map([...this.#given, ...this.#assigned, ...local]));
   }
@@ -52,18 +52,18 @@ export class Context {
 export class State {
   readonly budget: Budget;
   output = new Output();
-  /** Whether {% autoescape %} is on where the template runs. */
+  /** Whether {% autoescape %} is on at the current statement. */
   isEscaping = false;
-  /** Of the statement that runs, for errors. */
+  /** The line of the current statement, for errors. */
   line = 1;
-  /** Texts that macros and set blocks made, with the spans in them: they are placed where such a text is printed. */
+  /** Texts that macros and set blocks made, with the spans in them; the spans are added to the output when such a text is printed. */
   readonly #marked = new Map<string, { spans: readonly Span[]; isPlaced: boolean }>();
 
   constructor(budget: Budget) {
     this.budget = budget;
   }
 
-  /** What `run` writes, instead of writing it. */
+  /** Returns what `run` writes, without writing it. */
   capture(run: () => void): Output {
     const outer = this.output;
     const inner = new Output();
@@ -73,7 +73,7 @@ export class State {
     return inner;
   }
 
-  /** The text of captured output as a value. */
+  /** The text of captured output, as a value. */
   textOf(output: Output): string {
     const text = output.toString();
     if (output.spans.length > 0) this.#marked.set(text, { spans: output.spans, isPlaced: false });
@@ -90,13 +90,13 @@ export class State {
     this.output.write(text);
   }
 
-  /** Whether all that was marked came into the output as it was. */
+  /** Whether all marked texts reached the output unchanged. */
   get isAllPlaced(): boolean {
     return [...this.#marked.values()].every(({ isPlaced }) => isPlaced);
   }
 }
 
-/** The variables of one run of a function: the template, a macro, a block, a recursive loop. */
+/** The variables of one call of a function: the template, a macro, a block, or a recursive loop. */
 export class Frame {
   readonly state: State;
   readonly context: Context;

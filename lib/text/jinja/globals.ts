@@ -1,4 +1,4 @@
-// The functions that every template has: jinja2's and those that transformers adds.
+// The functions that every template has: those of jinja2 and those that transformers adds.
 import type { Budget } from './budget.ts';
 import { quote } from './characters.ts';
 import { Dict } from './dict.ts';
@@ -9,10 +9,10 @@ import { strftime } from './strftime.ts';
 import { repr, str } from './to_text.ts';
 import { type Arguments, Builtin, isString, iterate, listOf, Obj, Range, textIn, type Value } from './values.ts';
 
-/** As in jinja2's sandbox. */
+/** The limit of jinja2's sandbox. */
 const MAX_RANGE = 100_000;
 
-/** Fields that a template may assign: {% set x.y = … %}. */
+/** A namespace, whose fields a template may assign: {% set x.y = … %}. */
 export class Namespace extends Obj {
   readonly typeName = 'Namespace';
   readonly #fields: Dict;
@@ -123,11 +123,11 @@ function dict(budget: Budget, { positional, named }: Arguments): Dict {
 
 function unknown(name: string) {
   return new Builtin(() => {
-    throw new TemplateError(`${name}() gives another text each time`);
+    throw new TemplateError(`${name}() returns a different text each time`);
   }, 'function');
 }
 
-/** A fresh set for one rendering. @param now what strftime_now tells */
+/** Makes a new set for one rendering. @param now the time that strftime_now() returns */
 export function globals(now: Date): Map<string, Value> {
   return new Map<string, Value>([
     ['range', new Builtin(range, 'function')],
@@ -147,7 +147,7 @@ export function globals(now: Date): Map<string, Value> {
       new Builtin((budget, args) => {
         const [format] = bind('strftime_now', ['format'], args);
         if (!isString(format!))
-          throw new TemplateError(`strftime_now takes a text, not ${quote(str(budget, format!))}`);
+          throw new TemplateError(`strftime_now: the format must be a text, not ${quote(str(budget, format!))}`);
         budget.text(textIn(format).length * 32);
         return strftime(textIn(format), now);
       }, 'function'),

@@ -1,4 +1,4 @@
-// A template's text to tokens, as jinja2 with trim_blocks and lstrip_blocks.
+// Splits the text of a template into tokens, like jinja2 with trim_blocks and lstrip_blocks.
 import { escapeOf, SPACE, strip } from './characters.ts';
 import { TemplateSyntaxError } from './errors.ts';
 
@@ -17,7 +17,7 @@ export type TokenType =
 
 export interface Token {
   type: TokenType;
-  /** A string without its quotes and escapes; all else as it stands. */
+  /** A string without its quotes and escapes; everything else as written. */
   value: string;
   line: number;
 }
@@ -49,7 +49,7 @@ class Lexer {
   readonly #tokens: Token[] = [];
   #at = 0;
   #line = 1;
-  /** Whether what comes stands at the begin of a line. */
+  /** Whether the rest is at the beginning of a line. */
   #isLineStart = true;
 
   constructor(template: string) {
@@ -75,7 +75,7 @@ class Lexer {
     return this.#tokens;
   }
 
-  /** The text up to a tag, without the white space that the tag takes away. */
+  /** Adds the text up to a tag, without the white space that the tag removes. */
   #text(end: number, sign: string, isVariable: boolean): void {
     const text = this.#source.slice(this.#at, end);
     const lineBegin = text.lastIndexOf('\n') + 1;
@@ -116,7 +116,7 @@ class Lexer {
     this.#skip(end[0].length);
   }
 
-  /** What stands between {{ }} or {% %}. */
+  /** Reads the tokens between {{ }} or {% %}. */
   #tag(kind: 'variable' | 'block'): void {
     this.#push(`${kind}_begin`, '');
     const endRule = kind === 'block' ? BLOCK_END : VARIABLE_END;
@@ -133,12 +133,12 @@ class Lexer {
         this.#skip(blank.length);
         continue;
       }
-      if (this.#at >= this.#source.length) return; // the parser says what is missing
+      if (this.#at >= this.#source.length) return; // the parser reports what is missing
       this.#skip(this.#token(open));
     }
   }
 
-  /** Reads one token; its length. */
+  /** Reads one token and returns its length. */
   #token(open: string[]): number {
     for (const [type, rule] of RULES) {
       const value = this.#match(rule);
@@ -174,7 +174,7 @@ class Lexer {
     this.#tokens.push({ type, value, line: this.#line });
   }
 
-  /** Python's unicode-escape codec over the text with what is not ASCII escaped, which is what jinja2 does. */
+  /** Applies Python's unicode-escape codec to the text, after escaping what is not ASCII, like jinja2. */
   #unescape(raw: string): string {
     if (!raw.includes('\\')) return raw;
     return raw.replace(ESCAPE, (all, octal?: string, hex?: string) => {
@@ -182,7 +182,7 @@ class Lexer {
       if (hex) {
         const code = Number.parseInt(hex.slice(1), 16);
         if (code >= 0xd800 && code <= 0xdfff) {
-          throw new TemplateSyntaxError(`${all} is half a character, of which no text can be made`, this.#line);
+          throw new TemplateSyntaxError(`${all} is half a surrogate pair, which is no text`, this.#line);
         }
         if (code <= 0x10ffff) return String.fromCodePoint(code);
         throw new TemplateSyntaxError('illegal Unicode character', this.#line);
@@ -190,7 +190,7 @@ class Lexer {
       const next = all.slice(1);
       if (next in SIMPLE) return SIMPLE[next];
       if (/^[xuU]$/.test(next)) throw new TemplateSyntaxError(`truncated \\${next} escape`, this.#line);
-      if (next === 'N') throw new TemplateSyntaxError('characters by name, \\N{…}, cannot be read', this.#line);
+      if (next === 'N') throw new TemplateSyntaxError('characters by name, \\N{…}, are not supported', this.#line);
       return next > '\x7f' ? escapeOf(next) : all;
     });
   }

@@ -1,4 +1,4 @@
-// The `loop` of a for.
+// The variable `loop` of a for.
 import type { Budget } from './budget.ts';
 import { lengthOf } from './characters.ts';
 import { TemplateError } from './errors.ts';
@@ -29,7 +29,7 @@ export class Loop extends Obj {
   #index0 = -1;
   #before: Value | undefined;
   #current: Value | undefined;
-  /** The item that was looked at already. */
+  /** The next item, if it has been read ahead. */
   #after: Value | undefined;
   #changed: Value | undefined;
 

@@ -6,16 +6,16 @@ import { TemplateError } from './errors.ts';
 import { type Arguments, Obj, Tuple, Undefined, type Value } from './values.ts';
 
 export interface MacroForm {
-  /** null: of a call block. */
+  /** Null for a call block. */
   name: string | null;
   params: readonly string[];
-  /** Whether the body reads `caller`, `kwargs` or `varargs` that is no parameter. */
+  /** Whether the body reads `caller`, `kwargs` or `varargs` and it is no parameter. */
   takesCaller: boolean;
   takesNamed: boolean;
   takesMore: boolean;
 }
 
-/** What a macro is called with: undefined for a parameter that is not given. */
+/** The arguments of a macro; undefined for a parameter without one. */
 export type Given = ReadonlyMap<string, Value | undefined>;
 
 export class Macro extends Obj {

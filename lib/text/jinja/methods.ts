@@ -1,4 +1,4 @@
-// The methods of Python's types but str, which the sandbox lets a template call.
+// The methods of Python's types, except str, that the sandbox lets a template call.
 import type { Budget } from './budget.ts';
 import { type Bytes, decode } from './bytes.ts';
 import { Dict, DictView } from './dict.ts';
@@ -46,7 +46,7 @@ const sequence: Table = {
 
 const list: Table = {
   ...sequence,
-  // jinja2 3.1.2 lets a template call these two, later versions do not.
+  // jinja2 3.1.2 lets a template call these two; later versions do not.
   pop: {
     parameters: ['/index?'],
     run(_, self, index = -1) {
@@ -136,7 +136,7 @@ const bytes: Table = {
   },
 };
 
-/** @param group bytes between two separators, counted from the right, or from the left where less than 0 */
+/** @param group number of bytes between two separators, counted from the right, or from the left if negative */
 function hexOf({ data }: Bytes, separator: string, group: number): string {
   if (separator !== '' && !/^[\0-\x7f]$/.test(separator)) throw new TemplateError('sep must be one ASCII character');
   const size = Math.abs(group);

@@ -1,4 +1,4 @@
-// The parts of a template. Every node has the line where it begins.
+// The syntax tree of a template. Every node has the line where it begins.
 
 export type Expression = { line: number } & (
   | { kind: 'constant'; value: null | boolean | string }
@@ -25,7 +25,7 @@ export type Comparison = '==' | '!=' | '<' | '<=' | '>' | '>=' | 'in' | 'not in'
 export interface Arguments {
   positional: Expression[];
   named: [name: string, value: Expression][];
-  /** What follows * and **. */
+  /** The expressions after * and **. */
   list: Expression | null;
   dict: Expression | null;
 }
@@ -40,7 +40,7 @@ export interface Call {
 export interface Filter {
   kind: 'filter';
   name: string;
-  /** null: the body of a block. */
+  /** Null if the value is the body of a block. */
   value: Expression | null;
   args: Arguments;
   line: number;
@@ -54,7 +54,7 @@ export type Target = { line: number } & (
 
 export interface Signature {
   params: string[];
-  /** Of the last parameters. */
+  /** The defaults of the last parameters. */
   defaults: Expression[];
 }
 

@@ -7,12 +7,12 @@ import { float, int, isFloat, type Value } from './values.ts';
 
 export type Numeric = number | bigint | boolean | Float;
 
-/** Bits of the largest int that a power may make. */
+/** Largest int that a power or product may make, in bits. */
 const MAX_BITS = 100_000;
 
 const bigOf = (value: Numeric): bigint => (typeof value === 'bigint' ? value : BigInt(Number(value)));
 
-/** float(value) @throws TemplateError for an int beyond floats */
+/** float(value) @throws TemplateError for an int beyond the range of floats */
 export function toFloat(value: Numeric): number {
   const converted = Number(value);
   if (typeof value === 'bigint' && !Number.isFinite(converted))
@@ -104,7 +104,7 @@ function divide(a: Numeric, b: Numeric): number {
   if (typeof a !== 'bigint' && typeof b !== 'bigint') return Number(a) / Number(b);
   const isNegative = bigOf(a) < 0n !== bigOf(b) < 0n;
   const [x, y] = [bigOf(a), bigOf(b)].map((one) => (one < 0n ? -one : one));
-  // A quotient of at least 66 bits with a bit that says whether there is a rest rounds as the true one does.
+  // A quotient of at least 66 bits, with one more bit that says whether there is a remainder, rounds like the exact one.
   const shift = Math.max(0, 66 - (x.toString(2).length - y.toString(2).length));
   const shifted = x << BigInt(shift);
   const quotient = (shifted / y) | (shifted % y === 0n ? 0n : 1n);
@@ -118,7 +118,7 @@ export function negate(value: Numeric): Value {
   return typeof value === 'bigint' ? int(-value) : Number(value) === 0 ? 0 : -Number(value);
 }
 
-/** Less than 0, 0 or more: a against b. NaN where either is not a number. */
+/** Negative, 0 or positive for a < b, a == b or a > b; NaN if either is NaN. */
 export function compareNumbers(a: Numeric, b: Numeric): number {
   if (typeof a !== 'bigint' && typeof b !== 'bigint') {
     const [x, y] = [Number(a), Number(b)];
@@ -131,7 +131,7 @@ export function compareNumbers(a: Numeric, b: Numeric): number {
   return Number.isNaN(x) || Number.isNaN(y) ? Number.NaN : 0;
 }
 
-/** An int that is an index or a count. @throws TemplateError where it is not */
+/** An int that is an index or a count. @throws TemplateError if it is not an int */
 export function toIndex(value: Value, what: string): number {
   if (typeof value === 'boolean') return Number(value);
   if (typeof value === 'bigint') return value > 0n ? Number.MAX_SAFE_INTEGER : Number.MIN_SAFE_INTEGER;
@@ -139,7 +139,7 @@ export function toIndex(value: Value, what: string): number {
   throw new TemplateError(`${what} must be an int`);
 }
 
-/** Decimal digits of any script as those of ASCII. They stand in rows of ten in Unicode. */
+/** Converts decimal digits of any script to ASCII. In Unicode they are in rows of ten. */
 function asciiDigits(text: string): string {
   return text.replace(/(?![0-9])\p{Nd}/gu, (one) => {
     let begin = one.codePointAt(0)!;
@@ -148,13 +148,13 @@ function asciiDigits(text: string): string {
   });
 }
 
-/** White space around a number: str.isspace() holds for some controls too. */
+/** White space around a number; str.isspace() is true for some control characters as well. */
 const NUMBER_SPACE =
   '\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000';
 
 export const numberText = (text: string): string => strip(text, NUMBER_SPACE);
 
-/** int(text, base); null where it is not one. */
+/** int(text, base); null if the text is no int. */
 export function parseInteger(text: string, base = 10): number | bigint | null {
   if (base !== 0 && (base < 2 || base > 36)) return null;
   let digits = asciiDigits(text)
@@ -181,7 +181,7 @@ function parseDigits(digits: string, base: number, sign: bigint): number | bigin
   return int(sign * value);
 }
 
-/** float(text) of a text without white space at its ends; null where it is none. */
+/** float(text) for a text without white space at its ends; null if it is no float. */
 export function parseFloating(text: string): number | null {
   const lower = asciiDigits(text).toLowerCase();
   const word = /^([+-]?)(inf|infinity|nan)$/.exec(lower);

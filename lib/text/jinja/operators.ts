@@ -1,4 +1,4 @@
-// Python's operators on all values but the arithmetic of numbers.
+// Python's operators, except the arithmetic of numbers.
 import { compareCodePoints } from '../json.ts';
 import type { Budget } from './budget.ts';
 import { Bytes } from './bytes.ts';
@@ -23,7 +23,7 @@ import {
   type Value,
 } from './values.ts';
 
-/** a + b and the like; and, or are not among them. */
+/** a + b and the like, except `and` and `or`. */
 export function operate(budget: Budget, operator: string, a: Value, b: Value): Value {
   if (isNumber(a) && isNumber(b)) return calculate(budget, operator, a, b);
   if (operator === '%' && isString(a)) return percentFormat(budget, a, b);
@@ -44,7 +44,7 @@ const isInteger = (value: Value) => typeof value === 'boolean' || typeof value =
 
 function add(budget: Budget, a: Value, b: Value): Value | undefined {
   if (typeof a === 'string' && typeof b === 'string') {
-    // Ropes: nothing is copied before the text is looked at.
+    // Concatenated texts are ropes: nothing is copied until the text is read.
     budget.text((a.length + b.length) >>> 4);
     return joined(a, b);
   }
@@ -64,7 +64,7 @@ function add(budget: Budget, a: Value, b: Value): Value | undefined {
   return undefined;
 }
 
-/** UTF-16 units of the longest text. */
+/** Longest text in UTF-16 units. */
 const MAX_UNITS = 2 ** 28;
 
 function joined(a: string, b: string): string {
@@ -123,7 +123,7 @@ export function equals(budget: Budget, a: Value, b: Value): boolean {
     return m === n && (m === 0 || (a.start === b.start && (m === 1 || a.step === b.step)));
   }
   if (a instanceof DictView && b instanceof DictView && a !== b) {
-    throw new TemplateError(`${a.typeName} are compared, which cannot be done as Python does`);
+    throw new TemplateError(`${a.typeName} cannot be compared as in Python`);
   }
   return a === b;
 }
@@ -132,7 +132,7 @@ function areEqual(budget: Budget, a: readonly Value[], b: readonly Value[]): boo
   return a.length === b.length && a.every((item, i) => equals(budget, item, b[i]));
 }
 
-/** Less than 0, 0 or more, as a < b, a == b or a > b; NaN where none of them holds. */
+/** Negative, 0 or positive for a < b, a == b or a > b; NaN if none of them is true. */
 export function compare(budget: Budget, operator: string, a: Value, b: Value): number {
   budget.spend(1);
   if (isNumber(a) && isNumber(b)) return compareNumbers(a as Numeric, b as Numeric);
@@ -172,13 +172,13 @@ export function contains(budget: Budget, value: Value, needle: Value): boolean {
   return false;
 }
 
-/** a is b, for what Python keeps one of; other numbers and texts are one only by chance there. */
+/** a is b, for values of which Python has only one object. For other numbers and texts it depends on chance there. */
 export function isSame(a: Value, b: Value): boolean {
   if (a instanceof Obj || Array.isArray(a) || a === null || typeof a === 'boolean') return a === b;
   return typeName(a) === typeName(b) && (isNumber(a) ? compareNumbers(a, b as Numeric) === 0 : a === b);
 }
 
-/** Assigns the values of an iterable to so many targets. */
+/** The values of an iterable for exactly `count` targets. */
 export function unpack(budget: Budget, value: Value, count: number): Value[] {
   const items: Value[] = [];
   const iterator = iterate(budget, value);

@@ -1,4 +1,4 @@
-// Expressions, from the loosest operator to the tightest.
+// Parses expressions, from the loosest operator to the tightest.
 import type { Arguments, BinaryOperator, Comparison, Expression, Filter, Target } from './nodes.ts';
 import { describe, type Tokens } from './tokens.ts';
 
@@ -14,9 +14,9 @@ const CONSTANTS = new Map<string, null | boolean>([
 ]);
 
 export interface TupleOptions {
-  /** Whether `a if b else c` may stand there. @default true */
+  /** Whether `a if b else c` is allowed. @default true */
   withCondition?: boolean;
-  /** Within parentheses, where an empty one is allowed. */
+  /** Whether it is in parentheses, where an empty tuple is allowed. */
   inParentheses?: boolean;
 }
 
@@ -41,7 +41,7 @@ function isTupleEnd(tokens: Tokens): boolean {
   return tokens.is('variable_end') || tokens.is('block_end') || tokens.isOperator(')');
 }
 
-/** What may stand left of = or after for: a name, names, or a field of a namespace. */
+/** Parses what may be left of = or after for: a name, names, or a field of a namespace. */
 export function parseTarget(tokens: Tokens, withFields = false): Target {
   const { line } = tokens.current;
   const items: Target[] = [];
@@ -91,7 +91,7 @@ function parseCondition(tokens: Tokens): Expression {
   return expression;
 }
 
-/** Operators of one precedence, from the left. */
+/** Parses operators of one precedence, grouped from the left. */
 function leftToRight(type: 'name' | 'operator', operators: BinaryOperator[], operand: (tokens: Tokens) => Expression) {
   return (tokens: Tokens): Expression => {
     let { line } = tokens.current;
@@ -186,7 +186,7 @@ function parsePrimary(tokens: Tokens): Expression {
   throw tokens.error(`unexpected ${describe({ type, value, line })}`, line);
 }
 
-/** Items with commas, of which one may stand at the end, up to and with the closing one. */
+/** Parses items separated by commas, up to and including the closing token; the last may also be followed by a comma. */
 function parseItems<T>(tokens: Tokens, close: string, parse: () => T): T[] {
   const items: T[] = [];
   while (!tokens.isOperator(close)) {

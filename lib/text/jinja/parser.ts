@@ -1,4 +1,4 @@
-// A template's tokens to statements.
+// Parses the tokens of a template to statements.
 import { SPACE } from './characters.ts';
 import { tokenize } from './lexer.ts';
 import type { Expression, Filter, Signature, Statement } from './nodes.ts';
@@ -40,7 +40,7 @@ class Parser {
     this.#tokens = tokens;
   }
 
-  /** Statements up to a tag of one of these names, whose name is the current token then; without names, up to the end. */
+  /** Statements up to a tag with one of these names, which then is the current token; without names, up to the end. */
   body(ends: string[]): Statement[] {
     const tokens = this.#tokens;
     const statements: Statement[] = [];
@@ -199,7 +199,7 @@ class Parser {
     return { kind: 'output', parts, line };
   }
 
-  /** A tag that needs another template, of which there is none: an error if it is reached. */
+  /** A tag that needs another template: an error if it is reached, since there is only one. */
   #otherTemplate(tag: string, line: number): Statement {
     const tokens = this.#tokens;
     const stores: string[] = [];

@@ -1,4 +1,4 @@
-// Python's % on texts.
+// Python's % operator on texts.
 import type { Budget } from './budget.ts';
 import { Bytes } from './bytes.ts';
 import { escapeOf, isPrintable, lengthOf, sliceOf } from './characters.ts';
@@ -80,7 +80,7 @@ class Fields {
     return ' '.repeat(missing) + sign + body;
   }
 
-  /** Values that no field takes are an error, but of a mapping. */
+  /** Throws if a value is not used by any field, unless the value is a mapping. */
   checkAllUsed(): void {
     const value = this.#value;
     const isMapping = Array.isArray(value) || [Dict, Range, Undefined, Bytes].some((kind) => value instanceof kind);
@@ -89,7 +89,7 @@ class Fields {
     if (this.#used < count) throw new TemplateError('not all arguments converted during string formatting');
   }
 
-  /** What stands for a value in Markup: it becomes a decimal number as int() and float() make one, and no other. */
+  /** Converts a value of Markup's % for a number field: a text becomes a number as by int() or float(), and by no other way. */
   #unwrapped(value: Value, type: string): Value {
     if ('cxXo'.includes(type)) throw new TemplateError(`%${type} format of Markup: not of a ${typeName(value)}`);
     if (!isString(value)) return value;

@@ -1,4 +1,4 @@
-// Python's pprint: values over several lines where one is too short.
+// Python's pprint: prints values on several lines if one is too short.
 import { compareCodePoints } from '../json.ts';
 import type { Budget } from './budget.ts';
 import { Bytes, quoteBytes } from './bytes.ts';
@@ -18,9 +18,9 @@ export function pretty(budget: Budget, value: Value): string {
 interface Position {
   /** Columns before the value. */
   indent: number;
-  /** Columns that must be left for what follows it on its last line. */
+  /** Columns to leave free for what follows on its last line. */
   after: number;
-  /** Values around it. */
+  /** Number of values around it. */
   depth: number;
 }
 
@@ -69,7 +69,7 @@ class Printer {
     return lines.join(glue);
   }
 
-  /** Parts of a text, one a line: its own lines, and these at white space. Alone, it stands in parentheses. */
+  /** The parts of a text, one per line: its own lines, split further at white space. At the top level they are in parentheses. */
   #text(text: string, { indent, after, depth }: Position): string {
     const outer = depth === 0 ? 1 : 0;
     const [column, room, rest] = [indent + outer, WIDTH - indent - outer, after + outer];
@@ -85,7 +85,7 @@ class Printer {
     return outer ? `(${printed})` : printed;
   }
 
-  /** Four bytes are not parted. */
+  /** Prints bytes, on several lines if needed; groups of four bytes stay together. */
   #bytes({ data }: Bytes, { indent, after, depth }: Position): string {
     if (data.length <= 4) return quoteBytes(data);
     const outer = depth === 0 ? 1 : 0;
@@ -106,7 +106,7 @@ class Printer {
 
 const WORD_AND_SPACE = new RegExp(`[^${SPACE}]*[${SPACE}]*`, 'gu');
 
-/** Quoted parts of a line, words with the space behind them. @param rest columns to be left behind the last part */
+/** The quoted parts of a line: words with the space after them. @param rest columns to leave free after the last part */
 function brokenLine(line: string, room: number, rest: number): string[] {
   const words = [...line.matchAll(WORD_AND_SPACE)].map(([word]) => word).filter((word) => word !== '');
   const parts: string[] = [];
@@ -135,7 +135,7 @@ function withSortedKeys(budget: Budget, value: Value): Value {
   return new Dict(entries.map(([key, one]) => [key, sorted(one)]));
 }
 
-/** a < b, or by the names of the types where these have no order. */
+/** a < b, or by the names of the types if these have no order. */
 function isBefore(budget: Budget, a: Value, b: Value): boolean {
   const [first, second] = [a, b].map(typeName);
   const areAlike = first === second || (isNumber(a) && isNumber(b)) || (isString(a) && isString(b));

@@ -1,17 +1,17 @@
-// Where a variable lies while the template runs.
+// Decides where a variable is stored while the template runs.
 import type { Frame, State } from './frame.ts';
 import type { Ref, Symbols } from './symbols.ts';
 import { Obj, type Value } from './values.ts';
 
-/** A function of the template: it has a frame of its own each time that it runs. */
+/** A function of the template. It has its own frame each time that it runs. */
 export class FunctionScope {
   readonly #outer: FunctionScope | null;
-  /** Variables of this level and deeper ones are of this function, those before of functions around it. */
+  /** Variables of this level and deeper ones belong to this function, others to functions around it. */
   readonly #level: number;
   readonly #slots = new Map<string, number>();
-  /** Loops around the statement that is compiled. */
+  /** Number of loops around the statement that is being compiled. */
   loops = 0;
-  /** Parts of expressions that are compiled so far. */
+  /** Number of parts of expressions that have been compiled. */
   nodes = 0;
 
   constructor(outer: FunctionScope | null, level: number) {
@@ -19,7 +19,7 @@ export class FunctionScope {
     this.#level = level;
   }
 
-  /** How many variables it has, once it is compiled. */
+  /** Number of its variables; known once it is compiled. */
   get size(): number {
     return this.#slots.size;
   }
@@ -58,30 +58,30 @@ function up(frame: Frame, hops: number): Frame {
   return at;
 }
 
-/** Where code stands. */
+/** The place of the code that is being compiled. */
 export interface Place {
   symbols: Symbols;
   scope: FunctionScope;
-  /** Whether assignments are of the whole template. */
+  /** Whether assignments are at the top level of the template. */
   isTop: boolean;
-  /** Within an if: unknown filters are an error only once they are reached. */
+  /** Whether it is inside an if, where an unknown filter is an error only if it is reached. */
   isSoft: boolean;
   escaping: StaticEscaping;
 }
 
-/** What is known of {% autoescape %} from the text of the template. */
+/** What is known about {% autoescape %} at compile time. */
 export interface StaticEscaping {
-  /** Whether what is printed becomes HTML. */
+  /** Whether printed values are escaped. */
   isOn: boolean;
-  /** Whether a variable decides it: `isOn` is of constants alone then. */
+  /** Whether a variable decides it; `isOn` is then valid for constants only. */
   isVolatile: boolean;
 }
 
-/** What holds for what is no constant. */
+/** Whether values that are no constants are escaped. */
 export const isEscaping = ({ isOn, isVolatile }: StaticEscaping, state: State): boolean =>
   isVolatile ? state.isEscaping : isOn;
 
-/** Gives the variables of a scope what they begin with. */
+/** Sets the variables of a scope to their first values. */
 export function enter({ symbols, scope }: Place): (frame: Frame) => void {
   const steps = symbols.loads.flatMap(([ref, load]): ((frame: Frame) => void)[] => {
     if (load.from === 'parameter') return [];
@@ -97,7 +97,7 @@ export function enter({ symbols, scope }: Place): (frame: Frame) => void {
   };
 }
 
-/** What jinja2 leaves in the parameters of a scope: a macro that outlives its loop prints it. */
+/** The value that jinja2 leaves in the parameters of a scope; a macro that outlives its loop prints it. */
 class Missing extends Obj {
   readonly typeName = 'MissingType';
 
@@ -108,7 +108,7 @@ class Missing extends Obj {
 
 const MISSING = new Missing();
 
-/** Takes the values of a scope away at its end: closures in it see nothing then. */
+/** Removes the values of a scope at its end: closures in it then see none. */
 export function leave({ symbols, scope }: Place): (frame: Frame) => void {
   const writes = symbols.loads.map(
     ([ref, { from }]) => [scope.write(ref), from === 'parameter' ? MISSING : undefined] as const,

@@ -1,11 +1,11 @@
-// Searching texts in linear time: JavaScript's own search takes quadratic time for some long texts in longer ones.
+// Searches texts in linear time. JavaScript's own search takes quadratic time for some long texts.
 
-/** Below so many pairs of units JavaScript's own search is fast enough whatever the texts are. */
+/** Below this many pairs of units JavaScript's own search is always fast enough. */
 const MAX_PAIRS = 2 ** 24;
 
 const isShort = (text: string, sought: string) => text.length * sought.length < MAX_PAIRS;
 
-/** As text.indexOf(sought, from). */
+/** Like text.indexOf(sought, from). */
 export function indexOf(text: string, sought: string, from = 0): number {
   if (isShort(text, sought)) return text.indexOf(sought, from);
   return new Search(sought.length, (i) => sought.charCodeAt(i)).first(
@@ -15,7 +15,7 @@ export function indexOf(text: string, sought: string, from = 0): number {
   );
 }
 
-/** As text.lastIndexOf(sought). */
+/** Like text.lastIndexOf(sought). */
 export function lastIndexOf(text: string, sought: string): number {
   if (isShort(text, sought)) return text.lastIndexOf(sought);
   const [last, end] = [sought.length - 1, text.length - 1];
@@ -24,7 +24,7 @@ export function lastIndexOf(text: string, sought: string): number {
   return at < 0 ? -1 : text.length - at - sought.length;
 }
 
-/** As text.split(by, …), with at most `limit` cuts. @param by not empty */
+/** Like text.split(by), with at most `limit` cuts. @param by not empty */
 export function split(text: string, by: string, limit = Number.POSITIVE_INFINITY): string[] {
   if (isShort(text, by) && limit === Number.POSITIVE_INFINITY) return text.split(by);
   const parts: string[] = [];
@@ -42,7 +42,7 @@ export function split(text: string, by: string, limit = Number.POSITIVE_INFINITY
   return parts;
 }
 
-/** The places of a text in another, not overlapping. */
+/** Counts the occurrences of a text in another; they do not overlap. */
 export function count(text: string, sought: string): number {
   if (!isShort(text, sought)) return split(text, sought).length - 1;
   let found = 0;
@@ -50,7 +50,7 @@ export function count(text: string, sought: string): number {
   return found;
 }
 
-/** Knuth, Morris and Pratt's search. */
+/** The search of Knuth, Morris and Pratt. */
 class Search {
   readonly #length: number;
   readonly #unit: (index: number) => number;

@@ -1,17 +1,17 @@
-// Arguments of calls to parameters of builtins.
+// Binds the arguments of a call to the parameters of a builtin.
 import type { Budget } from './budget.ts';
 import { TemplateError } from './errors.ts';
 import type { Arguments, Value } from './values.ts';
 
 /**
- * Names of parameters: `width` must be given, `width?` may be, `/width` is given by its place alone, `*rest` takes what is left and comes
+ * Names of parameters: `width` is required, `width?` is optional, `/width` is positional only, `*rest` gets all that is left and comes
  * last.
  */
 export type Parameters = readonly string[];
 
 export const NO_ARGUMENTS: Arguments = { positional: [], named: new Map() };
 
-/** The value of each parameter; undefined where none is given. @throws TemplateError for arguments that do not fit */
+/** The value of each parameter; undefined if it has none. @throws TemplateError if the arguments do not match */
 export function bind(name: string, parameters: Parameters, { positional, named }: Arguments): (Value | undefined)[] {
   if (named.size === 0 && positional.length === 0 && parameters.length === 0) return [];
   const bound: (Value | undefined)[] = [];
@@ -39,7 +39,7 @@ export function bind(name: string, parameters: Parameters, { positional, named }
   return bound;
 }
 
-/** A builtin that takes a value (of a method its object, of a filter what is filtered) and arguments. */
+/** Builtins by name. Each gets a value (the object of a method, the input of a filter) and arguments. */
 export interface Builtins<T> {
   parameters: Parameters;
   run(context: T, value: Value, ...args: (Value | undefined)[]): Value;

@@ -1,4 +1,4 @@
-// What statements compile to, and the parts that they share.
+// What statements are compiled to, and helpers that they share.
 import { compileExpression, type Evaluate } from './compile_expression.ts';
 import { TemplateError } from './errors.ts';
 import type { Frame } from './frame.ts';
@@ -9,7 +9,7 @@ import type { Place } from './scope.ts';
 import { Symbols } from './symbols.ts';
 import type { Value } from './values.ts';
 
-/** How a statement ended: a loop around it takes what is not NEXT. */
+/** How a statement ended. A loop around it handles all but NEXT. */
 export type Signal = typeof NEXT | typeof BREAK | typeof CONTINUE;
 export const NEXT = 0;
 export const BREAK = 1;
@@ -18,16 +18,16 @@ export const CONTINUE = 2;
 export type Run = (frame: Frame) => Signal;
 export type Assign = (frame: Frame, value: Value) => void;
 
-/** Runs a block of the template by its name; only known once all are compiled. */
+/** Runs a block of the template by its name. Filled once all blocks are compiled. */
 export type Blocks = Map<string, (frame: Frame, isScoped: ReadonlyMap<string, Value> | null) => void>;
 
-/** What all parts of a template share while it is compiled. */
+/** What all parts of a template share at compile time. */
 export interface Compilation {
   blocks: Blocks;
   body(statements: readonly nodes.Statement[], place: Place): Run;
 }
 
-/** An expression that pays for its parts. */
+/** Compiles an expression that charges its parts to the budget. */
 export function evaluation(node: nodes.Expression, place: Place): Evaluate {
   const before = place.scope.nodes;
   const evaluate = compileExpression(node, place);

@@ -1,4 +1,4 @@
-// The methods of Python's str, of texts and of Markup.
+// The methods of Python's str, for texts and Markup.
 import type { Budget } from './budget.ts';
 import { encode } from './bytes.ts';
 import {
@@ -34,7 +34,7 @@ import {
 } from './values.ts';
 
 type Self = string | Markup;
-/** @param text the characters of self, which have been paid for */
+/** @param text the characters of self, already charged to the budget */
 type Run = (budget: Budget, text: string, args: (Value | undefined)[], self: Self) => Value;
 
 const methods = new Map<string, Builtins<Budget>>();
@@ -50,7 +50,7 @@ function method(name: string, parameters: Parameters, run: Run): void {
   });
 }
 
-/** A method that gives a text of the same kind. */
+/** A method that returns a text of the same kind. */
 function mapping(
   name: string,
   parameters: Parameters,
@@ -59,7 +59,7 @@ function mapping(
   method(name, parameters, (budget, text, args, self) => like(self, run(text, args, self, budget)));
 }
 
-/** A method that says whether something holds for all characters, of which there must be one. */
+/** A method that returns whether something is true of all characters, of which there must be at least one. */
 function predicate(name: string, pattern: RegExp): void {
   method(name, [], (_, text) => pattern.test(text));
 }
@@ -74,7 +74,7 @@ function textArgument(self: Self, value: Value | undefined, name: string): strin
 
 const isAbsent = (value: Value | undefined): value is null | undefined => value === undefined || value === null;
 
-/** Offset -1: all of them. */
+/** The argument as a limit; -1 means no limit. */
 function limitOf(value: Value | undefined): number {
   const limit = value === undefined ? -1 : toIndex(value, 'a count');
   return limit < 0 ? Number.POSITIVE_INFINITY : limit;
@@ -82,7 +82,7 @@ function limitOf(value: Value | undefined): number {
 
 method('encode', ['encoding?', 'errors?'], (_, text, [encoding = 'utf-8', errors = 'strict']) => {
   if (isString(encoding) && isString(errors)) return encode(text, textIn(encoding), textIn(errors));
-  throw new TemplateError('encode() takes texts');
+  throw new TemplateError('the arguments of encode() must be texts');
 });
 mapping('lower', [], (text) => text.toLowerCase());
 mapping('upper', [], (text) => text.toUpperCase());
@@ -191,7 +191,7 @@ method('join', ['/iterable'], (budget, text, [iterable], self) => {
   return like(self, parts.join(text));
 });
 
-/** find and its like. @returns an index in code points */
+/** find() and similar methods. @returns an index in code points */
 function search(name: string, isLast: boolean, isStrict: boolean): void {
   method(name, ['/sub', '/start?', '/end?'], (_, text, [sub, start, end], self) => {
     const wanted = textArgument(self, sub, name);
@@ -206,7 +206,7 @@ search('rfind', true, false);
 search('index', false, true);
 search('rindex', true, true);
 
-/** text[start:end] with where it begins; null where that is beyond the text. */
+/** text[start:end] and where it begins; null if that is beyond the text. */
 function partOf(text: string, start: Value | undefined, end: Value | undefined): [number, string | null] {
   if (isAbsent(start) && isAbsent(end)) return [0, text];
   const length = lengthOf(text);
@@ -237,7 +237,7 @@ for (const name of ['startswith', 'endswith'] as const) {
   });
 }
 
-/** ljust and its like. */
+/** ljust() and similar methods. */
 function pad(name: string, leftOf: (missing: number, width: number) => number): void {
   mapping(name, ['/width', '/fillchar?'], (text, [width, fill], self, budget) => {
     const by = fill === undefined ? ' ' : textArgument(self, fill, name);
@@ -339,7 +339,7 @@ method('maketrans', ['/x', '/y?', '/z?'], (_, __, [x, y, z]) => {
   return table;
 });
 
-/** len() of a text in code points, or of anything else that has one. */
+/** len(): of a text in code points, or of anything else that has a length. */
 export function length(budget: Budget, value: Value): number {
   if (isString(value)) {
     budget.text(textIn(value).length >>> 1);

@@ -1,4 +1,4 @@
-// datetime.strftime of the C locale, in local time and without a time zone.
+// datetime.strftime in the C locale, in local time and without a time zone.
 import { TemplateError } from './errors.ts';
 
 const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday'];
@@ -21,7 +21,7 @@ const DAY_MS = 86_400_000;
 export function strftime(format: string, now: Date): string {
   return format.replace(/%([-_0^#]?)(.?)/gsu, (all, flag: string, directive: string) => {
     const text = directiveOf(directive, now);
-    if (text === null) throw new TemplateError(`strftime does not know '${all}'`);
+    if (text === null) throw new TemplateError(`strftime: '${all}' is not supported`);
     if (flag === '-') return text.replace(/^[0 ]+(?=\d)/, '');
     if (flag === '_') return text.replace(/^0+(?=\d)/, (zeros) => ' '.repeat(zeros.length));
     if (flag === '0') return text.replace(/^ +(?=\d)/, (blanks) => '0'.repeat(blanks.length));

@@ -1,27 +1,27 @@
-// Which variable a name means, as jinja2 decides it: once for a whole scope, before anything runs. A name that is assigned anywhere in a
-// scope is a variable of that scope from its begin on, in scopes within it too.
+// Decides which variable a name means. Like jinja2, it does so once for a whole scope, before anything runs: a name that is assigned
+// anywhere in a scope is a variable of that scope from its beginning on, and of the scopes within it.
 import type { Expression, Statement, Target } from './nodes.ts';
 import { visitExpression, visitTarget } from './walk.ts';
 
-/** A variable: those of one name and level share it within one function. */
+/** A variable. Within one function those of the same name and level are one. */
 export interface Ref {
   name: string;
   level: number;
 }
 
-/** What a variable begins with in its scope. */
+/** The first value of a variable in its scope. */
 export type Load =
   | { from: 'parameter' }
-  /** The context's value. */
+  /** The value of the context. */
   | { from: 'context' }
-  /** The value of a variable further out. */
+  /** The value of a variable of an outer scope. */
   | { from: 'outer'; ref: Ref }
   | { from: 'nothing' };
 
 export class Symbols {
   readonly level: number;
   readonly #parent: Symbols | null;
-  /** Of a branch of an if: the scope that it is a part of. */
+  /** For a branch of an if: the scope that it is a part of. */
   readonly #base: Symbols | null;
   readonly #refs = new Map<string, Ref>();
   readonly #loads = new Map<string, Load>();
@@ -33,7 +33,7 @@ export class Symbols {
     this.#base = base;
   }
 
-  /** The variables of this scope, with what they begin with. */
+  /** The variables of this scope and their first values. */
   get loads(): [Ref, Load][] {
     return [...this.#loads].map(([name, load]) => [this.#refs.get(name)!, load]);
   }
@@ -51,7 +51,7 @@ export class Symbols {
     return this.#base.#isStored(name);
   }
 
-  /** The names that are assigned here or further out. */
+  /** The names that are assigned in this scope or an outer one. */
   stored(): Map<string, Ref> {
     const stored = this.#parent?.stored() ?? new Map<string, Ref>();
     for (const name of this.#stores) stored.set(name, this.find(name)!);
@@ -91,7 +91,7 @@ export class Symbols {
     visitTarget(one, { load: () => {}, store: (name) => this.declare(name) });
   }
 
-  /** The statements of this scope; of those that open scopes only what stands outside of these. */
+  /** Visits the statements of this scope; of statements that open scopes only the parts outside these. */
   statements(all: readonly Statement[]): void {
     for (const one of all) this.#statement(one);
   }
@@ -139,7 +139,7 @@ export class Symbols {
       inner.statements(statements);
       return inner;
     };
-    // All of elif is one branch, in which each further test and body is a branch of its own.
+    // All of elif is one branch; each further test and body is a branch within it.
     const rest = this.#branch();
     for (const [condition, statements] of others) {
       rest.#if({ kind: 'if', test: condition, body: statements, others: [], otherwise: [], line: 0 });
@@ -151,7 +151,7 @@ export class Symbols {
     return new Symbols(this.#parent, this.level, this);
   }
 
-  /** What only some branches assign keeps its value from outside in the others. */
+  /** A variable that only some branches assign keeps its outer value in the others. */
   #merge(branches: readonly Symbols[]): void {
     const counts = new Map<string, number>();
     for (const branch of branches) {

@@ -1,5 +1,5 @@
-// Chat templates, rendered as transformers renders them with Python's jinja2: trim_blocks and lstrip_blocks, its sandbox, loop controls,
-// {% generation %}, and its tojson. What would not agree is an error.
+// Renders chat templates like transformers does with Python's jinja2: trim_blocks and lstrip_blocks, its sandbox, loop controls, {%
+// generation %} and its tojson. What would give another result is an error.
 import { Budget } from './budget.ts';
 import { compileStatements } from './compile.ts';
 import { Input } from './dict.ts';
@@ -14,16 +14,16 @@ import { Symbols } from './symbols.ts';
 import { Builtin, Markup, Obj, Undefined, type Value } from './values.ts';
 import { findAll, undeclared } from './walk.ts';
 
-/** UTF-16 units of a template. The longest in public have 40 thousand. */
+/** Longest template in UTF-16 units. The longest public ones have 40 thousand. */
 const MAX_UNITS = 2 ** 20;
 
 export interface Rendered {
   text: string;
-  /** Where text stands that {% generation %} has marked, in UTF-16 units, in order and apart; null: the template has no such tags. */
+  /** The spans that {% generation %} has marked, in UTF-16 units, in order and without overlaps; null if the template has no such tags. */
   generated: readonly Span[] | null;
 }
 
-/** A compiled template. It may be rendered any number of times. */
+/** A compiled template, which can be rendered any number of times. */
 export class JinjaTemplate {
   readonly #name: string;
   readonly #run: (state: State, context: Context) => void;
@@ -49,10 +49,9 @@ export class JinjaTemplate {
   }
 
   /**
-   * The text that the template makes of variables: of null, booleans, numbers, bigints, Float, strings, arrays, plain objects and maps.
-   * @param now what strftime_now tells
-   * @param now what strftime_now() tells
-   * @throws TemplateError that names file and line: what jinja2 throws at; TemplateBudgetError: what takes more than the budget
+   * Renders the template. Variables may be null, booleans, numbers, bigints, Float, strings, arrays, plain objects and maps.
+   * @param now the time that strftime_now() returns
+   * @throws TemplateError that names file and line, wherever jinja2 throws; TemplateBudgetError if it takes more than the budget
    */
   async render(variables: Record<string, unknown>, now = new Date()): Promise<Rendered> {
     const budget = new Budget();
@@ -65,7 +64,7 @@ export class JinjaTemplate {
       }
       budget.extend(input.values, input.units);
       this.#run(state, new Context(given));
-      if (!state.isAllPlaced) throw new TemplateError('text with {% generation %} in it is changed afterwards');
+      if (!state.isAllPlaced) throw new TemplateError('text with {% generation %} in it was changed afterwards');
     } catch (error) {
       throw this.#located(error, state.line);
     }
@@ -82,7 +81,7 @@ export class JinjaTemplate {
   }
 }
 
-/** Spans in order, those that overlap as one. */
+/** Sorts spans and joins those that overlap. */
 function apart(spans: readonly Span[]): Span[] {
   const merged: [number, number][] = [];
   for (const [begin, end] of [...spans].sort(([a], [b]) => a - b)) {
@@ -111,7 +110,7 @@ function compileTemplate(statements: Statement[]): (state: State, context: Conte
   return root;
 }
 
-/** The template or one of its blocks: a function that sees nothing around it but the context. */
+/** Compiles the template or one of its blocks to a function that sees only the context of what is around it. */
 function compileFunction(
   statements: Statement[],
   blocks: Blocks,
@@ -136,7 +135,7 @@ function compileFunction(
   };
 }
 
-/** `self`, whose items are the blocks as functions. */
+/** `self`: its items are the blocks, as functions. */
 class Self extends Obj {
   readonly typeName = 'TemplateReference';
   readonly #blocks: Blocks;

@@ -1,4 +1,4 @@
-// The tests of jinja2: value is name(…).
+// The tests of jinja2: `value is name(…)`.
 import type { Budget } from './budget.ts';
 import { Bytes } from './bytes.ts';
 import { Dict } from './dict.ts';
@@ -37,7 +37,7 @@ const isSequence = (value: Value) =>
   (lengthOrNull(value) !== null && [Tuple, Dict, Range, Bytes].some((kind) => value instanceof kind)) ||
   Array.isArray(value);
 
-/** All but `filter` and `test`; see filters.ts. */
+/** All tests except `filter` and `test`; for these see filters.ts. */
 export const VALUE_TESTS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ...test('defined', [], (_, value) => !(value instanceof Undefined)),
   ...test('undefined', [], (_, value) => value instanceof Undefined),

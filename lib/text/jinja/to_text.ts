@@ -1,4 +1,4 @@
-// Values as Python prints them.
+// Converts values to text like Python.
 import { Float, formatFloat, formatJson } from '../json.ts';
 import type { Budget } from './budget.ts';
 import { quote } from './characters.ts';
@@ -15,11 +15,11 @@ export function str(budget: Budget, value: Value): string {
   return repr(budget, value);
 }
 
-/** A text, or what becomes one. Markup stays Markup. */
+/** Converts a value to text. Markup stays Markup. */
 export const softText = (budget: Budget, value: Value): string | Markup =>
   value instanceof Markup ? value : str(budget, value);
 
-/** A value as HTML. */
+/** Converts a value to HTML. */
 export const escaped = (budget: Budget, value: Value): Markup => toMarkup(softText(budget, value));
 
 /** repr(value) */
@@ -51,7 +51,7 @@ function listed<T = Value>(budget: Budget, items: readonly T[], of = (one: T) =>
 
 function integerText(value: number | bigint): string {
   const text = String(value);
-  if (text.length > 4300) throw new TemplateError('an int of more than 4300 digits would become text');
+  if (text.length > 4300) throw new TemplateError('an int of more than 4300 digits cannot become text');
   return text;
 }
 
@@ -74,7 +74,7 @@ export function toJson(
   return text;
 }
 
-/** What formatJson takes. */
+/** Converts a value to one that formatJson accepts. */
 function plainOf(budget: Budget, value: Value): unknown {
   budget.spend(1);
   if (typeof value === 'string') {
@@ -93,7 +93,7 @@ function plainOf(budget: Budget, value: Value): unknown {
       keyText(key),
       plainOf(budget, field),
     ]);
-    // Keys that become equal texts, as 1 and "1", are both written by Python.
+    // Python writes both of two keys that become equal texts, such as 1 and "1".
     if (new Set(fields.map(([key]) => key)).size < fields.length) throw new TemplateError('JSON with a key twice');
     return new Map(fields);
   }

@@ -2,7 +2,7 @@
 import { TemplateSyntaxError } from './errors.ts';
 import type { Token, TokenType } from './lexer.ts';
 
-/** Expressions and blocks within each other, in the text; Python's own parser stops jinja2 before. */
+/** Limit of nested expressions and blocks in the text. Python's own parser stops jinja2 earlier. */
 const MAX_NESTING = 200;
 
 export class Tokens {
@@ -18,7 +18,7 @@ export class Tokens {
     return this.#tokens[this.#at];
   }
 
-  /** The one after the current. */
+  /** The token after the current one. */
   get following(): Token {
     return this.#tokens[Math.min(this.#at + 1, this.#tokens.length - 1)];
   }
@@ -41,7 +41,7 @@ export class Tokens {
     return this.current.type === 'operator' && operators.includes(this.current.value);
   }
 
-  /** Passes over the token if it is this one. */
+  /** Skips the token if it is this one. Returns whether it did. */
   skip(type: TokenType, value: string): boolean {
     if (!this.is(type, value)) return false;
     this.next();

@@ -24,7 +24,7 @@ const PAIRS = [
 ] as const;
 
 export interface LinkOptions {
-  /** Characters of an address that are shown; null: all. */
+  /** Number of characters of an address that are shown; null: all. */
   limit: number | null;
   rel: string;
   target: string;
@@ -44,7 +44,7 @@ export function urlize(budget: Budget, escaped: string, options: LinkOptions): s
   return words.join('');
 }
 
-/** A word without the brackets and points around it; a bracket that closes one within stays. */
+/** Separates the brackets and punctuation around a word from it. A bracket that closes one within the word stays. */
 function partsOf(word: string): [head: string, middle: string, tail: string] {
   const head = OPENING.exec(word)?.[0] ?? '';
   let middle = word.slice(head.length);

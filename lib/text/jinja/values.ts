@@ -1,12 +1,12 @@
-// What the expressions of a template may be: Python's values.
+// The values of a template's expressions: those of Python.
 import { Float } from '../json.ts';
 import type { Budget } from './budget.ts';
 import { quote } from './characters.ts';
 import { TemplateError } from './errors.ts';
 
 /**
- * None, bool, int (a number that is an integer, or a bigint beyond 2^53), float (a number that is no integer, or Float), str, list, or one
- * of the objects below.
+ * None, bool, int (an integer number, or a bigint beyond 2^53), float (a number that is no integer, or Float), str, list, or one of the
+ * objects below.
  */
 export type Value = null | boolean | number | bigint | string | Float | Value[] | Obj;
 
@@ -15,21 +15,21 @@ export interface Arguments {
   named: ReadonlyMap<string, Value>;
 }
 
-/** Any value but those that JavaScript has. */
+/** Any value that JavaScript does not have. */
 export abstract class Obj {
   /** type(value).__name__ */
   abstract readonly typeName: string;
 
-  /** repr() and str(); what Python prints with an address cannot agree. */
+  /** repr() and str(). Throws by default: Python prints most of these objects with an address, which differs each time. */
   repr(_budget: Budget): string {
-    throw new TemplateError(`text would be made of a ${this.typeName}, which has no form of its own`);
+    throw new TemplateError(`a ${this.typeName} cannot be converted to text`);
   }
 
   str(budget: Budget): string {
     return this.repr(budget);
   }
 
-  /** len(); null where there is none. */
+  /** len(); null if it has none. */
   get length(): number | null {
     return null;
   }
@@ -38,17 +38,17 @@ export abstract class Obj {
     return this.length !== 0;
   }
 
-  /** iter(); null where there is none. */
+  /** iter(); null if it has none. */
   iterate(_budget: Budget): Iterator<Value> | null {
     return null;
   }
 
-  /** getattr(); undefined where there is none. Methods are in methods.ts. */
+  /** getattr(); undefined if there is none. Methods are in methods.ts and str_methods.ts. */
   attribute(_name: string): Value | undefined {
     return undefined;
   }
 
-  /** value[key]; undefined where there is none. */
+  /** value[key]; undefined if there is none. */
   item(_key: Value): Value | undefined {
     return undefined;
   }
@@ -62,7 +62,7 @@ export abstract class Obj {
   }
 }
 
-/** What a name or field without a value is: prints as nothing, is false and empty, and fails at all else. */
+/** The value of a name or field that has none: prints as nothing, is false and empty, and throws for all other uses. */
 export class Undefined extends Obj {
   readonly typeName = 'Undefined';
   readonly message: string;
@@ -112,7 +112,7 @@ export class Undefined extends Obj {
 export class Tuple extends Obj {
   readonly typeName = 'tuple';
   readonly items: readonly Value[];
-  /** Names of the items, of a named tuple. */
+  /** The names of the items, if it is a named tuple. */
   readonly #names: readonly string[];
 
   constructor(items: readonly Value[], names: readonly string[] = []) {
@@ -139,7 +139,7 @@ export class Tuple extends Obj {
   }
 }
 
-/** A text that is marked as safe HTML. */
+/** A text that is safe HTML. */
 export class Markup extends Obj {
   readonly typeName = 'Markup';
   readonly text: string;
@@ -162,7 +162,7 @@ export class Markup extends Obj {
   }
 }
 
-/** An iterator, which gives each of its values once. */
+/** An iterator: yields each of its values once. */
 export class Once extends Obj {
   readonly typeName: string;
   readonly #iterator: Iterator<Value>;
@@ -222,7 +222,7 @@ export class Range extends Obj {
   }
 }
 
-/** A function of the engine: a method with the object that it is of, a global. */
+/** A function of the engine: a method with its object, or a global. */
 export class Builtin extends Obj {
   readonly typeName: string;
   readonly #run: (budget: Budget, args: Arguments) => Value;
@@ -245,29 +245,29 @@ export class Builtin extends Obj {
 export const isString = (value: Value): value is string | Markup =>
   typeof value === 'string' || value instanceof Markup;
 
-/** A str's characters, marked or not. */
+/** The characters of a str or Markup. */
 export const textIn = (value: string | Markup): string => (typeof value === 'string' ? value : value.text);
 
-/** What a statement writes as it is. */
+/** A value that a statement writes without conversion: it must be a text. */
 export function textOrFail(value: Value, what: string): string {
   if (isString(value)) return textIn(value);
-  throw new TemplateError(`${what} makes a ${typeName(value)}, which is no text`);
+  throw new TemplateError(`${what} returns a ${typeName(value)}, which is no text`);
 }
 
 export const isFloat = (value: Value): value is number | Float =>
   value instanceof Float || (typeof value === 'number' && !Number.isInteger(value));
 
-/** An int, bool not among them. */
+/** Whether a value is an int and no bool. */
 export const isInt = (value: Value): value is number | bigint =>
   typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
 
 export const isNumber = (value: Value): value is number | bigint | boolean | Float =>
   typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean' || value instanceof Float;
 
-/** A float. */
+/** Makes a float. */
 export const float = (value: number): number | Float => (Number.isInteger(value) ? new Float(value) : value);
 
-/** An int. */
+/** Makes an int. */
 export const int = (value: bigint): number | bigint => {
   const small = Number(value);
   return Number.isSafeInteger(small) ? small : value;
@@ -290,7 +290,7 @@ export function isTrue(value: Value): boolean {
   return Number.isNaN(value) || Boolean(value);
 }
 
-/** The values of an iterable. @throws TemplateError where it is none */
+/** An iterator over the values of an iterable. @throws TemplateError if it is none */
 export function iterate(budget: Budget, value: Value): Iterator<Value> {
   const iterator = tryIterate(budget, value);
   if (iterator) return iterator;
@@ -315,7 +315,7 @@ export function listOf(budget: Budget, value: Value): Value[] {
   return items;
 }
 
-/** len(value); null where there is none */
+/** len(value); null if it has none */
 export function lengthOrNull(value: Value): number | null {
   return Array.isArray(value) ? value.length : value instanceof Obj ? value.length : null;
 }

@@ -1,10 +1,10 @@
-// Names within the parts of a template.
+// Visits the names in the parts of a template.
 import type { Arguments, Expression, Statement, Target } from './nodes.ts';
 
 export interface NameVisitor {
   load(name: string): void;
   store(name: string): void;
-  /** Of macros and with; absent: as store. */
+  /** Parameters of macros and `with`; if absent, `store` is called. */
   parameter?(name: string): void;
 }
 
@@ -57,7 +57,7 @@ export function visitTarget(target: Target, visitor: NameVisitor, field = (_: st
   else for (const item of target.items) visitTarget(item, visitor, field);
 }
 
-/** Every name of statements, in the order of jinja2's own walk, with the scopes within; blocks only where `intoBlocks`. */
+/** Visits every name of statements in the order of jinja2, with the scopes within; blocks only if `intoBlocks`. */
 export function visitNames(statements: readonly Statement[], visitor: NameVisitor, intoBlocks = false): void {
   const expression = (one: Expression | null) => visitExpression(one, visitor.load);
   const parameter = visitor.parameter ?? visitor.store;
@@ -127,7 +127,7 @@ export function visitNames(statements: readonly Statement[], visitor: NameVisito
   }
 }
 
-/** Which of the names are read before anything within the statements is called so. */
+/** The names that are read before the statements assign them. */
 export function undeclared(statements: readonly Statement[], names: readonly string[]): Set<string> {
   const wanted = new Set(names);
   const found = new Set<string>();
@@ -142,7 +142,7 @@ export function undeclared(statements: readonly Statement[], names: readonly str
   return found;
 }
 
-/** All statements of a kind, at any depth. */
+/** Finds all statements of a kind, at any depth. */
 export function findAll<K extends Statement['kind']>(
   statements: readonly Statement[],
   kind: K,

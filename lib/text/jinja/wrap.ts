@@ -1,14 +1,14 @@
-// Text to lines of some width, as Python's textwrap does it without changing white space.
+// Wraps text to lines of some width, like Python's textwrap without changes of white space.
 import type { Budget } from './budget.ts';
 import { pointsOf, SPACE, strip } from './characters.ts';
 import { TemplateError } from './errors.ts';
 
-/** What textwrap takes for white space. */
+/** The characters that textwrap treats as white space. */
 const BLANK = '\\t-\\r ';
 const WORD = '[\\p{L}\\p{N}_]';
 const LETTER = '[\\p{L}\\p{Nl}\\p{No}_]';
 const BEFORE_DASH = '[\\p{L}\\p{N}_!"\'&.,?]';
-/** White space, a dash between words, or a word, which may end at its hyphen. */
+/** Matches white space, a dash between words, or a word, which may end at its hyphen. */
 const CHUNK = new RegExp(
   `[${BLANK}]+|(?<=${BEFORE_DASH})-{2,}(?=${WORD})|[^${BLANK}]+?(?:` +
     `-(?:(?<=${LETTER}{2}-)|(?<=${LETTER}-${LETTER}-))(?=${LETTER}-?${LETTER})` +
@@ -20,19 +20,19 @@ const BLANK_CHUNK = new RegExp(`[${BLANK}]+`, 'gu');
 export interface WrapOptions {
   width: number;
   breaksLongWords: boolean;
-  /** Of words that are longer than a line. */
+  /** Whether words that are longer than a line are broken at hyphens. */
   breaksOnHyphens: boolean;
-  /** Of all others. */
+  /** Whether all other words are broken at hyphens. */
   partsAtHyphens: boolean;
 }
 
-/** The characters of a word or of white space that are not on a line yet. */
+/** The characters of a word, or of white space, that are not on a line yet. */
 interface Chunk {
   points: readonly string[];
   begin: number;
 }
 
-/** The lines of one line. @throws TemplateError for a width below 1 */
+/** Wraps one line. @throws TemplateError for a width below 1 */
 export function wrap(budget: Budget, text: string, options: WrapOptions): string[] {
   const { width } = options;
   if (width <= 0) throw new TemplateError(`invalid width ${width} (must be > 0)`);
@@ -87,7 +87,7 @@ function isBlankChunk(budget: Budget, { points, begin }: Chunk): boolean {
 const lengthOf = ({ points, begin }: Chunk) => points.length - begin;
 const restOf = ({ points, begin }: Chunk) => points.slice(begin).join('');
 
-/** Takes what fits into `room` from a word; with hyphens in it up to the last one. */
+/** Takes as much of a word as fits into `room`; if the word has hyphens, up to the last of them that fits. */
 function cut(chunk: Chunk, room: number, breaksOnHyphens: boolean): string {
   const fitting = chunk.points.slice(chunk.begin, chunk.begin + room);
   const hyphen = breaksOnHyphens ? fitting.lastIndexOf('-') : -1;

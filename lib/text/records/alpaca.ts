@@ -1,4 +1,4 @@
-// The texts that the Alpaca model was trained with: what a record of { instruction, output } is where there is no chat template.
+// The prompts that the Alpaca model was trained with. They serve records of { instruction, output } if there is no chat template.
 
 export function alpacaPrompt(instruction: string, input: string): string {
   const paired = input === '' ? '' : ', paired with an input that provides further context';

@@ -1,10 +1,10 @@
-// A file's bytes, unpacked, and its lines.
+// Reads the bytes of a file, decompressed, and its lines.
 import { createReadStream } from 'node:fs';
 import { createGunzip } from 'node:zlib';
 
-/** Bytes of a line, or of an element of a list: it is parsed at once, and held several times meanwhile. */
+/** Longest line, or element of a list, in bytes. It is parsed at once, and several copies exist meanwhile. */
 export const MAX_LINE = 2 ** 28;
-/** Bytes of a file read at once. */
+/** Number of bytes that are read at once. */
 const PIECE = 2 ** 18;
 
 export interface Source {
@@ -12,17 +12,17 @@ export interface Source {
   isGzip: boolean;
 }
 
-/** How files begin that are not what their names say. */
+/** The first bytes of files that are not what their names say. */
 const POINTER = Buffer.from('version https://git-lfs');
 const GZIP = Buffer.of(0x1f, 0x8b);
 
 function checkBegin(piece: Buffer): void {
   const begins = (mark: Buffer) => piece.subarray(0, mark.length).equals(mark);
   if (begins(POINTER)) throw new Error('is a pointer of git-lfs, run  git lfs pull  in its folder');
-  if (begins(GZIP)) throw new Error('is packed with gzip: end its name with .gz');
+  if (begins(GZIP)) throw new Error('is compressed with gzip; end its name with .gz');
 }
 
-/** A file's bytes in pieces. Throws where it is a pointer of git-lfs, or packed though its name does not say so. */
+/** Yields the bytes of a file in pieces. Throws if it is a pointer of git-lfs, or compressed although its name does not say so. */
 export async function* bytesOf({ path, isGzip }: Source): AsyncGenerator<Buffer> {
   const file = createReadStream(path, { highWaterMark: PIECE });
   const unpacked = isGzip ? file.pipe(createGunzip({ chunkSize: PIECE })) : file;
@@ -42,16 +42,16 @@ export async function* bytesOf({ path, isGzip }: Source): AsyncGenerator<Buffer>
   }
 }
 
-/** Lines without their '\n', counted from 1. Throws where one is longer than MAX_LINE or is not UTF-8. */
+/** Yields lines without their '\n', numbered from 1. Throws if a line is longer than MAX_LINE or is not UTF-8. */
 export async function* linesOf(source: Source): AsyncGenerator<{ line: string; number: number }> {
   const { path } = source;
   let number = 1;
-  let parts: Buffer[] = []; // of a line that has not ended yet
+  let parts: Buffer[] = []; // of a line that has not ended
   let length = 0;
   const take = (part: Buffer) => {
     parts.push(part);
     length += part.length;
-    if (length > MAX_LINE) throw new Error(`${path}:${number}: a line of more than ${MAX_LINE} bytes`);
+    if (length > MAX_LINE) throw new Error(`${path}:${number}: the line has more than ${MAX_LINE} bytes`);
   };
   const taken = () => {
     const line = textOf(parts.length === 1 ? parts[0]! : Buffer.concat(parts), `${path}:${number}`, number === 1);
@@ -71,7 +71,10 @@ export async function* linesOf(source: Source): AsyncGenerator<{ line: string; n
   if (length > 0) yield taken();
 }
 
-/** UTF-8 to text. @param isBegin whether a byte order mark is taken away */
+/**
+ * Decodes UTF-8.
+ * @param isBegin whether a byte order mark is removed
+ */
 export function textOf(bytes: Uint8Array, place: string, isBegin: boolean): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: !isBegin }).decode(bytes);

@@ -1,10 +1,10 @@
-// Calls of functions in the forms of messages that are older than tool_calls.
+// Function calls in the forms that messages had before tool_calls.
 import { brief } from '../../brief.ts';
 import { parseJson } from '../json.ts';
 
 type Fields = Record<string, unknown>;
 
-/** A turn of ShareGPT whose text is the JSON of one call or of a list of them. */
+/** Converts a ShareGPT turn whose text is the JSON of one call or of a list of calls. */
 export function turnOfCalls({ content, ...rest }: Fields, place: string): Fields {
   const given = typeof content === 'string' ? parsed(content, `${place}: value`) : content;
   const calls = (Array.isArray(given) ? given : [given]).map((call: unknown) => {
@@ -17,7 +17,7 @@ export function turnOfCalls({ content, ...rest }: Fields, place: string): Fields
   return { ...rest, from: 'assistant', content: '', tool_calls: calls };
 }
 
-/** OpenAI's function_call as the only one of tool_calls, in its place among the fields. */
+/** Replaces OpenAI's function_call by tool_calls with one call, in the same place among the fields. */
 export function withToolCalls(given: Fields, place: string): Fields {
   const { function_call: text, ...others } = given;
   const call = typeof text === 'string' && text !== '' ? parsed(text, `${place}: function_call`) : text;
@@ -37,7 +37,7 @@ export function withToolCalls(given: Fields, place: string): Fields {
   );
 }
 
-/** Absent, or what tables have in its place: an empty text or list, an object whose fields are null. */
+/** Whether a field is absent, or has what tables put in its place: an empty text or list, or an object whose fields are null. */
 function isNothing(value: unknown): boolean {
   if (typeof value !== 'object') return value === undefined || value === '';
   return value === null || Object.values(value).every((field) => field === null);

@@ -1,11 +1,11 @@
-// Tables of separated values, as RFC 4180 has them.
+// Tables of separated values, as in RFC 4180.
 import { linesOf, MAX_LINE, type Source } from './bytes.ts';
 import type { Row } from './record.ts';
 
-/** A cell; null: it is empty and has no quotes. */
+/** A cell; null if it is empty and not quoted. */
 type Cell = string | null;
 
-/** Rows by the names of the first one. Cells are text; an empty one is null, unless it is written "". */
+/** Yields rows as objects, by the names in the first row. Cells are text; an empty one is null, unless it is written "". */
 export async function* table(source: Source, separator: ',' | '\t'): AsyncGenerator<Row> {
   const { path } = source;
   let names: string[] | null = null;
@@ -25,21 +25,21 @@ export async function* table(source: Source, separator: ',' | '\t'): AsyncGenera
 
 function checkNames(names: readonly string[], place: string, separator: string): void {
   const twice = names.find((name, i) => names.indexOf(name) < i);
-  if (twice !== undefined) throw new Error(`${place}: has two columns ${JSON.stringify(twice)}`);
+  if (twice !== undefined) throw new Error(`${place}: has two columns named ${JSON.stringify(twice)}`);
   const other = [',', ';', '\t', '|'].find((one) => one !== separator && names.length === 1 && names[0]!.includes(one));
   if (other) throw new Error(`${place}: has one column; its values seem to be separated by ${JSON.stringify(other)}`);
 }
 
-/** Rows with the number of the line on which each begins; lines that are empty are passed over. */
+/** Yields rows with the number of the line on which each begins. Skips empty lines. */
 async function* rowsOf(source: Source, separator: string): AsyncGenerator<{ cells: Cell[]; number: number }> {
-  let open: { reader: RowReader; number: number; length: number } | null = null; // a row that goes on in the next line
+  let open: { reader: RowReader; number: number; length: number } | null = null; // a row that continues on the next line
   for await (const { line, number } of linesOf(source)) {
     if (!open && (line === '' || line === '\r')) continue;
     open ??= { reader: new RowReader(separator), number, length: 0 };
     const place = `${source.path}:${open.number}`;
     open.length += line.length;
     if (open.length > MAX_LINE)
-      throw new Error(`${place}: a row of more than ${MAX_LINE} characters: is a quote open?`);
+      throw new Error(`${place}: the row has more than ${MAX_LINE} characters; is a quote not closed?`);
     const cells = open.reader.read(line, place);
     if (cells === null) continue;
     yield { cells, number: open.number };
@@ -51,14 +51,14 @@ async function* rowsOf(source: Source, separator: string): AsyncGenerator<{ cell
 class RowReader {
   readonly #separator: string;
   readonly #cells: Cell[] = [];
-  /** Of a cell in quotes that has not ended. */
+  /** The parts of a quoted cell that has not ended. */
   #parts: string[] | null = null;
 
   constructor(separator: string) {
     this.#separator = separator;
   }
 
-  /** @returns null: the row goes on, as the line ends within quotes */
+  /** @returns null if the line ends within quotes, so that the row continues */
   read(line: string, place: string): Cell[] | null {
     let at = 0;
     for (;;) {
@@ -92,7 +92,7 @@ class RowReader {
       if (at === line.length || (line[at] === '\r' && at + 1 === line.length)) return this.#cells;
       if (line[at] === '\r') throw lineEnd(place);
       if (line[at] !== this.#separator) {
-        throw new Error(`${place}: cell ${this.#cells.length} goes on after its closing quote`);
+        throw new Error(`${place}: cell ${this.#cells.length} continues after its closing quote`);
       }
       at += 1;
     }

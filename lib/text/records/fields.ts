@@ -1,4 +1,4 @@
-// The fields of a record: which there are, which have been used.
+// The fields of a record; keeps track of those that have been used.
 import { brief, briefName } from '../../brief.ts';
 import { parseJson } from '../json.ts';
 
@@ -16,19 +16,19 @@ export class RecordFields {
     this.#fields = value as Record<string, unknown>;
   }
 
-  /** Whether a field is there and not null: tables of several forms have nulls everywhere. */
+  /** Whether a field is present and not null. Tables that mix several forms have nulls everywhere. */
   has(name: string): boolean {
     return Object.hasOwn(this.#fields, name) && this.#fields[name] !== null && this.#fields[name] !== undefined;
   }
 
-  /** A field that will be used; undefined where it is absent or null. */
+  /** Returns a field and marks it as used; undefined if it is absent or null. */
   take(name: string): unknown {
     if (!this.has(name)) return undefined;
     this.#used.add(name);
     return this.#fields[name];
   }
 
-  /** A field that is looked at; the caller does not use it. */
+  /** Returns a field without marking it as used. */
   peek(name: string): unknown {
     return this.has(name) ? this.#fields[name] : undefined;
   }
@@ -69,7 +69,7 @@ export class RecordFields {
     return new Error(`${this.place}: ${name} ${what}`);
   }
 
-  /** Why a field that is needed is not there. */
+  /** The error for a required field that is absent or null. */
   missing(name: string): Error {
     return this.error(name, this.#fields[name] === null ? 'is null' : 'is missing');
   }
@@ -78,13 +78,13 @@ export class RecordFields {
     return Object.keys(this.#fields);
   }
 
-  /** Whether a field is there and holds something. */
+  /** Whether a field is present and not empty. */
   isFilled(name: string): boolean {
     const value = this.peek(name);
     return value !== undefined && value !== '' && !(Array.isArray(value) && value.length === 0);
   }
 
-  /** One notice for each field that holds something and has not been used. */
+  /** One notice for each field that is not empty and has not been used. */
   notices(): string[] {
     return this.names
       .filter((name) => this.isFilled(name) && !this.#used.has(name))

@@ -1,12 +1,12 @@
-// The files that a list of paths, folders and patterns names.
+// Finds the files that a list of paths, folders and patterns names.
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatOf } from './formats.ts';
 import { globPaths, isPattern } from './glob.ts';
 
 /**
- * Files as they are named, those of folders and patterns in the order of their paths. A pattern has * ? [abc] {a,b} and ** for folders of any
- * depth. Throws an Error for what is not there, matches nothing, or leaves open what is data.
+ * Files in the order of the list; those of a folder or pattern in the order of their paths. A pattern may have * ? [abc] {a,b}, and ** for
+ * folders of any depth. Throws an Error for what does not exist, matches nothing, or leaves open which files are data.
  */
 export async function findFiles(named: readonly string[]): Promise<string[]> {
   const found: string[] = [];
@@ -30,7 +30,7 @@ async function filesOfPattern(pattern: string): Promise<string[]> {
   return files;
 }
 
-/** null: it is not there. */
+/** Null if the path does not exist. */
 async function statOf(path: string) {
   try {
     return await stat(path);
@@ -40,7 +40,7 @@ async function statOf(path: string) {
   }
 }
 
-/** All files in a folder, however deep, but hidden ones. Throws where some are no data, or some records and some text. */
+/** All files in a folder, at any depth, except hidden ones. Throws if some are no data, or if some hold records and others text. */
 async function filesOfFolder(folder: string): Promise<string[]> {
   const files = (await within(folder, new Set())).sort();
   if (files.length === 0) throw new Error(`${folder}: holds no files`);
@@ -55,7 +55,7 @@ async function filesOfFolder(folder: string): Promise<string[]> {
   return files;
 }
 
-/** @param entered the folders that are being listed: links may go in circles */
+/** @param entered the folders around this one: links may form circles */
 async function within(folder: string, entered: ReadonlySet<string>): Promise<string[]> {
   const real = await realpath(folder);
   if (entered.has(real)) return [];
@@ -66,7 +66,7 @@ async function within(folder: string, entered: ReadonlySet<string>): Promise<str
     const stats = await statOf(path);
     if (stats?.isDirectory()) files.push(...(await within(path, new Set([...entered, real]))));
     else if (stats?.isFile()) files.push(path);
-    else if (!stats) throw new Error(`${path}: is a link to what is not there`);
+    else if (!stats) throw new Error(`${path}: is a link to a file that does not exist`);
   }
   return files;
 }

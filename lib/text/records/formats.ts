@@ -1,7 +1,10 @@
-// What a file holds, by its name.
+// The format of a file, by its name.
 import { basename } from 'node:path';
 
-/** 'lines': JSON lines. 'json': one list, an object with one, or JSON lines. 'other': JSON lines, or else text, by the file's beginning. */
+/**
+ * 'lines': JSON lines. 'json': one list, an object that has one, or JSON lines. 'other': JSON lines or text, judged by the beginning of the
+ * file.
+ */
 export type Kind = 'lines' | 'json' | 'csv' | 'tsv' | 'parquet' | 'text' | 'other';
 
 export interface Format {
@@ -31,7 +34,7 @@ const CONVERT = 'convert it to .jsonl or .parquet';
 const AS_TEXT = `${CONVERT}; to train on its text as it stands, name it .txt`;
 const UNPACK = 'unpack it, or compress it with gzip (.gz)';
 
-/** What to do with files that would be read as something that they are not. */
+/** File endings that would be read as something else, and what to do with such files. */
 const REFUSED: [string, string][] = [
   ['yaml yml json5 jsonc toml xml html htm xhtml rtf ipynb sql', AS_TEXT],
   ['arrow feather avro orc xlsx xls ods pkl pickle npy npz h5 hdf5 msgpack tfrecord db sqlite sqlite3 lance', CONVERT],
@@ -43,14 +46,14 @@ const REFUSED: [string, string][] = [
 ];
 const ADVICE = new Map(REFUSED.flatMap(([endings, what]) => endings.split(' ').map((ending) => [ending, what])));
 
-/** By the name's ending, in any case. Throws an Error that says what to do with what is not read. */
+/** The format by the ending of the name, in upper or lower case. Throws an Error with advice for formats that are not supported. */
 export function formatOf(path: string): Format {
   const isGzip = /\.gz(ip)?$/i.test(path);
   const name = basename(isGzip ? path.slice(0, path.lastIndexOf('.')) : path);
   const ending = /[^.]\.([^.]+)$/.exec(name)?.[1]?.toLowerCase() ?? '';
   const advice = ADVICE.get(ending);
-  if (advice) throw new Error(`${path}: .${ending} is not read: ${advice}`);
+  if (advice) throw new Error(`${path}: .${ending} is not supported: ${advice}`);
   const kind = Object.hasOwn(KINDS, ending) ? KINDS[ending]! : 'other';
-  if (kind === 'parquet' && isGzip) throw new Error(`${path}: unpack it: parquet is compressed within`);
+  if (kind === 'parquet' && isGzip) throw new Error(`${path}: decompress it; parquet is compressed inside`);
   return { kind, isGzip };
 }

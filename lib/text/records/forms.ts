@@ -1,4 +1,4 @@
-// The forms of records: what a file's object is, by its fields.
+// The forms of records, recognised by their fields.
 import { brief } from '../../brief.ts';
 import { Float, parseJson } from '../json.ts';
 import { alpacaPrompt } from './alpaca.ts';
@@ -10,16 +10,16 @@ const CONVERSATIONS = ['messages', 'conversations', 'conversation'];
 const PROMPTS = ['prompt', 'instruction', 'question', 'query', 'input'];
 const ANSWERS = ['completion', 'response', 'output', 'answer'];
 const SYSTEMS = ['system', 'system_prompt'];
-/** What an instruction is about. */
+/** Fields with the input of an instruction. */
 const INPUTS = ['input', 'context'];
 const MEDIA = ['image', 'images', 'video', 'videos', 'audio', 'audios'];
-/** An answer that is wanted and one that is not. */
+/** A preferred answer and a rejected one. */
 const PREFERENCES = [
   ['chosen', 'rejected'],
   ['preferred_output', 'non_preferred_output'],
 ];
 
-/** All fields that some form uses, or refuses. */
+/** All fields that some form uses or refuses. */
 export const KNOWN_FIELDS: ReadonlySet<string> = new Set([
   ...[...CONVERSATIONS, ...PROMPTS, ...ANSWERS, ...SYSTEMS, ...INPUTS, ...MEDIA],
   ...['text', 'tools', 'documents', 'chat_template_kwargs', 'functions', 'history', 'label', 'kto_tag'],
@@ -30,14 +30,15 @@ const FORMS =
   '{ text }, { messages }, { conversations }, { prompt, completion }, { instruction, input, output } or the like';
 
 export interface FormOptions {
-  /** Whether the tokenizer has a chat template: then questions and answers are turns of a conversation. */
+  /** Whether the tokenizer has a chat template. If so, questions and answers are turns of a conversation. */
   hasChatTemplate: boolean;
 }
 
 /**
- * A record by its fields; those that are null are absent. Where several forms fit, a conversation goes before a prompt with its answer, and
- * that before a text; what is left over is noticed. Two prompts or two answers are refused.
- * @param value an object as parseJson gives it
+ * Converts an object of a file to a record, by its fields; null ones count as absent. If several forms fit, a conversation comes before a
+ * prompt with its answer, and this before a text; a notice names the fields that are left over. Throws if there are two prompts or two
+ * answers.
+ * @param value an object as parseJson returns it
  */
 export function toRecord(
   value: unknown,
@@ -64,13 +65,13 @@ function conversationOf(fields: RecordFields): Conversation | null {
   if (name === undefined) return null;
   refusePreference(fields, false);
   const messages = toMessages(fields.takeList(name), `${fields.place}: ${name}`);
-  // Beside a whole conversation they are left over: some files have the chosen one under `messages` too.
+  // Beside a whole conversation they are left over: some files also have the chosen one under `messages`.
   const pair = messages.at(-1)!.role === 'assistant' ? undefined : preferenceIn(fields);
   if (pair) throw preference(fields, pair);
   return withContext(fields, { messages });
 }
 
-/** With what stands beside messages: a system's text, tools, documents, variables of the template. */
+/** Adds what stands beside the messages: a system message, tools, documents, variables of the template. */
 function withContext(fields: RecordFields, conversation: Conversation): Conversation {
   const { messages, firstTarget } = conversation;
   const tools = toolsOf(fields);
@@ -100,7 +101,7 @@ function systemOf(fields: RecordFields): string | undefined {
   return name === undefined ? undefined : fields.takeText(name);
 }
 
-/** Some files have each tool as text. */
+/** Reads tools; some files have each of them as text. */
 function toolsOf(fields: RecordFields): unknown[] | undefined {
   const functions = functionsOf(fields);
   if (functions) {
@@ -116,7 +117,7 @@ function toolsOf(fields: RecordFields): unknown[] | undefined {
   });
 }
 
-/** OpenAI's older form of tools; undefined where a field of this name holds something else. */
+/** Reads OpenAI's older form of tools. Undefined if the field of this name holds something else. */
 function functionsOf(fields: RecordFields): unknown[] | undefined {
   const given = fields.peek('functions');
   const list = typeof given === 'string' ? jsonOrNull(given) : given;
@@ -134,20 +135,20 @@ function jsonOrNull(text: string): unknown {
   }
 }
 
-/** The pair of answers that a record prefers one of; undefined: it has none. */
+/** The two fields of a record that hold a preferred and a rejected answer; undefined if it has none. */
 const preferenceIn = (fields: RecordFields) => PREFERENCES.find((pair) => pair.every((name) => fields.isFilled(name)));
 
 const preference = ({ place }: RecordFields, pair: readonly string[]) =>
-  new Error(`${place}: has ${pair.join(' and ')}: records of preferences cannot be trained on`);
+  new Error(`${place}: has ${pair.join(' and ')}: preference records cannot be trained on`);
 
-/** Throws where label says whether an answer is wanted: where it is true or false, also as text, or another form of these. */
+/** Throws if label says whether an answer is wanted: if it is true or false, also as text, or some other form of these. */
 function refusePreference(fields: RecordFields, isOtherForm: boolean): void {
   if (fields.has('kto_tag')) {
-    throw fields.error('kto_tag', 'says which answers are wanted: records of preferences cannot be trained on');
+    throw fields.error('kto_tag', 'says which answers are wanted: preference records cannot be trained on');
   }
   const label = fields.peek('label');
   if (isOtherForm || typeof label === 'boolean' || (typeof label === 'string' && /^\s*(true|false)\s*$/i.test(label))) {
-    throw fields.error('label', 'says which answers are wanted: records of preferences cannot be trained on');
+    throw fields.error('label', 'says which answers are wanted: preference records cannot be trained on');
   }
 }
 
@@ -175,7 +176,7 @@ function pairOf(fields: RecordFields, { hasChatTemplate }: FormOptions): DataRec
       ? [{ role: 'user', content: [prompt, input].filter((part) => part !== '').join('\n') }]
       : prompt;
   const reply = typeof answer === 'string' ? [{ role: 'assistant', content: answer }] : answer;
-  const isAllTrained = history.length > 0; // earlier answers are as good as the last
+  const isAllTrained = history.length > 0; // earlier answers are trained on as well
   return withContext(fields, {
     messages: [...history, ...question, ...reply],
     ...(isAllTrained ? {} : { firstTarget: question.length }),
@@ -197,7 +198,7 @@ function inputOf(fields: RecordFields): string {
   return name === undefined ? '' : (fields.takeText(name) ?? '');
 }
 
-/** Earlier turns: a list of [question, answer]. */
+/** Reads earlier turns: a list of [question, answer]. */
 function historyOf(fields: RecordFields): Message[] {
   return (fields.takeList('history') ?? []).flatMap((pair, i) => {
     const [question, answer] = Array.isArray(pair) && pair.length === 2 ? (pair as unknown[]) : [];
@@ -211,7 +212,7 @@ function historyOf(fields: RecordFields): Message[] {
   });
 }
 
-/** The name of the one field that is there; undefined: none is. */
+/** The name of the only field that is present; undefined if none is. Throws if there are several. */
 function theOnly(fields: RecordFields, names: readonly string[]): string | undefined {
   if (names.length < 2) return names[0];
   throw new Error(`${fields.place}: has ${names.join(' and ')}, which mean the same; keep one of them`);

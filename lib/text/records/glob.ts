@@ -1,10 +1,10 @@
-// Patterns of paths: * ? [abc] {a,b}, and ** for folders of any depth. Node 20 has none.
+// Patterns of paths: * ? [abc] {a,b}, and ** for folders of any depth. Node 20 has no function for them.
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 export const isPattern = (path: string) => /[*?[{]/.test(path);
 
-/** What there is that matches, sorted. Names that begin with a dot match only a pattern that does, too. */
+/** All paths that match, sorted. Names that begin with a dot only match a pattern that begins with one. */
 export async function globPaths(pattern: string): Promise<string[]> {
   const found = new Set<string>();
   for (const one of alternatives(pattern)) {
@@ -22,7 +22,7 @@ export async function globPaths(pattern: string): Promise<string[]> {
   return [...found].sort();
 }
 
-/** a{b,c}d to abd and acd. */
+/** Expands a{b,c}d to abd and acd. */
 function alternatives(pattern: string): string[] {
   const close = pattern.indexOf('}');
   const open = pattern.lastIndexOf('{', close);
@@ -40,7 +40,7 @@ async function walk(folder: string, [segment, ...rest]: string[], found: Set<str
   if (segment === '**') {
     await walk(folder, rest, found, entered);
     const real = await realpath(folder || '.');
-    if (entered.has(real)) return; // links may go in circles
+    if (entered.has(real)) return; // links may form circles
     for (const name of await namesIn(folder)) {
       const path = join(folder, name);
       if (!name.startsWith('.') && (await isFolder(path))) {
@@ -62,7 +62,7 @@ async function walk(folder: string, [segment, ...rest]: string[], found: Set<str
   }
 }
 
-/** A pattern of one name. */
+/** A pattern for one name of a path. */
 function matcherOf(segment: string): RegExp {
   const parts = segment.replace(/\*+/g, '*').match(/\[[!^]?\]?[^\]]*\]|./gs) ?? [];
   const source = parts.map((part) => {
@@ -77,7 +77,7 @@ function matcherOf(segment: string): RegExp {
   try {
     return new RegExp(`^${source.join('')}$`, 'su');
   } catch (error) {
-    throw new Error(`${segment}: is no pattern of names: ${(error as Error).message}`, { cause: error });
+    throw new Error(`${segment}: is not a valid pattern: ${(error as Error).message}`, { cause: error });
   }
 }
 

@@ -1,4 +1,4 @@
-// A .json file: one list of records, an object that holds one, or values one after another (JSON lines under this name).
+// A .json file: one list of records, an object that has one, or several values (JSON lines under this name).
 import { type Source, textOf } from './bytes.ts';
 import { KNOWN_FIELDS } from './forms.ts';
 import { rowOf } from './json_lines.ts';
@@ -25,7 +25,10 @@ export async function* jsonFile(source: Source): AsyncGenerator<Row> {
   if (first && !isSequence) yield* withinObject(first, path);
 }
 
-/** { "data": [ … ] } and the like: the one field that holds a list of objects. An object with a field of a record is a record itself. */
+/**
+ * Yields the records of { "data": [ … ] } and the like: those of the only field that holds a list of objects. An object with a field of a
+ * record is a record itself.
+ */
 function* withinObject(row: Row, path: string): Generator<Row> {
   const fields = Object.entries((row.value ?? {}) as Record<string, unknown>);
   const isObject = (one: unknown) => typeof one === 'object' && one !== null && !Array.isArray(one);
@@ -36,7 +39,7 @@ function* withinObject(row: Row, path: string): Generator<Row> {
   }
   if (lists.length > 1) {
     const names = lists.map(([name]) => JSON.stringify(name)).join(' and ');
-    throw new Error(`${path}: holds several lists, ${names}; write the one to train on to a file of its own`);
+    throw new Error(`${path}: has several lists, ${names}; write the one to train on to a separate file`);
   }
   const [name, list] = lists[0] as [string, unknown[]];
   for (const [i, value] of list.entries()) yield { value, place: `${path}: ${name}[${i}]` };

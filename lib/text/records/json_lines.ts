@@ -1,16 +1,16 @@
-// One JSON object a line.
+// JSON lines: one object per line.
 import { parseJson } from '../json.ts';
 import { linesOf, type Source } from './bytes.ts';
 import type { Row } from './record.ts';
 
-/** Lines that are empty are passed over. */
+/** Yields the objects of a file. Skips empty lines. */
 export async function* jsonLines(source: Source): AsyncGenerator<Row> {
   for await (const { line, number } of linesOf(source)) {
     if (line.trim() !== '') yield rowOf(line, `${source.path}:${number}`);
   }
 }
 
-/** An escape for half of a character. */
+/** An escape for half a surrogate pair. */
 const SURROGATE = /\\u[dD][89a-fA-F]/;
 
 /** @param place file and line, or element of a list */
@@ -22,11 +22,11 @@ export function rowOf(text: string, place: string): Row {
     throw new Error(`${place}: is not JSON: ${(error as Error).message}`, { cause: error });
   }
   const half = SURROGATE.test(text) ? halfCharacter(value) : null;
-  if (half !== null) throw new Error(`${place}: holds half of a character, \\u${half}, which UTF-8 does not have`);
+  if (half !== null) throw new Error(`${place}: holds half a surrogate pair, \\u${half}, which UTF-8 cannot encode`);
   return { value, place };
 }
 
-/** The first surrogate without its other half, in hexadecimal. */
+/** The first surrogate without its other half, in hexadecimal; null if there is none. */
 function halfCharacter(value: unknown): string | null {
   const waiting = [value];
   while (waiting.length > 0) {

@@ -1,9 +1,9 @@
-// The values of a JSON text that is too large to be parsed at once.
+// Cuts a JSON text that is too large to be parsed at once into its values.
 import { bytesOf, MAX_LINE, type Source } from './bytes.ts';
 
 export interface JsonValue {
   bytes: Buffer;
-  /** Its place in the list; null: it is in none. */
+  /** Its index in the list; null if it is in none. */
   index: number | null;
   line: number;
 }
@@ -15,18 +15,18 @@ const [OPEN_LIST, CLOSE_LIST, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 0x
 const isSpace = (byte: number) => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
 
 /**
- * Cuts a file into the elements of the list that it is, or else into its values; what is cut out need not be JSON. Each is held alone, so
- * that the file may be larger than memory.
+ * Cuts a file into the elements of its list, or else into its values; these need not be valid JSON. Only one is held at a time, so that the
+ * file may be larger than memory.
  */
 export async function* valuesOf(source: Source): AsyncGenerator<JsonValue> {
   const { path } = source;
-  let parts: Buffer[] = []; // of the value that has begun
+  let parts: Buffer[] = []; // parts of the current value
   let length = 0;
-  let depth = 0; // brackets open in it
+  let depth = 0; // open brackets in it
   let isText = false; // within "…"
   let isEscaped = false;
   let hasBegun = false;
-  let hasValues = false; // some have been cut out
+  let hasValues = false; // whether a value has been cut out
   let list: 'none' | 'open' | 'closed' = 'none';
   let index = 0;
   let [line, begunOn] = [1, 1];
@@ -54,9 +54,9 @@ export async function* valuesOf(source: Source): AsyncGenerator<JsonValue> {
         i = last;
         continue;
       }
-      if (byte === 0x0a) line += 1; // a string has none
+      if (byte === 0x0a) line += 1; // strings have no line ends
       if (isSpace(byte) && !hasBegun) continue;
-      if (list === 'closed') throw new Error(`${path}:${line}: something follows the list`);
+      if (list === 'closed') throw new Error(`${path}:${line}: there is something after the list`);
       const endsElement = list === 'open' && depth === 0 && (byte === COMMA || byte === CLOSE_LIST);
       if (endsElement) {
         const isEmpty = !hasBegun && !hasValues && byte === CLOSE_LIST;
@@ -91,7 +91,7 @@ export async function* valuesOf(source: Source): AsyncGenerator<JsonValue> {
       if (length > MAX_LINE) {
         const what = list === 'open' ? `[${index}]` : `:${begunOn}`;
         throw new Error(
-          `${path}${what}: more than ${MAX_LINE} bytes in one value; write one record a line to a .jsonl`,
+          `${path}${what}: the value has more than ${MAX_LINE} bytes; write one record per line to a .jsonl`,
         );
       }
     }
@@ -100,7 +100,7 @@ export async function* valuesOf(source: Source): AsyncGenerator<JsonValue> {
   if (hasBegun) yield taken(Buffer.alloc(0));
 }
 
-/** Whether what follows these bytes of a string is escaped. @param isEscaped whether their first one is */
+/** Whether the byte after these bytes of a string is escaped. @param isEscaped whether the first of them is */
 function endsEscaped(bytes: Buffer, isEscaped: boolean): boolean {
   let count = 0;
   while (count < bytes.length && bytes[bytes.length - 1 - count] === BACKSLASH) count += 1;

@@ -1,4 +1,4 @@
-// Messages as files have them to messages as templates expect them.
+// Converts messages of files to those that templates expect.
 import { isDeepStrictEqual } from 'node:util';
 import { brief } from '../../brief.ts';
 import { Float } from '../json.ts';
@@ -6,11 +6,11 @@ import { parsed, turnOfCalls, withToolCalls } from './calls.ts';
 import type { Message } from './record.ts';
 import { isCall, roleFrom, roleOf } from './roles.ts';
 
-/** Fields by which a message says whether it is trained on. */
+/** Fields by which a message says whether it is to be trained on. */
 const SWITCHES: ReadonlySet<string> = new Set(['weight', 'train', 'training', 'loss']);
 
 /**
- * A list of { role, content } or of { from, value }. Fields that are null are absent, but for content; `weight` (0 or 1), `train`,
+ * Converts a list of { role, content } or of { from, value }. Null fields count as absent, except for content. `weight` (0 or 1), `train`,
  * `training` and `loss` become isTrained.
  * @param place of the list: file, line and field
  */
@@ -51,8 +51,8 @@ function toMessage(value: unknown, place: string): Message {
 }
 
 /**
- * With the text under content, whether the file has it there or under value; of both, the one that is filled. Where a role is given, a value
- * that is no text is a field like others.
+ * Moves the text of { from, value } to content. If there are both value and content, the one that is not empty counts. If a role is given,
+ * a value that is no text is an ordinary field.
  */
 function withContent(given: Record<string, unknown>, isShareGpt: boolean, place: string): Record<string, unknown> {
   const { value, content } = given;
@@ -72,17 +72,17 @@ function withContent(given: Record<string, unknown>, isShareGpt: boolean, place:
 
 const FILLED = 3;
 
-/** How much a field says: absent, null, empty, filled. */
+/** Ranks how much a field says: absent, null, empty, filled. */
 function fillOf(value: unknown): number {
   if (value === undefined) return 0;
   if (value === null) return 1;
   return value === '' || (Array.isArray(value) && value.length === 0) ? 2 : FILLED;
 }
 
-/** Whether a message is trained on; undefined: it does not say so. */
+/** Whether a message is to be trained on; undefined if it does not say so. */
 function switchOf(given: Record<string, unknown>, place: string): boolean | undefined {
   if (given.train_detail)
-    throw new Error(`${place}: train_detail is not known; give train or weight for the whole message`);
+    throw new Error(`${place}: train_detail is not supported; give train or weight for the whole message`);
   let found: { name: string; isTrained: boolean } | undefined;
   for (const name of SWITCHES) {
     const value = given[name] instanceof Float ? given[name].value : given[name];

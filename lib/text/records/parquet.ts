@@ -1,4 +1,4 @@
-// Rows of a parquet file, read on a thread with limits.
+// Reads rows of a parquet file, on a thread with limits.
 import { stat } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
 import { threadUrl } from '../../io/thread_url.ts';
@@ -6,23 +6,23 @@ import { bytesOf } from './bytes.ts';
 import { rowOf } from './json_lines.ts';
 import type { Row } from './record.ts';
 
-/** Milliseconds without progress in which a file must give its next page, and more for each byte of the file: pages may be large. */
+/** Time limit for the next page in milliseconds, and more for each byte of the file, as pages may be large. */
 const HANGS_MS = 4000;
 const HANGS_MS_PER_BYTE = 1 / 5000;
-/** Milliseconds in which the thread must have begun. */
+/** Time limit for the start of the thread in milliseconds. */
 const START_MS = 30_000;
-/** Milliseconds between two looks at it. */
+/** Milliseconds between two checks of the thread. */
 const LOOK_MS = 200;
-/** MiB of the thread's heap, which holds one row group. */
+/** Limit of the thread's heap in MiB; it holds one row group. */
 const MAX_HEAP = 4096;
 
 type Answer = { batch: string[] } | { isEnd: true } | { error: string };
 
-/** Throws an Error with the file's name where the file hangs its reader or needs too much memory. */
+/** Yields rows. Throws an Error with the file's name if the file makes its reader hang or use too much memory. */
 export async function* parquet(path: string): AsyncGenerator<Row> {
   const { size } = await stat(path);
   if (size === 0) throw new Error(`${path}: is empty`);
-  for await (const _ of bytesOf({ path, isGzip: false })) break; // refuses what is none by its beginning
+  for await (const _ of bytesOf({ path, isGzip: false })) break; // throws if the file begins like something else
   const beats = new Int32Array(new SharedArrayBuffer(4));
   const worker = new Worker(threadUrl('parquet_thread', import.meta.url), {
     workerData: { path, beats },
@@ -39,7 +39,7 @@ export async function* parquet(path: string): AsyncGenerator<Row> {
   } catch (error) {
     const { message, code } = error as NodeJS.ErrnoException;
     if (message.startsWith(path)) throw error;
-    const what = code === 'ERR_WORKER_OUT_OF_MEMORY' ? `needs more than ${MAX_HEAP} MiB to be read` : message;
+    const what = code === 'ERR_WORKER_OUT_OF_MEMORY' ? `takes more than ${MAX_HEAP} MiB to read` : message;
     throw new Error(`${path}: ${what}`, { cause: error });
   } finally {
     answers.close();
@@ -47,7 +47,7 @@ export async function* parquet(path: string): AsyncGenerator<Row> {
   }
 }
 
-/** Asks a thread for what it has next, one at a time, and watches that it goes on. */
+/** Asks a thread for one answer at a time, and watches that it makes progress. */
 class Answers {
   readonly #worker: Worker;
   readonly #watch: NodeJS.Timeout;
@@ -65,7 +65,7 @@ class Answers {
       const next = Atomics.load(beats, 0);
       if (next !== beat || !this.#waiting) [beat, since] = [next, now];
       if (now - since < (beat === 0 ? START_MS : hangsMs)) return;
-      this.#fail(new Error(`is damaged: reading it makes no progress for ${Math.round((now - since) / 1000)} s`));
+      this.#fail(new Error(`is damaged: reading it has made no progress for ${Math.round((now - since) / 1000)} s`));
     }, LOOK_MS);
   }
 

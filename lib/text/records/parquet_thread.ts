@@ -1,18 +1,18 @@
-// The thread on which parquet is read: it can be ended where a damaged or hostile file hangs the library or fills the memory.
+// The thread on which parquet is read: it can be ended if a damaged or malicious file makes the library hang or fills the memory.
 import { open } from 'node:fs/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { formatJson } from '../json.ts';
 import { KNOWN_FIELDS } from './forms.ts';
 import { checkColumn, PARSERS, toJsonValue } from './parquet_value.ts';
 
-/** Characters of JSON that are sent at once, if a row is not longer. */
+/** Characters of JSON that are sent at once, unless a single row is longer. */
 const BATCH = 2 ** 22;
 
-/** @param beats counts what is done, for whoever watches */
+/** @param beats counts progress, for the thread that watches */
 const { path, beats } = workerData as { path: string; beats: Int32Array };
 const beat = () => Atomics.add(beats, 0, 1);
 
-/** Rows as JSON, in batches. Columns that no form uses are not read; that they are there is told. */
+/** Yields rows as JSON, in batches. Columns that no form uses are not read, but their presence is reported. */
 async function* batchesOf(): AsyncGenerator<string[]> {
   const { parquetMetadataAsync, parquetReadObjects, parquetSchema } = await optional(import('hyparquet'));
   const { compressors } = await optional(import('hyparquet-compressors'));
@@ -77,7 +77,9 @@ async function optional<T>(library: Promise<T>): Promise<T> {
   try {
     return await library;
   } catch (error) {
-    throw new Error('to read parquet, run  npm install hyparquet hyparquet-compressors', { cause: error });
+    throw new Error('parquet files need two more packages; run  npm install hyparquet hyparquet-compressors', {
+      cause: error,
+    });
   }
 }
 

@@ -1,4 +1,4 @@
-// Values of parquet's columns to values of JSON, each exactly what it is, or an error.
+// Converts values of parquet columns to exactly equal JSON values, or throws.
 import type { ParquetParsers, SchemaTree } from 'hyparquet';
 import { Float, parseJson } from '../json.ts';
 
@@ -12,7 +12,10 @@ function textOf(bytes: Uint8Array): string {
   }
 }
 
-/** The library's own put U+FFFD for bad bytes, round integers of JSON and cut times to milliseconds. Times become ISO 8601. */
+/**
+ * Replace the library's parsers, which put U+FFFD for bad bytes, round integers of JSON and cut times to milliseconds. Times become ISO
+ * 8601.
+ */
 export const PARSERS: Partial<ParquetParsers> = {
   stringFromBytes: (bytes) => bytes && textOf(bytes),
   jsonFromBytes: (bytes) => bytes && parseJson(textOf(bytes)),
@@ -23,14 +26,14 @@ export const PARSERS: Partial<ParquetParsers> = {
 };
 
 function isoTime(nanoseconds: bigint): string {
-  const rest = ((nanoseconds % 1_000_000n) + 1_000_000n) % 1_000_000n; // below a millisecond
+  const rest = ((nanoseconds % 1_000_000n) + 1_000_000n) % 1_000_000n; // the part below a millisecond
   const time = new Date(Number((nanoseconds - rest) / 1_000_000n)).toISOString();
   if (rest === 0n) return time;
   const digits = String(rest).padStart(6, '0').replace(/000$/, '');
   return time.replace('Z', `${digits}Z`);
 }
 
-/** Types that the library gives as other numbers, or not at all. */
+/** Types that the library does not read, or reads as other numbers. */
 const REFUSED = new Set([
   'DECIMAL',
   'INTERVAL',
@@ -43,15 +46,20 @@ const REFUSED = new Set([
   'GEOGRAPHY',
 ]);
 
-/** Throws an Error for a column with values that are not read. */
+/** Throws an Error for a column whose type is not supported. */
 export function checkColumn({ element, children, path }: SchemaTree): void {
   const refused = [element.converted_type, element.logical_type?.type].find((type) => REFUSED.has(String(type)));
   if (refused)
-    throw new Error(`column ${path.join('.')} is of type ${refused}, which is not read; store it as text or as DOUBLE`);
+    throw new Error(
+      `column ${path.join('.')} is of type ${refused}, which is not supported; store it as text or as DOUBLE`,
+    );
   children.forEach(checkColumn);
 }
 
-/** A value as the library gives it. Null fields of structs are left out, as a table has one struct for all rows; but for the content of messages. */
+/**
+ * Converts a value of the library. Leaves out null fields of structs, since all rows of a table have the same struct, except the content of
+ * messages.
+ */
 export function toJsonValue(value: unknown, node: SchemaTree): unknown {
   const { element, children } = node;
   if (value === null || value === undefined) return null;
@@ -65,7 +73,7 @@ export function toJsonValue(value: unknown, node: SchemaTree): unknown {
   return isFloat && Number.isInteger(value) ? new Float(value as number) : value;
 }
 
-/** What a list's items are: of a LIST, which has a repeated group of one element; of a repeated field, the field. */
+/** The schema of a list's items: for a LIST, which has a repeated group of one element, that element; for a repeated field, the field. */
 function itemOf(node: SchemaTree): SchemaTree {
   const [repeated] = node.children;
   if (node.element.repetition_type === 'REPEATED' || repeated?.element.repetition_type !== 'REPEATED') {

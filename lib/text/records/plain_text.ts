@@ -1,9 +1,9 @@
-// A file of text, which is one document.
+// A text file, which is one document.
 import { isUtf8 } from 'node:buffer';
 import { bytesOf, notUtf8, type Source } from './bytes.ts';
 import type { DocumentPart } from './record.ts';
 
-/** Characters of a part of a text. */
+/** Number of characters per part of a text. */
 const PART = 4 * 2 ** 20;
 
 export async function* plainText(source: Source): AsyncGenerator<DocumentPart> {
@@ -26,7 +26,7 @@ export async function* plainText(source: Source): AsyncGenerator<DocumentPart> {
   yield part(true);
 }
 
-/** Without a byte order mark. */
+/** Yields the text, without a byte order mark. */
 async function* decoded(source: Source): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { fatal: true });
   let line = 1;
@@ -47,7 +47,10 @@ async function* decoded(source: Source): AsyncGenerator<string> {
   }
 }
 
-/** Line ends before the first bad byte of a piece; a character that the piece before has begun counts as bad, as it stands on the same line. */
+/**
+ * Number of line ends before the first bad byte of a piece. A character that began in the piece before counts as bad, since it is on the
+ * same line.
+ */
 function linesBefore(piece: Buffer): number {
   let lines = 0;
   for (let begin = 0; ; lines++) {
@@ -58,7 +61,7 @@ function linesBefore(piece: Buffer): number {
   }
 }
 
-/** Bytes at a piece's beginning that go on with a character. */
+/** Number of bytes at the beginning of a piece that continue a character. */
 function continuation(piece: Buffer): number {
   let count = 0;
   while (count < 3 && count < piece.length && (piece[count]! & 0xc0) === 0x80) count += 1;

@@ -1,4 +1,4 @@
-// Documents and conversations from files, one at a time: the whole of a data set need not fit in memory.
+// Reads documents and conversations from files, one at a time: a data set may be larger than memory.
 import type { Source } from './bytes.ts';
 import { table } from './csv.ts';
 import { formatOf, type Kind } from './formats.ts';
@@ -11,9 +11,9 @@ import type { DocumentPart, Row } from './record.ts';
 import { sniff } from './sniff.ts';
 
 /**
- * The records of files, in order. What a file holds is told by the ending of its name (formats.ts), each also with .gz; where that says
- * nothing, or says text, by its beginning. Text is one document a file. Throws an Error that names the file, the line, and the
- * field; a file without records is one.
+ * Yields the records of files, in order. The ending of a name tells the format (formats.ts), also with .gz after it. If it does not, or
+ * says text, the beginning of the file decides. A text file is one document. Throws an Error that names file, line and field; a file
+ * without records is an error.
  */
 export async function* readRecords(files: readonly string[], options: FormOptions): AsyncGenerator<DocumentPart> {
   for (const path of files) {
@@ -29,7 +29,7 @@ export async function* readRecords(files: readonly string[], options: FormOption
       isEmpty = false;
       yield { ...toRecord(value, place, options), isEnd: true, place };
     }
-    if (isEmpty) throw new Error(`${path}: holds no records`);
+    if (isEmpty) throw new Error(`${path}: has no records`);
   }
 }
 

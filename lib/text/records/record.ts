@@ -1,16 +1,16 @@
-// What files of data hold, in the one form that the rest of the package knows.
+// The records of data files, in the one form that the rest of the package uses.
 
-/** One turn of a conversation; further fields go to the chat template as they are. */
+/** One turn of a conversation. The chat template gets all further fields as they are. */
 export interface Message {
   role: string;
-  /** Text; some templates take other things. Absent beside tool calls, for example. */
+  /** Text; some templates also take other values. May be absent, for example beside tool calls. */
   content?: unknown;
-  /** Whether an assistant's turn may be trained on; absent: yes. Not for the template. */
+  /** Whether an assistant's turn may be trained on; absent means yes. The template does not get it. */
   isTrained?: boolean;
   [field: string]: unknown;
 }
 
-/** Messages, and what else the chat template is given. */
+/** Messages, and what else the chat template gets. */
 export interface Conversation {
   messages: Message[];
   /** The first message that may be trained on. @default 0 */
@@ -23,20 +23,20 @@ export interface Conversation {
   variables?: Record<string, unknown>;
 }
 
-/** What one line of a data set may be. */
+/** One record of a data set. */
 export type DataRecord = { text: string } | { prompt: string; completion: string } | Conversation;
 
-/** A long text comes in parts, of which only the last ends its document. */
+/** A document, or a part of one: a long text comes in parts, and only the last of them ends the document. */
 export interface DocumentPart {
   record: DataRecord;
   isEnd: boolean;
   /** The file and the line or row, for messages. */
   place: string;
-  /** What a user should know of the record: a field that is not used. */
+  /** Notices for the user about the record, such as a field that is not used. */
   notices?: readonly string[];
 }
 
-/** An object of a file, before its form is known. */
+/** An object of a file whose form is not known yet. */
 export interface Row {
   value: unknown;
   place: string;

@@ -1,4 +1,4 @@
-// Names of roles, and what chat templates call them.
+// Converts the names of roles to those that chat templates use.
 
 const KNOWN: Record<string, string> = {
   user: 'user',
@@ -16,10 +16,10 @@ const KNOWN: Record<string, string> = {
   system: 'system',
 };
 
-/** Further names under `from`: of what a tool gives back. */
+/** Names under `from` for the result of a tool. */
 const OF_TOOLS = new Set(['tool', 'observation', 'function_response', 'function-response', 'tool_response']);
 
-/** As templates know it, whatever the case; a name that is not known stays. */
+/** The name that templates use, whatever its case; an unknown name stays as it is. */
 export function roleOf(name: string): string {
   return KNOWN[name.trim().toLowerCase()] ?? name;
 }
@@ -29,5 +29,5 @@ export function roleFrom(name: string): string {
   return OF_TOOLS.has(name.trim().toLowerCase()) ? 'tool' : roleOf(name);
 }
 
-/** Under `from`: a turn whose text is a call of a tool. */
+/** Whether a name under `from` says that the turn's text is a tool call. */
 export const isCall = (name: string) => /^(function|tool)[_-]calls?$/i.test(name.trim());

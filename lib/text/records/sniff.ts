@@ -1,14 +1,14 @@
-// What a file holds whose name does not say it.
+// The format of a file whose name does not tell it.
 import { bytesOf, type Source } from './bytes.ts';
 import type { Kind } from './formats.ts';
 import { KNOWN_FIELDS } from './forms.ts';
 
-/** Bytes at a file's beginning that are looked at. */
+/** Number of bytes at the beginning of a file that are looked at. */
 const HEAD = 2 ** 16;
-/** Share of bytes that are 0 in what is no text: in UTF-16, every second one of Latin letters. */
+/** Share of zero bytes above which a file is not text: in UTF-16 every second byte of Latin letters is 0. */
 const MANY_ZEROS = 1 / 8;
 
-/** JSON lines or a list of JSON objects, where the file begins like that; else text. Throws where it is neither. */
+/** 'lines' or 'json' if the file begins like JSON lines or a list of JSON objects, else 'text'. Throws if it is neither. */
 export async function sniff(source: Source, kind: 'text' | 'other'): Promise<Kind> {
   const { path } = source;
   const pieces: Buffer[] = [];
@@ -23,11 +23,11 @@ export async function sniff(source: Source, kind: 'text' | 'other'): Promise<Kin
     .toString('utf8')
     .replace(/^\ufeff/, '')
     .trimStart();
-  // A byte order mark is no UTF-8, which is told when the text is read.
+  // A byte order mark of UTF-16 is reported when the text is read.
   if (kind === 'text' && bytes[0]! < 0xfe && bytes.filter((byte) => byte === 0).length > bytes.length * MANY_ZEROS) {
     throw new Error(`${path}: is binary data or UTF-16 without a mark, not UTF-8 text`);
   }
-  if (head.includes('\0') && kind === 'other') throw new Error(`${path}: holds binary data, no text`);
+  if (head.includes('\0') && kind === 'other') throw new Error(`${path}: is binary data, not text`);
   const [line = ''] = head.split('\n', 1);
   if (/^\{\s*"/.test(line)) {
     const names = fieldsOf(line);
@@ -40,7 +40,7 @@ export async function sniff(source: Source, kind: 'text' | 'other'): Promise<Kin
   return 'text';
 }
 
-/** The fields of the object that a line is; of one that is longer than the head, what seem to be fields. null: it is none. */
+/** The fields of the object on a line; for a line longer than the head, what seem to be fields. Null if it is no object. */
 function fieldsOf(line: string): string[] | null {
   try {
     return Object.keys(JSON.parse(line) as object);

@@ -1,4 +1,4 @@
-// One answer of the assistant as a document: the prompt that generation would see, and what it should then write.
+// One answer of the assistant as a document: the prompt that generation would see, and what it should write after it.
 
 import type { ChatTemplate } from '../chat_template.ts';
 import { TemplateBudgetError } from '../jinja/errors.ts';
@@ -9,7 +9,7 @@ import { marked, unmarked } from './marks.ts';
 import type { SpecialTokens } from './special.ts';
 import type { TurnEnd } from './turn_end.ts';
 
-/** A prepared conversation, and what all of its answers need. */
+/** A prepared conversation, and what all its answers need. */
 export interface Turns {
   conversation: Conversation;
   template: ChatTemplate;
@@ -24,20 +24,20 @@ export interface Answer {
   text: string;
   begin: number;
   end: number;
-  /** Whether it ends with a token that ends generation. */
+  /** Whether the answer ends with a token that ends generation. */
   isEnded: boolean;
 }
 
-/** A character that no content begins with. */
+/** A character with which no content begins. */
 const OTHER = '\uFDD0';
 
-/** The answer in message i, by rendering the messages before it, and those up to and with it. */
+/** Finds the answer in message i by rendering the messages before it, and those up to and including it. */
 export async function answerAt(turns: Turns, i: number): Promise<Answer> {
   const { conversation, turnEnd, whole } = turns;
   const { messages } = conversation;
   const isLast = i === messages.length - 1;
   const earlier = messages.slice(0, i);
-  // Without a question, as before a greeting, there is no prompt; templates refuse it or make one up.
+  // Without a question, as before a greeting, there is no prompt: templates refuse it or invent one.
   const before = earlier.some(isQuestion) ? await attempt(turns, earlier, true) : null;
   const upTo = isLast ? whole : await attempt(turns, [...earlier, messages[i]!], false);
   if (upTo === null) return await answerInWhole(turns, i);
@@ -50,7 +50,7 @@ export async function answerAt(turns: Turns, i: number): Promise<Answer> {
   if (other === null) return await answerInWhole(turns, i);
   const contentBegin = commonLength(rendered, other);
   if (before === null) return ended(turns, { text: rendered, begin: contentBegin }, isLast);
-  // What is rendered does not begin with the prompt; the prompt is what generation sees.
+  // The rendering does not begin with the prompt. The prompt is what generation sees.
   const written = (await headerBeyond(turns, i, rendered.slice(0, contentBegin))) + rendered.slice(contentBegin);
   const answer = afterPrompt(before, written, textOf(messages[i]!.content));
   return ended(turns, { text: before + answer, begin: before.length }, isLast);
@@ -60,7 +60,7 @@ export const isQuestion = ({ role }: Message) => role !== 'system' && role !== '
 const otherContent = ({ content }: Message) => (Array.isArray(content) ? [{ type: 'text', text: OTHER }] : OTHER);
 
 /**
- * What a template writes between a prompt and the content, where the prompt differs earlier: the space of " yes" after "[/INST]".
+ * What a template writes between the prompt and the content if the rendering differs before that: the space of " yes" after "[/INST]".
  * @param upToContent the rendering before the content of message i
  */
 async function headerBeyond(turns: Turns, i: number, upToContent: string): Promise<string> {
@@ -78,7 +78,7 @@ async function headerBeyond(turns: Turns, i: number, upToContent: string): Promi
   return header.startsWith(asked) ? header.slice(asked.length) : '';
 }
 
-/** null: the template refuses these messages. */
+/** Renders messages; null if the template refuses them. */
 export async function attempt(
   { template, conversation }: Pick<Turns, 'template' | 'conversation'>,
   messages: Message[],
@@ -92,7 +92,7 @@ export async function attempt(
   }
 }
 
-/** An answer that the template renders only where more follows: its place in the whole, by rendering that with another answer. */
+/** Finds an answer that the template renders only if more messages follow: renders the whole with another answer in its place. */
 async function answerInWhole(turns: Turns, i: number): Promise<Answer> {
   const { conversation, template, special, turnEnd, whole } = turns;
   const { messages } = conversation;
@@ -102,14 +102,14 @@ async function answerInWhole(turns: Turns, i: number): Promise<Answer> {
   const after = text.length - (text.lastIndexOf(OTHER) + OTHER.length);
   const end = whole.length - after;
   if (end < begin || whole.slice(end) !== text.slice(text.length - after)) {
-    throw new Error(`chat template: messages[${i}]: cannot be found in what the template renders`);
+    throw new Error(`chat template: messages[${i}]: cannot be found in the rendered template`);
   }
   const tail = turnEnd.tail !== null && whole.startsWith(turnEnd.tail, end) ? turnEnd.tail : special.nextIn(whole, end);
   return { text: whole.slice(0, end + tail.length), begin, end: end + tail.length, isEnded: tail !== '' };
 }
 
 /**
- * What is to be written after a prompt.
+ * What generation should write after a prompt.
  * @param answer as the template renders it without the prompt
  * @param content of the message
  */
@@ -125,7 +125,7 @@ function afterPrompt(prompt: string, answer: string, content: string): string {
   const isThought = (text: string) => text.includes(closing);
   let thought = '';
   if (!isThought(answer) && isThought(content)) {
-    // The template leaves the thoughts out of all answers; the record has them.
+    // The template leaves thoughts out of all answers, but the record has them.
     const end = content.lastIndexOf(closing) + closing.length;
     thought = content.slice(0, end) + /^\s*/.exec(content.slice(end))![0];
   }
@@ -133,7 +133,7 @@ function afterPrompt(prompt: string, answer: string, content: string): string {
   return text.trimStart().startsWith(tag) ? text.trimStart().slice(tag.length).trimStart() : text;
 }
 
-/** Ends an answer with the token that ends a turn, where the template writes that only if another follows, or never. */
+/** Ends an answer with the token that ends a turn, if the template writes that only before another turn, or never. */
 function ended(
   { special, turnEnd, whole }: Turns,
   { text, begin }: { text: string; begin: number },

@@ -1,12 +1,12 @@
-// Answers by the marks of the template itself: {% generation %} … {% endgeneration %}.
+// Answers by the template's own marks: {% generation %} … {% endgeneration %}.
 import type { ChatTemplate } from '../chat_template.ts';
 import type { Conversation } from '../records/record.ts';
 import type { Span } from './marked_text.ts';
 
 /**
- * The marked stretches of the messages that are trained on.
- * @param generated all of them, in order
- * @param targets the messages' numbers
+ * The marked spans of the messages that are trained on.
+ * @param generated all marked spans, in order
+ * @param targets the indices of the messages
  */
 export async function generatedSpans(
   template: ChatTemplate,
@@ -21,7 +21,7 @@ export async function generatedSpans(
     const chosen = new Set(targets);
     return generated.filter((_, k) => chosen.has(answers[k]!)).filter(isFilled);
   }
-  // Some answers have several stretches or none: a message's are those that are there with it and not before it.
+  // Some answers have several spans or none. Those of a message are there with the message and not without it.
   const countBefore = async (end: number) => {
     if (end === 0) return 0;
     return (await template.rendered({ ...conversation, messages: messages.slice(0, end) })).generated?.length ?? 0;

@@ -1,13 +1,13 @@
-// Answers as documents: answers that continue one another share one.
+// Answers as documents; answers that continue one another share one.
 import { setImmediate } from 'node:timers/promises';
 import { answerAt, type Turns } from './answer.ts';
 import type { Document } from './marked_text.ts';
 
-/** Documents of the answers in these messages, each found exactly. Costs some renderings an answer. */
+/** The documents of the answers in these messages. Each answer is found exactly, which takes a few renderings. */
 export async function joined(turns: Turns, targets: readonly number[]): Promise<Document[]> {
   const documents: Document[] = [];
   for (const message of targets) {
-    await setImmediate(); // each answer takes time in proportion to all that precedes it
+    await setImmediate(); // each answer takes time proportional to all that precedes it
     const { text, begin, end, isEnded } = await answerAt(turns, message);
     const turn = { message, begin, end, isEnded };
     const last = documents.at(-1);
@@ -19,7 +19,7 @@ export async function joined(turns: Turns, targets: readonly number[]): Promise<
   }
   const last = documents.at(-1)!;
   const end = last.turns.at(-1)!.end;
-  // What follows the last answer is read.
+  // The last document includes what follows its answer.
   if (turns.whole.length > last.text.length && turns.whole.startsWith(last.text.slice(0, end))) last.text = turns.whole;
   return documents;
 }

@@ -1,4 +1,4 @@
-// Whether a template keeps what it has written when more follows, found on a small conversation of the same kind.
+// Finds out with a small conversation of the same kind whether a template leaves earlier turns unchanged when more follow.
 import { thoughtFieldOf, withoutThoughts } from '../messages.ts';
 import type { Conversation, Message } from '../records/record.ts';
 import type { Turns } from './answer.ts';
@@ -6,12 +6,12 @@ import { joined } from './joined.ts';
 import { hasThoughts } from './left_out.ts';
 import type { Document } from './marked_text.ts';
 
-/** What templates treat specially. */
+/** The properties of a conversation that templates treat specially. */
 export interface Kind {
   hasSystem: boolean;
   hasCalls: boolean;
   hasTools: boolean;
-  /** The field that thoughts are in, and the tag around those that are in a content. */
+  /** thoughtField: the field that has thoughts. thoughtTag: the tag around thoughts in a content. */
   thoughtField: string | null;
   thoughtTag: string | null;
   variables: Record<string, unknown>;
@@ -30,11 +30,11 @@ export function kindOf({ messages, tools, variables = {} }: Conversation): Kind 
   };
 }
 
-/** What a template does with conversations of a kind. */
+/** What a template does with conversations of one kind. */
 export interface Kept {
-  /** Whether one document has all their answers, complete; false also if the template refuses them. */
+  /** Whether one document has all their answers completely; false also if the template refuses the conversation. */
   isKept: boolean;
-  /** Whether answers have their thoughts. */
+  /** Whether the template writes the thoughts of answers. */
   hasThoughts: boolean;
 }
 

@@ -1,4 +1,4 @@
-// What a record holds and its documents do not.
+// Reports what a record has but its documents do not.
 import {
   hasOtherContent,
   OPENED_THOUGHTS,
@@ -12,7 +12,7 @@ import type { Document } from './marked_text.ts';
 import type { SpecialTokens } from './special.ts';
 import type { TurnEnd } from './turn_end.ts';
 
-/** Characters of a tag and white space after it. */
+/** Longest tag with the white space after it, in characters. */
 const LONGEST_TAG = 40;
 
 export function hasThoughts(text: string, message: Message): boolean {
@@ -24,13 +24,13 @@ export function hasThoughts(text: string, message: Message): boolean {
 
 export const hasRest = (text: string, message: Message) => text.includes(withoutThoughts(message.content).rest.trim());
 
-/** Names of the functions that an answer calls. */
+/** The names of the functions that an answer calls. */
 function callsOf({ tool_calls: calls }: Message): string[] {
   if (!Array.isArray(calls)) return [];
   return calls.map((call) => String(call?.function?.name ?? call?.name ?? ''));
 }
 
-/** Whether an answer has its calls: their names stand in it, and not in its text or in a special token alone. */
+/** Whether an answer includes its calls: their names occur in it, and not only in its text or in a special token. */
 function hasCalls(answer: string, message: Message, special: SpecialTokens): boolean {
   const names = callsOf(message);
   if (names.length === 0) return true;
@@ -46,7 +46,7 @@ function isEmpty(message: Message): boolean {
 }
 
 /**
- * The special token at the end of an answer's text to which the template adds its own end of turn; null: none.
+ * The special token at the end of an answer's text to which the template adds its own end of turn; null if there is none.
  * @param text from the answer on
  */
 function ownEnd(text: string, message: Message, { special, turnEnd }: Ends): string | null {

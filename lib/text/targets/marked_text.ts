@@ -1,30 +1,30 @@
-// A document's text with what is trained on.
+// A document's text, and which parts of it are trained on.
 
-/** Characters [begin, end), in UTF-16 units. */
+/** A range [begin, end) of UTF-16 units. */
 export type Span = readonly [begin: number, end: number];
 
-/** A document: its text, and the characters of it that are trained on, in order. */
+/** A document: its text, and the spans that are trained on, in order. */
 export interface MarkedText {
   text: string;
   targets: Span[];
 }
 
-/** Where a document has the answer of a message: text[begin, end). */
+/** The place of a message's answer in a document: text[begin, end). */
 export interface Turn {
   message: number;
   begin: number;
   end: number;
-  /** Whether it ends with a token that ends generation. */
+  /** Whether the answer ends with a token that ends generation. */
   isEnded: boolean;
 }
 
-/** A document with the answers that are trained on, in order. */
+/** A document and the answers in it that are trained on, in order. */
 export interface Document {
   text: string;
   turns: Turn[];
 }
 
-/** Length of the longest common beginning of two texts. */
+/** The length of the longest common prefix of two texts. */
 export function commonLength(a: string, b: string): number {
   const most = Math.min(a.length, b.length);
   let length = 0;

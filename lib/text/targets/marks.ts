@@ -1,21 +1,21 @@
-// Marks in messages, to see where a rendering has them: characters that no text has, each with its message's number.
+// Marks in messages, to find them in a rendering: characters that occur in no text, with the message's number.
 import type { Message } from '../records/record.ts';
 
-/** Unicode keeps U+FDD0 to U+FDDB out of all text: begin, ten digits, end. */
+/** Unicode reserves U+FDD0 to U+FDDB, which occur in no text: begin, ten digits, end. */
 const MARK = /\uFDD0([\uFDD1-\uFDDA]+)\uFDDB/g;
 
 const markOf = (index: number) =>
   `\uFDD0${String(index).replace(/\d/g, (digit) => String.fromCharCode(0xfdd1 + Number(digit)))}\uFDDB`;
 
-/** Where a rendering without its marks has them. */
+/** A rendering without its marks, and where they were. */
 export interface Marks {
   text: string;
-  /** By message: how often its mark is there, and where the last one is. */
+  /** By message: how often its mark occurs, and where the last one is. */
   count: Map<number, number>;
   last: Map<number, number>;
 }
 
-/** A message with marks, and how many: after the last word of its content, after the names and the texts of its tool calls. */
+/** Adds marks to a message, and counts them: after the last word of its content, and after the names and texts of its tool calls. */
 export function marked(message: Message, index: number): { message: Message; count: number } {
   const mark = markOf(index);
   let count = 0;
@@ -48,7 +48,7 @@ export function marked(message: Message, index: number): { message: Message; cou
   return { message: changed, count };
 }
 
-/** Takes the marks out of a rendering. */
+/** Removes the marks from a rendering. */
 export function unmarked(rendering: string): Marks {
   const marks: Marks = { text: '', count: new Map(), last: new Map() };
   let begin = 0;

@@ -1,13 +1,13 @@
-// Context of a record that a chat template leaves out: messages that are not answers, tools, documents.
+// Reports context of a record that a chat template leaves out: messages that are not answers, tools, documents.
 import { textOf, thoughtPartsOf } from '../messages.ts';
 import type { Message } from '../records/record.ts';
 import { attempt, type Turns } from './answer.ts';
 import { marked, unmarked } from './marks.ts';
 
-/** A match of so many characters in a rendering is a message's text and not chance. */
+/** A match of this many characters in a rendering is a message's text and no coincidence. */
 const SURE = 16;
 
-/** Where what is read may stand: texts of documents, and the prompt of the last answer in them; -1: the whole alone. */
+/** Where the context may be: the texts of documents, and the prompt of the last answer in them; -1: only the whole. */
 interface Read {
   texts: readonly string[];
   lastAnswer: number;
@@ -15,7 +15,7 @@ interface Read {
 
 type Source = Pick<Turns, 'template' | 'conversation'>;
 
-/** Reports once for each kind of thing. */
+/** Reports each kind of context once. */
 export async function reportNotRead(source: Source, read: Read, report: (what: string) => void): Promise<void> {
   const roles = new Set((await messagesNotRead(source, read)).map(({ role }) => role));
   for (const role of roles) report(`a message of role ${role} that the chat template leaves out`);
@@ -28,7 +28,7 @@ export async function reportNotRead(source: Source, read: Read, report: (what: s
   }
 }
 
-/** The whole, and the prompt of the last answer, where that counts. */
+/** Renders the whole and, if it counts, the prompt of the last answer. */
 async function renderings(source: Source, { lastAnswer }: Read, messages = source.conversation.messages) {
   const texts = [await attempt(source, messages, false)];
   if (lastAnswer >= 0) texts.push(await attempt(source, messages.slice(0, lastAnswer), true));
@@ -53,7 +53,7 @@ async function messagesNotRead(source: Source, read: Read): Promise<Message[]> {
   return others.filter((i) => isUnsure(i) && !(isRefused ? isFound.get(i) : seen.has(i))).map((i) => messages[i]!);
 }
 
-/** Looks for messages' words, each first behind the one before it. */
+/** Returns a function that searches for the words of messages, each first after the one before it. */
 function wordsIn(texts: readonly string[]): (message: Message) => boolean {
   const from = texts.map(() => 0);
   const has = (words: string) =>

@@ -1,4 +1,4 @@
-// All answers of a long conversation in one rendering of it, for templates that keep what they have written when more follows.
+// Finds all answers of a long conversation in one rendering, for templates that leave earlier turns unchanged when more follow.
 import { textOf } from '../messages.ts';
 import type { Message } from '../records/record.ts';
 import { answerAt, attempt, isQuestion, type Turns } from './answer.ts';
@@ -6,13 +6,13 @@ import { hasRest, hasThoughts } from './left_out.ts';
 import type { Document, Turn } from './marked_text.ts';
 import { type Marks, marked, unmarked } from './marks.ts';
 
-/** Prompts are rendered for the last answer and for those a fourth, a sixteenth … of the way to it: no more than another half in all. */
+/** Prompts are rendered for the last answer and for those at 1/4, 1/16, … of the way to it: together at most half a rendering more. */
 const RATIO = 4;
 
 /**
- * The document of a conversation. What stands between a message and the answer to it, and after an answer, is rendered for the first of
- * each kind and must stand at all others. null: it does not, or the template has left out or rewritten something; a few renderings are
- * lost.
+ * Makes the document of a conversation. The text between a message and its answer, and the text after an answer, is rendered once for each
+ * kind of message and must then be found at all others. Null if it is not, or if the template has left out or rewritten something; a few
+ * renderings were then in vain.
  * @param thoughts whether the template writes an answer's thoughts
  */
 export async function answersInOne(
@@ -43,13 +43,13 @@ export async function answersInOne(
   return { text: whole.startsWith(text.slice(0, end)) ? whole : text, turns: found };
 }
 
-/** A rendering, of which it is known where it has the messages' last words. */
+/** A rendering, and where in it the last words of the messages are. */
 class OneRendering {
   readonly #turns: Turns;
   readonly #marks: Marks;
-  /** What stands between a message's last word and the answer, by the kinds of messages from there on. */
+  /** The text between a message's last word and the answer, by the kinds of messages from there on. */
   readonly #between = new Map<string, string>();
-  /** What stands after an answer's last word, up to the end of the turn. */
+  /** The text after an answer's last word, up to the end of the turn. */
   readonly #after = new Map<string, { tail: string; isEnded: boolean }>();
 
   private constructor(turns: Turns, marks: Marks) {
@@ -57,7 +57,7 @@ class OneRendering {
     this.#marks = marks;
   }
 
-  /** null: a message is not written as it is, or is written several times or out of order. */
+  /** Null if a message is not written as it is, or is written several times or out of order. */
   static async of(turns: Turns): Promise<OneRendering | null> {
     const { conversation, template, whole } = turns;
     const all = conversation.messages.map(marked);
@@ -66,7 +66,7 @@ class OneRendering {
     let last = -1;
     for (const [i, { count }] of all.entries()) {
       const at = marks.last.get(i);
-      if (at === undefined) continue; // without a word, or not written
+      if (at === undefined) continue; // has no word, or is not written
       if (marks.count.get(i) !== count || at < last) return null;
       last = at;
     }
@@ -91,7 +91,7 @@ class OneRendering {
     return { message, begin, end, isEnded: after.isEnded };
   }
 
-  /** Whether what stands before an answer is its prompt, by rendering that. */
+  /** Renders the prompt of an answer and checks that the text before the answer equals it. */
   async hasPrompt({ message, begin }: Turn): Promise<boolean> {
     const earlier = this.#turns.conversation.messages.slice(0, message);
     if (!earlier.some(isQuestion)) return true;
@@ -106,7 +106,7 @@ class OneRendering {
     return anchor.at + between.length;
   }
 
-  /** The last word before an answer, and the kinds of the messages from there on; null: there is none. */
+  /** The last word before an answer, and the kinds of the messages from there on; null if there is none. */
   #anchorOf(message: number): { at: number; kinds: string } | null {
     let kinds = '';
     for (let i = message - 1; i >= 0; i--) {
@@ -120,7 +120,7 @@ class OneRendering {
   #endAfter(last: number, tail: string, isCall: boolean): number | null {
     const { whole, special } = this.#turns;
     if (whole.startsWith(tail, last)) return last + tail.length;
-    // Numbers and brackets after the last text of a call's arguments differ.
+    // The numbers and brackets after the last text in a call's arguments may differ.
     const token = isCall ? special.endOf(tail) : null;
     const begin = token === null ? -1 : whole.indexOf(token, last);
     return begin < 0 ? null : begin + token!.length;
@@ -134,7 +134,9 @@ class OneRendering {
     this.#after.set(this.#kindOf(message), { tail: whole.slice(last, end), isEnded });
   }
 
-  /** Messages after which a template writes the same: white space at a content's end stays or is trimmed. */
+  /**
+   * The kind of a message: a template writes the same after messages of one kind. White space at the end of a content stays or is trimmed.
+   */
   #kindOf(message: number): string {
     const given = this.#turns.conversation.messages[message]!;
     const calls = hasCalls(given);

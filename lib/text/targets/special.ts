@@ -1,4 +1,4 @@
-// Special tokens in texts: what ends an assistant's turn is one of them.
+// Special tokens in texts. One of them ends an assistant's turn.
 
 import type { AddedToken } from '../tokenizer/added_tokens.ts';
 
@@ -8,7 +8,7 @@ export class SpecialTokens {
   readonly #special: string[];
   readonly #added: string[];
   readonly #isAdded: ReadonlySet<string>;
-  /** The text of the token that ends documents; '': none. */
+  /** The text of the token that ends documents; '' if there is none. */
   readonly endOfText: string;
 
   constructor(tokens: readonly Token[], endOfTextId: number | null) {
@@ -23,24 +23,24 @@ export class SpecialTokens {
       .sort(longestFirst);
   }
 
-  /** Whether there are none, as for bytes. */
+  /** Whether there are no special tokens, as for bytes. */
   get isEmpty(): boolean {
     return this.#special.length === 0;
   }
 
-  /** The special token that ends a text, but for white space; null: none does. */
+  /** The special token at the end of a text, white space ignored; null if there is none. */
   endOf(text: string): string | null {
     const end = text.trimEnd();
     return this.#special.find((token) => end.endsWith(token)) ?? null;
   }
 
-  /** The token, special or only added, that ends a text, but for white space. */
+  /** The special or added token at the end of a text, white space ignored; null if there is none. */
   addedEndOf(text: string): string | null {
     const end = text.trimEnd();
     return this.endOf(end) ?? this.#added.find((token) => end.endsWith(token)) ?? null;
   }
 
-  /** A text without its special tokens, and without added ones in brackets. */
+  /** Removes special tokens, and added tokens in brackets, from a text. */
   without(text: string): string {
     let rest = text;
     for (const token of this.#added)
@@ -48,7 +48,7 @@ export class SpecialTokens {
     return rest;
   }
 
-  /** White space and the special token at `at` in a text; '': something else is there. */
+  /** The white space and special token at `at` in a text; '' if something else is there. */
   nextIn(text: string, at: number): string {
     let begin = at;
     while (begin < text.length && /\s/.test(text[begin]!)) begin += 1;
@@ -56,7 +56,7 @@ export class SpecialTokens {
     return token === undefined ? '' : text.slice(at, begin + token.length);
   }
 
-  /** A text up to and with its first special token; null: it has none. */
+  /** A text up to and including its first special token; null if it has none. */
   upToFirst(text: string): string | null {
     let end = Number.POSITIVE_INFINITY;
     for (const token of this.#special) {
@@ -66,7 +66,7 @@ export class SpecialTokens {
     return end <= text.length ? text.slice(0, end) : null;
   }
 
-  /** The end of text[begin, end) without the white space that a token like these takes with it. */
+  /** The end of text[begin, end) without the white space that a special token takes with it. */
   endIn(text: string, begin: number, end: number): number {
     if (!/\s/.test(text[end - 1]!)) return end;
     const token = text.slice(begin, end);

@@ -1,4 +1,4 @@
-// What of a conversation is trained on: for each of the assistant's turns, what generation would write where the template's prompt ends.
+// Decides what of a conversation is trained on: for each turn of the assistant, what generation would write after the template's prompt.
 import { briefName } from '../../brief.ts';
 import type { ChatTemplate } from '../chat_template.ts';
 import { formatJson } from '../json.ts';
@@ -23,19 +23,19 @@ export interface TargetOptions {
   trainOnLastAnswer?: boolean;
 }
 
-/** Receives what a user should know about a record. */
+/** Receives notices for the user about a record. */
 export type Report = (what: string) => void;
 
-/** Up to so many answers are found each by its own prompt, which costs no more than one rendering of them all. */
+/** Up to this many answers are found one by one, each by its own prompt: that costs no more than one rendering of all of them. */
 const FEW = 3;
-/** Kinds of conversations that are remembered; variables of records make up new ones. */
+/** Number of kinds of conversations that are cached; the variables of records make new kinds. */
 const MAX_KINDS = 256;
 
 export class Targets {
   readonly #template: ChatTemplate;
   readonly #special: SpecialTokens;
   readonly #options: TargetOptions;
-  /** By whether there are tools. */
+  /** By whether the conversation has tools. */
   readonly #turnEnds = new Map<boolean, Promise<TurnEnd>>();
   /** By kind of conversation. */
   readonly #kept = new Map<string, Promise<Kept>>();
@@ -47,12 +47,12 @@ export class Targets {
   }
 
   /**
-   * A conversation's documents: one if the template never rewrites earlier turns, else one for each answer, except that answers that
-   * continue one another share one. If the template marks what is generated, its marks decide.
+   * The documents of a conversation. It is one document if the template never rewrites earlier turns. Otherwise there is one for each
+   * answer, but answers that continue one another share one. If the template marks what is generated, its marks decide.
    */
   async documents(given: Conversation, report: Report): Promise<MarkedText[]> {
     const conversation = await this.#template.prepare(given);
-    // The record's own messages: what their prepared form leaves out is reported too.
+    // Uses the record's own messages, so that what their prepared form leaves out is also reported.
     const { messages } = given;
     for (const field of unusualFields(messages)) {
       if (!this.#template.mentions(field))
@@ -100,9 +100,9 @@ export class Targets {
   }
 
   /**
-   * Reports what a text leaves out of its conversation when the places of its answers are not known.
+   * Reports what a text leaves out of its conversation, if the places of its answers are not known.
    * @param given as the record has it
-   * @param targets the messages that are trained on; all answers
+   * @param targets the messages that are trained on: all answers
    */
   async #reportLosses(
     {
@@ -126,7 +126,10 @@ export class Targets {
     return { conversation, template: this.#template, special: this.#special, turnEnd, whole };
   }
 
-  /** All of a conversation, with the end that its last answer gets, but for the answers that are not to be trained on. */
+  /**
+   * The whole conversation, with the end that its last answer gets. All of it is trained on, except the answers that are not to be trained
+   * on.
+   */
   async #all(conversation: Conversation, whole: string, generated: readonly Span[] | null): Promise<MarkedText> {
     const { messages } = conversation;
     const isLeft = ({ role, isTrained }: Message) => role === 'assistant' && isTrained === false;
@@ -146,7 +149,7 @@ export class Targets {
     return { text, targets };
   }
 
-  /** Where a text has these answers; throws an Error where it has not. */
+  /** The spans of these answers in a text. Throws an Error if it does not have them. */
   async #spansIn(
     text: string,
     turns: Turns,
@@ -163,7 +166,7 @@ export class Targets {
       }
     }
     throw new Error(
-      `messages[${targets[0]}]: is not to be trained on (weight: 0, train: false), which data.trainOnPrompts can only leave out where the chat template keeps or marks earlier turns; leave one of both out`,
+      `messages[${targets[0]}]: is not to be trained on (weight: 0, train: false). With data.trainOnPrompts this needs a chat template that keeps earlier turns unchanged or marks answers; drop one of the two`,
     );
   }
 

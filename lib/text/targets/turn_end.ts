@@ -1,19 +1,19 @@
-// How a template ends the assistant's turns, found by rendering a small conversation.
+// Finds out with a small conversation how a template ends the assistant's turns.
 import type { ChatTemplate } from '../chat_template.ts';
 import { PROBE_TOOLS } from '../probe_tools.ts';
 import type { Message } from '../records/record.ts';
 import type { SpecialTokens } from './special.ts';
 
 export interface TurnEnd {
-  /** The token with which an answer ends; null: none does. */
+  /** The token that ends an answer; null if none does. */
   token: string | null;
-  /** What follows an answer up to and with the token that ends it; null: the template writes no such token. */
+  /** The text after an answer, up to and including the token that ends it; null if the template writes no such token. */
   tail: string | null;
-  /** The end of `tail` that the template writes only where another message follows; ''. */
+  /** The end of `tail` that the template writes only if another message follows; '' if it always writes all. */
   missing: string;
   /**
-   * What the template writes after the last turn only, behind its end: the token that ends texts, or the header of a next answer, where
-   * that does not wait for add_generation_prompt; ''.
+   * What the template writes only after the end of the last turn: the token that ends texts, or the header of the next answer if that does
+   * not depend on add_generation_prompt; '' if nothing.
    */
   closing: string;
 }
@@ -23,7 +23,7 @@ const QUESTION: Message[] = [{ role: 'user', content: USER }];
 const ONE: Message[] = [...QUESTION, { role: 'assistant', content: ANSWER }];
 const TWO: Message[] = [...ONE, { role: 'user', content: NEXT }, { role: 'assistant', content: 'Qxend' }];
 
-/** @param hasTools whether of conversations with tools, which a template may write otherwise */
+/** @param hasTools whether the conversations have tools, since a template may write them otherwise */
 export async function findTurnEnd(template: ChatTemplate, special: SpecialTokens, hasTools: boolean): Promise<TurnEnd> {
   const tools = hasTools ? { tools: PROBE_TOOLS } : {};
   const rendered = async (messages: Message[], isPrompt = false) =>
@@ -49,7 +49,7 @@ export async function findTurnEnd(template: ChatTemplate, special: SpecialTokens
   const token = special.addedEndOf(tail);
   if (token !== null) return { token, tail: tail.trimEnd(), missing: '', closing };
   const following = special.nextIn(then, tail.length);
-  // What stands before the first question too is the header of a question, and ends no conversation.
+  // A text that is also before the first question is the header of a question, and does not end a conversation.
   const isHeader = two.slice(0, two.indexOf(USER)).endsWith(then.slice(tail.length).trimStart());
   const next = following === '' ? null : following.trim();
   if (next === null || isHeader) return { token: next, tail: null, missing: '', closing };

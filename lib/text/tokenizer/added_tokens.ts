@@ -1,4 +1,4 @@
-// Tokens that are found in a text before anything else is done with it.
+// Added tokens: tokens that are searched for in a text before any other step.
 import { MAX_ADDED_TOKEN } from './budget.ts';
 import { booleanOf, fieldsOf, refuseOthers, stringOf } from './fields.ts';
 import { Piece } from './piece.ts';
@@ -8,12 +8,12 @@ import { checkId } from './vocabulary.ts';
 export interface AddedToken {
   id: number;
   content: string;
-  /** Whether it counts only where no word goes on before or after it. */
+  /** Whether it matches only if no word character is before or after it. */
   single_word: boolean;
-  /** Whether it takes the white space before or after it. */
+  /** Whether it takes the white space before it (lstrip) or after it (rstrip). */
   lstrip: boolean;
   rstrip: boolean;
-  /** Whether it is looked for after normalization. */
+  /** Whether it is searched for in the normalized text. */
   normalized: boolean;
   special: boolean;
 }
@@ -21,7 +21,8 @@ export interface AddedToken {
 const FLAGS = ['single_word', 'lstrip', 'rstrip', 'normalized', 'special'] as const;
 
 /**
- * Checks that the ids are those that HuggingFace's crate gives: a token of the model keeps its own, others follow on the vocabulary.
+ * Reads added tokens. Throws unless their ids are those that HuggingFace's crate assigns: a token of the model keeps its id, others follow
+ * the vocabulary.
  * @param value the list of tokenizer.json
  */
 export function readAddedTokens(value: unknown, vocabulary: ReadonlyMap<string, number>): AddedToken[] {
@@ -35,7 +36,8 @@ export function readAddedTokens(value: unknown, vocabulary: ReadonlyMap<string, 
     refuseOthers(fields, where, ['id', 'content', ...FLAGS]);
     const content = stringOf(fields, 'content', where);
     const id = checkId(fields.id, content, where);
-    if (content.length > MAX_ADDED_TOKEN) throw new Error(`${where}: has ${content.length} characters`);
+    if (content.length > MAX_ADDED_TOKEN)
+      throw new Error(`${where}: has ${content.length} characters, more than ${MAX_ADDED_TOKEN}`);
     const flags = Object.fromEntries(
       FLAGS.map((name) => [name, booleanOf(fields, name, where, name === 'normalized' ? !fields.special : false)]),
     ) as Record<(typeof FLAGS)[number], boolean>;
@@ -61,12 +63,12 @@ const WORD_BEFORE = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u;
 const WORD_AFTER = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
 const SPACE = /\p{White_Space}/u;
 
-/** Finds the leftmost tokens, of those that begin at one place the longest. */
+/** Finds tokens in a text: the leftmost first, and the longest of those that begin at one place. */
 export class TokenFinder {
   readonly #root: Node = { next: new Map(), token: null };
   readonly #firsts: RegExp | null;
 
-  /** @param normalize what tokens go through before they are looked for */
+  /** @param normalize is applied to the tokens before they are searched for */
   constructor(tokens: readonly AddedToken[], normalize: Normalizer | null = null) {
     for (const token of tokens) {
       const content = normalize ? normalize(new Piece(token.content)).text : token.content;
@@ -77,7 +79,7 @@ export class TokenFinder {
         node = next;
       }
       if (node === this.#root) {
-        throw new Error(`added_tokens: ${JSON.stringify(token.content)} is nothing when normalized`);
+        throw new Error(`added_tokens: ${JSON.stringify(token.content)} is empty when normalized`);
       }
       if (node.token && node.token.id !== token.id) {
         const names = `${JSON.stringify(node.token.content)} and ${JSON.stringify(token.content)}`;
@@ -89,7 +91,7 @@ export class TokenFinder {
     this.#firsts = firsts.length > 0 ? new RegExp(`[${firsts.join('')}]`, 'g') : null;
   }
 
-  /** Cuts a piece into tokens and what lies between them. */
+  /** Cuts a piece into tokens and the text between them. */
   split(piece: Piece, emit: (piece: Piece, token: AddedToken | null) => void): void {
     const { text } = piece;
     let done = 0;

@@ -1,4 +1,4 @@
-// Byte-pair encoding: neighbours are merged, those of the lowest rank first, the leftmost of these before others.
+// Byte-pair encoding: neighbours are merged, those of the lowest rank first and, of these, the leftmost first.
 import { booleanOf, type Fields, listOf, refuseOthers } from './fields.ts';
 import { MinHeap } from './min_heap.ts';
 import type { Model } from './model.ts';
@@ -19,12 +19,12 @@ const FIELDS = [
   'merges',
 ];
 
-/** Units of words that are remembered, and words. */
+/** Longest word, in UTF-16 units, whose result is cached, and number of cached words. */
 const REMEMBERED_UNITS = 64;
 const REMEMBERED_WORDS = 65_536;
-/** Units from which on a word is cut where no token goes across. */
+/** Words of at least so many units are cut where no token can cross. */
 const LONG_WORD = 256;
-/** Units of a word; with the rank they make one double, which orders merges. */
+/** Limit of units of a word: a unit's index and a rank must fit into one double, which orders merges. */
 const MAX_WORD = 2 ** 26;
 
 const utf8 = new TextEncoder();
@@ -35,19 +35,19 @@ export class BytePairModel implements Model {
   readonly #prefix: string;
   readonly #suffix: string;
   readonly #unknown: number;
-  /** An unk_token that the vocabulary does not have. */
+  /** The unk_token if the vocabulary does not have it, else null. */
   readonly #missing: string | null;
   readonly #fusesUnknown: boolean;
   readonly #bytes: Int32Array | null;
   readonly #ignoresMerges: boolean;
-  /** Pair of ids → rank; rank → id that the pair becomes. */
+  /** #ranks: pair of ids → rank of its merge. #merged: rank → id of the merged token. */
   readonly #ranks: PairTable;
   readonly #merged: Int32Array;
-  /** Ids of single characters by their code; -1: none, -2: not looked up. */
+  /** Ids of single characters by their code; -1: no token, -2: not looked up yet. */
   readonly #characters = new Int32Array(65_536).fill(-2);
   readonly #remembered = new Map<string, Int32Array>();
   #neighbours: PairTable | null = null;
-  /** Of the word at hand: its symbols, the units up to their ends, their neighbours. */
+  /** The symbols of the current word: their ids, the units at which they end, and their neighbours. */
   #ids = new Int32Array(64);
   #ends = new Int32Array(64);
   #previous = new Int32Array(64);
@@ -58,7 +58,7 @@ export class BytePairModel implements Model {
     refuseOthers(fields, where, FIELDS);
     const { dropout, unk_token: unknown } = fields;
     if (dropout !== undefined && dropout !== null && dropout !== 0) {
-      throw new Error(`${where}: dropout is ${JSON.stringify(dropout)}, with which ids are random; set it to null`);
+      throw new Error(`${where}: dropout is ${JSON.stringify(dropout)}, which makes ids random; set it to null`);
     }
     this.vocabulary = readVocabulary(fields, where);
     this.#prefix = textOf(fields, 'continuing_subword_prefix', where);
@@ -110,7 +110,7 @@ export class BytePairModel implements Model {
       this.#merge(word.slice(from, end), (id, at) => emit(id, from + at));
       begin = end;
     };
-    let before = -2; // code of the character before, which has a token
+    let before = -2; // code of the previous character, which has a token
     for (let i = 0; i < word.length; ) {
       const end = i + unitsAt(word, i);
       const code = this.#characterAt(word, i, end) >= 0 ? word.codePointAt(i)! : -1;
@@ -121,7 +121,9 @@ export class BytePairModel implements Model {
     next(word.length);
   }
 
-  /** Pairs of characters within tokens. Between two others a word can be cut: no merge goes across. */
+  /**
+   * All pairs of neighbouring characters within tokens. A word can be cut between any other two characters, since no merge crosses there.
+   */
   #neighboursInTokens(): PairTable {
     const merged = new Set(this.#merged);
     const pairs = new PairTable();
@@ -143,7 +145,8 @@ export class BytePairModel implements Model {
       for (let i = 0; i < known.length; i += 2) emit(known[i]!, known[i + 1]!);
       return;
     }
-    if (word.length >= MAX_WORD) throw new RangeError(`tokenizer: a word of ${word.length} characters`);
+    if (word.length >= MAX_WORD)
+      throw new RangeError(`tokenizer: a word has ${word.length} characters, the limit is ${MAX_WORD - 1}`);
     this.#symbols(word);
     this.#mergeAll();
     const tokens = word.length <= REMEMBERED_UNITS ? ([] as number[]) : null;
@@ -156,10 +159,10 @@ export class BytePairModel implements Model {
     this.#remembered.set(word, Int32Array.from(tokens));
   }
 
-  /** The characters of a word as symbols. */
+  /** Sets the symbols to the characters of a word. */
   #symbols(word: string): void {
     this.#length = 0;
-    let unknownEnd = -1; // of an unknown character that has no symbol yet
+    let unknownEnd = -1; // end of an unknown character that has no symbol yet
     for (let i = 0; i < word.length; ) {
       const end = i + unitsAt(word, i);
       const id = this.#characterAt(word, i, end);
@@ -195,7 +198,7 @@ export class BytePairModel implements Model {
     return id;
   }
 
-  /** Whether there are tokens for all of its bytes. */
+  /** Adds the bytes of a character as symbols. Returns false if a byte has no token. */
   #addBytes(word: string, begin: number, end: number): boolean {
     if (!this.#bytes) return false;
     const prefix = begin > 0 ? this.#prefix : '';
@@ -236,7 +239,7 @@ export class BytePairModel implements Model {
       if (ids[left] === -1 || right < 0) continue;
       const present = this.#ranks.get(ids[left]!, ids[right]!);
       const merged = this.#merged[rank]!;
-      if (present < 0 || this.#merged[present] !== merged) continue; // one of the two has been merged otherwise
+      if (present < 0 || this.#merged[present] !== merged) continue; // one of the two has been merged with another since
       ids[left] = merged;
       ids[right] = -1;
       ends[left] = ends[right]!;

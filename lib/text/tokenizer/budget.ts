@@ -1,16 +1,19 @@
-// What an untrusted tokenizer.json may ask for. Public ones stay far below all of it.
+// Limits for an untrusted tokenizer.json. Public ones stay far below all of them.
 
-/** Normalizers, pre-tokenizers and decoders, each counted with those inside of others. */
+/** Largest number of normalizers, pre-tokenizers and decoders, each counted together with those inside others. */
 export const MAX_PARTS = 64;
-/** UTF-16 units of an added token. */
+/** Longest added token, in UTF-16 units. */
 export const MAX_ADDED_TOKEN = 4096;
-/** Special tokens on one side of a text. */
+/** Largest number of special tokens on one side of a text. */
 export const MAX_SURROUND = 64;
-/** Units of the longest token, and characters of a word, up to which a model that searches is quick: longer ones go to another thread. */
+/**
+ * Largest token in units, and longest word in characters, for which models that search are fast enough. Beyond them texts are encoded on
+ * another thread.
+ */
 export const QUICK_TOKEN = 512;
 export const QUICK_WORD = 1024;
 
-/** How long a text may become that has `length` units: Unicode's forms make 18 of one at most. */
+/** The length that a text of `length` units may grow to. Unicode's normal forms make at most 18 units of one. */
 export const maxLength = (length: number): number => 64 * length + 4096;
 
 export function checkGrowth(before: number, after: number, what: string): void {

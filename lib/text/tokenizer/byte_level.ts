@@ -1,9 +1,9 @@
-// Bytes of UTF-8 as printable characters, as GPT-2's tokenizer writes them.
+// Bytes of UTF-8 as printable characters, like those of GPT-2's tokenizer.
 import { Piece, unitsAt } from './piece.ts';
 
 const isPrintable = (byte: number) => (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
 
-/** The character that stands for each byte: itself where it is printable, otherwise the next from U+0100 on. */
+/** The character for each byte: itself if it is printable, otherwise the next unused one from U+0100 on. */
 export const BYTE_CHARACTERS: readonly string[] = (() => {
   let others = 0;
   return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(isPrintable(byte) ? byte : 0x100 + others++));
@@ -11,7 +11,7 @@ export const BYTE_CHARACTERS: readonly string[] = (() => {
 
 const utf8 = new TextEncoder();
 
-/** Each byte of a character ends where the character does. */
+/** The bytes of a text as printable characters. Each byte of a character ends where the character does. */
 export function toByteCharacters(piece: Piece): Piece {
   const { text } = piece;
   if (/^[!-~]*$/.test(text)) return piece;

@@ -1,4 +1,4 @@
-// One id a byte of UTF-8.
+// Encoding by bytes: one id per byte of UTF-8.
 
 import type { Encoded } from './encoder.ts';
 import { unitsAt } from './piece.ts';
@@ -18,7 +18,7 @@ export function encodeBytes(text: string): Encoded {
   return { ids, ends };
 }
 
-/** A byte order mark is kept. Ids that are no bytes are no text. */
+/** Keeps a byte order mark. Ids that are no bytes are skipped. */
 export function decodeBytes(ids: ArrayLike<number>): string {
   const bytes = Array.from(ids).filter((id) => id >= 0 && id < 256);
   return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(bytes));

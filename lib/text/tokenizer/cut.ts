@@ -1,17 +1,17 @@
-// Where a text may be cut so that the ids of its parts, one after another, are those of the whole.
+// Finds where a text can be cut so that the ids of its parts together are those of the whole.
 
-/** Characters on either side of a cut that it is checked on. */
+/** Number of characters on either side of a cut with which it is checked. */
 const CONTEXT = 512;
-/** Characters at a text's end in which a place to cut it is looked for. */
+/** Number of characters at the end of a text in which a cut is searched for. */
 const SEARCHED = 4096;
-/** Where pre-tokenizers split whatever stands around. */
+/** Places where pre-tokenizers split whatever is around them. */
 const BETWEEN_WORDS = /(?<=\p{L})(?= \p{L})|(?<=\S\n)(?=\p{L})/gu;
 
 type Encode = (text: string) => Promise<ArrayLike<number>>;
 
 /**
- * The last place between two words that more than the context follows. A tokenizer for which it is none (one that puts a space before each
- * text) fails the check: 0.
+ * The last place between two words that has more than CONTEXT characters after it. 0 if the check fails, as for a tokenizer that puts a
+ * space before each text.
  */
 export async function lastCut(text: string, encode: Encode): Promise<number> {
   let found = 0;
@@ -21,7 +21,7 @@ export async function lastCut(text: string, encode: Encode): Promise<number> {
   return found > 0 && (await isCut(text, found, encode)) ? found : 0;
 }
 
-/** Whether a text's ids are those of its parts before and after `at`, as far as the characters around it tell. */
+/** Whether the ids of a text are those of its parts before and after `at`, judged by the characters around it. */
 async function isCut(text: string, at: number, encode: Encode): Promise<boolean> {
   const [left, right] = [text.slice(Math.max(0, at - CONTEXT), at), text.slice(at, at + CONTEXT)];
   const [whole, before, after] = [await encode(left + right), await encode(left), await encode(right)];

@@ -1,13 +1,13 @@
-// Ids to text: the decoders of tokenizer.json, with the semantics of HuggingFace's crate `tokenizers`.
+// The decoders of tokenizer.json, with the semantics of HuggingFace's crate `tokenizers`.
 import { checkGrowth } from './budget.ts';
 import { BYTE_CHARACTERS } from './byte_level.ts';
 import { booleanOf, type Fields, fieldsOf, listOf, refuseOthers, stringOf } from './fields.ts';
 import { countPart } from './pattern.ts';
 
-/** Tokens to the parts of a text. */
+/** Converts tokens to the parts of a text. */
 export type Decoder = (tokens: string[]) => string[];
 
-/** Characters that a decoder may put in place of others. */
+/** Longest text that a decoder may put in place of another. */
 const MAX_CONTENT = 64;
 
 const lengthOf = (tokens: readonly string[]) => tokens.reduce((sum, { length }) => sum + length, 0);
@@ -33,7 +33,8 @@ const READERS: Record<string, (fields: Fields, where: string, context: Context) 
     const { String: literal } = fieldsOf(fields.pattern, `${where}.pattern`);
     if (typeof literal !== 'string') throw new Error(`${where}.pattern: only { String } is supported in a decoder`);
     const content = stringOf(fields, 'content', where);
-    if (content.length > MAX_CONTENT) throw new Error(`${where}: content has ${content.length} characters`);
+    if (content.length > MAX_CONTENT)
+      throw new Error(`${where}: content has ${content.length} characters, more than ${MAX_CONTENT}`);
     return (tokens) => tokens.map((token) => token.replaceAll(literal, () => content));
   },
   Strip(fields, where) {
@@ -97,7 +98,7 @@ const KNOWN = [
 
 const BYTES = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]));
 
-/** A token with characters that stand for no byte is text as it is. A byte order mark is kept. */
+/** A token with characters that stand for no byte is kept as text. A byte order mark is kept. */
 function byteLevel(tokens: string[]): string[] {
   const bytes: Buffer[] = tokens.map((token) => {
     const own = Buffer.allocUnsafe(token.length);
@@ -111,7 +112,7 @@ function byteLevel(tokens: string[]): string[] {
   return [new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(bytes))];
 }
 
-/** Tokens `<0x..>` that follow one another are characters together; where they are none, each of them is shown as unknown. */
+/** Consecutive tokens `<0x..>` are decoded together as UTF-8. If they are no UTF-8, each of them becomes U+FFFD. */
 function byteFallback(tokens: string[]): string[] {
   const out: string[] = [];
   let bytes: number[] = [];

@@ -1,4 +1,4 @@
-// The thread on which texts are encoded: it can be ended where an untrusted regular expression hangs.
+// The thread on which texts are encoded: it can be ended if an untrusted regular expression hangs.
 import { parentPort, workerData } from 'node:worker_threads';
 import { Encoder } from './encoder.ts';
 

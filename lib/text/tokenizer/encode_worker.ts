@@ -1,14 +1,14 @@
-// Encoding on another thread, which keeps the event loop free, and which is ended when it hangs.
+// Encodes on another thread, which keeps the event loop free and is ended if it hangs.
 import { Worker } from 'node:worker_threads';
 import { threadUrl } from '../../io/thread_url.ts';
 import type { Encoded } from './encoder.ts';
 
-/** A text may take so long, and each of its characters besides: a hundred times what they take on a quiet machine. */
+/** Time limits of a text, and more for each of its characters: a hundred times what they take on an idle machine. */
 const TEXT_MS = 6000;
 const CHARACTER_MS = 0.04;
-/** A thread may take so long to start. */
+/** Time limit for the start of a thread. */
 const START_MS = 120_000;
-/** A thread that nobody has used for so long gives its memory back. */
+/** An unused thread ends after this time, which frees its memory. */
 const IDLE_MS = 30_000;
 const LOOK_MS = 250;
 
@@ -24,19 +24,20 @@ export class EncodeWorker {
   readonly #json: string;
   readonly #path: string;
   readonly #textMs: number;
-  /** In the order in which they are encoded. */
+  /** The texts that wait, in the order in which they are encoded. */
   readonly #waiting = new Map<number, Waiting>();
   #worker: Worker | null = null;
   #isReady = false;
   #key = 0;
-  /** What the first that waits has taken so far. */
+  /** Time that the first waiting text has taken so far. */
   #spentMs = 0;
   #watch: NodeJS.Timeout | null = null;
   #idle: NodeJS.Timeout | null = null;
 
   /**
-   * @param json the text of tokenizer.json, from `path`, which messages name
-   * @param textMs how long a text of no length may take
+   * @param json the text of tokenizer.json
+   * @param path of the file, for messages
+   * @param textMs time limit of a text, before its characters are counted
    */
   constructor(json: string, path: string, textMs = TEXT_MS) {
     this.#json = json;
@@ -44,7 +45,7 @@ export class EncodeWorker {
     this.#textMs = textMs;
   }
 
-  /** One text after another, in order. Rejects where one takes too long, and then with it all that wait. */
+  /** Encodes texts one after another, in order. If one takes too long, it is rejected with all others that wait. */
   encode(text: string): Promise<Encoded> {
     const worker = this.#worker ?? this.#start();
     clearTimeout(this.#idle ?? undefined);
@@ -83,7 +84,7 @@ export class EncodeWorker {
     else waiting?.resolve(encoded as Encoded);
   }
 
-  /** Ends the thread when the text at hand takes too long. Time in which this process stood still does not count. */
+  /** Ends the thread if the current text takes too long. Time in which this process was suspended does not count. */
   #watching(): NodeJS.Timeout {
     let last = performance.now();
     return setInterval(() => {

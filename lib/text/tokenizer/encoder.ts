@@ -1,4 +1,4 @@
-// A tokenizer.json as a function from texts to ids, with the ids of HuggingFace's crate `tokenizers`, and where in the text each token ends.
+// The encoder of a tokenizer.json: from texts to the ids of HuggingFace's crate `tokenizers`, and where in the text each token ends.
 import { type AddedToken, readAddedTokens, TokenFinder } from './added_tokens.ts';
 import { type Fields, fieldsOf, refuseOthers } from './fields.ts';
 import type { Model } from './model.ts';
@@ -12,7 +12,10 @@ import type { Normalizer, PreTokenizer } from './steps.ts';
 
 export interface Encoded {
   ids: Int32Array;
-  /** For each token the UTF-16 index after the last character that it covers, a part of a character counting as the whole; never decreasing. */
+  /**
+   * For each token the UTF-16 index after the last character that it covers, even if it covers only a part of that character. Never
+   * decreases.
+   */
   ends: Int32Array;
 }
 
@@ -31,14 +34,14 @@ const FIELDS = [
 export class Encoder {
   readonly model: Model;
   readonly addedTokens: readonly AddedToken[];
-  /** Whether short texts take little time, whatever they are: no regular expression of the file's own, no very long tokens. */
+  /** Whether short texts are always fast: the file has no regular expressions of its own and no very long tokens. */
   readonly isQuick: boolean;
   readonly #normalize: Normalizer | null;
   readonly #preTokenize: PreTokenizer;
   readonly #asTheyAre: TokenFinder;
   readonly #normalized: TokenFinder;
 
-  /** @param json a parsed tokenizer.json; what it has and this does not know is refused by name */
+  /** @param json a parsed tokenizer.json. Throws an Error that names any part that is not supported */
   constructor(json: unknown) {
     const fields: Fields = fieldsOf(json, 'tokenizer');
     refuseOthers(fields, 'tokenizer', FIELDS);
@@ -56,7 +59,10 @@ export class Encoder {
     );
   }
 
-  /** Without special tokens at the ends. Truncation and padding of the file are not applied: transformers leaves both to its caller. */
+  /**
+   * Encodes a text without special tokens at the ends. Does not apply truncation and padding of the file: transformers leaves both to its
+   * caller.
+   */
   encode(text: string): Encoded {
     const out = new Output(text.length);
     this.#asTheyAre.split(new Piece(text), (section, token) => {
@@ -73,7 +79,7 @@ export class Encoder {
   }
 }
 
-/** Ids and ends as they come. */
+/** Collects ids and ends. */
 class Output {
   #ids: Int32Array;
   #ends: Int32Array;
@@ -98,7 +104,7 @@ class Output {
     this.#length += 1;
   }
 
-  /** In buffers of their own, which can be handed to another thread. */
+  /** The result, in buffers of its own, which can be transferred to another thread. */
   done(): Encoded {
     return { ids: this.#ids.slice(0, this.#length), ends: this.#ends.slice(0, this.#length) };
   }

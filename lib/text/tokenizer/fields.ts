@@ -1,19 +1,19 @@
-// Objects of tokenizer.json, read strictly: a field that nobody knows may change ids.
+// Reads objects of tokenizer.json strictly: an unknown field may change ids.
 
 export type Fields = Record<string, unknown>;
 
-/** @param where what the object is, for messages */
+/** @param where the object's place, for messages */
 export function fieldsOf(value: unknown, where: string): Fields {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new Error(`${where} must be an object`);
   return value as Fields;
 }
 
-/** Refuses a field that is not among `known`, except where it is null, false or empty. */
+/** Throws if a field is not among `known`, unless it is null, false or empty. */
 export function refuseOthers(fields: Fields, where: string, known: readonly string[]): void {
   for (const [name, value] of Object.entries(fields)) {
     if (known.includes(name) || value === null || value === false || value === '') continue;
-    throw new Error(`${where}: field ${JSON.stringify(name)} is not known, so ids could differ`);
+    throw new Error(`${where}: field ${JSON.stringify(name)} is not known and may change ids`);
   }
 }
 

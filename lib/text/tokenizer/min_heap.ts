@@ -1,10 +1,10 @@
-// A heap of doubles, the smallest first.
+// A heap of doubles, smallest first.
 
 export class MinHeap {
   #values: Float64Array;
   size = 0;
 
-  /** @param expected values that it has place for at once */
+  /** @param expected number of values to reserve memory for */
   constructor(expected = 16) {
     this.#values = new Float64Array(Math.max(16, expected));
   }
@@ -26,7 +26,7 @@ export class MinHeap {
     values[at] = value;
   }
 
-  /** Of one that is not empty. */
+  /** Removes and returns the smallest value. The heap must not be empty. */
   pop(): number {
     const values = this.#values;
     const smallest = values[0]!;

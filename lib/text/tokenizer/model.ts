@@ -1,10 +1,10 @@
-// The model of a tokenizer: words to ids.
+// The model of a tokenizer: from words to ids.
 
 export interface Model {
-  /** Tokens and their ids; for decoding. */
+  /** Tokens and their ids, for decoding. */
   readonly vocabulary: ReadonlyMap<string, number>;
-  /** Whether the time of a word grows as its length. */
+  /** Whether the time for a word is proportional to its length. */
   readonly isQuick: boolean;
-  /** The tokens of a word, and for each the number of units of the word up to its end. Throws for a character that it has no token for. */
+  /** Emits the tokens of a word, each with the unit of the word at which it ends. Throws for a character that has no token. */
   tokenize(word: string, emit: (id: number, end: number) => void): void;
 }

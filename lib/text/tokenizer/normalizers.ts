@@ -102,7 +102,7 @@ function finish(rewriter: Rewriter | null, piece: Piece, done: number): Piece {
   return rewriter.done();
 }
 
-/** Replaces each run or character that `found` matches by what `replace` makes of it. */
+/** Replaces each match of `found` by what `replace` makes of it. */
 function replacing(found: RegExp, replace: (text: string) => string): Normalizer {
   return (piece) => {
     let rewriter: Rewriter | null = null;
@@ -123,9 +123,7 @@ function without(character: RegExp): Normalizer {
   return replacing(new RegExp(character, 'gu'), () => '');
 }
 
-/**
- * A form of Unicode. What changes changes together with the characters that it is composed with, and ends where the last of these does.
- */
+/** A normal form of Unicode. Characters that are composed change together, and all of them end where the last one does. */
 function unicodeForm(form: 'NFC' | 'NFD' | 'NFKC' | 'NFKD'): Normalizer {
   return (piece) => {
     const { text } = piece;
@@ -135,12 +133,12 @@ function unicodeForm(form: 'NFC' | 'NFD' | 'NFKC' | 'NFKD'): Normalizer {
   };
 }
 
-/** What may be composed with the characters before it: marks, vowels and finals of Hangul, halfwidth forms of these. */
+/** A character and all that may be composed with it: marks, vowels and finals of Hangul, halfwidth forms of these. */
 const CLUSTER = /[\s\S][\p{M}\u1160-\u11ff\ud7b0-\ud7ff\uff9e\uff9f\uffa0-\uffdc]*/gu;
-/** No character below U+0300 is composed with those before it. */
+/** A coarser cluster: no character below U+0300 is composed with those before it. */
 const COARSE_CLUSTER = /[\s\S][^\0-\u02ff]*/gu;
 
-/** Null where the clusters, each on its own, do not make the whole. */
+/** Null if the clusters, each normalized alone, do not make the whole. */
 function byClusters(piece: Piece, clusters: RegExp, form: string, whole: string): Piece | null {
   const rewriter = new Rewriter(piece);
   let done = 0;
@@ -159,14 +157,14 @@ function byClusters(piece: Piece, clusters: RegExp, form: string, whole: string)
   return rewriter.done();
 }
 
-/** Character by character: at the end of a word, too, a capital sigma becomes the usual small one. */
+/** Character by character, so that a capital sigma at the end of a word also becomes the usual small one. */
 const lowercase = replacing(/\p{Changes_When_Lowercased}/gu, (character) => character.toLowerCase());
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are meant
 const nmtControls = without(/[\u0001-\u0008\u000b\u000e-\u001f\u007f\u008f\u009f]/u);
 const nmtSpaces = replacing(/[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/gu, () => ' ');
 
-/** Controls, formats, unassigned and private characters, but not tab and line ends. */
+/** Control, format, unassigned and private characters, except tab and line ends. */
 const bertControls = without(/[\0\ufffd]|(?![\t\n\r])\p{C}/u);
 const bertSpaces = replacing(/\p{White_Space}/gu, () => ' ');
 

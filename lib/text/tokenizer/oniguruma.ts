@@ -1,20 +1,20 @@
-// Regular expressions of Oniguruma, in Ruby's syntax, as those of JavaScript.
+// Converts regular expressions of Oniguruma, in Ruby's syntax, to JavaScript's.
 import * as library from '@huggingface/tokenizers';
 
-/** @throws Error where JavaScript has no equal */
+/** @throws Error if JavaScript has no equivalent */
 export function toJavaScript(source: string): RegExp {
   const pattern = { Regex: withoutPossessive(source) };
   return new SplitPreTokenizer({ type: 'Split', pattern, behavior: 'Isolated', invert: false }).pattern;
 }
 
-/** The library exports it, its declarations do not. */
+/** The library exports it but does not declare it. */
 const { SplitPreTokenizer } = library as unknown as {
   SplitPreTokenizer: new (fields: object) => { pattern: RegExp };
 };
 
 /**
- * What the library takes for something else, in terms that it knows: possessive quantifiers and atomic groups as a lookahead that captures,
- * `(?i)` as a group, and the two letters beyond ASCII that fold to ASCII ones.
+ * Rewrites what the library misreads: possessive quantifiers and atomic groups become a lookahead that captures, `(?i)` becomes a group,
+ * and the two letters beyond ASCII that fold to ASCII ones are added.
  */
 function withoutPossessive(source: string): string {
   let out = '';
@@ -25,8 +25,8 @@ function withoutPossessive(source: string): string {
   };
   const groups: { begin: number; isAtomic: boolean; ignoresCase: boolean; open: number }[] = [];
   let ignoresCase = false;
-  let open = 0; // groups that `(?i)` has opened in the present one
-  let atom = -1; // where in `out` begins what a quantifier would repeat
+  let open = 0; // groups that `(?i)` has opened in the current one
+  let atom = -1; // where in `out` the part begins that a quantifier would repeat
   const write = (text: string) => {
     atom = out.length;
     out += text;
@@ -73,26 +73,26 @@ function withoutPossessive(source: string): string {
 const ESCAPE = /^\\(?:[pPxu]\{[^}]*\}|x[\da-fA-F]{2}|u[\da-fA-F]{4}|[\s\S])/u;
 const OPTIONS = /^\(\?[a-z-]+[:)]/;
 
-/** What stands at `i`: an escape, a class, how a group opens, a quantifier, or a character. */
+/** The part at `i`: an escape, a class, the opening of a group, a quantifier, or a character. */
 function partAt(source: string, i: number): string {
   const rest = source.slice(i, i + 80);
   if (rest.startsWith('[')) return source.slice(i, classEnd(source, i));
   if (rest.startsWith('\\')) {
     const part = ESCAPE.exec(rest)?.[0] ?? '\\';
     if (/^\\[1-9kgGKRXyY]/.test(part))
-      throw new Error(`${part} is not supported: a reference, or a place of the search`);
+      throw new Error(`${part} is not supported: it is a reference, or depends on where the search began`);
     return part;
   }
   const options = OPTIONS.exec(rest)?.[0];
   if (options && !['(?i:', '(?i)'].includes(options)) throw new Error(`options are not supported: ${options}`);
   if (options) return options;
   const exact = /^\{\d+\}\?/.exec(rest)?.[0];
-  if (exact) throw new Error(`${exact} is not supported: it means (…{…})? there and something else elsewhere`);
+  if (exact) throw new Error(`${exact} is not supported: Ruby reads it as (…{…})?, other engines do not`);
   const known = /^(?:\(\?(?:<?[=!]|[:>])|[*+?][+?]?|\{\d*,?\d*\})/.exec(rest)?.[0];
   return known && known !== '{}' && known !== '{,}' ? known : String.fromCodePoint(rest.codePointAt(0)!);
 }
 
-/** U+017F and U+212A fold to s and k. */
+/** With case ignored, U+017F equals s and U+212A equals k. */
 const FOLDS: Record<string, string> = { s: '[sS\u017f]', S: '[sS\u017f]', k: '[kK\u212a]', K: '[kK\u212a]' };
 
 function withFolds(text: string): string {
@@ -102,7 +102,7 @@ function withFolds(text: string): string {
   return `${text.slice(0, -1)}${more}]`;
 }
 
-/** The index after a character class, in which there may be others. */
+/** The index after a character class, which may contain others. */
 function classEnd(source: string, begin: number): number {
   let depth = 0;
   for (let i = begin; i < source.length; i++) {
@@ -115,7 +115,7 @@ function classEnd(source: string, begin: number): number {
       }
       depth += 1;
       if (source[i + 1] === '^') i += 1;
-      if (source[i + 1] === ']') i += 1; // a bracket at the front is itself
+      if (source[i + 1] === ']') i += 1; // a bracket at the front is literal
     } else if (source[i] === ']') {
       depth -= 1;
       if (depth === 0) return i + 1;

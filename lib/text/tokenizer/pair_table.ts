@@ -1,4 +1,4 @@
-// Pairs of integers to integers. A Map would need a number of its own for each pair.
+// A table from pairs of integers to integers. A Map would have to combine each pair into one number.
 
 export class PairTable {
   #first: Int32Array;
@@ -7,7 +7,7 @@ export class PairTable {
   #mask: number;
   #size = 0;
 
-  /** @param expected pairs that it has place for at once */
+  /** @param expected number of pairs to reserve memory for */
   constructor(expected = 16) {
     const capacity = 2 ** Math.ceil(Math.log2(Math.max(16, 2 * expected)));
     this.#mask = capacity - 1;
@@ -16,7 +16,7 @@ export class PairTable {
     this.#values = new Int32Array(capacity);
   }
 
-  /** The value of a pair, -1 where it has none. */
+  /** The value of a pair; -1 if it has none. */
   get(first: number, second: number): number {
     const at = this.#find(first, second);
     return this.#first[at] === -1 ? -1 : this.#values[at]!;

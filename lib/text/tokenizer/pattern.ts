@@ -1,17 +1,17 @@
-// Patterns of tokenizer.json: literal text, or a regular expression of Oniguruma, which is rewritten for JavaScript.
+// Patterns of tokenizer.json: literal text, or a regular expression of Oniguruma, which is converted to JavaScript's.
 import { MAX_PARTS } from './budget.ts';
 import { fieldsOf } from './fields.ts';
 import { toJavaScript } from './oniguruma.ts';
 import { unitsAt } from './piece.ts';
 
-/** Calls `visit` for each match from left to right, none overlapping. */
+/** Calls `visit` for each match, from left to right; matches do not overlap. */
 export type Pattern = (text: string, visit: (begin: number, end: number) => void) => void;
 
-/** What is known of a file while its parts are read. */
+/** What is known about a file while its parts are read. */
 export interface PartContext {
-  /** Whether the file brings a regular expression of its own, which may take any time. */
+  /** Whether the file has a regular expression of its own, which may take any time. */
   hasRegex: boolean;
-  /** Normalizers and pre-tokenizers so far. */
+  /** Number of normalizers and pre-tokenizers read so far. */
   numParts: number;
 }
 
@@ -20,17 +20,18 @@ export function countPart(context: { numParts: number }, where: string): void {
   if (context.numParts > MAX_PARTS) throw new Error(`${where}: there are more than ${MAX_PARTS} such parts`);
 }
 
-/** Characters of a regular expression: the longest in public tokenizers has 2,000. */
+/** Longest regular expression in characters. The longest in public tokenizers has 2,000. */
 const MAX_REGEX = 16_384;
 
-/** `{ String }` or `{ Regex }`. */
+/** Reads `{ String }` or `{ Regex }`. */
 export function readPattern(value: unknown, where: string, context: PartContext): Pattern {
   const { String: literal, Regex: source } = fieldsOf(value, where) as { String?: unknown; Regex?: unknown };
   if (typeof literal === 'string' && literal !== '') return literalPattern(literal);
   if (typeof source !== 'string' || source === '') {
     throw new Error(`${where} must be { String } or { Regex }, got ${JSON.stringify(value)}`);
   }
-  if (source.length > MAX_REGEX) throw new Error(`${where}: a regular expression of ${source.length} characters`);
+  if (source.length > MAX_REGEX)
+    throw new Error(`${where}: the regular expression has ${source.length} characters, more than ${MAX_REGEX}`);
   context.hasRegex = true;
   try {
     return regexPattern(toJavaScript(source));
@@ -57,12 +58,12 @@ export function regexPattern(regex: RegExp): Pattern {
       const match = regex.exec(text);
       if (match === null) return;
       const end = match.index + match[0].length;
-      // V8 finds (?<![\s\S]) and the like between the halves of a surrogate pair too.
+      // V8 also matches (?<![\s\S]) and the like between the halves of a surrogate pair.
       if (isInPair(text, match.index)) {
         from = match.index + 1;
         continue;
       }
-      // As Oniguruma's iterator: an empty match right behind another one does not count.
+      // Like Oniguruma's iterator: an empty match directly after another match does not count.
       if (match[0] === '' && end === lastEnd) {
         from += from < text.length ? unitsAt(text, from) : 1;
         continue;

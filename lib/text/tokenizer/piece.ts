@@ -1,17 +1,17 @@
-// Text on its way through normalizers and pre-tokenizers, with the place in the original text of each of its characters.
+// A piece of text in the normalizers and pre-tokenizers, with the place in the original text of each of its characters.
 
 import { checkGrowth } from './budget.ts';
 
 const isHighSurrogate = (unit: number) => unit >= 0xd800 && unit < 0xdc00;
 
-/** UTF-16 units of the character at `i`, which is a whole one. */
+/** Number of UTF-16 units of the character at `i`; `i` must be its first unit. */
 export const unitsAt = (text: string, i: number): 1 | 2 => (isHighSurrogate(text.charCodeAt(i)) ? 2 : 1);
 
 export class Piece {
   readonly text: string;
-  /** Where in the original text it begins. */
+  /** The index in the original text where it begins. */
   readonly start: number;
-  /** For each unit of `text` the index in the original text after what it stands for; null: the units of the original, one for one. */
+  /** For each unit of `text` the index in the original text after what it stands for; null: the units are those of the original. */
   readonly ends: Int32Array | null;
 
   constructor(text: string, start = 0, ends: Int32Array | null = null) {
@@ -38,12 +38,12 @@ export class Piece {
     return new Piece(this.text.slice(begin, end), this.startAt(begin), this.ends?.subarray(begin, end) ?? null);
   }
 
-  /** Other text with as many units, which stand for the same places. */
+  /** Another text with as many units, which stand for the same places. */
   withUnits(text: string): Piece {
     return new Piece(text, this.start, this.ends);
   }
 
-  /** With text before it, which counts as part of the first character. */
+  /** The piece with text before it, which counts as part of its first character. */
   prepend(text: string): Piece {
     if (this.text === '') return this;
     const rewriter = new Rewriter(this);
@@ -53,7 +53,7 @@ export class Piece {
   }
 }
 
-/** Writes a piece anew, from left to right. */
+/** Rewrites a piece from left to right. */
 export class Rewriter {
   readonly #piece: Piece;
   readonly #parts: string[] = [];
@@ -66,7 +66,7 @@ export class Rewriter {
     this.#ends = new Int32Array(piece.text.length + 16);
   }
 
-  /** Units `begin` to `end` as they are. */
+  /** Keeps units `begin` to `end`. */
   keep(begin: number, end: number): void {
     if (begin === end) return;
     const { text, ends, start } = this.#piece;
@@ -82,7 +82,10 @@ export class Rewriter {
     this.#parts.push(text.slice(begin, end));
   }
 
-  /** `text` in place of the units `begin` to `end`. Where there are none it belongs to the character before, or else to the one after. */
+  /**
+   * Puts `text` in place of the units `begin` to `end`. If there are none, it belongs to the character before or, if there is none, to the
+   * one after.
+   */
   put(text: string, begin: number, end: number): void {
     if (text === '') return;
     this.#begin(begin);

@@ -1,4 +1,4 @@
-// What a tokenizer.json puts before and after a text.
+// The tokens that a tokenizer.json puts before and after a text.
 
 import { MAX_SURROUND } from './budget.ts';
 import { fieldsOf, listOf } from './fields.ts';
@@ -21,7 +21,7 @@ function read(value: unknown, where: string): Surround {
   if (value === undefined || value === null) return { begin: [], end: [] };
   const fields = fieldsOf(value, where);
   switch (fields.type) {
-    case 'ByteLevel': // offsets only
+    case 'ByteLevel': // changes offsets only
       return { begin: [], end: [] };
     case 'BertProcessing':
     case 'RobertaProcessing':
@@ -33,7 +33,7 @@ function read(value: unknown, where: string): Surround {
         where,
       );
     case 'Sequence': {
-      // Each puts its own around what the ones before it have made.
+      // Each puts its tokens around the result of those before it.
       const all = listOf(fields, 'processors', where).map((one, i) => read(one, `${where}.processors[${i}]`));
       return { begin: all.toReversed().flatMap(({ begin }) => begin), end: all.flatMap(({ end }) => end) };
     }

@@ -3,18 +3,18 @@
 import { Rewriter, unitsAt } from './piece.ts';
 import type { Normalizer } from './steps.ts';
 
-/** @param base64 u32 bytes of the trie, the trie, replacements that each end with a zero byte */
+/** @param base64 the trie's size in bytes (u32), the trie, and replacements that each end with a zero byte */
 export function precompiled(base64: string, where: string): Normalizer {
   const bytes = Buffer.from(base64, 'base64');
   const trieBytes = bytes.length >= 4 ? bytes.readUInt32LE(0) : -1;
   if (trieBytes < 4 || trieBytes % 4 !== 0 || 4 + trieBytes > bytes.length) {
-    throw new Error(`${where} is no table: ${bytes.length} bytes, of which a trie has ${trieBytes}`);
+    throw new Error(`${where} is no table of replacements: it has ${bytes.length} bytes, its trie ${trieBytes}`);
   }
   const units = Uint32Array.from({ length: trieBytes / 4 }, (_, i) => bytes.readUInt32LE(4 + 4 * i));
   const replacements = bytes.subarray(4 + trieBytes);
   const offsetOf = (unit: number) => (unit >>> 10) << ((unit & 0x200) >>> 6);
 
-  /** What the shortest prefix of `text` that the table has is replaced by; null: it has none. */
+  /** The replacement of the shortest prefix of `text` that the table has; null if it has none. */
   const shortest = (text: string): string | null => {
     let at = offsetOf(units[0]!);
     for (const byte of Buffer.from(text, 'utf8')) {
@@ -50,7 +50,7 @@ export function precompiled(base64: string, where: string): Normalizer {
       rewriter.put(other, begin, end);
       done = end;
     };
-    // As in HuggingFace's crate, whole graphemes first, if they are short: what their first characters become stands for all of them.
+    // Like HuggingFace's crate, tries short graphemes as a whole first: the replacement of a prefix then replaces the whole grapheme.
     for (const [begin, end] of graphemes(text)) {
       const grapheme = text.slice(begin, end);
       const whole = end - begin < 6 && Buffer.byteLength(grapheme) < 6 ? replacementOf(grapheme) : null;
@@ -72,7 +72,7 @@ export function precompiled(base64: string, where: string): Normalizer {
 
 const segmenter = new Intl.Segmenter(undefined, { granularity: 'grapheme' });
 
-/** Bounds of graphemes. Between two characters of ASCII there is always one, but for CR LF. */
+/** The bounds of graphemes. Between two ASCII characters there is always one, except within CR LF. */
 function* graphemes(text: string): Generator<readonly [begin: number, end: number]> {
   for (const { 0: run, index } of text.matchAll(/[\0-\x7f]+(?![^\0-\x7f])|[\0-\x7f]?[^\0-\x7f]+/gu)) {
     if (run.charCodeAt(run.length - 1) < 0x80) {

@@ -15,7 +15,7 @@ export function readModel(value: unknown, where: string): Model {
   throw new Error(`${where}: type ${JSON.stringify(type)} is not supported`);
 }
 
-/** Old files do not name it. */
+/** The type of the model in old files, which do not name it. */
 function guessedType({ merges, vocab, continuing_subword_prefix: prefix }: Fields): string | undefined {
   if (Array.isArray(vocab)) return 'Unigram';
   if (merges !== undefined) return 'BPE';

@@ -1,4 +1,4 @@
-// The tokens around a text, found where transformers finds them.
+// The tokens around a text, found like transformers finds them.
 import { join } from 'node:path';
 import { parseModelJson } from '../../io/json.ts';
 import { readIfThere } from '../../io/read.ts';
@@ -7,7 +7,7 @@ import { contentOf } from '../chat_template.ts';
 import { fieldsOf } from './fields.ts';
 import type { Surround } from './post_processor.ts';
 
-/** Files beside a tokenizer.json that are read. */
+/** The files beside a tokenizer.json that are read. */
 export const CONFIG_FILES = [
   'tokenizer_config.json',
   'special_tokens_map.json',
@@ -20,28 +20,28 @@ interface Json extends Record<string, unknown> {
   tokenizer_class?: unknown;
 }
 
-/** What is known of the tokenizer.json. */
+/** What is known about the tokenizer.json. */
 export interface Facts {
   path: string;
   surround: Surround;
   hasPostProcessor: boolean;
-  /** Undefined where there is no such token. */
+  /** Undefined if there is no such token. */
   idOf: (token: string) => number | undefined;
   isId: (id: number) => boolean;
-  /** Contents of added tokens. */
+  /** The contents of the added tokens. */
   added: readonly string[];
 }
 
 export interface SpecialTokens {
   endOfText: number | null;
   beginOfText: readonly number[];
-  /** tokenizer_config.json with the special tokens that are in force. */
+  /** tokenizer_config.json with the special tokens that apply. */
   config: TokenizerConfig;
-  /** What a user should be told. */
+  /** Warnings for the user. */
   notes: string[];
 }
 
-/** What classes of transformers have where the files name no token. */
+/** The defaults of transformers' classes for tokens that the files do not name. */
 const CLASS_DEFAULTS: Record<string, { bos_token?: string; eos_token: string }> = {
   LlamaTokenizer: { bos_token: '<s>', eos_token: '</s>' },
   CodeLlamaTokenizer: { bos_token: '<s>', eos_token: '</s>' },
@@ -51,14 +51,14 @@ const CLASS_DEFAULTS: Record<string, { bos_token?: string; eos_token: string }> 
   GPTNeoXTokenizer: { bos_token: '<|endoftext|>', eos_token: '<|endoftext|>' },
   Qwen2Tokenizer: { eos_token: '<|endoftext|>' },
 };
-/** Those that put tokens around a text by add_bos_token (true where it is absent) and add_eos_token in transformers 4. */
+/** The classes that in transformers 4 put tokens around a text by add_bos_token (true if absent) and add_eos_token. */
 const FOLLOWS_FLAGS = ['LlamaTokenizer', 'CodeLlamaTokenizer', 'GemmaTokenizer', 'CohereTokenizer'];
 const CLASS_OF_MODEL: Record<string, string> = {
   llama: 'LlamaTokenizer',
   gemma: 'GemmaTokenizer',
   cohere: 'CohereTokenizer',
 };
-/** Names that end a document, for a tokenizer.json with nothing beside it. */
+/** Tokens that end a document, for a tokenizer.json with no other files. */
 const END_NAMES = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>'];
 
 export async function readConfigs(folder: string): Promise<Configs> {
@@ -69,21 +69,21 @@ export async function readConfigs(folder: string): Promise<Configs> {
     try {
       return fieldsOf(parseModelJson(text), 'it') as Json;
     } catch (error) {
-      throw new Error(`${path}: is not JSON that can be used: ${(error as Error).message}`, { cause: error });
+      throw new Error(`${path}: cannot be read as a JSON object: ${(error as Error).message}`, { cause: error });
     }
   };
   const all = await Promise.all(CONFIG_FILES.map(read));
   return Object.fromEntries(CONFIG_FILES.map((name, i) => [name, all[i]!])) as Configs;
 }
 
-/** Throws where a file names a token that the vocabulary does not have. */
+/** Throws if a file names a token that the vocabulary does not have. */
 export function findSpecialTokens(configs: Configs, folder: string, facts: Facts): SpecialTokens {
   const config = configs['tokenizer_config.json'];
   const tokenizerClass = classOf(configs);
-  /** The token, and the file that names it. */
+  /** A token and the file that names it. */
   const named = (role: 'bos_token' | 'eos_token'): { token: string; file: string } | null => {
     const sources = ['tokenizer_config.json', 'special_tokens_map.json'] as const;
-    // A map is in force, except beside a configuration that lists the added tokens too.
+    // special_tokens_map.json comes first, unless tokenizer_config.json also lists the added tokens.
     for (const file of 'added_tokens_decoder' in config ? sources : sources.toReversed()) {
       const token = contentOf(configs[file][role] as string | { content: string } | null | undefined);
       if (token !== '') return { token, file: join(folder, file) };
@@ -126,7 +126,7 @@ function classOf(configs: Configs): string {
   return String(name).replace(/Fast$/, '');
 }
 
-/** eos_token_id of the model: of several the first that the tokenizer has. */
+/** eos_token_id of the model; of several the first that the tokenizer has. */
 function idOfConfigs(configs: Configs, { isId }: Facts): number | null {
   const ids = [configs['config.json'], configs['generation_config.json']].flatMap(({ eos_token_id: id }) =>
     [id].flat(),
@@ -149,14 +149,14 @@ function beginOfText(
     const id = bos();
     if (id === null) return [];
     notes.push(
-      `${path} has no post_processor: texts begin with bos_token, as ${tokenizerClass} has it; add_bos_token: false in tokenizer_config.json leaves it out`,
+      `${path} has no post_processor: texts begin with bos_token, like those of ${tokenizerClass}; add_bos_token: false in tokenizer_config.json turns this off`,
     );
     return [id];
   }
   if (!isFollowed) {
     if (flag !== surround.begin.length > 0) {
       notes.push(
-        `add_bos_token: ${flag} in tokenizer_config.json is not followed: ${config.tokenizer_class ?? 'a tokenizer without a class'} goes by the post_processor of ${path}`,
+        `add_bos_token: ${flag} in tokenizer_config.json is ignored: ${config.tokenizer_class ?? 'a tokenizer without a class'} uses the post_processor of ${path}`,
       );
     }
     return surround.begin;

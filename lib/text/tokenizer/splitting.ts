@@ -1,4 +1,4 @@
-// What is done with a delimiter where a piece is split.
+// Splits pieces at delimiters, by the behaviors of tokenizer.json.
 import { type Pattern, regexPattern } from './pattern.ts';
 import type { PreTokenizer } from './steps.ts';
 
@@ -10,7 +10,7 @@ export const WORDS_AND_SIGNS = regexPattern(new RegExp(`[${WORD}]+|[^${WORD}\\p{
 export const WHITE_SPACE = regexPattern(/\p{White_Space}/gu);
 export const NUMBER = regexPattern(/\p{N}/gu);
 export const PUNCTUATION = regexPattern(/[!-/:-@[-`{-~\p{P}]/gu);
-/** What GPT-2's tokenizer splits by. */
+/** The pattern by which GPT-2's tokenizer splits. */
 export const GPT2 = regexPattern(
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu,
 );
@@ -19,7 +19,7 @@ export const whole: PreTokenizer = (piece, emit) => {
   if (piece.text !== '') emit(piece);
 };
 
-/** @param invert whether what lies between matches is the delimiter */
+/** @param invert whether the text between matches is the delimiter */
 export function splitting(pattern: Pattern, behavior: Behavior, invert = false): PreTokenizer {
   return (piece, emit) => {
     const { text } = piece;
@@ -43,7 +43,7 @@ interface Joining {
   end(): void;
 }
 
-/** Takes the segments of a text from left to right and cuts where `behavior` does. */
+/** Returns a function that takes the segments of a text from left to right and cuts where `behavior` does. */
 function joining(behavior: Behavior, cut: (begin: number, end: number) => void): Joining {
   let [from, to] = [0, 0]; // not cut yet
   let wasDelimiter = false;

@@ -1,4 +1,4 @@
-// SentencePiece's unigram model: of all ways to cut a word into tokens, the one whose scores have the greatest sum.
+// SentencePiece's unigram model: of all ways to cut a word into tokens, the one with the greatest sum of scores.
 import { QUICK_TOKEN } from './budget.ts';
 import { booleanOf, type Fields, listOf, refuseOthers } from './fields.ts';
 import type { Model } from './model.ts';
@@ -6,7 +6,7 @@ import { PairTable } from './pair_table.ts';
 import { unitsAt } from './piece.ts';
 import { byteTokens, longestToken } from './vocabulary.ts';
 
-/** How much worse than the worst token an unknown character is. */
+/** The score of an unknown character is so much below the lowest score. */
 const UNKNOWN_PENALTY = 10;
 
 const utf8 = new TextEncoder();
@@ -15,7 +15,7 @@ export class UnigramModel implements Model {
   readonly vocabulary: ReadonlyMap<string, number>;
   readonly isQuick: boolean;
   readonly #scores: Float64Array;
-  /** Trie of UTF-16 units: node and unit → node; node → id of the token that ends there, or -1. */
+  /** A trie of UTF-16 units: node and unit → node. #tokenAt: node → id of the token that ends there, or -1. */
   readonly #trie: PairTable;
   readonly #tokenAt: number[] = [-1];
   readonly #unknown: number;
@@ -55,7 +55,9 @@ export class UnigramModel implements Model {
       unknown !== null &&
       !(Number.isInteger(unknown) && this.#unknown >= 0 && this.#unknown < entries.length)
     ) {
-      throw new Error(`${where}: unk_id is ${JSON.stringify(unknown)}, the vocabulary has ${entries.length} tokens`);
+      throw new Error(
+        `${where}: unk_id is ${JSON.stringify(unknown)}, but the vocabulary has ${entries.length} tokens`,
+      );
     }
     this.#unknownScore = this.#scores.reduce((least, score) => Math.min(least, score), Infinity) - UNKNOWN_PENALTY;
     this.#bytes = booleanOf(fields, 'byte_fallback', where, false) ? byteTokens(vocabulary) : null;
@@ -63,7 +65,7 @@ export class UnigramModel implements Model {
 
   tokenize(word: string, emit: (id: number, end: number) => void): void {
     const { begins, ids } = this.#bestPath(word);
-    // Tokens from the end on; unknown characters that follow one another are one token.
+    // Goes through the tokens from the end; consecutive unknown characters are one token.
     const cuts: { begin: number; end: number; id: number }[] = [];
     for (let end = word.length; end > 0; ) {
       const begin = begins[end]!;
@@ -92,7 +94,7 @@ export class UnigramModel implements Model {
     }
   }
 
-  /** For each place in the word where the best token that ends there begins, and its id. */
+  /** For each place in the word: where the best token that ends there begins, and its id. */
   #bestPath(word: string): { begins: Int32Array; ids: Int32Array } {
     const length = word.length;
     const scores = new Float64Array(length + 1);

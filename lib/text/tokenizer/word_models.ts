@@ -1,4 +1,4 @@
-// Models that look words up: whole (WordLevel), or from the left the longest part that there is (WordPiece).
+// Models that look words up: as a whole (WordLevel), or from the left by the longest part in the vocabulary (WordPiece).
 import { QUICK_TOKEN, QUICK_WORD } from './budget.ts';
 import { type Fields, refuseOthers, stringOf } from './fields.ts';
 import type { Model } from './model.ts';
@@ -27,7 +27,7 @@ export class WordPieceModel implements Model {
   readonly #unknown: string;
   readonly #prefix: string;
   readonly #maxCharacters: number;
-  /** Units of the longest token, beyond which none needs to be looked for. */
+  /** Length of the longest token in units: longer parts need not be looked up. */
   readonly #longest: number;
 
   constructor(fields: Fields, where: string) {
@@ -60,7 +60,7 @@ export class WordPieceModel implements Model {
     else for (const [id, end] of found) emit(id, end);
   }
 
-  /** @param cuts where characters begin and end */
+  /** @param cuts where the word's characters begin and end */
   #parts(word: string, cuts: readonly number[]): [id: number, end: number][] | null {
     const parts: [number, number][] = [];
     for (let first = 0; first < cuts.length - 1; ) {
@@ -85,7 +85,7 @@ function unknownId(vocabulary: ReadonlyMap<string, number>, token: string, word:
   const id = vocabulary.get(token);
   if (id === undefined) {
     throw new Error(
-      `tokenizer: no token for ${JSON.stringify(word.slice(0, 64))}, and unk_token ${JSON.stringify(token)} is not there`,
+      `tokenizer: no token for ${JSON.stringify(word.slice(0, 64))}, and unk_token ${JSON.stringify(token)} is not in the vocabulary`,
     );
   }
   return id;

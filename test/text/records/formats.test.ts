@@ -95,7 +95,10 @@ describe('readRecords', () => {
     const pointer = 'version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n';
     for (const name of ['a.jsonl', 'a.json', 'a.csv', 'a.txt', 'a.parquet', 'data']) {
       await assert.rejects(texts(name, pointer), new RegExp(`${name}: is a pointer of git-lfs, run {2}git lfs pull`));
-      await assert.rejects(texts(name, gzipSync(lines)), new RegExp(`${name}: is packed with gzip: end its name with`));
+      await assert.rejects(
+        texts(name, gzipSync(lines)),
+        new RegExp(`${name}: is compressed with gzip; end its name with`),
+      );
     }
     for (const name of ['a.txt', 'a.md']) {
       for (const bytes of [Buffer.from('hello', 'utf16le'), Buffer.from('hello', 'utf16le').swap16()]) {
@@ -181,31 +184,27 @@ describe('readRecords', () => {
       Buffer.concat([Buffer.from('é\n'.repeat(200_000)), Buffer.of(0xc3, 0x28)]),
       /bytes\.txt:200001: is not UTF-8 text$/,
     ],
-    ['binary', Buffer.of(1, 0, 2, 0), /binary: holds binary data, no text$/],
+    ['binary', Buffer.of(1, 0, 2, 0), /binary: is binary data, not text$/],
     [
       'half.jsonl',
       '{"text":"😀\\ud83d\\ude00"}\n{"text":"a\\ud83d"}',
-      /half\.jsonl:2: holds half of a character, \\ud83d/,
+      /half\.jsonl:2: holds half a surrogate pair, \\ud83d/,
     ],
     ['list.jsonl', '[{"text":"a"}]', /list\.jsonl:1: must be an object, got .*\.json$/],
     ['open.json', '[{"text":"a"},', /open\.json\[1\]: is not JSON: the file ends within the list/],
     ['gap.json', '[{"text":"a"},,{"text":"a"}]', /gap\.json\[1\]: is not JSON/],
     ['comma.json', '[{"text":"a"},]', /comma\.json\[1\]: is not JSON/],
-    ['after.json', '[{"text":"a"}]\n{"text":"a"}', /after\.json:2: something follows the list/],
+    ['after.json', '[{"text":"a"}]\n{"text":"a"}', /after\.json:2: there is something after the list/],
     ['before.json', '{"text":"a"}\n[{"text":"b"}]', /before\.json:2: must be an object/],
     ['mixed.json', '[{"text":"a"},{"text":]', /mixed\.json\[1\]: is not JSON/],
     ['cut.json', '{"text":"a"}\n{"text":', /cut\.json:2: is not JSON/],
     ['quote.json', '["a', /quote\.json\[0\]: is not JSON: the file ends within the list/],
     ['closed.json', '}', /closed\.json:1: is not JSON/],
-    [
-      'two.json',
-      '{"train":[{"text":"a"}],"test":[{"text":"b"}]}',
-      /two\.json: holds several lists, "train" and "test"/,
-    ],
+    ['two.json', '{"train":[{"text":"a"}],"test":[{"text":"b"}]}', /two\.json: has several lists, "train" and "test"/],
     ['columns.json', '{"text":["a","b"]}', /columns\.json:1: text must be text, got \["a","b"\]/],
     ['broken.txt.gz', gzipSync('text').subarray(0, 15), /broken\.txt\.gz: unexpected end of file/],
     ['none.gz', 'no gzip', /none\.gz: incorrect header check/],
-    ['a.parquet.gz', '', /a\.parquet\.gz: unpack it/],
+    ['a.parquet.gz', '', /a\.parquet\.gz: decompress it/],
   ];
   for (const [name, content, expected] of failures) {
     it(`names what is wrong with ${name}`, async () => {
@@ -224,7 +223,7 @@ describe('readRecords', () => {
   ] as const) {
     it(`refuses ${name} without records beside others: ${JSON.stringify(name.endsWith('.gz') ? '' : content)}`, async () => {
       const files = [writtenFile('b.jsonl', lines), writtenFile(name, content), writtenFile('c.jsonl', lines)];
-      await assert.rejects(recordsOf(files), new RegExp(`/${name.replaceAll('.', '\\.')}: holds no records$`));
+      await assert.rejects(recordsOf(files), new RegExp(`/${name.replaceAll('.', '\\.')}: has no records$`));
     });
   }
 
@@ -232,7 +231,7 @@ describe('readRecords', () => {
     ' ',
   )) {
     it(`refuses ${name} by name, and says what to do`, async () => {
-      const expected = new RegExp(`/${name.replaceAll('.', '\\.')}: \\.\\w+ is not read: \\w`);
+      const expected = new RegExp(`/${name.replaceAll('.', '\\.')}: \\.\\w+ is not supported: \\w`);
       await assert.rejects(texts(name, 'a'), expected);
     });
   }

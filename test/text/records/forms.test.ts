@@ -160,7 +160,7 @@ describe('toRecord', () => {
 
   for (const label of [true, false, 'True', 'false', ' FALSE ', 0, 1, '0', '1', parseJson('1.0')]) {
     it(`refuses a label that says whether an answer is wanted: ${JSON.stringify(label)}`, () => {
-      const expected = /^a\.jsonl:3: label says which answers are wanted: records of preferences cannot be trained on$/;
+      const expected = /^a\.jsonl:3: label says which answers are wanted: preference records cannot be trained on$/;
       const refused = (value: object) => assert.throws(() => recordOf(value), { message: expected });
       refused({ prompt: 'q', completion: 'a', label });
       refused({ instruction: 'q', input: '', output: 'a', label });
@@ -263,16 +263,16 @@ describe('toRecord', () => {
     ['two answers', { prompt: 'q', response: 'a', answer: 'b' }, /: has response and answer, which mean the same/],
     ['two prompts', { prompt: 'q', question: 'q', answer: 'b' }, /: has prompt and question/],
     ['two conversations', { messages: [message], conversations: [message] }, /: has messages and conversations/],
-    ['preferences', { prompt: 'q', chosen: 'a', rejected: 'b' }, /: has chosen and rejected: records of preferences/],
+    ['preferences', { prompt: 'q', chosen: 'a', rejected: 'b' }, /: has chosen and rejected: preference records/],
     [
       'preferences after a question',
       { conversations: [user('q')], chosen: assistant('a'), rejected: assistant('b') },
-      /: has chosen and rejected: records of preferences/,
+      /: has chosen and rejected: preference records/,
     ],
     [
       "OpenAI's preferences",
       { input: { messages: [user('q')] }, preferred_output: [assistant('a')], non_preferred_output: [assistant('b')] },
-      /: has preferred_output and non_preferred_output: records of preferences/,
+      /: has preferred_output and non_preferred_output: preference records/,
     ],
     ['marked answers', { messages: [user('q'), assistant('a')], kto_tag: false }, /: kto_tag says which answers/],
     [
@@ -335,7 +335,7 @@ describe('toRecord', () => {
       { messages: [{ ...message, function_call: 'f()' }] },
       /: function_call is not JSON/,
     ],
-    ['parts of a message', { messages: [{ ...message, train_detail: [{}] }] }, /: train_detail is not known/],
+    ['parts of a message', { messages: [{ ...message, train_detail: [{}] }] }, /: train_detail is not supported/],
     [
       'calls that are none',
       { messages: [{ ...message, tool_calls: {} }] },

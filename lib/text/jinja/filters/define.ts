@@ -1,9 +1,9 @@
-// How a filter or test is written down.
+// Helpers to define filters and tests.
 import type { Budget } from '../budget.ts';
 import { bind, type Parameters } from '../signature.ts';
 import type { Arguments, Value } from '../values.ts';
 
-/** What a filter sees of {% autoescape %}. */
+/** What a filter knows about {% autoescape %}. */
 export interface Escaping {
   readonly isEscaping: boolean;
 }
@@ -19,7 +19,7 @@ export function filter(
   return [name, (budget, value, args) => run(budget, value, ...bind(name, parameters, args))];
 }
 
-/** A filter that gives something else where {% autoescape %} is on. */
+/** A filter whose result is different if {% autoescape %} is on. */
 export function escapingFilter(
   name: string,
   parameters: Parameters,

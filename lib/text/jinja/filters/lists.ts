@@ -28,7 +28,7 @@ import { type Escaping, type Filter, filter } from './define.ts';
 
 type Getter = (item: Value) => Value;
 
-/** item.a.0.b for 'a.0.b'. */
+/** Returns a function that reads item.a.0.b for 'a.0.b'. */
 export function getter(
   budget: Budget,
   attribute: Value,
@@ -54,7 +54,7 @@ export function getter(
   };
 }
 
-/** Upper and lower case are one where nothing else is wished. */
+/** Ignores upper and lower case, unless `isSensitive` is true. */
 function caseOf(budget: Budget, isSensitive: Value | undefined): Getter {
   if (isTrue(isSensitive ?? false)) return (item) => item;
   return (item) => {
@@ -64,17 +64,17 @@ function caseOf(budget: Budget, isSensitive: Value | undefined): Getter {
   };
 }
 
-/** sorted(items, key): stable, by < alone. */
+/** sorted(items, key): stable, by < only. */
 function sorted(budget: Budget, items: readonly Value[], key: Getter, isReverse: boolean): Value[] {
   const keyed = items.map((item) => ({ item, key: key(item) }));
   budget.container(items.length);
-  // Python compares one item with none, too few to fail.
+  // Python compares nothing for fewer than two items, so nothing can fail.
   const order = (a: Value, b: Value) => (compare(budget, '<', a, b) < 0 ? -1 : compare(budget, '<', b, a) < 0 ? 1 : 0);
   keyed.sort((a, b) => (isReverse ? order(b.key, a.key) : order(a.key, b.key)));
   return keyed.map(({ item }) => item);
 }
 
-/** Python takes an int here. */
+/** Python accepts an int here. */
 const isReverse = (value: Value) => toIndex(value, 'reverse') !== 0;
 
 function extreme(sign: 1 | -1): (budget: Budget, value: Value, isSensitive?: Value, attribute?: Value) => Value {
@@ -92,7 +92,7 @@ function extreme(sign: 1 | -1): (budget: Budget, value: Value, isSensitive?: Val
   };
 }
 
-/** A filter that gives its results one by one, as they are asked for. */
+/** A filter that yields its results one at a time, as they are asked for. */
 function lazy(budget: Budget, run: () => Generator<Value>): Once {
   budget.container(16);
   return new Once(run());
@@ -167,7 +167,7 @@ function dictSorted(
   reverse: Value = false,
 ): Value {
   if (by !== 'key' && by !== 'value') throw new TemplateError('You can only sort by either "key" or "value"');
-  if (!(value instanceof Dict)) throw new TemplateError(`dictsort: '${typeName(value)}' is no dict`);
+  if (!(value instanceof Dict)) throw new TemplateError(`dictsort: '${typeName(value)}' is not a dict`);
   const fold = caseOf(budget, isSensitive);
   const pairs = [...value.entries()].map((entry) => new Tuple(entry));
   budget.container(pairs.length * 4);
@@ -204,7 +204,7 @@ function last(budget: Budget, value: Value): Value {
   return item !== undefined ? item : new Undefined('No last item, sequence was empty.');
 }
 
-/** What select and its like take: [attribute], the name of a test, its arguments. */
+/** Yields the items that select and similar filters keep. Arguments: [attribute], the name of a test, its arguments. */
 function* selected(
   budget: Budget,
   value: Value,

@@ -29,7 +29,7 @@ import {
 import { wrap } from '../wrap.ts';
 import { escapingFilter, type Filter, filter } from './define.ts';
 
-/** A filter that maps a text to a text of its kind. */
+/** A filter that maps a text or Markup to one of the same type. */
 function mapping(name: string, run: (text: string) => string): [string, Filter] {
   return filter(name, [], (budget, value) => {
     const text = softText(budget, value);
@@ -58,7 +58,7 @@ function trimmed(budget: Budget, value: Value, chars: Value | undefined): Value 
 
 function indented(budget: Budget, value: Value, width: Value = 4, first: Value = false, blank: Value = false): Value {
   const indent = isString(width) ? textIn(width) : ' '.repeat(widthOf(budget, width));
-  // Lines end where a line end is added: what is no text fails at that.
+  // Adding a line end ends the last line; it throws for what is no text.
   const lines = linesOf(textIn(operate(budget, '+', value, '\n') as string));
   budget.text(lines.length * indent.length + textIn(value as string).length);
   const rest = lines.slice(1).map((line) => (line === '' && !isTrue(blank) ? line : indent + line));
@@ -79,7 +79,7 @@ function truncated(
   end: Value = '...',
   leeway: Value = 5,
 ): Value {
-  if (!isString(end)) throw new TemplateError(`truncate: the end is no str but a ${typeName(end)}`);
+  if (!isString(end)) throw new TemplateError(`truncate: the end must be a str, not ${typeName(end)}`);
   const size = toIndex(length, 'a length');
   const slack = leeway === null ? 5 : toIndex(leeway, 'leeway');
   const room = size - lengthOf(textIn(end));
@@ -109,7 +109,7 @@ function joined(isEscaping: boolean, budget: Budget, value: Value, separator: Va
   return like(by, parts.map((part) => textFor(by, part)).join(textIn(by)));
 }
 
-/** The filter join, with how it reads an attribute. */
+/** The filter join; `getter` makes the function that reads its attribute. */
 export const joinFilter = (getter: (budget: Budget, attribute: Value) => Getter): [string, Filter] =>
   escapingFilter('join', ['d?', 'attribute?'], (isEscaping, budget, value, separator = '', attribute = null) =>
     joined(isEscaping, budget, value, separator, getter(budget, attribute)),
@@ -199,7 +199,7 @@ function wrapped(
     width: toIndex(width, 'a width'),
     breaksLongWords: isTrue(breakLongWords),
     breaksOnHyphens: isTrue(breakOnHyphens),
-    // jinja2 gives it to textwrap, which takes true alone for its chunks, and what is true for words that are too long.
+    // Like jinja2 with textwrap: only true itself splits chunks at hyphens, but any true value breaks words that are too long.
     partsAtHyphens: breakOnHyphens === true,
   };
   const lines = linesOf(textIn(value)).map((line) => {
@@ -210,7 +210,7 @@ function wrapped(
   return like(glue, lines.join(textIn(glue)));
 }
 
-/** The prefix of an address with a scheme of its own. */
+/** The scheme of an address, with its colon. */
 const SCHEME = /^[\p{L}\p{N}_.+-]{2,}:\/{0,2}\n?$/u;
 
 function linked(

@@ -74,7 +74,7 @@ function rounded(budget: Budget, value: Value, precision: Value = 0, method: Val
   return calculate(budget, '/', whole, scale);
 }
 
-/** Python rounds ints too: to tens, hundreds and so on, ties to even. */
+/** Python also rounds ints, to tens, hundreds and so on, ties to even. */
 function roundedInt(value: Numeric, digits: number): Value {
   const whole = BigInt(Number.isSafeInteger(Number(value)) ? Number(value) : (value as bigint));
   if (digits >= 0) return int(whole);
@@ -115,11 +115,11 @@ function textOrFail(value: Value): string {
   throw new TemplateError(`'${typeName(value)}' is no str`);
 }
 
-/** What random gives where there is nothing to choose. */
+/** The result of random if there is only one item. */
 function onlyItem(budget: Budget, value: Value): Value {
   const count = length(budget, value);
   if (count === 0) return new Undefined('No random item, sequence was empty.');
-  if (count > 1) throw new TemplateError('random gives another item each time');
+  if (count > 1) throw new TemplateError('random returns a different item each time');
   const item = getItem(budget, value, 0);
   if (item instanceof Undefined) throw new TemplateError(item.message);
   return item;
