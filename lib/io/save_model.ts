@@ -40,6 +40,12 @@ export async function saveModel(model: Decoder, folder: string, options: SaveOpt
     throw new Error(
       'saveModel: the model has adapters; save them with saveAdapter, or merge them with mergeLora first',
     );
+  if (model.config.quantization) {
+    throw new Error(
+      `saveModel: the model's projections are in 4 bits (${model.config.quantization}), which no file of ours holds; save adapters with ` +
+        'saveAdapter, merge them with mergeLora, or call model.dequantize() to save what the weights stand for',
+    );
+  }
   await makeFolder(folder, 'saveModel');
   const adapter = ADAPTER_FILES.find((name) => existsSync(join(folder, name)));
   if (adapter)

@@ -64,7 +64,7 @@ export class StoredNames {
   /** Where each parameter is stored, and a tied head if it is. Throws if a tensor is missing, has another shape, or is unknown. */
   match(model: Decoder): Map<string, Place> {
     const places = new Map<string, Place>();
-    for (const [parameter, { shape }] of model.namedParameters()) {
+    for (const [parameter, { shape }] of model.weights()) {
       const place = this.place(parameter);
       if (!place) throw this.#missing(parameter);
       const { file, name } = place;

@@ -4,19 +4,20 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
-import type { DecoderConfig } from '../models/decoder_config.ts';
+import type { DecoderConfig, Quantization } from '../models/decoder_config.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
+import { QuantizedWeight } from '../ops/quantized_weight.ts';
 import type { Device, DeviceName } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
 import { dtypeBytes } from '../runtime/safetensors_dtype.ts';
-import type { Tensor } from '../runtime/tensor.ts';
+import { empty, type Tensor } from '../runtime/tensor.ts';
 import { fromFile, holds } from './elements.ts';
 import { type HubOptions, resolveModelFolder } from './hub.ts';
 import { parseJsonFile, readSmallFile } from './json.ts';
 import { openModelFolder } from './model_folder.ts';
 import { PIECE_BYTES, slice } from './pieces.ts';
 import type { SafetensorsFile } from './safetensors.ts';
-import { isOwnHead, StoredNames } from './stored_names.ts';
+import { isOwnHead, type Place, StoredNames } from './stored_names.ts';
 import { StoredTensor } from './stored_tensor.ts';
 
 /** Reads a folder's config.json. */
@@ -61,6 +62,11 @@ export interface LoadOptions extends HubOptions {
   dtype?: Dtype;
   /** Dtype of the gradients; see `Decoder`. @default 'float32' */
   gradientDtype?: GradientDtype;
+  /**
+   * 'nf4': the projections of attention and MLP are quantised while they are read, one at a time, after rounding to `dtype`; only adapters
+   * can then be trained. Not with a folder that is quantised already, which is read as it is. @default null
+   */
+  quantization?: Quantization | null;
   /** Unknown fields of config.json to ignore, if the caller knows that they change no number. */
   ignoreFields?: readonly string[];
 }
@@ -72,7 +78,8 @@ export interface LoadOptions extends HubOptions {
  */
 export async function loadModel(pathOrName: string, options: LoadOptions = {}): Promise<Decoder> {
   const folder = await resolveModelFolder(pathOrName, options);
-  const config = decoderConfig(await readConfig(folder), { ignoreFields: options.ignoreFields });
+  const { ignoreFields, quantization } = options;
+  const config = decoderConfig(await readConfig(folder), { ignoreFields, quantization });
   const files = await openModelFolder(folder);
   let kept: SafetensorsFile[] = [];
   try {
@@ -114,10 +121,22 @@ export async function readWeights(model: Decoder, folder: string): Promise<void>
 /** Requires that the files hold every parameter in its shape, and nothing else. */
 async function fill(model: Decoder, names: StoredNames): Promise<void> {
   const found = names.match(model);
-  for (const [name, parameter] of model.namedParameters()) await readInto(parameter, found.get(name)!);
+  for (const [name, weight] of model.weights()) {
+    const place = found.get(name)!;
+    if (weight instanceof QuantizedWeight) await readQuantized(weight, place);
+    else await readInto(weight, place);
+  }
 }
 
-async function readInto(parameter: Tensor, { file, name }: { file: SafetensorsFile; name: string }): Promise<void> {
+/** Quantises a tensor of the file, rounded to the model's dtype first. At any time there is one such tensor. */
+async function readQuantized(weight: QuantizedWeight, place: Place): Promise<void> {
+  const { shape, dtype, device } = weight;
+  using values = empty(shape, { dtype, device, category: 'workspace' });
+  await readInto(values, place);
+  weight.quantize(values);
+}
+
+async function readInto(parameter: Tensor, { file, name }: Place): Promise<void> {
   const { dtype } = file.entries.get(name)!;
   const bytesEach = dtypeBytes[dtype];
   for await (const { begin, bytes } of file.pieces(name, PIECE_BYTES)) {

@@ -1,6 +1,6 @@
 // Reads a HuggingFace config.json of any family.
-import { briefName } from '../brief.ts';
-import type { DecoderConfig } from './decoder_config.ts';
+import { brief, briefName } from '../brief.ts';
+import type { DecoderConfig, Quantization } from './decoder_config.ts';
 import type { Family } from './families/family.ts';
 import { families } from './families/registry.ts';
 import { Fields, type HuggingFaceConfig } from './fields.ts';
@@ -10,17 +10,24 @@ import { requireOwnClass } from './model_class.ts';
  * Reads a parsed config.json. Throws a RangeError that names the field and what is supported.
  * @param options.ignoreFields fields to treat as absent, at the user's risk: they might change the numbers. Also applies inside
  *   rope_scaling. `Fields.toWrite` describes which of them are saved
+ * @param options.quantization of the projections, which are quantised when they are read. @default null: none
  */
 export function decoderConfig(
   source: HuggingFaceConfig,
-  { ignoreFields = [] }: { ignoreFields?: readonly string[] } = {},
+  {
+    ignoreFields = [],
+    quantization = null,
+  }: { ignoreFields?: readonly string[]; quantization?: Quantization | null } = {},
 ): DecoderConfig {
+  if (quantization !== null && quantization !== 'nf4') {
+    throw new RangeError(`config.json: quantization must be 'nf4' or null, got ${brief(quantization)}`);
+  }
   const fields = new Fields(source, 'config.json', ignoreFields);
   const family = familyOf(source);
   requireOwnClass(fields, family.architecture);
   const config = family.read(fields, source);
   fields.finish();
-  return { ...config, source: fields.toWrite(source) };
+  return { ...config, quantization: quantization ?? config.quantization, source: fields.toWrite(source) };
 }
 
 /** The family of a config.json. */

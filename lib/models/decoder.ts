@@ -1,6 +1,6 @@
 // The decoder-only transformer of the Llama family: RMSNorm, rotary positions, grouped-query attention, gated MLP, a tied or separate head.
 
-import { Parameter } from '../autograd/parameter.ts';
+import type { Parameter } from '../autograd/parameter.ts';
 import { recompute } from '../autograd/region.ts';
 import { noGrad } from '../autograd/tape.ts';
 import { requireInteger } from '../ops/check.ts';
@@ -9,12 +9,13 @@ import type { DropoutMask } from '../ops/dropout.ts';
 import { scale } from '../ops/elementwise.ts';
 import { embedding } from '../ops/embedding.ts';
 import { lowRankInput } from '../ops/low_rank.ts';
+import { QuantizedWeight, type Weight } from '../ops/quantized_weight.ts';
 import { softcap } from '../ops/softcap.ts';
 import { type Device, type DeviceName, getDevice } from '../runtime/device.ts';
 import { type Dtype, type GradientDtype, gradientDtypeFor, toBfloat16, toFloat32 } from '../runtime/dtype.ts';
 import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
-import { emptyGroup, type Tensor, tensor } from '../runtime/tensor.ts';
+import { empty, type Tensor, tensor } from '../runtime/tensor.ts';
 import type { Adapter, Lora } from './adapter.ts';
 import type { Batch } from './batch.ts';
 import type { Forward, Tokens } from './blocks/forward.ts';
@@ -31,6 +32,7 @@ import type { StepPolicy } from './policy.ts';
 import type { RopeConfig } from './rope_config.ts';
 import { RopeTables } from './rope_tables.ts';
 import { segmentsOf } from './segments.ts';
+import { Weights } from './weights.ts';
 
 /** Inputs of a forward besides the batch and its policy. */
 export interface ForwardOptions {
@@ -49,7 +51,7 @@ export class Decoder extends Module {
   readonly dtype: Dtype;
   /** Dtype of gradients. 'bfloat16' allows only one micro-batch per step. */
   readonly gradientDtype: GradientDtype;
-  readonly #named = new Map<string, Parameter>();
+  readonly #weights: Weights;
   readonly #embedding: Parameter;
   readonly #layers: readonly Layer[];
   /** Norm after the last layer. */
@@ -60,7 +62,8 @@ export class Decoder extends Module {
   readonly #ropeTables = new Map<string, RopeTables>();
 
   /**
-   * Parameters are uninitialised until `initialize` or `loadWeights`.
+   * Weights are uninitialised until `initialize` or `loadWeights`. With `config.quantization` the projections are no parameters, and only
+   * adapters can be trained.
    * @param options.gradientDtype 'bfloat16' with dtype 'bfloat16': gradients take half the memory; see `Parameter`. @default 'float32'
    */
   constructor(
@@ -73,11 +76,14 @@ export class Decoder extends Module {
     this.dtype = options.dtype ?? 'float32';
     this.gradientDtype = options.gradientDtype ?? 'float32';
     gradientDtypeFor('Decoder', this.dtype, this.gradientDtype);
+    this.#weights = new Weights(this);
     const { vocabSize: V, hiddenSize: C, norm } = config;
     const maker: Maker = {
       hiddenSize: C,
       norm,
-      group: (names, shapes) => this.#group(names, shapes),
+      group: (names, shapes) => this.#weights.group(names, shapes),
+      weights: (names, shapes) =>
+        config.quantization ? this.#weights.quantizedGroup(names, shapes) : this.#weights.group(names, shapes),
       ropeTables: (rope, headSize) => this.#tablesOf(rope, headSize),
     };
     try {
@@ -93,12 +99,21 @@ export class Decoder extends Module {
 
   /** The model's own parameters; those of adapters are in `lora`. */
   namedParameters(): ReadonlyMap<string, Parameter> {
-    return this.#named;
+    return this.#weights.named;
   }
 
   override parameters(): Parameter[] {
     const adapters = [...(this.lora?.adapters.values() ?? [])].flatMap(({ a, b }) => [a, b]);
-    return [...this.#named.values(), ...adapters];
+    return [...this.#weights.named.values(), ...adapters];
+  }
+
+  /** All weights, those in 4 bits too, in order. */
+  weights(): Generator<[name: string, weight: Weight]> {
+    return this.#weights.all();
+  }
+
+  override numParameters(): number {
+    return super.numParameters() + this.#weights.numQuantized;
   }
 
   get config(): DecoderConfig {
@@ -114,7 +129,7 @@ export class Decoder extends Module {
   untieHead(): void {
     const embed = this.#embedding;
     if (this.#head !== embed) return;
-    const [head] = this.#group(['lm_head.weight'], [[...embed.shape]]);
+    const [head] = this.#weights.group(['lm_head.weight'], [embed.shape]);
     kernels.cast(embed, head!);
     head!.requiresGrad = embed.requiresGrad;
     this.#head = head!;
@@ -132,7 +147,7 @@ export class Decoder extends Module {
   }
 
   /** All linear layers by their names without '.weight'; the head is last. */
-  *projections(): Generator<[path: string, weight: Tensor]> {
+  *projections(): Generator<[path: string, weight: Weight]> {
     for (const { projections } of this.#layers) for (const { path, weight } of projections) yield [path, weight];
     yield ['lm_head', this.#head];
   }
@@ -140,12 +155,35 @@ export class Decoder extends Module {
   /** Random weights (normal, `initializerRange`), norms 1, biases 0. The same seed gives the same weights on every device. */
   initialize(seed: number): this {
     requireInteger('initialize', 'seed', seed);
-    [...this.#named].forEach(([name, parameter], i) => {
-      if (name.endsWith('.bias')) kernels.fill(parameter, 0);
-      else if (parameter.shape.length === 1) kernels.fill(parameter, 1 - this.config.norm.offset);
-      else kernels.random_normal(parameter, 0, this.config.initializerRange, seed, i, 0);
+    const { dtype, device } = this;
+    const random = (values: Tensor, i: number) =>
+      kernels.random_normal(values, 0, this.config.initializerRange, seed, i, 0);
+    [...this.weights()].forEach(([name, weight], i) => {
+      if (weight instanceof QuantizedWeight) {
+        using values = empty(weight.shape, { dtype, device, category: 'workspace' });
+        random(values, i);
+        weight.quantize(values);
+      } else if (name.endsWith('.bias')) kernels.fill(weight, 0);
+      else if (weight.shape.length === 1) kernels.fill(weight, 1 - this.config.norm.offset);
+      else random(weight, i);
     });
     return this;
+  }
+
+  /**
+   * Makes weights in 4 bits parameters again, of the values that they stand for, rounded once to the model's dtype. If memory runs out, the
+   * model is unchanged.
+   */
+  dequantize(): void {
+    this.#weights.dequantize();
+    for (const { projections } of this.#layers) {
+      for (const projection of projections) {
+        const weight = this.#weights.named.get(`${projection.path}.weight`)!;
+        if (this.lora && weight !== projection.weight) weight.requiresGrad = false;
+        projection.weight = weight;
+      }
+    }
+    this.#config = { ...this.#config, quantization: null };
   }
 
   /** The head's input (N,C): the last norm's output times the head's factor. */
@@ -229,6 +267,7 @@ export class Decoder extends Module {
 
   override dispose(): void {
     super.dispose();
+    this.#weights.disposeQuantized();
     for (const tables of this.#ropeTables.values()) tables.dispose();
     this.origin?.close();
     this.lora?.close?.();
@@ -289,18 +328,6 @@ export class Decoder extends Module {
     const tables = this.#ropeTables.get(key) ?? new RopeTables(rope, headSize, this.device);
     this.#ropeTables.set(key, tables);
     return tables;
-  }
-
-  /** Parameters that lie side by side in memory. */
-  #group(names: string[], shapes: number[][]): Parameter[] {
-    const { dtype, device, gradientDtype } = this;
-    const memory = emptyGroup(shapes, { dtype, device, category: 'parameter' });
-    const group = memory.map((each, i) => new Parameter(each, { name: names[i], gradientDtype }));
-    group.forEach((parameter, i) => {
-      this.#named.set(names[i]!, parameter);
-      if (group.length > 1) parameter.group = group;
-    });
-    return group;
   }
 }
 

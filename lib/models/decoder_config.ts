@@ -3,6 +3,9 @@ import type { Activation } from '../ops/glu.ts';
 import type { HuggingFaceConfig } from './fields.ts';
 import type { RopeConfig } from './rope_config.ts';
 
+/** How frozen projections are stored: NF4 in blocks of 64 with double quantisation; see native/ops/nf4.h. */
+export type Quantization = 'nf4';
+
 /** Everything that the decoder needs to know of a model. Each family converts its config.json to this. */
 export interface DecoderConfig {
   vocabSize: number;
@@ -14,6 +17,11 @@ export interface DecoderConfig {
   head: HeadSpec;
   /** Whether the head shares the embedding's weight. */
   tieWordEmbeddings: boolean;
+  /**
+   * 'nf4': the projections of attention and MLP are frozen weights in 4 bits (see `QuantizedWeight`), and only adapters are trained; embedding,
+   * head and norms keep the model's dtype. null: all weights have it.
+   */
+  quantization: Quantization | null;
   /** Standard deviation of random initial weights. */
   initializerRange: number;
   /** End-of-document ids from config.json. Training text has the first of them after each document. */

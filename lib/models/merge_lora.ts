@@ -14,12 +14,14 @@ const MERGED_ROWS = 1024;
 
 /**
  * Adds every adapter's product to its weight, W += scale · B·A in f32 (f64 for f64), rounded once, and removes the adapters. A tied head
- * with an adapter is untied first, since the embedding has no adapter. If memory runs out, the model is unchanged.
+ * with an adapter is untied first, since the embedding has no adapter. Weights in 4 bits become parameters first (`dequantize`), so adapters go
+ * into what they were trained on. If memory runs out, the model is unchanged.
  */
 export function mergeLora(model: Decoder): void {
   const { lora } = model;
   if (!lora) throw new Error('mergeLora: the model has no adapters');
   const adapters = [...lora.adapters.values()];
+  if (model.config.quantization) model.dequantize();
   tidy(() => {
     // All memory is allocated before the first weight changes.
     const columns = Math.max(...adapters.map(({ a }) => a.shape[1]!));
@@ -31,7 +33,7 @@ export function mergeLora(model: Decoder): void {
     const workspace = matmulWorkspace(model.device);
     if (lora.adapters.has('lm_head')) model.untieHead();
     const weights = new Map(model.projections());
-    for (const adapter of adapters) addProduct(weights.get(adapter.path)!, adapter, sum, workspace);
+    for (const adapter of adapters) addProduct(weights.get(adapter.path) as Tensor, adapter, sum, workspace);
   });
   removeLora(model);
 }

@@ -16,6 +16,18 @@ export interface StepScalars extends ClippedNorm {
   loss: Tensor;
 }
 
+/** Throws if the model's weights are in 4 bits and more than adapters would be trained. */
+export function requireTrainable(model: Decoder): void {
+  const { quantization } = model.config;
+  if (!quantization) return;
+  const own = [...model.namedParameters().values()].find(({ requiresGrad }) => requiresGrad);
+  if (!own) return;
+  throw new Error(
+    `TrainStep: the model trains ${own}, but its projections are in 4 bits (${quantization}): they have no gradients, and what was trained ` +
+      'could not be saved with them. Train adapters (LoRA) and nothing else, or all parameters without quantization',
+  );
+}
+
 /** Allocates the results of one step; the caller disposes them. */
 export function stepScalars(model: Decoder): StepScalars {
   const { device } = model;

@@ -19,7 +19,7 @@ import type { MemoryStatistics, TimelineEvent } from '../runtime/memory/statisti
 import { tidy } from '../runtime/scope.ts';
 import { empty } from '../runtime/tensor.ts';
 import { HalfStepError, requireOneMicroBatch, StepInBackward } from './in_backward.ts';
-import { disposeScalars, microSteps, type StepScalars, stepScalars } from './micro_steps.ts';
+import { disposeScalars, microSteps, requireTrainable, type StepScalars, stepScalars } from './micro_steps.ts';
 
 /** Options that a step's memory depends on, besides the model's config and the policy. */
 export interface StepShape {
@@ -79,6 +79,7 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
   if (timeline) device.arena.startTimeline(timeline);
   using model = new Decoder(config, { device, dtype, gradientDtype });
   if (lora) addLora(model, lora);
+  requireTrainable(model);
   const optimizer = makeOptimizer(model.trainableParameters());
   const results: StepScalars[] = [];
   try {

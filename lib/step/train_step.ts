@@ -10,7 +10,7 @@ import { CLIPPINGS, type Clipping, clippingOf, clippingProblem } from '../optim/
 import type { Optimizer } from '../optim/optimizer.ts';
 import { tidy } from '../runtime/scope.ts';
 import { requireOneMicroBatch, StepInBackward } from './in_backward.ts';
-import { disposeScalars, microSteps, type StepScalars, stepScalars } from './micro_steps.ts';
+import { disposeScalars, microSteps, requireTrainable, type StepScalars, stepScalars } from './micro_steps.ts';
 import { StepPolicies } from './step_policies.ts';
 
 export interface TrainStepOptions {
@@ -224,8 +224,9 @@ export class TrainStep {
     return this.#previousNorm;
   }
 
-  /** Throws unless the optimizer has every trainable parameter, so that no gradient is silently left out. */
+  /** Throws unless the model may be trained and the optimizer has every trainable parameter, so that no gradient is silently left out. */
   #requireParameters(): void {
+    requireTrainable(this.#model);
     const updated = new Set(this.#optimizer.parameters);
     const trained = this.#model.trainableParameters();
     const missing = trained.find((parameter) => !updated.has(parameter));

@@ -6,8 +6,10 @@ import { basename } from 'node:path';
 import { bytesOf } from '../io/elements.ts';
 import { PIECE_BYTES, slice } from '../io/pieces.ts';
 import type { Decoder } from '../models/decoder.ts';
+import { QuantizedWeight } from '../ops/quantized_weight.ts';
 import type { Device } from '../runtime/device.ts';
 import { addon } from '../runtime/native.ts';
+import type { Tensor } from '../runtime/tensor.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { type RunConfig, storedConfig } from './config.ts';
 import type { RunWarning } from './events.ts';
@@ -105,12 +107,12 @@ export async function tokenizerHashes({ files }: Tokenizer): Promise<Record<stri
 }
 
 /**
- * Hash of a model's parameters as they are on its device, whatever file they came from. Hashing runs on other threads; the copy to the host
+ * Hash of a model's weights as they are on its device, whatever file they came from. Hashing runs on other threads; the copy to the host
  * takes a second for some GB.
  */
 export async function weightsHash(model: Decoder): Promise<string> {
   const whole = createHash('sha256');
-  for (const [name, parameter] of model.namedParameters()) {
+  for (const [name, parameter] of tensorsOf(model)) {
     whole.update(`${name} ${parameter.dtype} ${parameter.shape}\n`);
     const count = Math.ceil(PIECE_BYTES / 2);
     for (let begin = 0; begin < parameter.size; begin += count) {
@@ -120,6 +122,13 @@ export async function weightsHash(model: Decoder): Promise<string> {
     }
   }
   return whole.digest('hex');
+}
+
+function* tensorsOf(model: Decoder): Generator<[name: string, tensor: Tensor]> {
+  for (const [name, weight] of model.weights()) {
+    if (!(weight instanceof QuantizedWeight)) yield [name, weight];
+    else for (const [part, tensor] of Object.entries(weight.tensors)) yield [`${name}.${part}`, tensor];
+  }
 }
 
 /** Options in which two values differ, with dots between levels. */

@@ -1,7 +1,7 @@
 // Grouped-query self-attention: query, key and value projections, their norms and rotations, and the output projection.
-import type { Parameter } from '../../autograd/parameter.ts';
 import { attention } from '../../ops/attention.ts';
 import { cachedAttention } from '../../ops/cached_attention.ts';
+import type { Weight } from '../../ops/quantized_weight.ts';
 import { type Rope, rope } from '../../ops/rope.ts';
 import { tidy } from '../../runtime/scope.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
@@ -10,7 +10,7 @@ import type { RopeConfig } from '../rope_config.ts';
 import type { RopeTables } from '../rope_tables.ts';
 import type { Forward } from './forward.ts';
 import { Norm } from './norm.ts';
-import { type Maker, parameter } from './parameters.ts';
+import { type Maker, parameter, projectionWeight } from './parameters.ts';
 import { type Projection, project } from './projection.ts';
 
 export class Attention {
@@ -32,12 +32,12 @@ export class Attention {
     this.#spec = spec;
     this.#index = layer.index;
     // One allocation for the three weights, and one for their gradients. No product reads them as one; the arena's layout depends on it.
-    const [q, k, v] = maker.group(
+    const [q, k, v] = maker.weights(
       ['q', 'k', 'v'].map((name) => `${path}.${name}_proj.weight`),
       [H, G, G].map((heads) => [heads * D, C]),
-    ) as [Parameter, Parameter, Parameter];
-    const o = parameter(maker, `${path}.o_proj.weight`, C, H * D);
-    const projection = (name: string, weight: Parameter, hasBias: boolean): Projection => ({
+    ) as [Weight, Weight, Weight];
+    const o = projectionWeight(maker, `${path}.o_proj.weight`, C, H * D);
+    const projection = (name: string, weight: Weight, hasBias: boolean): Projection => ({
       path: `${path}.${name}_proj`,
       weight,
       bias: hasBias ? parameter(maker, `${path}.${name}_proj.bias`, weight.shape[0]!) : null,

@@ -1,13 +1,13 @@
 // The gated MLP over mini-sequences.
-import type { Parameter } from '../../autograd/parameter.ts';
 import { chunkedMlp } from '../../ops/chunked_mlp.ts';
 import { geglu, swiglu } from '../../ops/glu.ts';
 import { miniSequence } from '../../ops/mini_sequence.ts';
+import type { Weight } from '../../ops/quantized_weight.ts';
 import { tidy } from '../../runtime/scope.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
 import type { MlpSpec } from '../decoder_config.ts';
 import type { Forward } from './forward.ts';
-import { type Maker, parameter } from './parameters.ts';
+import { type Maker, parameter, projectionWeight } from './parameters.ts';
 import { type Projection, project } from './projection.ts';
 
 export class Mlp {
@@ -20,23 +20,23 @@ export class Mlp {
     const C = maker.hiddenSize;
     const F = spec.intermediateSize;
     const path = (name: string) => `${layer.path}.mlp.${name}_proj`;
-    const projection = (name: string, weight: Parameter): Projection => ({
+    const projection = (name: string, weight: Weight): Projection => ({
       path: path(name),
       weight,
       bias: spec.bias ? parameter(maker, `${path(name)}.bias`, weight.shape[0]!) : null,
     });
     this.#spec = spec;
     // Side by side in memory, gate and up are computed by one product.
-    const [gate, up] = maker.group(
+    const [gate, up] = maker.weights(
       ['gate', 'up'].map((name) => `${path(name)}.weight`),
       [
         [F, C],
         [F, C],
       ],
-    ) as [Parameter, Parameter];
+    ) as [Weight, Weight];
     this.#gate = projection('gate', gate);
     this.#up = projection('up', up);
-    this.#down = projection('down', parameter(maker, `${path('down')}.weight`, C, F));
+    this.#down = projection('down', projectionWeight(maker, `${path('down')}.weight`, C, F));
   }
 
   get projections(): Projection[] {

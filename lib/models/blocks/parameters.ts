@@ -1,5 +1,6 @@
 // What the constructors of blocks get: a maker of parameters, and tables of rotary frequencies.
 import type { Parameter } from '../../autograd/parameter.ts';
+import type { Weight } from '../../ops/quantized_weight.ts';
 import type { NormSpec } from '../decoder_config.ts';
 import type { RopeConfig } from '../rope_config.ts';
 import type { RopeTables } from '../rope_tables.ts';
@@ -12,6 +13,8 @@ export interface Maker {
   hiddenSize: number;
   norm: NormSpec;
   group: MakeGroup;
+  /** The same for weights of projections, which are in 4 bits if the model's config says so. */
+  weights(names: string[], shapes: number[][]): Weight[];
   /** The model's tables; it disposes them. */
   ropeTables(rope: RopeConfig, headSize: number): RopeTables;
 }
@@ -19,4 +22,9 @@ export interface Maker {
 /** Makes one parameter. */
 export function parameter({ group }: Maker, name: string, ...shape: number[]): Parameter {
   return group([name], [shape])[0]!;
+}
+
+/** Makes the weight of one projection. */
+export function projectionWeight({ weights }: Maker, name: string, ...shape: number[]): Weight {
+  return weights([name], [shape])[0]!;
 }

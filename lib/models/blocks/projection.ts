@@ -2,13 +2,14 @@
 import type { Parameter } from '../../autograd/parameter.ts';
 import { linear } from '../../ops/linear.ts';
 import { adaptedLinear } from '../../ops/low_rank.ts';
+import type { Weight } from '../../ops/quantized_weight.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
 import type { Forward } from './forward.ts';
 
 /** A projection. `path` is its name in checkpoints without '.weight'. */
 export interface Projection {
   path: string;
-  weight: Parameter;
+  weight: Weight;
   bias: Parameter | null;
 }
 

@@ -105,6 +105,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
     embedding: { scale: 1, isScaleRounded: false },
     head: { scale: 1, softcap: 0 },
     tieWordEmbeddings: fields.boolean('tie_word_embeddings', defaults.tie ?? false),
+    quantization: null,
     initializerRange: fields.number('initializer_range', 0.02),
     eosTokenIds: [fields.get('eos_token_id') ?? []].flat().filter((id): id is number => typeof id === 'number'),
     source,
