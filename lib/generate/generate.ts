@@ -65,11 +65,20 @@ export async function* generate(
   const text = new TextStream(tokenizer, { stops: [options.stop ?? defaults.stop].flat(), context });
   const random = uniforms(seed, 0);
   const seen = new Set(ids);
-  let logits: Float32Array = new Float32Array();
-  for (let begin = 0; begin < ids.length; begin += chunkSize) {
-    if (signal?.aborted) return;
-    logits = await model.decode(ids.subarray(begin, begin + chunkSize), cache, { length: ids.length });
-  }
+  /** All ids, those of the prompt first. */
+  const all = [...ids];
+  /** Logits after all ids; reads those that the cache lacks, all of them where longrope changes its frequencies. */
+  const read = async (): Promise<Float32Array> => {
+    if (!model.continues(cache, all.length)) cache.length = 0;
+    let logits: Float32Array = new Float32Array();
+    while (cache.length < all.length && !signal?.aborted) {
+      const piece = Int32Array.from(all.slice(cache.length, cache.length + chunkSize));
+      logits = await model.decode(piece, cache, { length: all.length });
+    }
+    return logits;
+  };
+  let logits = await read();
+  if (signal?.aborted) return;
   let waiting: GeneratedToken | null = null; // yielded one token late, so that the last one can carry the remaining text
   for (let count = 0; count < maxTokens && !signal?.aborted && !text.isStopped; count++) {
     requireFiniteLogits(logits, count);
@@ -78,7 +87,8 @@ export async function* generate(
     if (waiting) yield waiting;
     waiting = { id, text: text.push(id), logProbability };
     seen.add(id);
-    if (count + 1 < maxTokens && !text.isStopped) logits = await model.decode(Int32Array.of(id), cache);
+    all.push(id);
+    if (count + 1 < maxTokens && !text.isStopped) logits = await read();
   }
   if (waiting) yield { ...waiting, text: waiting.text + text.end() };
 }

@@ -13,7 +13,15 @@ export const LORA_MODULES = [
   'down_proj',
   'lm_head',
 ] as const;
-export type LoraModule = (typeof LORA_MODULES)[number];
+/** The same in models where one weight holds several projections; an adapter is then of all of them together. */
+export const FUSED_MODULES = ['qkv_proj', 'gate_up_proj'] as const;
+export type LoraModule = (typeof LORA_MODULES)[number] | (typeof FUSED_MODULES)[number];
+
+/** Modules that get adapters unless some are named. */
+export const DEFAULT_MODULES: readonly LoraModule[] = [
+  ...LORA_MODULES.filter((name) => name !== 'lm_head'),
+  ...FUSED_MODULES,
+];
 
 /** The place, rank and alpha of one adapter. */
 export interface AdapterLayout {

@@ -8,8 +8,10 @@ import type { DecoderConfig } from './decoder_config.ts';
 
 export class KeyValueCache {
   readonly capacity: number;
-  /** Number of tokens that the cache holds. */
+  /** Number of tokens that the cache holds. To empty it, set 0. */
   length = 0;
+  /** Length of the text that the keys have the rotary frequencies of; only longrope depends on it. */
+  ropeLength = 0;
   readonly #layers: { k: Tensor; v: Tensor }[];
 
   /** Allocates room for `capacity` tokens, each with 2·G·D elements per layer. */

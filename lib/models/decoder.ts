@@ -233,8 +233,8 @@ export class Decoder extends Module {
   /**
    * Logits (V,) for the token after `ids`, which continue the tokens in the cache. One call at a time.
    * @param ids no more than the cache has room for
-   * @param options.length length of the whole text, if `ids` is only a piece of it, so that dynamic rope has the same frequencies for
-   *   all pieces of a prompt. @default the tokens in the cache plus `ids`
+   * @param options.length length of the whole text, if `ids` is only a piece of it, so that dynamic rope and longrope have the same
+   *   frequencies for all pieces of a prompt. @default the tokens in the cache plus `ids`
    */
   async decode(ids: Int32Array, cache: KeyValueCache, options: { length?: number } = {}): Promise<Float32Array> {
     const N = ids.length;
@@ -244,12 +244,17 @@ export class Decoder extends Module {
         `decode: the cache holds ${cache.length} tokens, ${N} more exceed its capacity of ${cache.capacity}`,
       );
     }
+    const length = Math.max(cache.length + N, options.length ?? 0);
+    if (!this.continues(cache, length)) {
+      throw new RangeError(
+        `decode: longrope has other frequencies for a text of ${length} tokens than the cached keys have; empty the cache and decode the whole text`,
+      );
+    }
     const logits = noGrad(() =>
       tidy(() => {
         const { device } = this;
         const starts = new Int32Array(N).fill(-cache.length); // so that row n has position cache.length + n
         const inputs = tensor(ids, { device });
-        const length = Math.max(cache.length + N, options.length ?? 0);
         const tokens = { inputs, T: N, documentStart: tensor(starts, { device }), length };
         const policy = { mlpChunkSize: N, lossChunkSize: N, mlpSave: 'input', recompute: 'none' } as const;
         const forward = this.#forward(tokens, policy, { cache });
@@ -260,9 +265,19 @@ export class Decoder extends Module {
       }),
     );
     cache.length += N;
+    cache.ropeLength = length;
     const values = await logits.toFloat32();
     logits.dispose();
     return values;
+  }
+
+  /** Whether the cached keys have the frequencies that longrope has for a text of `length` tokens; true without longrope. */
+  continues(cache: KeyValueCache, length: number): boolean {
+    if (cache.length === 0) return true;
+    return this.#config.layers.every(({ attention: { rope } }) => {
+      if (rope?.type !== 'longrope') return true;
+      return cache.ropeLength > rope.originalMaxPositions === length > rope.originalMaxPositions;
+    });
   }
 
   override dispose(): void {

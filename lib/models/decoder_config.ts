@@ -50,6 +50,8 @@ export interface AttentionSpec {
   numHeads: number;
   numKeyValueHeads: number;
   headSize: number;
+  /** Whether one weight, qkv_proj, holds the rows of the query, key and value projections; they then have no bias. */
+  isFused: boolean;
   /** Whether the query, key and value projections have a bias. */
   bias: boolean;
   /** Whether the output projection has a bias. */
@@ -77,6 +79,8 @@ export interface AttentionSpec {
 export interface MlpSpec {
   intermediateSize: number;
   activation: Activation;
+  /** Whether one weight, gate_up_proj, holds the rows of gate and up; it then has no bias. */
+  isFused: boolean;
   /** Whether its three projections have biases. */
   bias: boolean;
 }

@@ -8,6 +8,8 @@ import { empty } from '../runtime/tensor.ts';
 import {
   type Adapter,
   type AdapterLayout,
+  DEFAULT_MODULES,
+  FUSED_MODULES,
   LORA_MODULES,
   type Lora,
   type LoraLayout,
@@ -88,10 +90,11 @@ export function removeLora(model: Decoder): void {
 
 function layoutOf(model: Decoder, options: LoraOptions): LoraLayout {
   const { rank, alpha = rank, dropout = 0, seed = 0, useRslora = false } = options;
-  const modules = options.modules ?? LORA_MODULES.filter((name) => name !== 'lm_head');
+  const modules = options.modules ?? DEFAULT_MODULES;
+  const known: readonly LoraModule[] = [...LORA_MODULES, ...FUSED_MODULES];
   for (const name of modules) {
-    if (!LORA_MODULES.includes(name)) {
-      throw new RangeError(`addLora: module '${name}' is none of ${LORA_MODULES.join(', ')}`);
+    if (!known.includes(name)) {
+      throw new RangeError(`addLora: module '${name}' is none of ${known.join(', ')}`);
     }
   }
   if (modules.length === 0) throw new RangeError('addLora: modules must not be empty');

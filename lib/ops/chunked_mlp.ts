@@ -7,7 +7,7 @@ import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireCount, requireDtype, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';
 import type { DropoutMask } from './dropout.ts';
 import { type Activation, activationCodes } from './glu.ts';
-import { type LowRankAdapter, OpAdapters } from './low_rank.ts';
+import { type MlpLowRank, OpAdapters } from './low_rank.ts';
 import { denseGroup, trainable, type Weight } from './quantized_weight.ts';
 import { defaultChunkSize, matmulWorkspace } from './workspace.ts';
 
@@ -22,7 +22,7 @@ export interface ChunkedMlpOptions {
    */
   save?: 'input' | 'gateUp';
   /** Low-rank parts of the projections. */
-  adapters?: { gate?: LowRankAdapter | null; up?: LowRankAdapter | null; down?: LowRankAdapter | null };
+  adapters?: MlpLowRank;
   /** Dropout before the adapters; null: none. @default null */
   dropout?: DropoutMask | null;
 }
@@ -31,25 +31,30 @@ export interface ChunkedMlpOptions {
  * y (N,C) = down( act(x·gateᵀ) * (x·upᵀ) ), in chunks of rows. The down product is never recomputed.
  * Weights in 4 bits come back to x's dtype in workspace once for each forward and each backward, before the first chunk, and get no gradient.
  * @param x (…,C), read as rows (N,C)
- * @param gate (F,C), x's dtype
- * @param up (F,C)
+ * @param gate (F,C), x's dtype; (2F,C) with up's rows after gate's where up is null
+ * @param up (F,C), or null
  * @param down (C,F)
  */
-export function chunkedMlp(x: Tensor, gate: Weight, up: Weight, down: Weight, options: ChunkedMlpOptions = {}): Tensor {
+export function chunkedMlp(
+  x: Tensor,
+  gate: Weight,
+  up: Weight | null,
+  down: Weight,
+  options: ChunkedMlpOptions = {},
+): Tensor {
   const op = 'chunkedMlp';
   requireOneDevice(op, { x, gate, up, down });
   requireFloat(op, 'x', x);
   const [N, C] = rowsAndCols(x);
-  const [F = 0] = gate.shape;
-  requireShape(op, 'gate', gate, [F, C]);
-  requireShape(op, 'up', up, [F, C]);
+  const F = up ? (gate.shape[0] ?? 0) : Math.floor((gate.shape[0] ?? 0) / 2);
+  requireShape(op, 'gate', gate, [up ? F : 2 * F, C]);
+  if (up) requireShape(op, 'up', up, [F, C]);
   requireShape(op, 'down', down, [C, F]);
-  for (const [name, weight] of Object.entries({ gate, up, down })) requireDtype(op, name, weight, x.dtype);
+  const weights = up ? { gate, up, down } : { gate, down };
+  for (const [name, weight] of Object.entries(weights)) requireDtype(op, name, weight, x.dtype);
   const { activation = 'silu', chunkSize = defaultChunkSize(N, C), save = 'input' } = options;
   const adapters = new OpAdapters(options.adapters, options.dropout);
-  adapters.check(op, 'gate', C, F, x.dtype);
-  adapters.check(op, 'up', C, F, x.dtype);
-  adapters.check(op, 'down', F, C, x.dtype);
+  adapters.check(op, { C, F, isFused: up === null, dtype: x.dtype });
   requireCount(op, 'chunkSize', chunkSize);
   if (!Object.hasOwn(activationCodes, activation))
     throw new RangeError(`${op}: activation '${activation}' is neither 'silu' nor 'geluTanh'`);
@@ -61,15 +66,25 @@ export function chunkedMlp(x: Tensor, gate: Weight, up: Weight, down: Weight, op
   const { device, dtype } = x;
   const scratch = (rows: number, cols: number) => empty([rows, cols], { dtype, device, category: 'workspace' });
   const keepsGateUp = save === 'gateUp';
-  const weights = [gate, up, down];
+  const all = Object.values(weights);
+  /** Gate's and up's rows. */
+  const halves = (gateUp: Tensor): [gate: Tensor, up: Tensor] => {
+    const whole = gateUp.alias();
+    return [whole.rows(0, F), whole.rows(F, 2 * F)];
+  };
   const native = (weights: readonly Weight[]): MlpWeights => {
-    const [gate, up, down] = denseGroup(weights) as [Tensor, Tensor, Tensor];
+    const values = denseGroup(weights);
+    const [gate, up, down] = (values.length === 2 ? [...halves(values[0]!), values[1]] : values) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
     return { gate, up, down };
   };
   return operation({
     name: op,
-    inputs: [x, ...weights.map(trainable), ...Object.values(adapters.tensors)],
-    saved: { x, gate: trainable(gate), up: trainable(up), down: trainable(down), ...adapters.tensors },
+    inputs: [x, ...all.map(trainable), ...Object.values(adapters.tensors)],
+    saved: { x, gate: trainable(gate), up: up && trainable(up), down: trainable(down), ...adapters.tensors },
     savesMore: keepsGateUp,
     forward(recording) {
       const y = empty([N, C], { dtype, device, category: 'activation' });
@@ -78,7 +93,7 @@ export function chunkedMlp(x: Tensor, gate: Weight, up: Weight, down: Weight, op
         const gateUp = keeps ? empty([N, 2 * F], { dtype, device, category: 'activation' }) : scratch(M, 2 * F);
         kernels.chunked_mlp_forward(
           x,
-          native(weights),
+          native(all),
           y,
           { memory: gateUp, isKept: keeps },
           scratch(M, F),
@@ -95,12 +110,19 @@ export function chunkedMlp(x: Tensor, gate: Weight, up: Weight, down: Weight, op
       const dx = gradients.needs(0) ? inPlace() : null;
       gradients.overChunks(Math.ceil(N / M), (gradients) => {
         // Gradients outlive the workspaces. Allocated first, they let the freed workspaces form one hole instead of several.
-        const targets = { dx, dgate: gradients.target(1), dup: gradients.target(2), ddown: gradients.target(3) };
-        const ofAdapters = adapters.native(saved, gradients, 4);
+        const dgate = gradients.target(1);
+        const [ofGate, ofUp] = up || !dgate ? [] : halves(dgate.gradient);
+        const targets = {
+          dx,
+          dgate: ofGate ? { ...dgate!, gradient: ofGate } : dgate,
+          dup: up ? gradients.target(2) : ofUp ? { ...dgate!, gradient: ofUp } : null,
+          ddown: gradients.target(all.length),
+        };
+        const ofAdapters = adapters.native(saved, gradients, 1 + all.length);
         kernels.chunked_mlp_backward(
           dy,
           x,
-          native([saved.gate ?? gate, saved.up ?? up, saved.down ?? down]),
+          native([saved.gate ?? gate, ...(up ? [saved.up ?? up] : []), saved.down ?? down]),
           targets,
           { memory: kept ?? scratch(M, 2 * F), isKept: kept !== null },
           scratch(M, F),

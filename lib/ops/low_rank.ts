@@ -13,6 +13,9 @@ type Projection = 'gate' | 'up' | 'down';
 /** a and b of an MLP's adapters. */
 type AdapterTensors = Record<`${Projection}${'A' | 'B'}`, Tensor | null>;
 
+/** The adapters of an MLP's projections. That of gate has b (2F,r) and is up's too where one weight holds both. */
+export type MlpLowRank = Partial<Record<Projection, LowRankAdapter | null>>;
+
 /** A low-rank adapter. It adds scale · (dropout(x)·aᵀ)·bᵀ to x·weightᵀ. */
 export interface LowRankAdapter {
   /** (r,I), x's dtype. */
@@ -55,11 +58,9 @@ export function adaptedLinear(
 export class OpAdapters {
   readonly #adapters: Record<Projection, LowRankAdapter | null>;
   readonly #dropout: DropoutMask;
+  #isFused = false;
 
-  constructor(
-    { gate = null, up = null, down = null }: Partial<Record<Projection, LowRankAdapter | null>> = {},
-    mask: DropoutMask | null = null,
-  ) {
+  constructor({ gate = null, up = null, down = null }: MlpLowRank = {}, mask: DropoutMask | null = null) {
     this.#adapters = { gate, up, down };
     if (mask) requireMask('adapters', mask);
     this.#dropout = mask ?? { probability: 0, seed: 0, step: 0 };
@@ -78,16 +79,21 @@ export class OpAdapters {
     };
   }
 
-  /** Throws unless the adapter fits the projection, which maps I columns to O. */
-  check(op: string, projection: Projection, I: number, O: number, dtype: Tensor['dtype']): void {
-    const adapter = this.#adapters[projection];
-    if (!adapter) return;
-    const { a, b } = adapter;
-    const [r = 0] = a.shape;
-    requireShape(op, `${projection} adapter's a`, a, [r, I]);
-    requireShape(op, `${projection} adapter's b`, b, [O, r]);
-    requireDtype(op, `${projection} adapter's a`, a, dtype);
-    requireDtype(op, `${projection} adapter's b`, b, dtype);
+  /** Throws unless the adapters fit the MLP. @param sizes isFused: one weight holds gate and up */
+  check(op: string, sizes: { C: number; F: number; isFused: boolean; dtype: Tensor['dtype'] }): void {
+    const { C, F, isFused, dtype } = sizes;
+    if (isFused && this.#adapters.up) throw new RangeError(`${op}: an adapter of up, which the weight of gate holds`);
+    for (const [projection, adapter] of Object.entries(this.#adapters)) {
+      if (!adapter) continue;
+      const [I, O] = projection === 'down' ? [F, C] : [C, isFused ? 2 * F : F];
+      const { a, b } = adapter;
+      const [r = 0] = a.shape;
+      requireShape(op, `${projection} adapter's a`, a, [r, I]);
+      requireShape(op, `${projection} adapter's b`, b, [O, r]);
+      requireDtype(op, `${projection} adapter's a`, a, dtype);
+      requireDtype(op, `${projection} adapter's b`, b, dtype);
+    }
+    this.#isFused = isFused;
   }
 
   /**
@@ -110,10 +116,21 @@ export class OpAdapters {
       if (!adapter || !a || !b) return null;
       return { a, b, da: target(input), db: target(input + 1), scale: adapter.scale, op: adapter.op };
     };
+    const gate = of('gate', gateA, gateB, firstInput);
+    const down = of('down', downA, downB, firstInput + 4);
+    if (this.#isFused && gate) {
+      const F = gate.b.shape[0]! / 2;
+      const half = (begin: number) => ({
+        ...gate,
+        b: gate.b.alias().rows(begin, begin + F),
+        db: gate.db?.alias().rows(begin, begin + F) ?? null,
+      });
+      return { gate: half(0), up: half(F), down, dropout: this.#dropout };
+    }
     return {
-      gate: of('gate', gateA, gateB, firstInput),
+      gate,
       up: of('up', upA, upB, firstInput + 2),
-      down: of('down', downA, downB, firstInput + 4),
+      down,
       dropout: this.#dropout,
     };
   }

@@ -1,5 +1,5 @@
 // Counts the operations of a training step from shapes: those of products and attention, which take nearly all of its time.
-import { LORA_MODULES, type LoraLayout, type LoraModule } from '../models/adapter.ts';
+import { DEFAULT_MODULES, type LoraLayout, type LoraModule } from '../models/adapter.ts';
 import type { AttentionSpec, DecoderConfig, LayerSpec } from '../models/decoder_config.ts';
 import type { LoraOptions } from '../models/lora.ts';
 import type { StepPolicy } from '../models/policy.ts';
@@ -59,13 +59,17 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
     const path = `model.layers.${i}`;
     const { numHeads: H, numKeyValueHeads: G, headSize: D } = spec.attention;
     const F = spec.mlp.intermediateSize;
-    const projections = added(
-      product(`${path}.self_attn.q_proj`, H * D, C),
-      product(`${path}.self_attn.k_proj`, G * D, C),
-      product(`${path}.self_attn.v_proj`, G * D, C),
-    );
+    const projections = spec.attention.isFused
+      ? product(`${path}.self_attn.qkv_proj`, (H + 2 * G) * D, C)
+      : added(
+          product(`${path}.self_attn.q_proj`, H * D, C),
+          product(`${path}.self_attn.k_proj`, G * D, C),
+          product(`${path}.self_attn.v_proj`, G * D, C),
+        );
     const output = product(`${path}.self_attn.o_proj`, C, H * D);
-    const gateUp = added(product(`${path}.mlp.gate_proj`, F, C), product(`${path}.mlp.up_proj`, F, C));
+    const gateUp = spec.mlp.isFused
+      ? product(`${path}.mlp.gate_up_proj`, 2 * F, C)
+      : added(product(`${path}.mlp.gate_proj`, F, C), product(`${path}.mlp.up_proj`, F, C));
     const down = product(`${path}.mlp.down_proj`, C, F);
     const pairs = B * 4 * H * D * visiblePairs(T, spec.attention);
     const attention = { forward: pairs, backward: pairs * ATTENTION_BACKWARD };
@@ -144,6 +148,6 @@ function ranks(lora: LoraOptions | LoraLayout | null | undefined): (path: string
     const byPath = new Map(lora.adapters.map(({ path, rank }) => [path, rank]));
     return (path) => byPath.get(path) ?? 0;
   }
-  const { rank, modules = LORA_MODULES.filter((name) => name !== 'lm_head') } = lora;
+  const { rank, modules = DEFAULT_MODULES } = lora;
   return (path) => (modules.includes(path.split('.').at(-1) as LoraModule) ? rank : 0);
 }

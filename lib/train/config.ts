@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
-import { LORA_MODULES } from '../models/adapter.ts';
+import { FUSED_MODULES, LORA_MODULES } from '../models/adapter.ts';
 import { RECOMPUTE } from '../models/policy.ts';
 import { hasSlots } from '../models/segments.ts';
 import { LEAST_EPS } from '../optim/adamw.ts';
@@ -92,7 +92,7 @@ const runFields = z.strictObject({
       alpha: z.number().optional().describe('the adapter is multiplied by alpha / rank; default: rank'),
       dropout: z.number().min(0).lt(1).optional().describe('LoRA dropout probability; default: 0'),
       modules: z
-        .array(z.enum(LORA_MODULES))
+        .array(z.enum([...LORA_MODULES, ...FUSED_MODULES]))
         .min(1)
         .optional()
         .describe('projections that get an adapter; default: all but lm_head'),

@@ -5,6 +5,7 @@ import { fileDtypes } from '../io/elements.ts';
 import { ADAPTER_FILES, INDEX_FILE, WEIGHTS_FILE } from '../io/model_folder.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
+import { longestShort } from '../models/rope_tables.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
 import { dtypeBytes } from '../runtime/safetensors_dtype.ts';
 import type { Tensor } from '../runtime/tensor.ts';
@@ -104,24 +105,29 @@ export async function requirePrompts({ samples }: RunConfig, tokenizer: Tokenize
 }
 
 /**
- * With dynamic rope a whole batch has the frequencies of its longest sequence, as in transformers. Beyond max_position_embeddings a
- * document must not share a sequence or a batch with longer ones: generation would use other frequencies than training did.
+ * With dynamic rope and longrope a whole batch has the frequencies of its longest sequence, as in transformers. Beyond the length up to
+ * which all sequences have the same, a document must not share a sequence or a batch with longer ones that have others: generation would
+ * use other frequencies than training did.
  */
 export function requireRope({ layers }: DecoderConfig, { training, validation }: RunData, batchSize: number): void {
-  const rope = layers.map(({ attention }) => attention.rope).find((rope) => rope?.type === 'dynamic');
-  if (rope?.type !== 'dynamic') return;
+  const rope = layers.map(({ attention }) => attention.rope).find((rope) => rope && longestShort(rope) < Infinity);
+  if (!rope) return;
+  const most = longestShort(rope);
+  const name = rope.type === 'dynamic' ? 'dynamic rope' : rope.type;
+  const field = `${rope.type === 'dynamic' ? '' : 'original_'}max_position_embeddings`;
   for (const [option, dataset] of Object.entries({ 'data.files': training, 'data.validation': validation })) {
-    if (dataset?.isPacked && dataset.T > rope.maxPositions) {
+    if (dataset?.isPacked && dataset.T > most) {
       throw new RangeError(
-        `${option}: packed sequences have ${dataset.T} rows, and dynamic rope beyond max_position_embeddings ` +
-          `${rope.maxPositions} needs one document a sequence: set data.packing false, or a shorter sequenceLength`,
+        `${option}: packed sequences have ${dataset.T} rows, and ${name} beyond ${field} ` +
+          `${most} needs one document a sequence: set data.packing false, or a shorter sequenceLength`,
       );
     }
     const { shortest, longest } = dataset?.extremes ?? { shortest: 0, longest: 0 };
-    if (batchSize > 1 && longest > rope.maxPositions && shortest < longest) {
+    const differ = shortest < (rope.type === 'dynamic' ? longest : most + 1);
+    if (batchSize > 1 && longest > most && differ) {
       throw new RangeError(
-        `batchSize: ${batchSize} sequences of ${shortest} to ${longest} rows (${option}) would share the frequencies of dynamic rope, which ` +
-          `beyond max_position_embeddings ${rope.maxPositions} are those of one length: set batchSize 1 (and accumulationSteps), or a shorter sequenceLength`,
+        `batchSize: ${batchSize} sequences of ${shortest} to ${longest} rows (${option}) would share the frequencies of ${name}, which ` +
+          `beyond ${field} ${most} are those of one length: set batchSize 1 (and accumulationSteps), or a shorter sequenceLength`,
       );
     }
   }

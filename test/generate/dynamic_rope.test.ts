@@ -1,4 +1,5 @@
-// Dynamic rope in generation: one base for all pieces of a prompt, another one for each token after it, as transformers has it.
+// Rotary frequencies that depend on the length, in generation: with dynamic rope one base for all pieces of a prompt, another one for each
+// token after it; with longrope the cache is made anew where the text becomes long. So does transformers.
 import assert from 'node:assert/strict';
 import {
   Decoder,
@@ -80,5 +81,64 @@ describe('dynamic rope', () => {
       reference.dispose();
     }
     assert.equal(device.memory().liveBytes, live, 'one table at a time');
+  });
+});
+
+describe('longrope', () => {
+  const longrope = {
+    ...tinyLlama,
+    model_type: 'phi3',
+    architectures: undefined,
+    initializer_range: 0.3,
+    original_max_position_embeddings: maxPositions,
+    max_position_embeddings: 4 * maxPositions,
+    rope_scaling: { type: 'longrope', short_factor: [1, 1.1, 1.2, 1.3], long_factor: [2, 3, 4, 5] },
+  };
+
+  it('generates what whole forwards do, before, at and after its length', async () => {
+    using device = openTestDevice();
+    using model = new Decoder(decoderConfig(longrope), { device }).initialize(1);
+    const all = [...ids.subarray(0, maxPositions - 3)];
+    const tokenizer = await loadTokenizer('bytes');
+    const found: number[] = [];
+    for await (const { id, logProbability } of generate(model, tokenizer, all, {
+      maxTokens: 7,
+      temperature: 0,
+      chunkSize: 9,
+      stopIds: [],
+    })) {
+      const T = all.length + found.length;
+      const expected = noGrad(() =>
+        tidy(() => {
+          const inputs = tensor(Int32Array.from([...all, ...found]), { device });
+          return model.logits({ inputs, targets: inputs, T }, plainPolicy(T));
+        }),
+      );
+      const logits = (await expected.toFloat32()).subarray((T - 1) * 256);
+      expected.dispose();
+      assert.equal(id, logits.indexOf(Math.max(...logits)), `token ${T}`);
+      const total = Math.log(logits.reduce((sum, value) => sum + Math.exp(value), 0));
+      assert.ok(Math.abs(logProbability - (logits[id]! - total)) < 1e-4, `token ${T}`);
+      found.push(id);
+    }
+    assert.equal(found.length, 7);
+  });
+
+  it('refuses to continue short keys in a long text, and packed documents in long sequences', async () => {
+    using device = openTestDevice();
+    using model = new Decoder(decoderConfig(longrope), { device }).initialize(1);
+    using cache = new KeyValueCache(model, N);
+    await model.decode(ids.subarray(0, maxPositions), cache);
+    await assert.rejects(model.decode(ids.subarray(0, 1), cache), /longrope has other frequencies for a text of 33/);
+    const logits = (T: number) =>
+      noGrad(() =>
+        tidy(() => {
+          const inputs = tensor(ids.subarray(0, T), { device });
+          const documentStart = tensor(new Int32Array(T), { device });
+          model.logits({ inputs, targets: inputs, T, documentStart }, plainPolicy(T)).dispose();
+        }),
+      );
+    logits(maxPositions);
+    assert.throws(() => logits(maxPositions + 1), /longrope beyond 32 positions needs one document per sequence/);
   });
 });

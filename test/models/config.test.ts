@@ -284,6 +284,51 @@ describe('decoderConfig', () => {
     assert.equal(attentionOf(decoderConfig({ ...tiny, model_type: 'hunyuan_v1_dense' })).rope?.type, 'default');
   });
 
+  it('reads the rotary positions of OLMo 3, Phi-3 and GLM-4', () => {
+    const olmo3 = decoderConfig({ ...tiny, num_hidden_layers: 5, model_type: 'olmo3', sliding_window: 7 });
+    assert.deepEqual(windowsOf(olmo3), [7, 7, 7, 0, 7]);
+    assert.deepEqual(attentionOf(olmo3).rope, { type: 'default', theta: 500000 });
+    const scaling = { rope_type: 'linear', factor: 8 };
+    const scaled = decoderConfig({ ...tiny, num_hidden_layers: 4, model_type: 'olmo3', rope_scaling: scaling });
+    assert.deepEqual(
+      scaled.layers.map(({ attention }) => attention.rope?.type),
+      ['default', 'default', 'default', 'linear'],
+    );
+    const phi3 = { ...tiny, model_type: 'phi3' };
+    const factors = { short_factor: [1, 1, 1, 1, 1, 1], long_factor: [1, 2, 3, 4, 5, 6] };
+    const mini = {
+      ...phi3,
+      partial_rotary_factor: 0.75,
+      max_position_embeddings: 131072,
+      original_max_position_embeddings: 4096,
+      full_attn_mod: 1,
+      interpolate_factor: 1,
+      lm_head_bias: false,
+    };
+    for (const type of ['longrope', 'su', 'yarn']) {
+      const { rope, rotatedSize, isFused } = attentionOf(
+        decoderConfig({ ...mini, rope_scaling: { type, ...factors } }),
+      );
+      assert.deepEqual([rotatedSize, isFused], [12, true]);
+      assert.deepEqual(rope, {
+        type: 'longrope',
+        theta: 10000,
+        shortFactors: factors.short_factor,
+        longFactors: factors.long_factor,
+        originalMaxPositions: 4096,
+        attentionFactor: Math.sqrt(1 + Math.log(32) / Math.log(4096)),
+      });
+    }
+    assert.equal(attentionOf(decoderConfig(phi3)).rotatedSize, 16);
+    assert.equal(attentionOf(decoderConfig({ ...phi3, sliding_window: 2047 })).window, 2047);
+    const glm4 = decoderConfig({ ...tiny, model_type: 'glm4' });
+    const { bias, outputBias, rotatedSize, headSize, isInterleaved } = attentionOf(glm4);
+    assert.deepEqual([bias, outputBias, rotatedSize, headSize, isInterleaved], [true, false, 64, 128, true]);
+    assert.deepEqual([glm4.norm.eps, glm4.layers[0]!.mlp.isFused], [1.5625e-7, true]);
+    const inside = { rope_parameters: { partial_rotary_factor: 0.25, rope_theta: 7 } };
+    assert.equal(attentionOf(decoderConfig({ ...tiny, model_type: 'glm4', ...inside })).rotatedSize, 32);
+  });
+
   it("takes 1 for the factors that a Granite does not have, attention's too", () => {
     const { layers, embedding, head, tieWordEmbeddings } = decoderConfig({ ...tiny, model_type: 'granite' });
     const [{ attention, residualScale }] = layers as [(typeof layers)[0]];
@@ -330,6 +375,18 @@ describe('decoderConfig', () => {
     ['ernie4_5', 'mlp_bias', true],
     ['ernie4_5', 'rope_scaling', { type: 'longrope' }],
     ['hunyuan_v1_dense', 'mlp_bias', true],
+    ['olmo3', 'rope_parameters', { rope_theta: 5e5 }],
+    ['olmo3', 'rope_theta', 1e4],
+    ['olmo3', 'sliding_window', 0],
+    ['phi3', 'resid_pdrop', 0.1],
+    ['phi3', 'attention_bias', true],
+    ['phi3', 'rope_scaling', { type: 'linear', factor: 2 }],
+    ['phi3', 'rope_scaling', { type: 'longrope', short_factor: [1], long_factor: [1, 'x'] }],
+    ['phi3', 'rope_scaling', { type: 'su', short_factor: [1], long_factor: [1] }],
+    ['phi3', 'partial_rotary_factor', 0.01],
+    ['glm4', 'partial_rotary_factor', 1.5],
+    ['glm4', 'mlp_bias', true],
+    ['glm4', 'sliding_window', 5],
     ['hunyuan_v1_dense', 'sliding_window', 5],
     ['gemma2', 'hidden_activation', 'gelu'],
     ['gemma2', 'use_bidirectional_attention', true],
@@ -337,7 +394,7 @@ describe('decoderConfig', () => {
     it(`refuses ${model} with ${field} ${JSON.stringify(value)}`, () => {
       assert.throws(
         () => decoderConfig({ ...tiny, model_type: model, [field]: value }),
-        new RegExp(`config.json: ${field === 'rope_scaling' ? 'rope_parameters' : field}`),
+        new RegExp(`config.json: ${field === 'rope_scaling' ? '(rope_parameters|rope_scaling)' : field}`),
       );
     });
   }

@@ -73,6 +73,25 @@ const sources = {
     attention_bias: true,
     rope_scaling: { type: 'dynamic', factor: 1, alpha: 5 },
   },
+  olmo3: {
+    model_type: 'olmo3',
+    sliding_window: 3,
+    layer_types: ['sliding_attention', 'full_attention'],
+    attention_bias: true,
+    rope_parameters: {
+      full_attention: { rope_type: 'linear', rope_theta: 50, factor: 2 },
+      sliding_attention: { rope_type: 'default', rope_theta: 9 },
+    },
+  },
+  'phi3, longrope': {
+    model_type: 'phi3',
+    partial_rotary_factor: 0.7,
+    original_max_position_embeddings: 4,
+    rope_scaling: { type: 'longrope', short_factor: [1, 1.5], long_factor: [2, 3] },
+    sliding_window: 5,
+    tie_word_embeddings: true,
+  },
+  glm4: { model_type: 'glm4', partial_rotary_factor: 0.34 },
   granite: {
     model_type: 'granite',
     mlp_bias: true,

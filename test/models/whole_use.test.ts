@@ -22,7 +22,7 @@ import {
   tensor,
   tidy,
 } from '../../lib/index.ts';
-import { LORA_MODULES } from '../../lib/models/adapter.ts';
+import { FUSED_MODULES, LORA_MODULES } from '../../lib/models/adapter.ts';
 import { evaluate } from '../../lib/train/evaluate.ts';
 import { assertClose } from '../support/compare.ts';
 import { openTestDevice } from '../support/devices.ts';
@@ -51,14 +51,27 @@ const logitsOf = (model: Decoder) =>
 /** Rows of V. */
 const rowsOf = (logits: Float32Array) => Array.from({ length: T }, (_, t) => [...logits.subarray(t * V, (t + 1) * V)]);
 
-for (const family of ['smollm3', 'granite', 'gemma3', 'olmo2', 'exaone4', 'seed_oss', 'ernie4_5', 'hunyuan']) {
+for (const family of [
+  'smollm3',
+  'granite',
+  'gemma3',
+  'olmo2',
+  'exaone4',
+  'seed_oss',
+  'ernie4_5',
+  'hunyuan',
+  'olmo3',
+  'phi3',
+  'phi4mini',
+  'glm4',
+]) {
   const folder = `test/fixtures/parity/${family}`;
   describe(`a model of ${family}`, () => {
     it('has the chunked loss of its logits, with adapters everywhere and merged', async () => {
       using device = openTestDevice();
       using model = await loadModel(folder, { device });
       const plain = await logitsOf(model);
-      const { adapters } = addLora(model, { rank: 2, modules: LORA_MODULES });
+      const { adapters } = addLora(model, { rank: 2, modules: [...LORA_MODULES, ...FUSED_MODULES] });
       for (const { b } of adapters.values()) b.write(Float32Array.from(normals(b.size, 3, 0.2)));
       const logits = await logitsOf(model);
       assert.ok(logits.some((value, i) => Math.abs(value - plain[i]!) > 0.01));
@@ -71,7 +84,7 @@ for (const family of ['smollm3', 'granite', 'gemma3', 'olmo2', 'exaone4', 'seed_
     it("takes the memory that 'meta' says, with adapters", async () => {
       using device = openTestDevice();
       using model = await loadModel(folder, { device });
-      const lora = { rank: 3, dropout: 0.1, modules: LORA_MODULES };
+      const lora = { rank: 3, dropout: 0.1, modules: [...LORA_MODULES, ...FUSED_MODULES] };
       addLora(model, lora);
       using optimizer = new AdamW(model.trainableParameters());
       using step = new TrainStep(model, optimizer, { policy: chunks });

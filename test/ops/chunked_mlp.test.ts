@@ -37,6 +37,43 @@ describe('chunkedMlp', () => {
   it('has them with geluTanh', () =>
     checkGradients((...inputs) => mlp(2, 'input', 'geluTanh')(inputs), mlpShapes(5, 3, 4)));
 
+  for (const save of ['input', 'gateUp'] as const) {
+    it(`has them where one weight holds gate and up, with adapters, saving ${save}`, () =>
+      checkGradients(
+        (x, gateUp, down, a, b, downA, downB) =>
+          chunkedMlp(x!, gateUp!, null, down!, {
+            chunkSize: 2,
+            save,
+            adapters: { gate: { a: a!, b: b!, scale: 0.7, op: 1 }, down: { a: downA!, b: downB!, scale: 1.3, op: 2 } },
+            dropout: { probability: 0.3, seed: 1, step: 2 },
+          }),
+        [
+          [5, 3],
+          [8, 3],
+          [3, 4],
+          [2, 3],
+          [8, 2],
+          [1, 4],
+          [3, 1],
+        ],
+      ));
+  }
+
+  it('computes the same of one weight for gate and up as of two', async () => {
+    const [x, gate, up, down] = mlpShapes(N, 19, 37) as [number[], number[], number[], number[]];
+    const device = debugDevice();
+    const values = [x, gate, up, down].map((shape, i) => normals(shape[0]! * shape[1]!, 100 * i));
+    const on = { device, dtype: 'float32' } as const;
+    const made = [x, gate, up, down].map((shape, i) => tensor(values[i]!, { ...on, shape }));
+    const gateUp = tensor([...values[1]!, ...values[2]!], { ...on, shape: [2 * 37, 19] });
+    const [plain, fused] = [
+      chunkedMlp(made[0]!, made[1]!, made[2]!, made[3]!, { chunkSize: 7 }),
+      chunkedMlp(made[0]!, gateUp, null, made[3]!, { chunkSize: 7 }),
+    ];
+    assertClose(await valuesOf(fused), await valuesOf(plain), 1e-6, 'output'); // one product instead of two
+    for (const each of [...made, gateUp, plain, fused]) each.dispose();
+  });
+
   for (const chunkSize of [1, 64, 200, 300]) {
     for (const save of ['input', 'gateUp'] as const) {
       itIsPrecise(`chunks of ${chunkSize} ${save}`, mlpShapes(200, 64, 176), (...inputs) =>

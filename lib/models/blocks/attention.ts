@@ -1,13 +1,12 @@
 // Grouped-query self-attention: query, key and value projections, their norms and rotations, and the output projection.
 import { attention } from '../../ops/attention.ts';
 import { cachedAttention } from '../../ops/cached_attention.ts';
-import type { Weight } from '../../ops/quantized_weight.ts';
 import { type Rope, rope } from '../../ops/rope.ts';
 import { tidy } from '../../runtime/scope.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
 import type { AttentionSpec } from '../decoder_config.ts';
 import type { RopeConfig } from '../rope_config.ts';
-import type { RopeTables } from '../rope_tables.ts';
+import { longestShort, type RopeTables } from '../rope_tables.ts';
 import type { Forward } from './forward.ts';
 import { Norm } from './norm.ts';
 import { type Maker, parameter, projectionWeight } from './parameters.ts';
@@ -26,26 +25,13 @@ export class Attention {
   readonly #rope: { config: RopeConfig; tables: RopeTables } | null;
 
   constructor(spec: AttentionSpec, layer: { path: string; index: number }, maker: Maker) {
-    const { numHeads: H, numKeyValueHeads: G, headSize: D, bias, outputBias, qkNorm } = spec;
-    const C = maker.hiddenSize;
+    const { numHeads: H, numKeyValueHeads: G, headSize: D, outputBias, qkNorm } = spec;
     const path = `${layer.path}.self_attn`;
     this.#spec = spec;
     this.#index = layer.index;
-    // One allocation for the three weights, and one for their gradients. No product reads them as one; the arena's layout depends on it.
-    const [q, k, v] = maker.weights(
-      ['q', 'k', 'v'].map((name) => `${path}.${name}_proj.weight`),
-      [H, G, G].map((heads) => [heads * D, C]),
-    ) as [Weight, Weight, Weight];
-    const o = projectionWeight(maker, `${path}.o_proj.weight`, C, H * D);
-    const projection = (name: string, weight: Weight, hasBias: boolean): Projection => ({
-      path: `${path}.${name}_proj`,
-      weight,
-      bias: hasBias ? parameter(maker, `${path}.${name}_proj.bias`, weight.shape[0]!) : null,
-    });
-    this.#q = projection('q', q, bias);
-    this.#k = projection('k', k, bias);
-    this.#v = projection('v', v, bias);
-    this.#o = projection('o', o, outputBias);
+    const { inputs, output } = spec.isFused ? fused(spec, path, maker) : separate(spec, path, maker);
+    [this.#q, this.#k, this.#v] = inputs;
+    this.#o = { ...output, bias: outputBias ? parameter(maker, `${output.path}.bias`, maker.hiddenSize) : null };
     const norm = (name: string, heads: number) =>
       qkNorm && new Norm(`${path}.${name}`, qkNorm === 'heads' ? D : heads * D, maker);
     this.#qNorm = norm(spec.qkNormNames.q, H);
@@ -54,7 +40,8 @@ export class Attention {
   }
 
   get projections(): Projection[] {
-    return [this.#q, this.#k, this.#v, this.#o];
+    const { isFused } = this.#spec;
+    return isFused ? [this.#q, this.#o] : [this.#q, this.#k, this.#v, this.#o];
   }
 
   /** @param x (N,C) */
@@ -100,16 +87,58 @@ export class Attention {
 
   #angles({ config, tables }: { config: RopeConfig; tables: RopeTables }, { tokens, cache }: Forward): Rope {
     const { T, documentStart, length = T } = tokens;
-    if (config.type === 'dynamic' && documentStart && !cache && tables.dependsOn(T)) {
+    if (documentStart && !cache && tables.dependsOn(T)) {
       throw new RangeError(
-        `Decoder: dynamic rope beyond max_position_embeddings ${config.maxPositions} needs one document per sequence, got documentStart with T ${T}`,
+        `Decoder: ${config.type === 'dynamic' ? 'dynamic rope' : config.type} beyond ${longestShort(config)} positions needs one document per sequence, got documentStart with T ${T}`,
       );
     }
     return {
       inverseFrequencies: tables.of(length),
-      scale: config.type === 'yarn' ? config.attentionFactor : 1,
+      scale: 'attentionFactor' in config ? config.attentionFactor : 1,
       headSize: this.#spec.headSize,
       isInterleaved: this.#spec.isInterleaved,
     };
   }
+}
+
+interface Projections {
+  /** Of queries, keys and values. */
+  inputs: [Projection, Projection, Projection];
+  /** Without its bias. */
+  output: Projection;
+}
+
+function separate(spec: AttentionSpec, path: string, maker: Maker): Projections {
+  const { numHeads: H, numKeyValueHeads: G, headSize: D, bias } = spec;
+  const C = maker.hiddenSize;
+  // One allocation for the three weights, and one for their gradients. No product reads them as one; the arena's layout depends on it.
+  const weights = maker.weights(
+    ['q', 'k', 'v'].map((name) => `${path}.${name}_proj.weight`),
+    [H, G, G].map((heads) => [heads * D, C]),
+  );
+  const output = outputOf(spec, path, maker);
+  const inputs = ['q', 'k', 'v'].map((name, i) => {
+    const weight = weights[i]!;
+    const own = bias ? parameter(maker, `${path}.${name}_proj.bias`, weight.shape[0]!) : null;
+    return { path: `${path}.${name}_proj`, weight, bias: own };
+  }) as Projections['inputs'];
+  return { inputs, output };
+}
+
+/** One weight for the three, in the order of its rows. */
+function fused(spec: AttentionSpec, path: string, maker: Maker): Projections {
+  const { numHeads: H, numKeyValueHeads: G, headSize: D } = spec;
+  const weight = projectionWeight(maker, `${path}.qkv_proj.weight`, (H + 2 * G) * D, maker.hiddenSize);
+  const part = (begin: number, heads: number): Projection => ({
+    path: `${path}.qkv_proj`,
+    weight,
+    bias: null,
+    rows: { begin: begin * D, end: (begin + heads) * D },
+  });
+  return { inputs: [part(0, H), part(H, G), part(H + G, G)], output: outputOf(spec, path, maker) };
+}
+
+function outputOf({ numHeads: H, headSize: D }: AttentionSpec, path: string, maker: Maker): Projection {
+  const weight = projectionWeight(maker, `${path}.o_proj.weight`, maker.hiddenSize, H * D);
+  return { path: `${path}.o_proj`, weight, bias: null };
 }

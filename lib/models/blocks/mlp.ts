@@ -12,8 +12,9 @@ import { type Projection, project } from './projection.ts';
 
 export class Mlp {
   readonly #spec: MlpSpec;
+  /** Of gate and up where one weight holds both. */
   readonly #gate: Projection;
-  readonly #up: Projection;
+  readonly #up: Projection | null;
   readonly #down: Projection;
 
   constructor(spec: MlpSpec, layer: { path: string }, maker: Maker) {
@@ -26,6 +27,12 @@ export class Mlp {
       bias: spec.bias ? parameter(maker, `${path(name)}.bias`, weight.shape[0]!) : null,
     });
     this.#spec = spec;
+    if (spec.isFused) {
+      this.#gate = projection('gate_up', projectionWeight(maker, `${path('gate_up')}.weight`, 2 * F, C));
+      this.#up = null;
+      this.#down = projection('down', projectionWeight(maker, `${path('down')}.weight`, C, F));
+      return;
+    }
     // Side by side in memory, gate and up are computed by one product.
     const [gate, up] = maker.weights(
       ['gate', 'up'].map((name) => `${path(name)}.weight`),
@@ -40,7 +47,7 @@ export class Mlp {
   }
 
   get projections(): Projection[] {
-    return [this.#gate, this.#up, this.#down];
+    return this.#up ? [this.#gate, this.#up, this.#down] : [this.#gate, this.#down];
   }
 
   /** Name of the op that computes its output. */
@@ -54,11 +61,11 @@ export class Mlp {
     if (this.#spec.bias) return this.#withBiases(x, forward);
     const adapterOf = ({ path }: Projection) => adapters.get(path) ?? null;
     const [gate, up, down] = [this.#gate, this.#up, this.#down];
-    return chunkedMlp(x, gate.weight, up.weight, down.weight, {
+    return chunkedMlp(x, gate.weight, up?.weight ?? null, down.weight, {
       activation: this.#spec.activation,
       chunkSize: policy.mlpChunkSize,
       save: policy.mlpSave,
-      adapters: { gate: adapterOf(gate), up: adapterOf(up), down: adapterOf(down) },
+      adapters: { gate: adapterOf(gate), up: up && adapterOf(up), down: adapterOf(down) },
       dropout,
     });
   }
@@ -70,7 +77,7 @@ export class Mlp {
       tidy(() => {
         const ofChunk = { adapters, dropout: dropout && { ...dropout, firstRow } };
         const gate = project(rows, this.#gate, ofChunk);
-        const between = glu(gate, project(rows, this.#up, ofChunk));
+        const between = glu(gate, project(rows, this.#up!, ofChunk));
         return project(between, this.#down, ofChunk);
       });
     return miniSequence(chunk, x, { chunkSize: policy.mlpChunkSize });

@@ -82,6 +82,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
         numHeads,
         numKeyValueHeads,
         headSize,
+        isFused: false,
         bias: false,
         outputBias: false,
         qkNorm: null,
@@ -97,6 +98,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
       mlp: {
         intermediateSize: fields.count('intermediate_size'),
         activation: 'silu',
+        isFused: false,
         bias: defaults.hasMlpBias ? fields.boolean('mlp_bias', false) : false,
       },
       residualScale: 1,

@@ -5,11 +5,14 @@ import { exaone4 } from './exaone4.ts';
 import type { Family } from './family.ts';
 import { gemma2 } from './gemma2.ts';
 import { gemma3 } from './gemma3.ts';
+import { glm4 } from './glm4.ts';
 import { granite } from './granite.ts';
 import { hunyuan } from './hunyuan.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
 import { olmo2 } from './olmo2.ts';
+import { olmo3 } from './olmo3.ts';
+import { phi3 } from './phi3.ts';
 import { qwen2 } from './qwen2.ts';
 import { qwen3 } from './qwen3.ts';
 import { seedOss } from './seed_oss.ts';
@@ -29,6 +32,9 @@ const all: readonly Family[] = [
   seedOss,
   ernie45,
   hunyuan,
+  olmo3,
+  phi3,
+  glm4,
 ];
 
 /** Families by model_type. */
