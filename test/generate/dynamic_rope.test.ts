@@ -139,6 +139,6 @@ describe('longrope', () => {
         }),
       );
     logits(maxPositions);
-    assert.throws(() => logits(maxPositions + 1), /longrope beyond 32 positions needs one document per sequence/);
+    assert.throws(() => logits(maxPositions + 1), /longrope beyond the length of 32 needs one document per sequence/);
   });
 });

@@ -89,7 +89,7 @@ export class Attention {
     const { T, documentStart, length = T } = tokens;
     if (documentStart && !cache && tables.dependsOn(T)) {
       throw new RangeError(
-        `Decoder: ${config.type === 'dynamic' ? 'dynamic rope' : config.type} beyond ${longestShort(config)} positions needs one document per sequence, got documentStart with T ${T}`,
+        `Decoder: ${config.type === 'dynamic' ? 'dynamic rope' : config.type} beyond the length of ${longestShort(config)} needs one document per sequence, got documentStart with T ${T}`,
       );
     }
     return {
