@@ -15,14 +15,14 @@
 namespace mst::cpu {
 namespace {
 
-// The first number in a file; the largest there is where the file says "max" or cannot be read.
+// The first number in a file; the largest size_t if the file says "max" or cannot be read.
 std::size_t number_in(const char* path) {
   std::ifstream file(path);
   std::size_t number;
   return file >> number ? number : std::numeric_limits<std::size_t>::max();
 }
 
-// The field of /proc/meminfo in bytes.
+// A field of /proc/meminfo, in bytes.
 std::size_t meminfo(const std::string& field) {
   std::ifstream file("/proc/meminfo");
   for (std::string name, line; file >> name; std::getline(file, line))
@@ -30,7 +30,7 @@ std::size_t meminfo(const std::string& field) {
   return std::numeric_limits<std::size_t>::max();
 }
 
-// What this process may still take of addresses (ulimit -v), of which half is left to everything else in it.
+// Half of the addresses that this process may still use (ulimit -v); the other half is left to everything else in it.
 std::size_t address_space_bytes() {
   rlimit limit{};
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return std::numeric_limits<std::size_t>::max();
@@ -38,7 +38,7 @@ std::size_t address_space_bytes() {
   return used < limit.rlim_cur ? (limit.rlim_cur - used) / 2 : 0;
 }
 
-// What the control group of this process may still take (version 2, then version 1).
+// The memory that the control group of this process may still use (version 2, then version 1).
 std::size_t control_group_bytes() {
   constexpr const char* files[][2] = {{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
                                       {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}};

@@ -1,4 +1,4 @@
-// The host's memory as a device's.
+// Host memory as the memory of the CPU device.
 #pragma once
 
 #include <map>
@@ -26,7 +26,7 @@ class Memory final : public mst::Memory {
   void free_host(char* begin) override;
 
  private:
-  std::mutex mutex_;  // of what follows
+  std::mutex mutex_;  // guards what follows
   std::vector<std::pair<void*, std::size_t>> reserved_;
   std::map<void*, std::size_t> host_;
 };

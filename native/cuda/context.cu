@@ -13,7 +13,7 @@ namespace mst {
 namespace cuda {
 namespace {
 
-// Makes the device current, and its context of CUDA's, which the driver's calls need.
+// Makes the device current and creates its CUDA context, which the driver's calls need.
 int made_current(int index) {
   CUDA_CHECK(cudaSetDevice(index));
   CUDA_CHECK(cudaFree(nullptr));
@@ -50,7 +50,7 @@ void Context::attach_thread() {
   CUDA_CHECK(cudaSetDevice(index_));
 }
 
-// Waits: `from` may be freed, and not every system stages pageable memory before the call returns.
+// Waits for the copy: the caller may free `from` on return, and not every system stages pageable memory before cudaMemcpyAsync returns.
 void Context::copy_in(void* to, const void* from, std::size_t bytes) {
   CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_.get()));
   stream_.synchronize();
@@ -79,7 +79,7 @@ void Context::wait_for(std::uint64_t event) {
   copies_.wait_for(event);
 }
 
-// An error that comes again after it was read is the context's of CUDA, and there is no way back from it.
+// An error that comes again after it has been read belongs to the CUDA context, which cannot be recovered.
 std::string Context::loss() {
   cudaSetDevice(index_);
   cudaStreamSynchronize(stream_.get());
@@ -89,7 +89,7 @@ std::string Context::loss() {
   return message_of("cuda:", index_, ": the device was lost: ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ")");
 }
 
-// Relaxed: the arena may map memory from another thread meanwhile.
+// Relaxed mode: another thread may map memory for the arena meanwhile.
 void Context::begin_capture() {
   CUDA_CHECK(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeRelaxed));
   is_capturing_ = true;

@@ -1,4 +1,4 @@
-// A GPU as a device: its streams, what kernels note, limits, and the state of NVIDIA's libraries.
+// A GPU as a device: its streams, notes of kernels, limits, and the state of NVIDIA's libraries.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,29 +21,29 @@ class Context final : public mst::Context {
  public:
   struct Choices {
     bool uses_cudnn_attention;
-    std::string own_products_reason;  // why cuBLASLt is not used; empty where it is
+    std::string own_products_reason;  // why cuBLASLt is not used; empty if it is
     std::string tuning_directory;     // see tuning.h
   };
   Context(int index, Choices choices);
   ~Context() override;
 
-  // That commands run on.
+  // The stream that commands run on.
   cudaStream_t stream() const {
     return stream_.get();
   }
-  // Where the kernels of the running command note an id that is out of range; see status.h.
+  // Where kernels of the running command note an id that is out of range; see status.h.
   long long* status_words() {
     return notes_.of_command();
   }
-  // Null where products run by our kernels.
+  // Null if our kernels compute products.
   CublasLtProducts* cublaslt_products() {
     return cublaslt_products_.get();
   }
-  // Null where attention runs by our kernels.
+  // Null if our kernels compute attention.
   CudnnAttention* cudnn_attention() {
     return cudnn_attention_.get();
   }
-  // Of shared memory that a block may have.
+  // Bytes of shared memory that a block may have.
   std::size_t max_shared_bytes() const {
     return max_shared_bytes_;
   }

@@ -6,7 +6,7 @@
 
 namespace mst::cuda {
 
-// Memory goes next: nothing may still copy there.
+// Memory is released next, so no copy may still run.
 Copies::~Copies() {
   for (const auto& way : ways_)
     if (way) cudaStreamSynchronize(way->stream.get());
@@ -22,11 +22,11 @@ void Copies::copy(mst::Context::CopyStream stream, void* to, const void* from, s
   try {
     end->record(way->stream.get());
     way->ends.emplace(number, std::move(end));
-  } catch (...) {  // nobody could wait for it
+  } catch (...) {  // otherwise nobody could wait for the copy
     cudaStreamSynchronize(way->stream.get());
     throw;
   }
-  unused_.push_back(std::move(begin));  // may be recorded again: who waits for it waits for this recording
+  unused_.push_back(std::move(begin));  // may be recorded again: a wait is for the recording at the time of the wait
 }
 
 void Copies::wait_for(std::uint64_t number) {

@@ -1,4 +1,4 @@
-// Copies beside commands: a stream for each way of the link, and the events of copies that no command has waited for.
+// Copies beside commands: one stream for each direction, and the events of copies that no command has waited for.
 #pragma once
 
 #include <array>
@@ -30,12 +30,12 @@ class Copies {
   using OwnedEvent = std::unique_ptr<Event>;
   struct Way {
     Stream stream;
-    std::map<std::uint64_t, OwnedEvent> ends;  // by number; those before one that was waited for are dropped
+    std::map<std::uint64_t, OwnedEvent> ends;  // by number; events up to one that was waited for are dropped
   };
   OwnedEvent event();
 
   const Stream& commands_;
-  std::array<std::unique_ptr<Way>, 2> ways_;  // made at their first copy
+  std::array<std::unique_ptr<Way>, 2> ways_;  // each made at its first copy
   std::vector<OwnedEvent> unused_;
 };
 

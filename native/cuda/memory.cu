@@ -80,7 +80,7 @@ char* Memory::allocate_host(std::size_t bytes) {
   void* begin = nullptr;
   const cudaError_t status = cudaHostAlloc(&begin, bytes, cudaHostAllocDefault);
   if (status == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // told below; the next call must not find it
+    cudaGetLastError();  // reported below; the next call must not see it
     throw OutOfMemory(message_of("cuda: cudaHostAlloc: ", cudaGetErrorString(status)));
   }
   CUDA_CHECK(status);

@@ -1,4 +1,4 @@
-// A GPU's memory, by CUDA's virtual memory management.
+// The memory of a GPU, through CUDA's virtual memory management.
 #pragma once
 
 #include <map>
@@ -14,7 +14,7 @@ namespace mst::cuda {
 
 class Memory final : public mst::Memory {
  public:
-  // Of device `index`, which is current and has its context.
+  // For device `index`, which must be current and have its CUDA context.
   explicit Memory(int index);
   ~Memory() override;
   Memory(const Memory&) = delete;
@@ -39,9 +39,9 @@ class Memory final : public mst::Memory {
   int index_;
   CUmemAllocationProp properties_{};
   std::size_t granularity_ = 0;
-  std::mutex mutex_;  // of what follows
+  std::mutex mutex_;  // guards what follows
   std::vector<std::pair<CUdeviceptr, std::size_t>> reserved_;
-  std::map<CUdeviceptr, Piece> pieces_;  // as map() made them
+  std::map<CUdeviceptr, Piece> pieces_;  // by address, as map() made them
   std::set<char*> host_;
 };
 

@@ -1,5 +1,5 @@
-// The execution context of a device: what its commands share. Every op gets it as its first argument; nothing of a device is kept anywhere
-// else, so that two devices, or two openings of one, never meet.
+// The execution context of a device: what its commands share. Every op gets it as its first argument. No state of a device is kept anywhere
+// else, so that two devices, or two openings of one, are independent.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 
 namespace mst {
 
-// Thrown by everything on a device that an error has made useless for the rest of the process.
+// Thrown by all calls on a device that an error has made unusable for the rest of the process.
 struct DeviceLost : Error {
   using Error::Error;
 };
@@ -22,7 +22,7 @@ struct Device {
   int index = 0;
 };
 
-// Calls come from the device's command thread alone, in the order of commands; loss() and memory() from any thread.
+// All calls come from the device's command thread, in the order of commands; only loss() and memory() may come from any thread.
 class Context {
  public:
   virtual ~Context() = default;
@@ -34,38 +34,37 @@ class Context {
   }
   virtual Memory& memory() = 0;
 
-  // Why products run by our kernels; empty where they do not.
+  // Why our kernels compute products; empty if they do not.
   virtual std::string own_products_reason() const {
     return "";
   }
-  // Whether attention runs by cuDNN where that applies, which decides workspace sizes.
+  // Whether cuDNN computes attention where it can; workspace sizes depend on it.
   virtual bool uses_cudnn_attention() const {
     return false;
   }
 
-  virtual void attach_thread() = 0;                                             // once, first thing on the command thread
+  virtual void attach_thread() = 0;                                             // called once, at the start of the command thread
   virtual void copy_in(void* to, const void* from, std::size_t bytes) = 0;      // host → device; `from` may be freed on return
   virtual void copy_out(void* to, const void* from, std::size_t bytes) = 0;     // device → host; complete on return
   virtual void copy_within(void* to, const void* from, std::size_t bytes) = 0;  // device → device
   virtual void fill_bytes(void* to, int value, std::size_t bytes) = 0;
-  virtual void synchronize() = 0;  // waits until every command and every copy beside them so far has run
+  virtual void synchronize() = 0;  // waits until all commands and all copies beside them have completed
 
-  // Copies that run beside commands: one stream for each way of the link. Those of a stream run in their order.
+  // Copies that run beside commands, on one stream for each direction. The copies of a stream run in order.
   enum CopyStream : std::uint8_t { to_host, to_device };
-  // Copies after all commands so far and beside those that come; `to` or `from` may be of memory().allocate_host(). `event` is the number
-  // of its end, which grows. Until wait_for(event) no command may write `from`, nor read or write `to`. Refused while commands are
-  // captured.
+  // Copies after all commands so far, and beside later ones. `to` or `from` may be from memory().allocate_host(). `event` is the number of
+  // its end; numbers grow. Until wait_for(event) no command may write `from`, nor read or write `to`. Refused while commands are captured.
   virtual void copy_beside(CopyStream stream, void* to, const void* from, std::size_t bytes, std::uint64_t event) {
     static_cast<void>(stream), static_cast<void>(event);
-    copy_within(to, from, bytes);  // complete at once
+    copy_within(to, from, bytes);  // already complete on return
   }
-  // Commands from here on run after the copy with this event. Nothing where there is no such copy, as where it has failed.
+  // Makes later commands run after the copy with this event. Does nothing if there is no such copy, as when it has failed.
   virtual void wait_for(std::uint64_t event) {
     static_cast<void>(event);
   }
 
-  // Kernels cannot throw: what they find wrong (an id out of range) they note on the device. begin_command: what is noted from here on is
-  // of the command with this number, which grows.
+  // Kernels cannot throw: they note errors (an id out of range) on the device. begin_command: all notes from here on belong to the command
+  // with this number; numbers grow.
   struct Note {
     std::uint64_t command;
     std::string message;
@@ -73,25 +72,25 @@ class Context {
   virtual void begin_command(std::uint64_t number) {
     static_cast<void>(number);
   }
-  // How many commands since take_notes() have kernels that could have noted something; there is room for max_notes.
+  // How many commands since take_notes() have kernels that may have noted something. There is room for max_notes.
   virtual std::size_t num_notes() const {
     return 0;
   }
-  // What they have noted; after synchronize().
+  // What they have noted. Call it after synchronize().
   virtual std::vector<Note> take_notes() {
     return {};
   }
   static constexpr std::size_t max_notes = 1024;
 
-  // Asked after a failure: what has made the device useless for the rest of the process; empty where it goes on.
+  // Call it after a failure. Says what has made the device unusable for the rest of the process; empty if it still works.
   virtual std::string loss() {
     return "";
   }
 
-  // For benchmarks: commands between begin_capture() and end_capture() do not run but become one graph, which replay() runs with the
-  // addresses and scalars of then. Between the two no command may wait for the device or copy to or from the host (copy_in, copy_out,
-  // fences), and none may be the first of its kind: kernels are loaded, products and attention planned at their first run. Memory that
-  // the commands used must stay free until the last replay.
+  // For benchmarks: commands between begin_capture() and end_capture() do not run but become one graph. replay() runs it, with the
+  // addresses and scalars of the capture. During capture no command may wait for the device or copy to or from the host (copy_in, copy_out,
+  // fences). None may be the first of its kind, since kernels are loaded, and products and attention planned, at their first run. Memory
+  // that the commands used must stay free until the last replay.
   virtual void begin_capture() {
     refuse_capture();
   }
@@ -113,7 +112,7 @@ class Context {
   Device device_;
 };
 
-// The same object as what it is; call only where device().kind says so.
+// Casts a context to its device's class. Call it only if device().kind says so.
 namespace cpu {
 class Context;
 Context& context_of(mst::Context& context);

@@ -35,7 +35,7 @@ std::shared_ptr<OpenDevice> device_of(const Napi::CallbackInfo& info) {
   return environment_of(info).find(info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : std::nan(""));
 }
 
-// A piece of a device's addresses.
+// A range of a device's addresses.
 struct Piece {
   char* at;
   std::size_t bytes;
@@ -55,22 +55,22 @@ struct Piece {
 Piece piece_at(const Napi::CallbackInfo& info, std::size_t index, std::size_t bytes, const Ranges& within) {
   const Piece piece{reinterpret_cast<char*>(integer(info, index, 0, max_safe_integer)), bytes};
   if (!within.contain(piece.begin(), piece.end()))
-    throw ArgumentError(message_of("native: argument ", index + 1, ": ", bytes, " bytes there are not the device's"));
+    throw ArgumentError(message_of("native: argument ", index + 1, ": ", bytes, " bytes there are not in the device's memory"));
   return piece;
 }
 
-// In the device's memory, or in the host's that copies beside commands reach.
+// A range in the device's memory, or in host memory for copies beside commands.
 Piece piece_on_either(const Napi::CallbackInfo& info, std::size_t index, std::size_t bytes, const OpenDevice& open) {
   const Piece piece{reinterpret_cast<char*>(integer(info, index, 0, max_safe_integer)), bytes};
   return open.host_contains(piece.begin(), piece.end()) ? piece : piece_at(info, index, bytes, open.mapped);
 }
 
-// [address, bytes] of arguments that stand one after another.
+// [address, bytes] from two consecutive arguments.
 Piece piece(const Napi::CallbackInfo& info, std::size_t index, const Ranges& within) {
   return piece_at(info, index, static_cast<std::size_t>(integer(info, index + 1, 0, max_safe_integer)), within);
 }
 
-// Whole pages, more than none.
+// At least one page, and whole pages only.
 Piece pages(const Napi::CallbackInfo& info, const OpenDevice& open, const Ranges& within) {
   const Piece found = piece(info, 1, within);
   constexpr std::size_t page = 4096;  // of the host; addresses are reserved at multiples of it
@@ -86,7 +86,8 @@ std::int64_t owner(const Napi::CallbackInfo& info, std::size_t index) {
 Napi::Value open_device(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::string kind = text(info, 0);
-  if (kind != "cpu" && kind != "cuda") throw ArgumentError(message_of("native: no device is a '", kind, "'"));
+  if (kind != "cpu" && kind != "cuda")
+    throw ArgumentError(message_of("native: the kind of a device must be 'cpu' or 'cuda', got '", kind, "'"));
   constexpr std::int64_t max_int = std::numeric_limits<int>::max();
   const int index = static_cast<int>(integer(info, 1, 0, max_int)), threads = static_cast<int>(integer(info, 2, 1, max_int));
   auto context = kind == "cuda" ? open_cuda(index, {text(info, 3), text(info, 4), text(info, 5)}) : open_cpu(threads);
@@ -150,7 +151,7 @@ Napi::Value allocate_host(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<std::uintptr_t>(begin)));
 }
 
-// Waits: what is allocated next may need the bytes.
+// Waits until the memory is freed: the next allocation may need it.
 void free_host(const Napi::CallbackInfo& info) {
   const auto open = device_of(info);
   const auto begin = static_cast<std::uintptr_t>(integer(info, 1, 0, max_safe_integer));
@@ -162,7 +163,7 @@ void free_host(const Napi::CallbackInfo& info) {
     context.memory().free_host(reinterpret_cast<char*>(begin));
     done->set_value();
   });
-  freed.wait();  // also ends where the command fails: its promise goes with it
+  freed.wait();  // also returns if the command fails: it destroys its promise
 }
 
 void write(const Napi::CallbackInfo& info) {
@@ -183,7 +184,7 @@ void copy_within(const Napi::CallbackInfo& info) {
   open->queue.push([to, from](Context& context) { context.copy_within(to.at, from.at, to.bytes); }, std::move(accesses));
 }
 
-// Returns the number of the copy's event. Where `from` has failed, the copy does not run, and waiting for it is nothing.
+// Returns the number of the copy's event. If `from` has failed, the copy does not run, and waiting for it does nothing.
 Napi::Value copy_beside(const Napi::CallbackInfo& info) {
   const auto open = device_of(info);
   const auto stream = static_cast<Context::CopyStream>(integer(info, 1, Context::to_host, Context::to_device));

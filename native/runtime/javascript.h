@@ -21,7 +21,7 @@ struct ArgumentError : Error {
   using Error::Error;
 };
 
-// The `code` of errors that TypeScript tells apart.
+// The `code` of JavaScript errors, by which callers tell these two apart.
 inline constexpr const char *out_of_memory_code = "OUT_OF_MEMORY", *device_lost_code = "DEVICE_LOST";
 
 using CreateError = napi_status (*)(napi_env, napi_value code, napi_value message, napi_value* error);

@@ -168,8 +168,14 @@ describe('copies beside commands', () => {
     using device = openTestDevice();
     const block = device.arena.allocate(512, 'other');
     const at = device.address(block.offset);
-    assert.throws(() => device.copyBeside('toHost', 0, at, 512), /argument 3: 512 bytes there are not the device's/);
-    assert.throws(() => device.copyBeside('toHost', at, 0, 512), /argument 4: 512 bytes there are not the device's/);
+    assert.throws(
+      () => device.copyBeside('toHost', 0, at, 512),
+      /argument 3: 512 bytes there are not in the device's memory/,
+    );
+    assert.throws(
+      () => device.copyBeside('toHost', at, 0, 512),
+      /argument 4: 512 bytes there are not in the device's memory/,
+    );
     assert.throws(() => addon().copy_beside(device.id!, 2, at, at, 512), /argument 2 must be an integer from 0 to 1/);
     assert.throws(() => device.arena.waitFor(1), /argument 2 must be an integer from 1 to 0/);
   });
