@@ -7,7 +7,7 @@ import type { Decoder } from '../models/decoder.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
 import type { Dtype } from '../runtime/dtype.ts';
 import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
-import { fileDtypes } from './elements.ts';
+import { fileDtypes, toFile } from './elements.ts';
 import { writeJson } from './json.ts';
 import { makeFolder } from './make_folder.ts';
 import { ADAPTER_FILES, carryFiles, INDEX_FILE, WEIGHTS_FILE } from './model_folder.ts';
@@ -103,11 +103,17 @@ function storedTensors(model: Decoder, dtype?: Dtype | 'float16'): TensorToWrite
     named.set('lm_head.weight', named.get('model.embed_tokens.weight')!);
   }
   const onLost = warnOnce('saveModel');
-  return [...named].map(([parameterName, parameter]) => {
+  const constants = [...model.constants()].map(([constantName, { value }]): TensorToWrite => {
+    const { name = constantName, dtype: was } = stored?.get(constantName) ?? {};
+    const to = asked ?? was ?? fileDtypes[model.dtype]!;
+    return { name, dtype: to, shape: [1], data: () => toFile(Float64Array.of(value), 'float64', to) };
+  });
+  const parameters = [...named].map(([parameterName, parameter]) => {
     const { name = parameterName, dtype: was } = stored?.get(parameterName) ?? {};
     const to = asked ?? was ?? fileDtypes[parameter.dtype]!;
     return { name, dtype: to, shape: parameter.shape, data: () => elementsOf(parameter, to, onLost) };
   });
+  return [...parameters, ...constants];
 }
 
 function shardsOf(tensors: readonly TensorToWrite[], maxBytes: number): TensorToWrite[][] {

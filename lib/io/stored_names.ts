@@ -75,6 +75,7 @@ export class StoredNames {
       weightDtype(file, name, entry.dtype);
       places.set(parameter, place);
     }
+    for (const name of model.constants().keys()) places.set(name, this.#constant(name));
     const head = this.place(HEAD);
     if (head && this.#isTied && head.name !== places.get(EMBEDDING)!.name) places.set(HEAD, head);
     const known = new Set([...places.values()].map(({ name }) => name));
@@ -82,6 +83,16 @@ export class StoredNames {
       if (!known.has(name) && !BUFFER.test(name)) throw this.#leftOver(file, name);
     }
     return places;
+  }
+
+  #constant(constant: string): Place {
+    const place = this.place(constant);
+    if (!place) throw this.#missing(constant);
+    const { dtype, shape } = place.file.entries.get(place.name)!;
+    if (shape.join() !== '1')
+      throw new SafetensorsError(`${place.file.path}: '${place.name}' is (${shape}), must be (1)`);
+    weightDtype(place.file, place.name, dtype);
+    return place;
   }
 
   /** Names and dtypes of a model's parameters in the files, for saving. */

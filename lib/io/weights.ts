@@ -11,7 +11,7 @@ import type { Device, DeviceName } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
 import { dtypeBytes } from '../runtime/safetensors_dtype.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
-import { fromFile, holds } from './elements.ts';
+import { fromFile, holds, toFloat64 } from './elements.ts';
 import { type HubOptions, resolveModelFolder } from './hub.ts';
 import { parseJsonFile, readSmallFile } from './json.ts';
 import { openModelFolder } from './model_folder.ts';
@@ -125,6 +125,10 @@ async function fill(model: Decoder, names: StoredNames): Promise<void> {
     const place = found.get(name)!;
     if (weight instanceof QuantizedWeight) await readQuantized(weight, place);
     else await readInto(weight, place);
+  }
+  for (const [constant, its] of model.constants()) {
+    const { file, name } = found.get(constant)!;
+    its.value = toFloat64(name, await file.read(name), file.entries.get(name)!.dtype)[0]!;
   }
 }
 

@@ -21,7 +21,7 @@ import type { Batch } from './batch.ts';
 import type { Forward, Tokens } from './blocks/forward.ts';
 import { HEADS, Layer } from './blocks/layer.ts';
 import { Norm } from './blocks/norm.ts';
-import { type Maker, parameter } from './blocks/parameters.ts';
+import { type Constant, type Maker, parameter } from './blocks/parameters.ts';
 import { project } from './blocks/projection.ts';
 import type { KeyValueCache } from './cache.ts';
 import type { DecoderConfig } from './decoder_config.ts';
@@ -58,6 +58,9 @@ export class Decoder extends Module {
   readonly #norm: Norm;
   #head: Parameter;
   #config: DecoderConfig;
+  readonly #constants = new Map<string, Constant>();
+  /** Vectors of ones by their size. */
+  readonly #ones = new Map<number, Tensor>();
   /** Tables by what they are made from, since layers may differ in it. */
   readonly #ropeTables = new Map<string, RopeTables>();
 
@@ -84,6 +87,8 @@ export class Decoder extends Module {
       group: (names, shapes) => this.#weights.group(names, shapes),
       weights: (names, shapes) =>
         config.quantization ? this.#weights.quantizedGroup(names, shapes) : this.#weights.group(names, shapes),
+      constant: (name) => this.#constantOf(name),
+      ones: (size) => this.#onesOf(size),
       ropeTables: (rope, headSize) => this.#tablesOf(rope, headSize),
     };
     try {
@@ -100,6 +105,11 @@ export class Decoder extends Module {
   /** The model's own parameters; those of adapters are in `lora`. */
   namedParameters(): ReadonlyMap<string, Parameter> {
     return this.#weights.named;
+  }
+
+  /** Numbers that files store beside the parameters, as tensors of shape (1), and that no step changes. */
+  constants(): ReadonlyMap<string, Constant> {
+    return this.#constants;
   }
 
   override parameters(): Parameter[] {
@@ -284,6 +294,7 @@ export class Decoder extends Module {
     super.dispose();
     this.#weights.disposeQuantized();
     for (const tables of this.#ropeTables.values()) tables.dispose();
+    for (const ones of this.#ones.values()) ones.dispose();
     this.origin?.close();
     this.lora?.close?.();
   }
@@ -343,6 +354,20 @@ export class Decoder extends Module {
     const tables = this.#ropeTables.get(key) ?? new RopeTables(rope, headSize, this.device);
     this.#ropeTables.set(key, tables);
     return tables;
+  }
+
+  #constantOf(name: string): Constant {
+    const constant = { value: 1 };
+    this.#constants.set(name, constant);
+    return constant;
+  }
+
+  #onesOf(size: number): Tensor {
+    const { dtype, device } = this;
+    const ones = this.#ones.get(size) ?? empty([size], { dtype, device, category: 'parameter' }).keep();
+    kernels.fill(ones, 1);
+    this.#ones.set(size, ones);
+    return ones;
   }
 }
 

@@ -30,12 +30,16 @@ export interface DecoderConfig {
   source: HuggingFaceConfig;
 }
 
-/** A layer: h = x + s · n(attention(n(x))), then y = h + s · n(mlp(n(h))). s is `residualScale`; each n is one of `norms`, or none. */
+/**
+ * A layer: h = x + s · n(attention(n(x))), then y = h + s · n(mlp(n(h))). s is `residualScale`; each n is one of `norms`, or none. Where
+ * `hasScalar`, the output is y times a number that files store and no step changes.
+ */
 export interface LayerSpec {
   norms: LayerNorms;
   attention: AttentionSpec;
   mlp: MlpSpec;
   residualScale: number;
+  hasScalar: boolean;
 }
 
 /** Names of a layer's norms in checkpoints; null: no norm. */
@@ -52,6 +56,10 @@ export interface AttentionSpec {
   headSize: number;
   /** Whether one weight, qkv_proj, holds the rows of the query, key and value projections; they then have no bias. */
   isFused: boolean;
+  /** Whether values are the keys' projection, before its norm and rotation; there is no projection of values then. */
+  areValuesKeys: boolean;
+  /** Whether each head's values are normalised, without weights. */
+  hasValueNorm: boolean;
   /** Whether the query, key and value projections have a bias. */
   bias: boolean;
   /** Whether the output projection has a bias. */
@@ -68,6 +76,8 @@ export interface AttentionSpec {
   rotatedSize: number;
   /** Whether columns 2d and 2d + 1 of a head are a pair that turns, instead of d and d + rotatedSize/2. */
   isInterleaved: boolean;
+  /** Queries at position p are multiplied by 1 + factor · ln(1 + floor(p / positions)), after their rotation; null: not. */
+  queryGrowth: { factor: number; positions: number } | null;
   /** Number of positions that a query sees, its own included; 0: all up to its own. */
   window: number;
   /** Factor on q·k. */

@@ -1,6 +1,7 @@
 // Reads the rotary position embedding from config.json.
 import { brief } from '../brief.ts';
-import { Fields } from './fields.ts';
+import { Fields, type HuggingFaceConfig } from './fields.ts';
+import { isEmpty } from './inert_fields.ts';
 
 /** A rotary position embedding. Angles are computed in f64; `maxPositions` and `originalMaxPositions` are in tokens. */
 export type RopeConfig =
@@ -52,13 +53,17 @@ export type RopeConfig =
 export interface RopeOptions {
   /** Whether it reads partial_rotary_factor, by rotatedSize(). @default false: must be 1 */
   isPartial?: boolean;
+  /** Fields of rope_parameters that it reads itself, by ropeFields(). */
+  others?: readonly string[];
+  /** rope_parameters where the config has neither these nor rope_scaling. */
+  defaults?: HuggingFaceConfig;
   /** Types of its own, by rope_type. */
   types?: Readonly<Record<string, (rope: Fields, theta: number) => RopeConfig>>;
 }
 
 /** Reads both spellings: rope_parameters, or rope_theta and rope_scaling. */
 export function ropeConfig(fields: Fields, defaultTheta = 10000, options: RopeOptions = {}): RopeConfig {
-  const rope = ropeFields(fields);
+  const rope = ropeFields(fields, options.defaults);
   const beside = fields.get('rope_theta');
   const theta = rope.positive('rope_theta', fields.positive('rope_theta', defaultTheta));
   if (beside !== undefined && beside !== theta) {
@@ -68,7 +73,7 @@ export function ropeConfig(fields: Fields, defaultTheta = 10000, options: RopeOp
     rope.only('partial_rotary_factor', 1);
     fields.only('partial_rotary_factor', 1);
   } else rope.get('partial_rotary_factor');
-  for (const name of INERT) rope.get(name);
+  for (const name of [...INERT, ...(options.others ?? [])]) rope.get(name);
   const config = ofType(fields, rope, { theta, types: options.types ?? {} });
   rope.finish();
   return config;
@@ -93,15 +98,16 @@ export function rotatedSize(fields: Fields, headSize: number, fallback = 1): num
   return size;
 }
 
-/** The fields of rope_scaling and rope_parameters together. */
-function ropeFields(fields: Fields): Fields {
+/** The fields of rope_scaling and rope_parameters together, or the defaults where there are none. */
+export function ropeFields(fields: Fields, defaults: HuggingFaceConfig = {}): Fields {
   const scaling = fields.object('rope_scaling');
   const parameters = fields.object('rope_parameters');
   for (const [name, value] of Object.entries(scaling)) {
     const other = Object.hasOwn(parameters, name) ? parameters[name] : value;
     if (other !== value) fields.fail(`rope_scaling.${name}`, value, `that of rope_parameters, ${brief(other)}`);
   }
-  return new Fields({ ...scaling, ...parameters }, 'config.json: rope_parameters', fields.ignored);
+  const own = { ...scaling, ...parameters };
+  return new Fields(isEmpty(own) ? defaults : own, 'config.json: rope_parameters', fields.ignored);
 }
 
 /** Fields that transformers ignores, except in the types that read them below. */

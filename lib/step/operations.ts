@@ -64,7 +64,7 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
       : added(
           product(`${path}.self_attn.q_proj`, H * D, C),
           product(`${path}.self_attn.k_proj`, G * D, C),
-          product(`${path}.self_attn.v_proj`, G * D, C),
+          ...(spec.attention.areValuesKeys ? [] : [product(`${path}.self_attn.v_proj`, G * D, C)]),
         );
     const output = product(`${path}.self_attn.o_proj`, C, H * D);
     const gateUp = spec.mlp.isFused

@@ -329,6 +329,45 @@ describe('decoderConfig', () => {
     assert.equal(attentionOf(decoderConfig({ ...tiny, model_type: 'glm4', ...inside })).rotatedSize, 32);
   });
 
+  it('reads the growth of queries of Ministral 3', () => {
+    const config = decoderConfig({ ...tiny, model_type: 'ministral3', max_position_embeddings: 262144 });
+    const { rope, queryGrowth, headSize, window } = attentionOf(config);
+    assert.deepEqual([rope?.type, rope?.theta, headSize, window], ['yarn', 1e6, 128, 0]);
+    assert.ok(rope?.type === 'yarn' && rope.factor === 16 && rope.attentionFactor === 1);
+    assert.deepEqual(queryGrowth, { factor: 0.1, positions: 16384 });
+    const own = { rope_type: 'default', original_max_position_embeddings: 5, llama_4_scaling_beta: 2, rope_theta: 7 };
+    const plain = attentionOf(
+      decoderConfig({ ...tiny, model_type: 'ministral3', rope_parameters: own, sliding_window: 3 }),
+    );
+    assert.deepEqual([plain.queryGrowth, plain.rope?.theta, plain.window], [{ factor: 2, positions: 5 }, 7, 3]);
+  });
+
+  it("reads the sizes of Gemma 4's two kinds of layers, in both spellings", () => {
+    const gemma4 = { ...tiny, num_hidden_layers: 12, model_type: 'gemma4_text', hidden_size_per_layer_input: 0 };
+    const sizes = (source: Record<string, unknown>) =>
+      decoderConfig({ ...gemma4, ...source })
+        .layers.slice(4, 6)
+        .map(({ attention: { headSize, numKeyValueHeads, window, areValuesKeys, rope, rotatedSize } }) =>
+          [headSize, numKeyValueHeads, window, areValuesKeys, rope!.type, rotatedSize].join(' '),
+        );
+    assert.deepEqual(sizes({}), ['256 2 512 false default 256', '512 2 0 false proportional 512']);
+    const older = { head_dim: 8, global_head_dim: 20, num_global_key_value_heads: 1 };
+    assert.deepEqual(sizes(older), ['8 2 512 false default 8', '20 2 0 false proportional 20']);
+    assert.deepEqual(sizes({ ...older, attention_k_eq_v: true }), [
+      '8 2 512 false default 8',
+      '20 1 0 true proportional 20',
+    ]);
+    const perLayer = {
+      head_dim: 8,
+      per_layer_config: { '05': { head_dim: 12, num_key_value_heads: 4 }, 11: { head_dim: 12 } },
+    };
+    assert.deepEqual(sizes(perLayer), ['8 2 512 false default 8', '12 4 0 false proportional 12']);
+    const config = decoderConfig({ ...gemma4, layer_types: new Array<string>(12).fill('sliding_attention') });
+    assert.deepEqual(windowsOf(config).slice(10), [512, 0]);
+    assert.deepEqual([config.norm.offset, config.tieWordEmbeddings, config.layers[0]!.hasScalar], [0, true, true]);
+    assert.deepEqual(attentionOf(config).scale, 1);
+  });
+
   it("takes 1 for the factors that a Granite does not have, attention's too", () => {
     const { layers, embedding, head, tieWordEmbeddings } = decoderConfig({ ...tiny, model_type: 'granite' });
     const [{ attention, residualScale }] = layers as [(typeof layers)[0]];
@@ -385,6 +424,18 @@ describe('decoderConfig', () => {
     ['phi3', 'rope_scaling', { type: 'su', short_factor: [1], long_factor: [1] }],
     ['phi3', 'partial_rotary_factor', 0.01],
     ['glm4', 'partial_rotary_factor', 1.5],
+    ['ministral3', 'rope_parameters', { rope_type: 'default', rope_theta: 1e6 }],
+    ['ministral3', 'attention_bias', true],
+    ['ministral3', 'layer_types', ['full_attention']],
+    ['gemma4_text', 'hidden_size_per_layer_input', 256],
+    ['gemma4_text', 'num_kv_shared_layers', 2],
+    ['gemma4_text', 'enable_moe_block', true],
+    ['gemma4_text', 'use_bidirectional_attention', 'all'],
+    ['gemma4_text', 'rope_parameters', { rope_theta: 1e6 }],
+    ['gemma4_text', 'per_layer_config', { 3: { head_dim: 16 } }],
+    ['gemma4_text', 'per_layer_config', { 1: { head_dim: 32 } }],
+    ['gemma4_text', 'per_layer_config', { 1: { num_key_value_heads: 3 } }],
+    ['gemma4_text', 'per_layer_config', { 1: { intermediate_size: 3 } }],
     ['glm4', 'mlp_bias', true],
     ['glm4', 'sliding_window', 5],
     ['hunyuan_v1_dense', 'sliding_window', 5],
@@ -393,7 +444,10 @@ describe('decoderConfig', () => {
   ] as const) {
     it(`refuses ${model} with ${field} ${JSON.stringify(value)}`, () => {
       assert.throws(
-        () => decoderConfig({ ...tiny, model_type: model, [field]: value }),
+        () => {
+          const others = model === 'gemma4_text' ? { hidden_size_per_layer_input: 0, head_dim: 16 } : {};
+          decoderConfig({ ...tiny, ...others, max_position_embeddings: 64, model_type: model, [field]: value });
+        },
         new RegExp(`config.json: ${field === 'rope_scaling' ? '(rope_parameters|rope_scaling)' : field}`),
       );
     });
@@ -421,6 +475,12 @@ describe('inverse frequencies', () => {
     assert.ok(relativeError(inverseFrequencies(rope, D, 32), plain(100)) < 1e-15);
     // 100 * (2 * 96 / 32 - 1) ** (16 / 14)
     assert.ok(relativeError(inverseFrequencies(rope, D, 96), plain(629.2506)) < 1e-6);
+  });
+
+  it('are those of the whole head for some pairs, and 0 for the others (proportional)', () => {
+    const rope = { type: 'proportional', theta: 100, factor: 2, rotated: 3 } as const;
+    const expected = plain(100).map((frequency, d) => (d < 3 ? frequency / 2 : 0));
+    assert.ok(relativeError(inverseFrequencies(rope, D, 9), expected) < 1e-15);
   });
 
   it('have a larger base up to that length (HunYuan)', () => {

@@ -92,6 +92,27 @@ const sources = {
     tie_word_embeddings: true,
   },
   glm4: { model_type: 'glm4', partial_rotary_factor: 0.34 },
+  ministral3: {
+    model_type: 'ministral3',
+    sliding_window: 6,
+    rope_parameters: {
+      rope_type: 'yarn',
+      rope_theta: 50,
+      factor: 2,
+      original_max_position_embeddings: 4,
+      llama_4_scaling_beta: 0.7,
+    },
+  },
+  gemma4: {
+    model_type: 'gemma4_text',
+    hidden_size_per_layer_input: 0,
+    attention_k_eq_v: true,
+    global_head_dim: 10,
+    num_global_key_value_heads: 1,
+    layer_types: ['sliding_attention', 'full_attention'],
+    sliding_window: 3,
+    final_logit_softcapping: 1.5,
+  },
   granite: {
     model_type: 'granite',
     mlp_bias: true,

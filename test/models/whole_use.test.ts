@@ -64,6 +64,7 @@ for (const family of [
   'phi3',
   'phi4mini',
   'glm4',
+  'ministral3',
 ]) {
   const folder = `test/fixtures/parity/${family}`;
   describe(`a model of ${family}`, () => {

@@ -1,6 +1,7 @@
 // Grouped-query self-attention: query, key and value projections, their norms and rotations, and the output projection.
 import { attention } from '../../ops/attention.ts';
 import { cachedAttention } from '../../ops/cached_attention.ts';
+import { rmsNorm } from '../../ops/rms_norm.ts';
 import { type Rope, rope } from '../../ops/rope.ts';
 import { tidy } from '../../runtime/scope.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
@@ -22,6 +23,9 @@ export class Attention {
   readonly #o: Projection;
   readonly #qNorm: Norm | null;
   readonly #kNorm: Norm | null;
+  /** (D,) ones, the weight of the norm of values; null: no such norm. */
+  readonly #valueNorm: Tensor | null;
+  readonly #eps: number;
   readonly #rope: { config: RopeConfig; tables: RopeTables } | null;
 
   constructor(spec: AttentionSpec, layer: { path: string; index: number }, maker: Maker) {
@@ -36,12 +40,15 @@ export class Attention {
       qkNorm && new Norm(`${path}.${name}`, qkNorm === 'heads' ? D : heads * D, maker);
     this.#qNorm = norm(spec.qkNormNames.q, H);
     this.#kNorm = norm(spec.qkNormNames.k, G);
+    this.#valueNorm = spec.hasValueNorm ? maker.ones(D) : null;
+    this.#eps = maker.norm.eps;
     this.#rope = spec.rope && { config: spec.rope, tables: maker.ropeTables(spec.rope, spec.rotatedSize) };
   }
 
   get projections(): Projection[] {
-    const { isFused } = this.#spec;
-    return isFused ? [this.#q, this.#o] : [this.#q, this.#k, this.#v, this.#o];
+    const { isFused, areValuesKeys } = this.#spec;
+    if (isFused) return [this.#q, this.#o];
+    return areValuesKeys ? [this.#q, this.#k, this.#o] : [this.#q, this.#k, this.#v, this.#o];
   }
 
   /** @param x (N,C) */
@@ -62,27 +69,38 @@ export class Attention {
    * @param x (N,C)
    */
   heads(x: Tensor, forward: Forward): Tensor {
-    const { headSize, window, scale, softcap, isNormedAfterRotation } = this.#spec;
+    const { headSize, window, scale, softcap, isNormedAfterRotation, areValuesKeys, queryGrowth } = this.#spec;
     const { tokens, cache } = forward;
     const { T, documentStart = null } = tokens;
     const angles = this.#rope && this.#angles(this.#rope, forward);
     /** Queries or keys, normalised and rotated as the specification says. */
-    const rotated = (projection: Projection, norm: Norm | null) =>
+    const rotated = (projected: Tensor, norm: Norm | null, growth: AttentionSpec['queryGrowth'] = null) =>
       tidy(() => {
-        const turned = (x: Tensor) => (angles ? rope(x, angles, T, documentStart) : x);
+        const turned = (x: Tensor) => (angles ? rope(x, { ...angles, growth }, T, documentStart) : x);
         const normalized = (x: Tensor) => (norm ? norm.forward(x) : x);
-        const projected = project(x, projection, forward);
         return isNormedAfterRotation ? normalized(turned(projected)) : turned(normalized(projected));
       });
     return tidy(() => {
-      const q = rotated(this.#q, this.#qNorm);
-      const k = rotated(this.#k, this.#kNorm);
-      const v = project(x, this.#v, forward);
+      const q = tidy(() => rotated(project(x, this.#q, forward), this.#qNorm, queryGrowth));
+      const [k, v] = areValuesKeys
+        ? tidy(() => {
+            const projected = project(x, this.#k, forward);
+            return [rotated(projected, this.#kNorm), this.#values(projected)] as const;
+          })
+        : [
+            tidy(() => rotated(project(x, this.#k, forward), this.#kNorm)),
+            tidy(() => this.#values(project(x, this.#v, forward))),
+          ];
       const scores = { headSize, window, scale, softcap };
       if (!cache) return attention(q, k, v, { ...scores, T, documentStart });
       const kept = cache.append(this.#index, k, v);
       return cachedAttention(q, kept.k, kept.v, { ...scores, position: cache.length });
     });
+  }
+
+  /** @param projected (N,G·D) */
+  #values(projected: Tensor): Tensor {
+    return this.#valueNorm ? rmsNorm(projected, this.#valueNorm, { eps: this.#eps }) : projected;
   }
 
   #angles({ config, tables }: { config: RopeConfig; tables: RopeTables }, { tokens, cache }: Forward): Rope {
@@ -109,20 +127,21 @@ interface Projections {
 }
 
 function separate(spec: AttentionSpec, path: string, maker: Maker): Projections {
-  const { numHeads: H, numKeyValueHeads: G, headSize: D, bias } = spec;
+  const { numHeads: H, numKeyValueHeads: G, headSize: D, bias, areValuesKeys } = spec;
   const C = maker.hiddenSize;
+  const names = areValuesKeys ? ['q', 'k'] : ['q', 'k', 'v'];
   // One allocation for the three weights, and one for their gradients. No product reads them as one; the arena's layout depends on it.
   const weights = maker.weights(
-    ['q', 'k', 'v'].map((name) => `${path}.${name}_proj.weight`),
-    [H, G, G].map((heads) => [heads * D, C]),
+    names.map((name) => `${path}.${name}_proj.weight`),
+    names.map((name) => [(name === 'q' ? H : G) * D, C]),
   );
   const output = outputOf(spec, path, maker);
-  const inputs = ['q', 'k', 'v'].map((name, i) => {
+  const [q, k, v] = names.map((name, i): Projection => {
     const weight = weights[i]!;
     const own = bias ? parameter(maker, `${path}.${name}_proj.bias`, weight.shape[0]!) : null;
     return { path: `${path}.${name}_proj`, weight, bias: own };
-  }) as Projections['inputs'];
-  return { inputs, output };
+  });
+  return { inputs: [q!, k!, v ?? k!], output };
 }
 
 /** One weight for the three, in the order of its rows. */

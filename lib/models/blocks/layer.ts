@@ -8,7 +8,7 @@ import { Attention } from './attention.ts';
 import type { Forward } from './forward.ts';
 import { Mlp } from './mlp.ts';
 import { Norm } from './norm.ts';
-import type { Maker } from './parameters.ts';
+import type { Constant, Maker } from './parameters.ts';
 import type { Projection } from './projection.ts';
 
 /** The op of a layer's region up to attention's output, which a region around the layer may keep. */
@@ -16,6 +16,8 @@ export const HEADS = 'attentionHeads';
 
 export class Layer {
   readonly #residualScale: number;
+  /** Factor on the output; null: none. */
+  readonly #scalar: Constant | null;
   readonly #attentionInput: Norm | null;
   readonly #attention: Attention;
   readonly #attentionOutput: Norm | null;
@@ -34,6 +36,7 @@ export class Layer {
     this.#mlpInput = norm(norms.mlpInput);
     this.#mlpOutput = norm(norms.mlpOutput);
     this.#mlp = new Mlp(spec.mlp, layer, maker);
+    this.#scalar = spec.hasScalar ? maker.constant(`${layer.path}.layer_scalar`) : null;
   }
 
   get projections(): Projection[] {
@@ -83,7 +86,8 @@ export class Layer {
   #withMlp(h: Tensor, forward: Forward): Tensor {
     return tidy(() => {
       const out = this.#mlp.forward(normalized(h, this.#mlpInput), forward);
-      return this.#added(h, normalized(out, this.#mlpOutput));
+      const y = this.#added(h, normalized(out, this.#mlpOutput));
+      return this.#scalar ? scale(y, this.#scalar.value) : y;
     });
   }
 

@@ -5,10 +5,12 @@ import { exaone4 } from './exaone4.ts';
 import type { Family } from './family.ts';
 import { gemma2 } from './gemma2.ts';
 import { gemma3 } from './gemma3.ts';
+import { gemma4 } from './gemma4.ts';
 import { glm4 } from './glm4.ts';
 import { granite } from './granite.ts';
 import { hunyuan } from './hunyuan.ts';
 import { llama } from './llama.ts';
+import { ministral3 } from './ministral3.ts';
 import { mistral } from './mistral.ts';
 import { olmo2 } from './olmo2.ts';
 import { olmo3 } from './olmo3.ts';
@@ -35,6 +37,8 @@ const all: readonly Family[] = [
   olmo3,
   phi3,
   glm4,
+  ministral3,
+  gemma4,
 ];
 
 /** Families by model_type. */
