@@ -103,10 +103,16 @@ function onKey({ key, shiftKey }, drawn, shown) {
     drawn.setCursor({ left: drawn.valToPos(x[index], 'x'), top: drawn.over.clientHeight / 2 });
   } else if (key === '+' || key === '=' || key === '-') {
     const step = (max - min) * (key === '-' ? -2 * ZOOM : ZOOM);
-    drawn.setScale('x', { min: Math.max(x[0], min + step), max: Math.min(x[x.length - 1], max - step) });
-  } else if (key === '0' || key === 'Escape') drawn.setScale('x', { min: x[0], max: x[x.length - 1] });
+    zoom(drawn, { min: Math.max(x[0], min + step), max: Math.min(x[x.length - 1], max - step) });
+  } else if (key === '0' || key === 'Escape') zoom(drawn, { min: x[0], max: x[x.length - 1] });
   else return false;
   return true;
+}
+
+/** Shows a range of x, in the plots over the same x too, as dragging does. */
+function zoom(drawn, range) {
+  const { sync } = drawn.cursor;
+  for (const each of sync?.key ? uPlot.sync(sync.key).plots : [drawn]) each.setScale('x', range);
 }
 
 /** A name with its colour and value. */
