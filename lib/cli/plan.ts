@@ -18,6 +18,7 @@ import { type PolicyMemory, policyBefore } from '../step/before.ts';
 import { type LongestStep, longestSteps } from '../step/longest.ts';
 import { type StepOperations, stepOperations } from '../step/operations.ts';
 import { type PlanOptions, paperSetting, planStep } from '../step/plan.ts';
+import { secondsByGpu } from '../step/rates.ts';
 import { policyText, rungText, whole, whyText } from './policy_text.ts';
 
 export interface PlanArguments {
@@ -55,6 +56,8 @@ interface Report {
   /** The policy before it in the planner's order, which does not fit; null: it is the first. */
   before: PolicyMemory | null;
   operations: StepOperations;
+  /** About how long the step takes on GPUs whose rates are known, by name. */
+  seconds: ReturnType<typeof secondsByGpu>;
   /** With --max: of each rung. */
   longest?: LongestStep[];
   longestT?: number;
@@ -134,6 +137,7 @@ function planned(
     memory: { reservedBytes, peakBytes, peak },
     before: policyBefore(config, { ...step, T }, policy),
     operations: stepOperations(config, { B, T, policy, lora: step.lora }),
+    seconds: secondsByGpu(config, { ...step, T, policy }),
     longest,
     longestT,
   };
@@ -146,6 +150,9 @@ function numParameters(config: DecoderConfig): number {
 }
 
 const BAR = 40;
+
+/** Two digits: 0.45 s, 36 s. */
+const secondsText = (seconds: number) => `${whole(Number(seconds.toPrecision(2)))} s`;
 
 function format(report: Report): string {
   const { model, parameters, memoryLimit, batchSize: B, sequenceLength: T, policy, memory, before } = report;
@@ -169,6 +176,8 @@ function format(report: Report): string {
   const tera = (count: number) => `${whole(Number((count / 1e12).toPrecision(4)))}e12`;
   const parts = `forward ${tera(forward)}, backward ${tera(backward)}, computed again ${tera(recomputed)}`;
   lines.push('', line('operations', `${tera(total)}: ${parts}; of these attention ${tera(attention)}`));
+  const times = Object.entries(report.seconds).map(([gpu, seconds]) => `${secondsText(seconds)} on one ${gpu}`);
+  if (times.length > 0) lines.push(line('time', `about ${times.join(', ')}`));
   if (report.longest) {
     lines.push('', 'longest T of each rung:');
     for (const { rung, T } of report.longest) lines.push(`  ${whole(T).padStart(11)}  ${rungText(rung)}`);

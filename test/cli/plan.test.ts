@@ -7,6 +7,7 @@ import { execPath } from 'node:process';
 import { bytesFrom } from '../../lib/cli/plan.ts';
 import { decoderConfig, longestSteps, planStep, simulateStep, stepOperations } from '../../lib/index.ts';
 import { presets } from '../../lib/models/presets.ts';
+import { secondsByGpu } from '../../lib/step/rates.ts';
 import { commandLine, runCommand } from '../support/command.ts';
 import { newFolder, tinyLlama } from '../support/runs.ts';
 
@@ -33,6 +34,7 @@ describe('minisequence plan', () => {
     assert.deepEqual(report.memory.peak, memory.peak);
     assert.equal(report.parameters, 134_515_008);
     assert.deepEqual(report.operations, stepOperations(config, { B: 2, T: 8192, policy, lora }));
+    assert.deepEqual(report.seconds, {}, 'of packed documents in f32');
     const { policy: before, reservedBytes } = report.before;
     assert.ok(reservedBytes > 12e9);
     assert.equal(simulateStep({ config, ...step, policy: before }).reservedBytes, reservedBytes);
@@ -67,6 +69,8 @@ describe('minisequence plan', () => {
     assert.equal(paper.memory.reservedBytes, reservedBytes);
     const ours = JSON.parse(runCommand([...given, '--state-bits', '8', '--no-master-weights', '--in-backward']));
     assert.equal(ours.memory.reservedBytes, simulateStep({ ...step, stateBits: 8, policy: ours.policy }).reservedBytes);
+    assert.deepEqual(ours.seconds, secondsByGpu(config, { ...step, stateBits: 8, policy: ours.policy }));
+    assert.match(runCommand(given.slice(0, -1)), /\ntime +about [\d.]+ s on one H100, [\d.]+ s on one H200$/m);
     assert.match(
       refused(...given.slice(1), '--paper', '--state-bits', '8'),
       /--paper.*cannot be used with.*--state-bits/,
