@@ -8,6 +8,7 @@ import { loadAdapter } from '../io/adapters.ts';
 import { resolveModelFolder } from '../io/hub.ts';
 import { CHAT_TEMPLATE_FILE, TOOL_TEMPLATE_FILE } from '../io/model_folder.ts';
 import { loadModel } from '../io/weights.ts';
+import type { Quantization } from '../models/decoder_config.ts';
 import type { DeviceName } from '../runtime/device.ts';
 import { parseJson } from '../text/json.ts';
 import { loadTokenizer } from '../text/tokenizer.ts';
@@ -20,6 +21,7 @@ export interface GenerateArguments {
   tokenizer?: string;
   device: string;
   dtype?: 'float32' | 'bfloat16';
+  quantization?: Quantization;
   ignoreFields?: string[];
   maxTokens?: number;
   temperature?: number;
@@ -60,8 +62,8 @@ export async function runGenerate(options: GenerateArguments): Promise<void> {
     templateVariables: parsed('--template-variables', options.templateVariables),
     templateDate: options.templateDate,
   });
-  const { dtype, ignoreFields } = options;
-  using model = await loadModel(folder, { device: options.device as DeviceName, dtype, ignoreFields });
+  const { dtype, quantization, ignoreFields } = options;
+  using model = await loadModel(folder, { device: options.device as DeviceName, dtype, quantization, ignoreFields });
   if (options.adapter) await loadAdapter(model, options.adapter, { ignoreFields });
   const content = options.prompt === '-' ? await text(process.stdin) : options.prompt;
   const tools = parsed<unknown[]>('--tools', options.tools);

@@ -62,6 +62,7 @@ program
   .option('--tokenizer <file>', "tokenizer.json, or 'bytes' (default: the model's)")
   .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
   .option('--dtype <dtype>', 'float32 or bfloat16 (default: as stored)')
+  .addOption(new Option('--quantization <method>', 'nf4: projections in 4 bits').choices(['nf4']))
   .option('--ignore-fields <name...>', ignoredFields)
   .option('--max-tokens <n>', 'most tokens to generate (default: 256)', numberFrom({ min: 1, isInteger: true }))
   .option('--temperature <t>', `0: always the likeliest token (${ofModel} 1)`, numberFrom({ min: 0 }))
@@ -84,6 +85,12 @@ program
   .requiredOption('--model <folder>', "a model in HuggingFace's layout, or its name on the Hub")
   .requiredOption('--adapter <folder>', 'adapter_model.safetensors and adapter_config.json')
   .requiredOption('--out <folder>', 'the merged model is written here')
+  .addOption(
+    new Option(
+      '--quantization <method>',
+      "of the projections that it goes into: nf4 (then written in bfloat16) or none (default: what the adapter's file says)",
+    ).choices(['nf4', 'none']),
+  )
   .option('--ignore-fields <name...>', ignoredFields)
   .action(runMerge);
 
@@ -98,13 +105,14 @@ program
   .addOption(oneOf('--dtype <dtype>', 'of parameters and activations', ['bfloat16', 'float32']))
   .addOption(oneOf('--gradient-dtype <dtype>', 'of gradients', ['float32', 'bfloat16']))
   .option('--lora <rank>', 'adapters of this rank instead of all parameters', numberFrom({ min: 1, isInteger: true }))
+  .option('--4bit', 'with --lora: frozen projections in 4 bits (model.quantization nf4)', false)
   .addOption(oneOf('--state-bits <bits>', "of AdamW's states", ['32', '16', '8']))
   .option('--no-master-weights', 'no f32 copy of bf16 parameters')
   .option('--in-backward', 'each parameter is updated in the backward, and its gradient freed', false)
   .addOption(
     new Option('--paper', "the paper's own setting: bf16 Adam in the backward, each layer recomputed, mini-sequences")
       .default(false)
-      .conflicts(['dtype', 'gradientDtype', 'lora', 'stateBits', 'masterWeights', 'inBackward']),
+      .conflicts(['dtype', 'gradientDtype', 'lora', '4bit', 'stateBits', 'masterWeights', 'inBackward']),
   )
   .option('--packed', 'sequences of several documents', false)
   .addOption(oneOf('--device <kind>', "cuda with cuDNN's attention, or this machine's CPU", ['cuda', 'cpu']))

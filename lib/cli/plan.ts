@@ -30,6 +30,7 @@ export interface PlanArguments {
   dtype: 'float32' | 'bfloat16';
   gradientDtype: GradientDtype;
   lora?: number;
+  '4bit': boolean;
   stateBits: `${StateBits}`;
   masterWeights: boolean;
   inBackward: boolean;
@@ -68,7 +69,13 @@ export async function runPlan({ model, json, ...options }: PlanArguments): Promi
   if (options.max === (options.sequenceLength !== undefined)) {
     throw new RangeError('plan: give either --sequence-length, or --max for the longest that fits');
   }
-  const config = decoderConfig(await configOf(model), { ignoreFields: options.ignoreFields });
+  const quantization = options['4bit'] ? 'nf4' : null;
+  const config = decoderConfig(await configOf(model), { ignoreFields: options.ignoreFields, quantization });
+  if (config.quantization && options.lora === undefined) {
+    throw new RangeError(
+      'plan: projections in 4 bits are frozen, so that adapters alone are trained: give --lora RANK',
+    );
+  }
   const report = planned(model, config, options);
   console.log(json ? JSON.stringify(report, null, 2) : format(report));
 }

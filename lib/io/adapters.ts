@@ -4,9 +4,10 @@ import { existsSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Parameter } from '../autograd/parameter.ts';
+import { brief } from '../brief.ts';
 import type { Lora, LoraLayout } from '../models/adapter.ts';
 import { Decoder } from '../models/decoder.ts';
-import type { DecoderConfig } from '../models/decoder_config.ts';
+import type { DecoderConfig, Quantization } from '../models/decoder_config.ts';
 import { addLora, removeLora } from '../models/lora.ts';
 import { openDevice } from '../runtime/device.ts';
 import type { Dtype } from '../runtime/dtype.ts';
@@ -24,9 +25,18 @@ import { removeLeftovers } from './whole_file.ts';
 
 const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
 
+/** Metadata of an adapter's file, which PEFT passes over: how the projections were stored that it was trained on, and the model's dtype. */
+const BASE = { quantization: 'base_quantization', dtype: 'base_dtype' };
+
+/** The model that an adapter was trained on, where its projections were in 4 bits. */
+export interface QuantizedBase {
+  quantization: Quantization;
+  dtype: 'float32' | 'bfloat16';
+}
+
 /**
  * Writes the model's adapters, each file atomically. Refuses a folder that holds a model other than the adapters' own, since readers would
- * use it as the adapters' model.
+ * use it as the adapters' model. The file's metadata say where the model's projections were in 4 bits.
  * @param options.dtype of the file. @default the model's, or the dtype that an adapter was loaded from if it is wider
  */
 export async function saveAdapter(model: Decoder, folder: string, options: { dtype?: Dtype } = {}): Promise<void> {
@@ -40,6 +50,7 @@ export async function saveAdapter(model: Decoder, folder: string, options: { dty
     );
   await removeLeftovers(folder);
   const onLost = warnOnce('saveAdapter');
+  const { quantization } = model.config;
   const tensors = [...lora.adapters.values()].flatMap(({ path, a, b }) => [
     { name: `${PREFIX}${path}.lora_A.weight`, tensor: a },
     { name: `${PREFIX}${path}.lora_B.weight`, tensor: b },
@@ -52,11 +63,24 @@ export async function saveAdapter(model: Decoder, folder: string, options: { dty
         !options.dtype && stored instanceof StoredTensor ? stored.dtype : fileDtypes[options.dtype ?? model.dtype];
       return { name, dtype, shape: tensor.shape, data: () => elementsOf(tensor, dtype, onLost) };
     }),
+    quantization ? { [BASE.quantization]: quantization, [BASE.dtype]: model.dtype } : {},
   );
   const projections = [...model.projections()].map(([path]) => path);
   await writeJson(
     join(folder, ADAPTER_CONFIG),
     toAdapterConfig(lora.layout, projections, model.origin?.folder ?? null),
+  );
+}
+
+/** What the file says of the model that it was trained on; null if its projections were not in 4 bits, or another tool wrote the file. */
+export async function quantizedBaseOf(folder: string): Promise<QuantizedBase | null> {
+  const file = await openWeights(folder);
+  await file.close();
+  const [quantization, dtype] = [BASE.quantization, BASE.dtype].map((key) => file.metadata.get(key));
+  if (quantization === undefined) return null;
+  if (quantization === 'nf4' && (dtype === 'float32' || dtype === 'bfloat16')) return { quantization, dtype };
+  throw new SafetensorsError(
+    `${file.path}: metadata ${BASE.quantization} must be 'nf4' with ${BASE.dtype} float32 or bfloat16, got ${brief(quantization)} and ${brief(dtype)}`,
   );
 }
 

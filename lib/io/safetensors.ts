@@ -4,7 +4,13 @@ import { close, closeSync, fstat, open, read, readSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
 import { describeOther } from './other_files.ts';
-import { isSizes, parseHeader, type SafetensorsEntry, SafetensorsError } from './safetensors_header.ts';
+import {
+  isSizes,
+  parseHeader,
+  type SafetensorsEntry,
+  SafetensorsError,
+  type SafetensorsHeader,
+} from './safetensors_header.ts';
 import { type StagedFile, stageFile, writeFully } from './whole_file.ts';
 
 export { type SafetensorsEntry, SafetensorsError } from './safetensors_header.ts';
@@ -28,15 +34,18 @@ const lost = new FinalizationRegistry((descriptor: number) => closeSync(descript
 export class SafetensorsFile {
   readonly path: string;
   readonly entries: ReadonlyMap<string, SafetensorsEntry>;
+  /** What the header says besides. */
+  readonly metadata: ReadonlyMap<string, string>;
   readonly #descriptor: number;
   #isClosed = false;
   /** Reads in progress. */
   #numReads = 0;
 
-  private constructor(path: string, descriptor: number, entries: ReadonlyMap<string, SafetensorsEntry>) {
+  private constructor(path: string, descriptor: number, { entries, metadata }: SafetensorsHeader) {
     this.path = path;
     this.#descriptor = descriptor;
     this.entries = entries;
+    this.metadata = metadata;
     lost.register(this, descriptor, this);
   }
 
@@ -168,16 +177,29 @@ export interface TensorToWrite {
   data(): Promise<Uint8Array> | Uint8Array | AsyncIterable<Uint8Array>;
 }
 
-/** Writes a file atomically: if the process is killed, there is the old file or the new one. */
-export async function writeSafetensors(path: string, tensors: readonly TensorToWrite[]): Promise<void> {
-  const staged = await stageSafetensors(path, tensors);
+/**
+ * Writes a file atomically: if the process is killed, there is the old file or the new one.
+ * @param metadata of the header, besides `format`
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly TensorToWrite[],
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const staged = await stageSafetensors(path, tensors, metadata);
   await staged.commit();
 }
 
 /** Writes and syncs a file under a temporary name; `commit` renames it. */
-export async function stageSafetensors(path: string, tensors: readonly TensorToWrite[]): Promise<StagedFile> {
+export async function stageSafetensors(
+  path: string,
+  tensors: readonly TensorToWrite[],
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<StagedFile> {
   // No prototype, so that any name can be a key.
-  const header: Record<string, unknown> = Object.assign(Object.create(null), { __metadata__: { format: 'pt' } });
+  const header: Record<string, unknown> = Object.assign(Object.create(null), {
+    __metadata__: { format: 'pt', ...metadata },
+  });
   let offset = 0;
   const sizes = tensors.map(({ name, dtype, shape }) => {
     if (name === '__metadata__') throw new SafetensorsError(`${path}: no tensor can be named '${name}'`);

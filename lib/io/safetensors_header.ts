@@ -15,12 +15,20 @@ export class SafetensorsError extends Error {
   override readonly name = 'SafetensorsError';
 }
 
-/** The tensors by name. `dataBegin`: offset of their bytes in the file. */
+/** What a header says. */
+export interface SafetensorsHeader {
+  /** The tensors by name. */
+  entries: Map<string, SafetensorsEntry>;
+  /** Its `__metadata__`. */
+  metadata: ReadonlyMap<string, string>;
+}
+
+/** `dataBegin`: offset of their bytes in the file. */
 export function parseHeader(
   path: string,
   { text, dataBegin }: { text: string; dataBegin: number },
   fileBytes: number,
-): Map<string, SafetensorsEntry> {
+): SafetensorsHeader {
   let header: unknown;
   try {
     header = JSON.parse(text);
@@ -33,9 +41,11 @@ export function parseHeader(
   const repeated = repeatedKey(text);
   if (repeated) throw new SafetensorsError(`${path}: the header has two ${repeated}`);
   const entries = new Map<string, SafetensorsEntry>();
+  let metadata: ReadonlyMap<string, string> = new Map();
   for (const [name, value] of Object.entries(header)) {
     if (name === '__metadata__') {
       if (!isMetadata(value)) throw new SafetensorsError(`${path}: __metadata__ is not an object of strings`);
+      metadata = new Map(Object.entries(value));
       continue;
     }
     entries.set(name, parseEntry(path, name, value, dataBegin));
@@ -56,7 +66,7 @@ export function parseHeader(
     );
   }
   if (end < fileBytes) throw new SafetensorsError(`${path}: the tensors end at byte ${end}, the file at ${fileBytes}`);
-  return entries;
+  return { entries, metadata };
 }
 
 function parseEntry(path: string, name: string, value: unknown, dataBegin: number): SafetensorsEntry {
@@ -110,7 +120,7 @@ function isFollowedByColon(json: string, begin: number): boolean {
   return json.charCodeAt(i) === COLON;
 }
 
-function isMetadata(value: unknown): boolean {
+function isMetadata(value: unknown): value is Record<string, string> {
   return (
     typeof value === 'object' &&
     value !== null &&

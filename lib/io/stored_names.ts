@@ -2,9 +2,11 @@
 import { briefName } from '../brief.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
+import { QuantizedWeight } from '../ops/quantized_weight.ts';
 import type { Dtype } from '../runtime/dtype.ts';
 import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
-import { dtypeFor, toFloat64 } from './elements.ts';
+import { readNf4, requireNf4 } from './bitsandbytes.ts';
+import { dtypeFor, fileDtypes, toFloat64 } from './elements.ts';
 import { type SafetensorsEntry, SafetensorsError, type SafetensorsFile } from './safetensors.ts';
 
 const PREFIX = 'model.';
@@ -33,8 +35,16 @@ export class StoredNames {
   readonly #isBase: boolean;
   /** Whether the head is tied; the shared tensor may then be stored under either name. */
   readonly #isTied: boolean;
+  /** Whether projections are stored in 4 bits. */
+  readonly isQuantized: boolean;
 
-  constructor(folder: string, files: ReadonlyMap<string, SafetensorsFile>, { tieWordEmbeddings }: DecoderConfig) {
+  /** @param config as config.json says it */
+  constructor(
+    folder: string,
+    files: ReadonlyMap<string, SafetensorsFile>,
+    { tieWordEmbeddings, quantization }: DecoderConfig,
+  ) {
+    this.isQuantized = quantization !== null;
     this.folder = folder;
     this.#files = files;
     this.#isTied = tieWordEmbeddings;
@@ -55,7 +65,7 @@ export class StoredNames {
     let widest = 0;
     for (const [name, file] of this.#files) {
       const { dtype, shape } = file.entries.get(name)!;
-      if (shape.length < 2 || BUFFER.test(name)) continue;
+      if (shape.length < 2 || BUFFER.test(name) || (this.isQuantized && dtype === 'U8')) continue;
       widest = Math.max(widest, WIDTHS.indexOf(weightDtype(file, name, dtype)));
     }
     return WIDTHS[widest]!;
@@ -64,10 +74,17 @@ export class StoredNames {
   /** Where each parameter is stored, and a tied head if it is. Throws if a tensor is missing, has another shape, or is unknown. */
   match(model: Decoder): Map<string, Place> {
     const places = new Map<string, Place>();
-    for (const [parameter, { shape }] of model.weights()) {
+    const parts: string[] = [];
+    for (const [parameter, weight] of model.weights()) {
+      const { shape } = weight;
       const place = this.place(parameter);
       if (!place) throw this.#missing(parameter);
       const { file, name } = place;
+      if (this.isQuantized && weight instanceof QuantizedWeight) {
+        parts.push(...requireNf4(this.#files, name, shape));
+        places.set(parameter, place);
+        continue;
+      }
       const entry = file.entries.get(name)!;
       if (entry.shape.join() !== shape.join()) {
         throw new SafetensorsError(`${file.path}: '${name}' is (${entry.shape}), the model's is (${shape})`);
@@ -78,7 +95,7 @@ export class StoredNames {
     for (const name of model.constants().keys()) places.set(name, this.#constant(name));
     const head = this.place(HEAD);
     if (head && this.#isTied && head.name !== places.get(EMBEDDING)!.name) places.set(HEAD, head);
-    const known = new Set([...places.values()].map(({ name }) => name));
+    const known = new Set([...parts, ...[...places.values()].map(({ name }) => name)]);
     for (const [name, file] of this.#files) {
       if (!known.has(name) && !BUFFER.test(name)) throw this.#leftOver(file, name);
     }
@@ -95,13 +112,18 @@ export class StoredNames {
     return place;
   }
 
-  /** Names and dtypes of a model's parameters in the files, for saving. */
+  /** Reads a weight that the files hold in 4 bits. */
+  async readQuantized(weight: QuantizedWeight, { name }: Place): Promise<void> {
+    await readNf4(this.#files, name, weight);
+  }
+
+  /** Names and dtypes of a model's parameters in the files, for saving; of what is in 4 bits there, the model's dtype. */
   stored(model: Decoder): Map<string, { name: string; dtype: SafetensorsDtype }> {
     return new Map(
-      [...this.match(model)].map(([parameter, { file, name }]) => [
-        parameter,
-        { name, dtype: file.entries.get(name)!.dtype },
-      ]),
+      [...this.match(model)].map(([parameter, { file, name }]) => {
+        const { dtype } = file.entries.get(name)!;
+        return [parameter, { name, dtype: dtype === 'U8' ? fileDtypes[model.dtype] : dtype }];
+      }),
     );
   }
 

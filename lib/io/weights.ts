@@ -2,7 +2,7 @@
 // ours would crash.
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { decoderConfig } from '../models/config.ts';
+import { decoderConfig, withQuantization } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
 import type { DecoderConfig, Quantization } from '../models/decoder_config.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
@@ -79,11 +79,12 @@ export interface LoadOptions extends HubOptions {
 export async function loadModel(pathOrName: string, options: LoadOptions = {}): Promise<Decoder> {
   const folder = await resolveModelFolder(pathOrName, options);
   const { ignoreFields, quantization } = options;
-  const config = decoderConfig(await readConfig(folder), { ignoreFields, quantization });
+  const stored = decoderConfig(await readConfig(folder), { ignoreFields });
+  const config = withQuantization(stored, quantization);
   const files = await openModelFolder(folder);
   let kept: SafetensorsFile[] = [];
   try {
-    const names = new StoredNames(folder, files, config);
+    const names = new StoredNames(folder, files, stored);
     const dtype = options.dtype ?? names.widestDtype();
     const settled = (await isOwnHead(config, names)) ? untied(config, folder) : config;
     const model = new Decoder(settled, { device: options.device, dtype, gradientDtype: options.gradientDtype });
@@ -108,11 +109,11 @@ function untied(config: DecoderConfig, folder: string): DecoderConfig {
   return { ...config, tieWordEmbeddings: false, source: { ...config.source, tie_word_embeddings: false } };
 }
 
-/** Overwrites a model's parameters with the weights of a folder. */
+/** Overwrites a model's weights with those of a folder that is not quantised. */
 export async function readWeights(model: Decoder, folder: string): Promise<void> {
   const files = await openModelFolder(folder);
   try {
-    await fill(model, new StoredNames(folder, files, model.config));
+    await fill(model, new StoredNames(folder, files, { ...model.config, quantization: null }));
   } finally {
     for (const file of new Set(files.values())) await file.close();
   }
@@ -123,7 +124,8 @@ async function fill(model: Decoder, names: StoredNames): Promise<void> {
   const found = names.match(model);
   for (const [name, weight] of model.weights()) {
     const place = found.get(name)!;
-    if (weight instanceof QuantizedWeight) await readQuantized(weight, place);
+    if (weight instanceof QuantizedWeight && names.isQuantized) await names.readQuantized(weight, place);
+    else if (weight instanceof QuantizedWeight) await quantizeFrom(weight, place);
     else await readInto(weight, place);
   }
   for (const [constant, its] of model.constants()) {
@@ -133,7 +135,7 @@ async function fill(model: Decoder, names: StoredNames): Promise<void> {
 }
 
 /** Quantises a tensor of the file, rounded to the model's dtype first. At any time there is one such tensor. */
-async function readQuantized(weight: QuantizedWeight, place: Place): Promise<void> {
+async function quantizeFrom(weight: QuantizedWeight, place: Place): Promise<void> {
   const { shape, dtype, device } = weight;
   using values = empty(shape, { dtype, device, category: 'workspace' });
   await readInto(values, place);

@@ -19,15 +19,20 @@ export function decoderConfig(
     quantization = null,
   }: { ignoreFields?: readonly string[]; quantization?: Quantization | null } = {},
 ): DecoderConfig {
-  if (quantization !== null && quantization !== 'nf4') {
-    throw new RangeError(`config.json: quantization must be 'nf4' or null, got ${brief(quantization)}`);
-  }
   const fields = new Fields(source, 'config.json', ignoreFields);
   const family = familyOf(source);
   requireOwnClass(fields, family.architecture);
   const config = family.read(fields, source);
   fields.finish();
-  return { ...config, quantization: quantization ?? config.quantization, source: fields.toWrite(source) };
+  return withQuantization({ ...config, source: fields.toWrite(source) }, quantization);
+}
+
+/** The config of a model whose projections are quantised too; it is as it was if they are already, or with null. */
+export function withQuantization(config: DecoderConfig, quantization: Quantization | null = null): DecoderConfig {
+  if (quantization !== null && quantization !== 'nf4') {
+    throw new RangeError(`config.json: quantization must be 'nf4' or null, got ${brief(quantization)}`);
+  }
+  return { ...config, quantization: quantization ?? config.quantization };
 }
 
 /** The family of a config.json. */

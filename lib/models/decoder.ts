@@ -186,8 +186,8 @@ export class Decoder extends Module {
    */
   dequantize(): void {
     this.#weights.dequantize();
-    for (const { projections } of this.#layers) {
-      for (const projection of projections) {
+    for (const { parts } of this.#layers) {
+      for (const projection of parts) {
         const weight = this.#weights.named.get(`${projection.path}.weight`)!;
         if (this.lora && weight !== projection.weight) weight.requiresGrad = false;
         projection.weight = weight;

@@ -30,12 +30,20 @@ const runFields = z.strictObject({
             .describe(
               "unknown fields of its config.json, or of lora.from's adapter_config.json, to ignore: they must change no number",
             ),
+          quantization: z
+            .literal('nf4')
+            .optional()
+            .describe(
+              'nf4: projections of attention and MLP become frozen weights in 4 bits while they are read; needs lora',
+            ),
         }),
         z.strictObject({
           config: z.record(z.string(), z.unknown()).describe('fields of config.json, to start from random weights'),
         }),
       ],
-      { error: 'must be either { path: FOLDER } or { config: { … fields of config.json … } }' },
+      {
+        error: 'must be either { path: FOLDER } (with quantization: nf4) or { config: { … fields of config.json … } }',
+      },
     )
     .describe('the model'),
   tokenizer: z
@@ -240,6 +248,10 @@ export const runSchema = runFields
   .refine(({ accumulationSteps, gradientDtype }) => gradientDtype === 'float32' || accumulationSteps === 1, {
     path: ['gradientDtype'],
     error: "'bfloat16' is for one micro-batch a step: accumulationSteps must be 1",
+  })
+  .refine(({ model, lora }) => !('quantization' in model && model.quantization) || lora !== undefined, {
+    path: ['model.quantization'],
+    error: 'freezes the projections, which no step could change: give lora.rank or lora.from, or leave it out',
   })
   .refine(({ recompute, slots }) => slots === 'auto' || hasSlots(recompute), {
     path: ['slots'],

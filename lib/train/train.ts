@@ -148,7 +148,7 @@ async function readModelConfig(config: RunConfig, tokenizer: Tokenizer, folder: 
   const modelConfig =
     'config' in config.model
       ? decoderConfig({ vocab_size: tokenizer.vocabSize, ...config.model.config })
-      : decoderConfig(await readConfig(folder!), { ignoreFields: config.model.ignoreFields });
+      : decoderConfig(await readConfig(folder!), config.model);
   return modelConfig;
 }
 
@@ -159,7 +159,8 @@ async function makeModel(
   folder: string | null,
 ): Promise<Decoder> {
   if ('config' in model) return new Decoder(modelConfig, { device, dtype, gradientDtype }).initialize(seed);
-  return await loadModel(folder!, { device, dtype, gradientDtype, ignoreFields: model.ignoreFields });
+  const { ignoreFields, quantization } = model;
+  return await loadModel(folder!, { device, dtype, gradientDtype, ignoreFields, quantization });
 }
 
 async function giveAdapters(model: Decoder, { lora, seed, model: from }: RunConfig): Promise<void> {

@@ -77,6 +77,26 @@ describe('minisequence plan', () => {
     );
   });
 
+  it('plans frozen projections in 4 bits', () => {
+    const given = [
+      'plan',
+      '--model',
+      'SmolLM2-135M',
+      '--memory',
+      '20GiB',
+      '--sequence-length',
+      '4096',
+      '--4bit',
+      '--json',
+    ];
+    const report = JSON.parse(runCommand([...given, '--lora', '8']));
+    const config = decoderConfig(presets['SmolLM2-135M']!, { quantization: 'nf4' });
+    const step = { config, B: 1, T: 4096, dtype: 'bfloat16', lora: { rank: 8 }, like, policy: report.policy } as const;
+    assert.equal(report.memory.reservedBytes, simulateStep(step).reservedBytes);
+    assert.equal(report.parameters, 134_515_008);
+    assert.match(refused(...given.slice(1)), /projections in 4 bits are frozen.*--lora RANK/);
+  });
+
   it('says what is wrong', () => {
     const given = (...more: string[]) => ['--model', 'Llama-3-8B', '--memory', '8GiB', ...more];
     assert.match(refused(...given()), /either --sequence-length, or --max/);

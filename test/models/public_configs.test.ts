@@ -283,7 +283,7 @@ describe('fields of a config', () => {
       'bitsandbytes, 4 bits',
       'quantization_config',
       { quant_method: 'bitsandbytes', load_in_4bit: true, load_in_8bit: false },
-      /quantised weights \(bitsandbytes, 4 bits\)/,
+      /quantised weights \(bitsandbytes, 4 bits, bnb_4bit_quant_type "fp4", only nf4 is read, bnb_4bit_use_double_quant false, only true is read\)/,
     ],
     [
       'bitsandbytes, 8 bits',

@@ -30,6 +30,7 @@ const models = [
   { ...tinyLlama, model_type: 'gemma2', sliding_window: 33, query_pre_attn_scalar: 8 },
   { ...tinyLlama, model_type: 'qwen2', tie_word_embeddings: true },
   { ...tinyLlama, model_type: 'seed_oss', mlp_bias: true },
+  { ...tinyLlama, model_type: 'phi3' },
 ];
 const policies: StepPolicy[] = [
   { mlpChunkSize: 80, lossChunkSize: 80, mlpSave: 'gateUp', recompute: 'none' },

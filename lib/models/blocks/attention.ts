@@ -48,7 +48,12 @@ export class Attention {
   get projections(): Projection[] {
     const { isFused, areValuesKeys } = this.#spec;
     if (isFused) return [this.#q, this.#o];
-    return areValuesKeys ? [this.#q, this.#k, this.#o] : [this.#q, this.#k, this.#v, this.#o];
+    return areValuesKeys ? [this.#q, this.#k, this.#o] : this.parts;
+  }
+
+  /** The projections, with each part of a weight that several share. */
+  get parts(): Projection[] {
+    return [this.#q, this.#k, this.#v, this.#o];
   }
 
   /** @param x (N,C) */

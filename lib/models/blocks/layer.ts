@@ -43,6 +43,11 @@ export class Layer {
     return [...this.#attention.projections, ...this.#mlp.projections];
   }
 
+  /** The projections, with each part of a weight that several share. */
+  get parts(): Projection[] {
+    return [...this.#attention.parts, ...this.#mlp.projections];
+  }
+
   /**
    * Runs the forward as a region that keeps what the policy says.
    * @param x (N,C)

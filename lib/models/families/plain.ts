@@ -2,7 +2,7 @@
 import type { DecoderConfig, LayerNorms, LayerSpec } from '../decoder_config.ts';
 import type { Fields, HuggingFaceConfig } from '../fields.ts';
 import { type RopeConfig, ropeConfig } from '../rope_config.ts';
-import { refuseQuantised } from './quantised.ts';
+import { quantizationOf } from './quantised.ts';
 
 /** Norms before attention and before the MLP. */
 export const PRE_NORMS: LayerNorms = {
@@ -59,7 +59,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
   requireNoDropout(fields, 'attention_dropout', "dropout of attention's weights");
   if (!defaults.hasMlpBias) fields.only('mlp_bias', false);
   fields.count('pretraining_tp', 1); // splits products into partial sums (Megatron); only old versions of transformers read it
-  refuseQuantised(fields);
+  const quantization = quantizationOf(fields);
   const hiddenSize = fields.count('hidden_size');
   const numLayers = fields.count('num_hidden_layers');
   if (numLayers > MAX_LAYERS) fields.fail('num_hidden_layers', numLayers, `at most ${MAX_LAYERS}`);
@@ -111,7 +111,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
     embedding: { scale: 1, isScaleRounded: false },
     head: { scale: 1, softcap: 0 },
     tieWordEmbeddings: fields.boolean('tie_word_embeddings', defaults.tie ?? false),
-    quantization: null,
+    quantization,
     initializerRange: fields.number('initializer_range', 0.02),
     eosTokenIds: [fields.get('eos_token_id') ?? []].flat().filter((id): id is number => typeof id === 'number'),
     source,
