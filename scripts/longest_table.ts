@@ -15,11 +15,11 @@ const memoryLimit = 78 * 2 ** 30;
 const like = { kind: 'cuda', attention: 'cudnn' } as const;
 /** More rows than there are: one chunk. */
 const whole = { mlpChunkSize: 2 ** 31 - 1, lossChunkSize: 2 ** 31 - 1 };
-const in8Bits = { ...paperSetting, stateBits: 8 } as const;
+const in8Bits = { ...paperSetting, stateBits: 8, fixed: { recompute: 'layer', mlpSave: 'input' } } as const;
 
 const columns: Record<string, Omit<LongestOptions, 'B' | 'memoryLimit'>> = {
-  plain: { ...paperSetting, fixed: { ...whole, recompute: 'none', mlpSave: 'gateUp' } },
-  recomputation: { ...paperSetting, fixed: { ...whole, recompute: 'layer', mlpSave: 'input' } },
+  plain: { ...paperSetting, fixed: { ...whole, recompute: 'none', mlpSave: 'gateUp', attentionHeadGroups: 1 } },
+  recomputation: { ...paperSetting, fixed: { ...whole, recompute: 'layer', mlpSave: 'input', attentionHeadGroups: 1 } },
   "the paper's setting": paperSetting,
   '8-bit states': in8Bits,
   'and segments': { ...in8Bits, fixed: { recompute: 'segments', mlpSave: 'input' } },

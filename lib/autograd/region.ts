@@ -96,9 +96,20 @@ export class Region {
   /**
    * Recomputes what the backward needs and runs it. Returns the gradients of the inputs.
    * @param options.takesDy disposes dy at once, so that nodes inside may overwrite or free it long before the region ends
+   * @param options.onto gradients of the inputs so far, which are added to and returned; disposed
    */
-  backward(inputs: readonly Tensor[], dy: Tensor, { all }: OpGradients, { takesDy = false } = {}): (Tensor | null)[] {
+  backward(
+    inputs: readonly Tensor[],
+    dy: Tensor,
+    { all }: OpGradients,
+    { takesDy = false, onto = [] }: { takesDy?: boolean; onto?: readonly (Tensor | null)[] } = {},
+  ): (Tensor | null)[] {
     this.#replay(inputs);
+    for (const [i, gradient] of onto.entries()) {
+      if (!gradient) continue;
+      all.put(this.#inputIds[i]!, gradient);
+      gradient.dispose();
+    }
     all.put(this.#outputId, dy);
     if (takesDy) dy.dispose();
     runBackward(this.nodes, all);

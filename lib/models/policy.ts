@@ -30,4 +30,9 @@ export interface StepPolicy {
    * device's `hostMemoryLimit`. @default 0
    */
   offloadedInputs?: number;
+  /**
+   * Groups of heads that the backward takes attention in, one after the other: queries, keys, values and their gradients exist for one group
+   * at a time. A divisor of the number of key/value heads; 1 where queries are normalised over all heads together. @default 1
+   */
+  attentionHeadGroups?: number;
 }

@@ -25,6 +25,27 @@ export function add(a: Tensor, b: Tensor): Tensor {
   });
 }
 
+/**
+ * a + b, written over a, which nothing else may read afterwards: no op may have saved it. The result is another tensor on the same memory.
+ * a and b have the same shape and dtype.
+ */
+export function addOnto(a: Tensor, b: Tensor): Tensor {
+  requireOneDevice('addOnto', { a, b });
+  requireFloat('addOnto', 'a', a);
+  requireDtype('addOnto', 'b', b, a.dtype);
+  requireShape('addOnto', 'b', b, a.shape);
+  return operation({
+    name: 'addOnto',
+    inputs: [a, b],
+    saved: {},
+    forward() {
+      kernels.add_to(b, a);
+      return { output: a.alias() };
+    },
+    backward: (dy) => [dy, dy],
+  });
+}
+
 /** y = x * factor. */
 export function scale(x: Tensor, factor: number): Tensor {
   requireFloat('scale', 'x', x);

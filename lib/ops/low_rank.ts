@@ -4,7 +4,7 @@ import { kernels, type MlpAdapters } from '../runtime/native.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireShape } from './check.ts';
 import { type DropoutMask, dropout, requireMask } from './dropout.ts';
-import { add, scale } from './elementwise.ts';
+import { addOnto, scale } from './elementwise.ts';
 import { linear } from './linear.ts';
 import type { Weight } from './quantized_weight.ts';
 
@@ -49,7 +49,7 @@ export function adaptedLinear(
   const low = lowRankInput(x, adapter, mask);
   const base = linear(x, weight, bias);
   const added = linear(low, adapter.b);
-  const y = add(base, added);
+  const y = addOnto(base, added);
   for (const tensor of [low, base, added]) tensor.dispose();
   return y;
 }

@@ -33,7 +33,7 @@ export interface Rope {
  * @param documentStart (N,) int32: the first row of each row's document; positions count from it
  */
 export function rope(x: Tensor, rotation: Rope, T: number, documentStart: Tensor | null = null): Tensor {
-  const { inverseFrequencies, scale = 1, isInterleaved = false, growth } = rotation;
+  const { inverseFrequencies, scale = 1, growth } = rotation;
   const { headSize: D = 2 * inverseFrequencies.size } = rotation;
   requireOneDevice('rope', { x, inverseFrequencies, documentStart });
   requireFloat('rope', 'x', x);
@@ -56,7 +56,7 @@ export function rope(x: Tensor, rotation: Rope, T: number, documentStart: Tensor
     requireShape('rope', 'documentStart', documentStart, [N]);
   }
   const { device, dtype } = x;
-  const options = { T, D, scale, isInterleaved, growth: growth?.factor ?? 0, growthPositions: growth?.positions ?? 1 };
+  const options = rotationOptions(rotation, T);
   return operation({
     name: 'rope',
     inputs: [x],
@@ -73,4 +73,12 @@ export function rope(x: Tensor, rotation: Rope, T: number, documentStart: Tensor
       return [dx];
     },
   });
+}
+
+/** The kernel's options but for the direction. */
+export function rotationOptions(
+  { inverseFrequencies, scale = 1, headSize: D = 2 * inverseFrequencies.size, isInterleaved = false, growth }: Rope,
+  T: number,
+) {
+  return { T, D, scale, isInterleaved, growth: growth?.factor ?? 0, growthPositions: growth?.positions ?? 1 };
 }

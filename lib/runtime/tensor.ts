@@ -49,6 +49,8 @@ interface Elements {
   byteOffset: number;
   shape: readonly number[];
   dtype: Dtype;
+  /** Of a view of columns: elements from one row to the next. @default the columns */
+  rowStride?: number;
 }
 
 let nextId = 1;
@@ -121,7 +123,7 @@ export class Tensor {
       address,
       dtypes[this.dtype].code,
       this.device.id ?? 0,
-      this.shape.at(-1) ?? 1,
+      this.#elements.rowStride ?? this.shape.at(-1) ?? 1,
       ...this.shape,
       -this.#elements.storage.owner,
     );
@@ -135,6 +137,7 @@ export class Tensor {
   /** The elements, once all earlier ops have run. bfloat16 elements come as 16-bit words; see toFloat32(). */
   async data(): Promise<TensorData> {
     if (this.device.id === null) throw new Error(`${this}: a tensor on 'meta' has no data`);
+    this.#requireWholeRows('data');
     const elements = this.#hostArray();
     await addon().read(this.device.id, this.#address, new Uint8Array(elements.buffer), this.#elements.storage.owner);
     return elements;
@@ -166,6 +169,7 @@ export class Tensor {
    * @param data the dtype's typed array (Uint16Array: bfloat16 words), or its bytes as a Uint8Array
    */
   write(data: TensorData | Uint8Array): void {
+    this.#requireWholeRows('write');
     const { array } = dtypes[this.dtype];
     if (!(data instanceof array || data instanceof Uint8Array)) {
       throw new TypeError(`write: ${this} takes a ${array.name} or bytes in a Uint8Array, got ${kindOf(data)}`);
@@ -187,7 +191,7 @@ export class Tensor {
 
   /** Another handle on the same memory. It is a constant: no gradient flows through it. */
   alias(): Tensor {
-    return this.#derive(this.#elements.byteOffset, this.shape);
+    return this.#derive(this.#elements.byteOffset, this.shape, this.#elements.rowStride);
   }
 
   /**
@@ -200,13 +204,32 @@ export class Tensor {
     if (!(Number.isSafeInteger(begin) && Number.isSafeInteger(end) && begin >= 0 && begin <= end && end <= count)) {
       throw new RangeError(`rows: [${begin}, ${end}) is not within the ${count} rows of ${this}`);
     }
+    this.#requireWholeRows('rows');
     const rowBytes = sizeOf(rest) * dtypes[this.dtype].bytes;
     return this.#derive(this.#elements.byteOffset + begin * rowBytes, Object.freeze([end - begin, ...rest]));
+  }
+
+  /**
+   * Columns [begin, end) of a tensor (N,C), on the same memory: a constant for kernels that take any row stride, such as `cast` and
+   * `matmul`. It has no rows or other shapes of its own and cannot be read or written from the host.
+   */
+  columns(begin: number, end: number): Tensor {
+    if (this.requiresGrad)
+      throw new Error(`columns(${begin}, ${end}): gradients flow to ${this}, but none would flow through this view`);
+    this.#requireWholeRows('columns');
+    const [rows, count = 0] = this.shape;
+    if (this.shape.length !== 2) throw new RangeError(`columns: needs a tensor (N,C), got ${this}`);
+    if (!(Number.isSafeInteger(begin) && Number.isSafeInteger(end) && begin >= 0 && begin <= end && end <= count)) {
+      throw new RangeError(`columns: [${begin}, ${end}) is not within the ${count} columns of ${this}`);
+    }
+    const byteOffset = this.#elements.byteOffset + begin * dtypes[this.dtype].bytes;
+    return this.#derive(byteOffset, Object.freeze([rows!, end - begin]), count);
   }
 
   /** The same elements in another shape, on the same memory. Throws if gradients flow to the tensor; use the op `reshape` there. */
   reshape(shape: readonly number[]): Tensor {
     this.#requireConstant(`reshape(x, [${shape}])`, `reshape([${shape}])`);
+    this.#requireWholeRows('reshape');
     const checked = checkShape('reshape', shape);
     if (sizeOf(checked) !== this.#size) {
       throw new RangeError(`reshape: ${this} has ${this.#size} elements, (${checked}) would have ${sizeOf(checked)}`);
@@ -256,9 +279,15 @@ export class Tensor {
     );
   }
 
-  #derive(byteOffset: number, shape: readonly number[]): Tensor {
+  #requireWholeRows(op: string): void {
+    const { rowStride } = this.#elements;
+    if (rowStride === undefined) return;
+    throw new Error(`${op}: ${this} is a view of some columns of rows of ${rowStride}; cast it into a tensor first`);
+  }
+
+  #derive(byteOffset: number, shape: readonly number[], rowStride?: number): Tensor {
     if (this.#isDisposed) throw new Error(`${this}: used after dispose()`);
-    const tensor = new Tensor({ ...this.#elements, byteOffset, shape });
+    const tensor = new Tensor({ ...this.#elements, byteOffset, shape, rowStride });
     tensor.name = this.name;
     return tensor;
   }

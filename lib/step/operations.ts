@@ -43,6 +43,7 @@ interface Counts {
  */
 export function stepOperations(config: DecoderConfig, step: CountedStep): StepOperations {
   const { B, T, policy, lora, accumulationSteps = 1 } = step;
+  const { attentionHeadGroups: groups = 1 } = policy;
   const N = B * T;
   const rankOf = ranks(lora);
   const { vocabSize: V, hiddenSize: C } = config;
@@ -74,11 +75,14 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
     const pairs = B * 4 * H * D * visiblePairs(T, spec.attention);
     const attention = { forward: pairs, backward: pairs * ATTENTION_BACKWARD };
     const again = runAgain(spec, policy, inner.has(i));
+    const ofGroups = inGroups(spec.attention, { N, C, groups, rankOf: (name) => rankOf(`${path}.self_attn.${name}`) });
     const all = added(projections, output, gateUp, down, attention);
     sum.forward += all.forward;
     sum.backward += all.backward;
     sum.recomputed +=
-      again.projections * projections.forward +
+      (groups === 1
+        ? again.projections * projections.forward
+        : (1 + again.attention) * ofGroups.run + ofGroups.recomputed) +
       again.output * output.forward +
       again.attention * attention.forward +
       again.gateUp * gateUp.forward +
@@ -128,6 +132,30 @@ function runAgain(
     gateUp: gateUp + more,
     down: down + more,
   };
+}
+
+/**
+ * The projections of attention in groups of heads: operations of a run through all groups, each of which takes the adapters' x·aᵀ again, and
+ * those that the projections' own backward takes again: a whole projection for the norm that reads it, or an adapter's x·aᵀ and what is
+ * computed with it. A run through all groups comes with each run of attention's forward, and with its backward.
+ */
+function inGroups(
+  { numHeads, numKeyValueHeads, headSize, qkNorm }: AttentionSpec,
+  { N, C, groups, rankOf }: { N: number; C: number; groups: number; rankOf: (name: string) => number },
+): { run: number; recomputed: number } {
+  let [run, recomputed] = [0, 0];
+  for (const [name, heads] of [
+    ['q_proj', numHeads],
+    ['k_proj', numKeyValueHeads],
+    ['v_proj', numKeyValueHeads],
+  ] as const) {
+    const O = heads * headSize;
+    const rank = rankOf(name);
+    run += 2 * N * (O * C + rank * (groups * C + O));
+    if (qkNorm && name !== 'v_proj') recomputed += 2 * N * (O * C + rank * (C + O));
+    else if (rank > 0) recomputed += 2 * N * (O * C + rank * C);
+  }
+  return { run, recomputed };
 }
 
 /** Number of pairs of a query and a key that it sees, in one sequence. */

@@ -1,6 +1,7 @@
 // Chooses chunk sizes and recomputation: the fastest policy whose step fits in memory, found by running steps on `meta`.
 
 import type { DecoderConfig } from '../models/decoder_config.ts';
+import { mostHeadGroups } from '../models/head_groups.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { fewestSlots, freedOf, hasSlots } from '../models/segments.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
@@ -59,13 +60,17 @@ export const paperSetting = {
   masterWeights: false,
   stateBits: 16,
   inBackward: true,
-  fixed: { recompute: 'layer', mlpSave: 'input' },
+  fixed: { recompute: 'layer', mlpSave: 'input', attentionHeadGroups: 1 },
 } as const satisfies Partial<PlanOptions>;
 
-/** The candidate with the fixed parts; only policies with segments have slots. */
+/** The candidate with the fixed parts; only policies with segments have slots, and one group of heads goes without saying. */
 function combined(candidate: StepPolicy, fixed: Partial<StepPolicy>): StepPolicy {
-  const { slots, ...policy } = { ...candidate, ...fixed };
-  return hasSlots(policy.recompute) && slots !== undefined ? { ...policy, slots } : policy;
+  const { slots, attentionHeadGroups = 1, ...policy } = { ...candidate, ...fixed };
+  return {
+    ...policy,
+    ...(hasSlots(policy.recompute) && slots !== undefined && { slots }),
+    ...(attentionHeadGroups !== 1 && { attentionHeadGroups }),
+  };
 }
 
 /** The error if nothing fits, with remedies. A step of one token shows how much memory is needed without activations. */
@@ -154,7 +159,7 @@ export function policiesOf(
   return [...new Map(all.map((policy) => [JSON.stringify(policy), policy])).values()];
 }
 
-type Rung = Pick<StepPolicy, 'mlpSave' | 'recompute' | 'slots'>;
+type Rung = Pick<StepPolicy, 'mlpSave' | 'recompute' | 'slots' | 'attentionHeadGroups'>;
 
 /** What policies keep, from the most memory to the least, with up to three numbers of slots. The place of 'attentionSegments' depends on the model. */
 function ladder(config: DecoderConfig, fixed: Partial<StepPolicy>): Rung[] {
@@ -165,15 +170,20 @@ function ladder(config: DecoderConfig, fixed: Partial<StepPolicy>): Rung[] {
     const isFixed = recompute === fixed.recompute;
     return [...new Set(isFixed ? [...slots, fewest] : slots)].map((slots) => ({ mlpSave, recompute, slots }));
   };
+  const groups = mostHeadGroups(config);
+  /** Each also with attention's heads in groups, where the model allows that. What keeps attention's output gains nothing by them. */
+  const alsoInGroups = (rungs: Rung[]): Rung[] =>
+    groups === 1 ? rungs : rungs.flatMap((rung) => [rung, { ...rung, attentionHeadGroups: groups }]);
   const { recompute } = fixed;
-  if (recompute && hasSlots(recompute)) return [...inSegments(recompute, 'gateUp'), ...inSegments(recompute)];
+  if (recompute === 'segments') return [...inSegments(recompute, 'gateUp'), ...alsoInGroups(inSegments(recompute))];
+  if (recompute === 'attentionSegments') return [...inSegments(recompute, 'gateUp'), ...inSegments(recompute)];
   return [
     { mlpSave: 'gateUp', recompute: 'none' },
     { mlpSave: 'input', recompute: 'none' },
     { mlpSave: 'input', recompute: 'attention' },
     ...inSegments('attentionSegments'),
-    { mlpSave: 'input', recompute: 'layer' },
-    ...inSegments('segments'),
+    ...alsoInGroups([{ mlpSave: 'input', recompute: 'layer' }]),
+    ...alsoInGroups(inSegments('segments')),
   ];
 }
 

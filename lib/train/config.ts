@@ -207,6 +207,10 @@ const runFields = z.strictObject({
     .union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" })
     .default('auto')
     .describe('of recompute: segments and attentionSegments; inputs of layers that have place at once'),
+  attentionHeadGroups: z
+    .union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" })
+    .default('auto')
+    .describe('groups of heads that the backward takes attention in; a divisor of the key/value heads'),
   evaluation: z
     .strictObject({
       everySteps: positive.optional().describe('loss and perplexity on data.validation, also at the end'),

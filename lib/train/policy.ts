@@ -57,13 +57,14 @@ async function planOptions(
   modelConfig: DecoderConfig,
   { device, data: { training, validation } }: { device: Device; data: RunData },
 ): Promise<PlanOptions> {
-  const { chunkSizes, mlpSave, recompute, slots, dtype, gradientDtype, lora, model } = config;
+  const { chunkSizes, mlpSave, recompute, slots, attentionHeadGroups, dtype, gradientDtype, lora, model } = config;
   const fixed: Partial<StepPolicy> = {};
   if (chunkSizes.mlp !== 'auto') fixed.mlpChunkSize = chunkSizes.mlp;
   if (chunkSizes.loss !== 'auto') fixed.lossChunkSize = chunkSizes.loss;
   if (mlpSave !== 'auto') fixed.mlpSave = mlpSave;
   if (recompute !== 'auto') fixed.recompute = recompute;
   if (slots !== 'auto') fixed.slots = slots;
+  if (attentionHeadGroups !== 'auto') fixed.attentionHeadGroups = attentionHeadGroups;
   const ignoreFields = 'path' in model ? model.ignoreFields : [];
   return {
     B: config.batchSize,

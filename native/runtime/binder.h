@@ -74,7 +74,9 @@ struct Owned {
   std::uint64_t owner = 0;
   std::size_t bytes = 0;  // from its first element to its last
 
+  // A write to some columns leaves what lies between them as it is, so that it does not make all of these bytes good.
   Access access(Access::Kind kind) const {
+    if (kind == Access::write && !tensor.is_contiguous()) kind = Access::update;
     const auto begin = reinterpret_cast<std::uintptr_t>(tensor.data);
     return {kind, begin, begin + bytes, owner};
   }

@@ -1,7 +1,9 @@
 // The decoder against PyTorch and transformers, in f32 and bf16.
 import assert from 'node:assert/strict';
-import { basename } from 'node:path';
-import type { StepPolicy } from '../../lib/index.ts';
+import { readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { decoderConfig, type StepPolicy } from '../../lib/index.ts';
+import { mostHeadGroups } from '../../lib/models/head_groups.ts';
 import { openTestDevice } from '../support/devices.ts';
 import { parityCases, parityLimits, runParityCase } from '../support/parity.ts';
 
@@ -16,6 +18,19 @@ const policies: Record<string, StepPolicy> = {
     recompute: 'attention',
   },
   "ragged chunks, recompute: 'layer'": { mlpChunkSize: 13, lossChunkSize: 31, mlpSave: 'gateUp', recompute: 'layer' },
+};
+
+/** The same with attention's heads in groups, for families that allow them. */
+const groupsOf = (folder: string): number =>
+  mostHeadGroups(decoderConfig(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'))));
+const inGroups: Record<string, StepPolicy> = {
+  "heads in groups, recompute: 'layer'": policies["ragged chunks, recompute: 'layer'"]!,
+  "heads in groups, recompute: 'segments'": {
+    mlpChunkSize: 29,
+    lossChunkSize: 37,
+    mlpSave: 'input',
+    recompute: 'segments',
+  },
 };
 
 describe('parity with PyTorch', () => {
@@ -51,7 +66,11 @@ describe('parity with PyTorch', () => {
 
   for (const folder of parityCases('test/fixtures/parity')) {
     for (const dtype of ['float32', 'bfloat16'] as const) {
-      for (const [name, policy] of Object.entries(policies)) {
+      const groups = groupsOf(folder);
+      const grouped = Object.entries(inGroups).map(
+        ([name, policy]) => [name, { ...policy, attentionHeadGroups: groups }] as const,
+      );
+      for (const [name, policy] of [...Object.entries(policies), ...(groups > 1 ? grouped : [])]) {
         it(`${basename(folder)}, ${dtype}: ${name}`, async () => {
           using device = openTestDevice();
           const errors = await runParityCase(folder, device, policy, dtype);

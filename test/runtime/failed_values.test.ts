@@ -26,6 +26,7 @@ import {
   tidy,
   zeros,
 } from '../../lib/index.ts';
+import { kernels } from '../../lib/runtime/native.ts';
 import { openTestDevice, testDevice } from '../support/devices.ts';
 
 /** The device that others share. */
@@ -62,6 +63,19 @@ describe('an op that fails', () => {
       }
       assert.deepEqual([...(await tensor([5, 6], shared).data())], [5, 6]);
       assert.deepEqual([...(await weight.data()), ...(await wrong.data())], [...new Array(16).fill(0), 99]);
+    }),
+  );
+
+  it(
+    'is not forgotten where an op writes other columns of the same rows',
+    inScope(async () => {
+      const whole = empty([3, 4], { ...shared, dtype: 'float32' });
+      kernels.cast(failed([3, 2]), whole.columns(2, 4));
+      kernels.cast(zeros([3, 2], shared), whole.columns(0, 2));
+      for (let n = 0; n < 3; n++) await assert.rejects(whole.rows(n, n + 1).data(), error);
+      kernels.fill(whole, 1);
+      kernels.cast(zeros([3, 2], shared), whole.columns(1, 3));
+      assert.deepEqual([...(await whole.data())], [1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1]);
     }),
   );
 

@@ -1,6 +1,7 @@
 // Tensors are checked once, when they are made: what JavaScript does to shapes, dtypes and arrays afterwards changes nothing.
 import assert from 'node:assert/strict';
 import { empty, linear, openDevice, Parameter, Tape, tensor, tidy, zeros } from '../../lib/index.ts';
+import { kernels } from '../../lib/runtime/native.ts';
 
 describe('a tensor', () => {
   it('keeps the shape that it was made with', async () => {
@@ -67,6 +68,47 @@ describe('a tensor', () => {
     for (const shape of [[1.5], [-1], [Number.NaN], [Infinity], [1, 1, 1, 1, 1], ['2'], [2 ** 52, 4]]) {
       assert.throws(() => zeros(shape as number[]), RangeError, `${shape}`);
     }
+  });
+
+  it('has views of columns for kernels, which the host cannot read or write', async () => {
+    using x = tensor([1, 2, 3, 4, 5, 6], { shape: [2, 3] });
+    using view = x.columns(1, 3);
+    using same = view.alias();
+    using copy = zeros([2, 2]);
+    kernels.cast(same, copy);
+    assert.deepEqual(
+      [view.shape, [...(await copy.data())]],
+      [
+        [2, 2],
+        [2, 3, 5, 6],
+      ],
+    );
+    kernels.fill(view, 0);
+    assert.deepEqual([...(await x.data())], [1, 0, 0, 4, 0, 0]);
+    for (const use of [
+      () => view.write(new Float32Array(4)),
+      () => view.rows(0, 1),
+      () => view.columns(0, 1),
+      () => view.reshape([4]),
+    ]) {
+      assert.throws(use, /: tensor float32\(2,2\) is a view of some columns of rows of 3; cast it into a tensor first/);
+    }
+    await assert.rejects(view.data(), /data: tensor float32\(2,2\) is a view of some columns/);
+    for (const [begin, end] of [
+      [0.5, 2],
+      [2, 1],
+      [0, 4],
+      [-1, 2],
+    ] as const) {
+      assert.throws(
+        () => x.columns(begin, end),
+        /RangeError: columns: .* is not within the 3 columns of tensor float32\(2,3\)/,
+      );
+    }
+    using vector = zeros([3]);
+    assert.throws(() => vector.columns(0, 1), /columns: needs a tensor \(N,C\), got tensor float32\(3\)/);
+    x.requiresGrad = true;
+    assert.throws(() => x.columns(0, 1), /columns\(0, 1\): gradients flow to/);
   });
 
   it('takes what its dtype holds, and nothing that it would have to guess', async () => {

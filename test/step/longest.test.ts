@@ -38,7 +38,11 @@ describe('longestSteps', () => {
   /** Whether the planner has a policy of this rung that fits. */
   const anyFits = (rung: Rung, T: number) =>
     policiesOf(config, options.B * T)
-      .filter((policy) => Object.entries(rung).every(([name, value]) => policy[name as keyof Rung] === value))
+      .filter((policy) =>
+        (['mlpSave', 'recompute', 'slots', 'attentionHeadGroups'] as const).every(
+          (name) => policy[name] === rung[name],
+        ),
+      )
       .some((policy) => stepFits({ config, ...options, T, policy }));
 
   it('each fits with its rung, and one granule more does not', () => {
@@ -62,7 +66,10 @@ describe('longestSteps', () => {
     const found = longestSteps(config, { ...options, fixed: { recompute: 'layer', mlpSave: 'input' } });
     assert.deepEqual(
       found.map(({ rung }) => rung),
-      [{ mlpSave: 'input', recompute: 'layer' }],
+      [
+        { mlpSave: 'input', recompute: 'layer' },
+        { mlpSave: 'input', recompute: 'layer', attentionHeadGroups: 2 },
+      ],
     );
   });
 

@@ -80,10 +80,24 @@ const norms = { model_type: 'gemma2', head_dim: 8, sliding_window: 100, query_pr
 const configs: Record<string, DecoderConfig> = {
   llama: decoderConfig({ ...tinyLlama, num_hidden_layers: 4 }),
   'gemma2, with windows and norms after the MLP': decoderConfig({ ...tinyLlama, ...norms, num_hidden_layers: 4 }),
+  'qwen3, with norms of queries and keys': decoderConfig({
+    ...tinyLlama,
+    model_type: 'qwen3',
+    head_dim: 8,
+    num_hidden_layers: 4,
+  }),
 };
 const policies = RECOMPUTE.flatMap((recompute) =>
-  (['input', 'gateUp'] as const).map(
-    (mlpSave): StepPolicy => ({ mlpChunkSize: 64, lossChunkSize: 64, mlpSave, recompute }),
+  (['input', 'gateUp'] as const).flatMap((mlpSave) =>
+    [1, 2].map(
+      (attentionHeadGroups): StepPolicy => ({
+        mlpChunkSize: 64,
+        lossChunkSize: 64,
+        mlpSave,
+        recompute,
+        attentionHeadGroups,
+      }),
+    ),
   ),
 );
 
@@ -107,15 +121,15 @@ describe('stepOperations', () => {
   }
 
   it('with adapters: the frozen weights have no gradients', () => {
-    const config = configs.llama!;
     const [rank, N] = [4, 256];
-    for (const policy of policies) {
-      const { total } = counted(() => simulateStep({ config, B: 1, T: N, policy, lora: { rank } }));
-      // the first layer's input needs no gradient, through three projections and their adapters
-      const ofInput = 2 * N * ((32 + 16 + 16) * 32 + 3 * rank * 32);
-      const estimate = stepOperations(config, { B: 1, T: N, policy, lora: { rank } });
-      assert.equal(estimate.total, total + ofInput, JSON.stringify(policy));
-    }
+    for (const config of [configs.llama!, configs['qwen3, with norms of queries and keys']!])
+      for (const policy of policies) {
+        const { total } = counted(() => simulateStep({ config, B: 1, T: N, policy, lora: { rank } }));
+        // the first layer's input needs no gradient, through three projections and their adapters
+        const ofInput = 2 * N * ((32 + 16 + 16) * 32 + 3 * rank * 32);
+        const estimate = stepOperations(config, { B: 1, T: N, policy, lora: { rank } });
+        assert.equal(estimate.total, total + ofInput, JSON.stringify(policy));
+      }
   });
 
   it('Llama-3-8B: 6 for each weight and token, and attention that grows with the square', () => {

@@ -14,6 +14,7 @@ import { tinyLlama } from '../support/runs.ts';
 const config = decoderConfig(tinyLlama);
 const shape = { B: 1, T: 16384, like: { kind: 'cpu', threads: 2 } } as const;
 
+const of = (attentionHeadGroups?: number) => (attentionHeadGroups ? { attentionHeadGroups } : {});
 /** Every policy that is tried: the fewest operations first, among equals larger chunks first. */
 const order: StepPolicy[] = [
   ...(
@@ -22,12 +23,13 @@ const order: StepPolicy[] = [
       ['input', 'none'],
       ['input', 'attention'],
       ['input', 'layer'],
+      ['input', 'layer', 2],
     ] as const
-  ).flatMap(([mlpSave, recompute]) =>
-    [8192, 2048, 1024].map((size) => ({ mlpChunkSize: size, lossChunkSize: size, mlpSave, recompute })),
+  ).flatMap(([mlpSave, recompute, groups]) =>
+    [8192, 2048, 1024].map((size) => ({ mlpChunkSize: size, lossChunkSize: size, mlpSave, recompute, ...of(groups) })),
   ),
   ...[512, 256, 128].map(
-    (size) => ({ mlpChunkSize: size, lossChunkSize: size, mlpSave: 'input', recompute: 'layer' }) as const,
+    (size) => ({ mlpChunkSize: size, lossChunkSize: size, mlpSave: 'input', recompute: 'layer', ...of(2) }) as const,
   ),
 ];
 const bytes = order.map((policy) => simulateStep({ config, ...shape, policy }).reservedBytes);
@@ -40,10 +42,11 @@ describe('planStep', () => {
       const { policy, memory } = planStep(config, { ...shape, memoryLimit });
       assert.deepEqual(policy, expected, `at ${memoryLimit} bytes`);
       assert.ok(memory.reservedBytes <= memoryLimit);
-      reached.add(`${policy.mlpSave} ${policy.recompute}`);
+      reached.add([policy.mlpSave, policy.recompute, ...(policy.attentionHeadGroups ? ['in groups'] : [])].join(' '));
     }
     // the limits tell all levels apart
-    assert.deepEqual([...reached].sort(), ['gateUp none', 'input attention', 'input layer', 'input none']);
+    const all = ['gateUp none', 'input attention', 'input layer', 'input layer in groups', 'input none'];
+    assert.deepEqual([...reached].sort(), all);
   });
 
   it('says what a step takes where none fits', () => {

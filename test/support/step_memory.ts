@@ -52,6 +52,8 @@ export const factors = {
     { recompute: 'layer' },
     { recompute: 'segments', slots: 5 },
     { recompute: 'segments', slots: 3 },
+    { recompute: 'layer', attentionHeadGroups: 2 },
+    { recompute: 'segments', attentionHeadGroups: 2 },
   ] satisfies Partial<StepPolicy>[],
   dtype: Object.keys(dtypes),
   stateBits: [32, 16, 8] satisfies StateBits[],

@@ -1,17 +1,19 @@
 // Grouped-query self-attention: query, key and value projections, their norms and rotations, and the output projection.
 import { attention } from '../../ops/attention.ts';
+import { attentionInGroups, type ProjectHeads } from '../../ops/attention_in_groups.ts';
 import { cachedAttention } from '../../ops/cached_attention.ts';
 import { rmsNorm } from '../../ops/rms_norm.ts';
 import { type Rope, rope } from '../../ops/rope.ts';
 import { tidy } from '../../runtime/scope.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
 import type { AttentionSpec } from '../decoder_config.ts';
+import { requireHeadGroups } from '../head_groups.ts';
 import type { RopeConfig } from '../rope_config.ts';
 import { longestShort, type RopeTables } from '../rope_tables.ts';
 import type { Forward } from './forward.ts';
 import { Norm } from './norm.ts';
 import { type Maker, parameter, projectionWeight } from './parameters.ts';
-import { type Projection, project } from './projection.ts';
+import { type Projection, project, projectRows } from './projection.ts';
 
 export class Attention {
   readonly #spec: AttentionSpec;
@@ -106,6 +108,48 @@ export class Attention {
   /** @param projected (N,G·D) */
   #values(projected: Tensor): Tensor {
     return this.#valueNorm ? rmsNorm(projected, this.#valueNorm, { eps: this.#eps }) : projected;
+  }
+
+  /**
+   * What the heads read, (N,H·D), by groups of heads; see attention_in_groups.ts.
+   * @param x (N,C)
+   * @param norm of the input, which the projections read; null: none
+   * @throws RangeError if the groups do not divide the key/value heads, or a norm reads all heads together
+   */
+  headsInGroups(x: Tensor, norm: Norm | null, groups: number, forward: Forward): Tensor {
+    const { numHeads, numKeyValueHeads, headSize: D, window, scale, softcap, isNormedAfterRotation } = this.#spec;
+    requireHeadGroups(this.#spec, groups);
+    const { T, documentStart = null } = forward.tokens;
+    const angles = this.#rope && this.#angles(this.#rope, forward);
+    /** Where a norm comes after the rotation, the projection has both. */
+    const turnsBefore = isNormedAfterRotation ? angles : null;
+    const heads =
+      (projection: Projection, norm: Norm | null, angles: Rope | null): ProjectHeads =>
+      (x, range) =>
+        tidy(() => {
+          const rows = range && { begin: range.begin * D, end: range.end * D };
+          const projected = rows ? projectRows(x, projection, rows, forward) : project(x, projection, forward);
+          const turned = angles ? rope(projected, angles, T, documentStart) : projected;
+          return norm ? norm.forward(turned) : turned;
+        });
+    return attentionInGroups(x, {
+      numHeads,
+      numKeyValueHeads,
+      headSize: D,
+      groups,
+      normalized: norm && ((x) => norm.forward(x)),
+      project: {
+        q: heads(this.#q, this.#qNorm, turnsBefore),
+        k: heads(this.#k, this.#kNorm, turnsBefore),
+        v: heads(this.#v, null, null),
+      },
+      rope: isNormedAfterRotation ? null : angles,
+      T,
+      documentStart,
+      window,
+      scale,
+      softcap,
+    });
   }
 
   #angles({ config, tables }: { config: RopeConfig; tables: RopeTables }, { tokens, cache }: Forward): Rope {

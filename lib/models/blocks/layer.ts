@@ -79,6 +79,8 @@ export class Layer {
   }
 
   #heads(x: Tensor, forward: Forward): Tensor {
+    const { attentionHeadGroups: groups = 1 } = forward.policy;
+    if (groups !== 1) return this.#attention.headsInGroups(x, this.#attentionInput, groups, forward);
     return this.#attention.heads(normalized(x, this.#attentionInput), forward);
   }
 

@@ -4,7 +4,7 @@ import { add } from '../../ops/elementwise.ts';
 import { linear } from '../../ops/linear.ts';
 import { linearRows } from '../../ops/linear_rows.ts';
 import { adaptedLinear, lowRankInput } from '../../ops/low_rank.ts';
-import type { Weight } from '../../ops/quantized_weight.ts';
+import { dense, type Weight } from '../../ops/quantized_weight.ts';
 import { tidy } from '../../runtime/scope.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
 import type { Forward } from './forward.ts';
@@ -30,4 +30,21 @@ export function project(x: Tensor, projection: Projection, forward: Pick<Forward
     });
   }
   return adapter ? adaptedLinear(x, weight, bias, adapter, forward.dropout) : linear(x, weight, bias);
+}
+
+/** The same for rows [begin, end) of the weight: that part of the output's columns. They are constants, without gradients. */
+export function projectRows(
+  x: Tensor,
+  { path, weight, bias }: Projection,
+  { begin, end }: { begin: number; end: number },
+  forward: Pick<Forward, 'adapters' | 'dropout'>,
+): Tensor {
+  return tidy(() => {
+    const rows = (whole: Tensor) => whole.alias().rows(begin, end);
+    const adapter = forward.adapters.get(path);
+    const partBias = bias && rows(bias);
+    const part = rows(dense(weight));
+    if (!adapter) return linear(x, part, partBias);
+    return adaptedLinear(x, part, partBias, { ...adapter, b: rows(adapter.b) }, forward.dropout);
+  });
 }
