@@ -97,12 +97,12 @@ export interface TrainResult {
 }
 
 /**
- * Thrown when a loss or gradient is NaN or infinite. That step has changed no parameter, unless it `isHalfDone`, but the next one, already
- * enqueued, may have: do not use the model in memory, but the last checkpoint.
+ * Thrown when a loss or gradient is NaN or infinite, or a parameter before it is saved. That step has changed no parameter, unless it
+ * `isHalfDone`, but the next one, already enqueued, may have: do not use the model in memory, but the last checkpoint.
  */
 export class NonFiniteError extends Error {
   override readonly name = 'NonFiniteError';
-  /** Whether the step has changed some parameters: a gradient was not finite inside a backward that updates others. */
+  /** Whether the step has changed parameters: a gradient was not finite inside a backward that updates others, or its update gave such values. */
   readonly isHalfDone: boolean;
 
   constructor(message: string, { isHalfDone = false } = {}) {

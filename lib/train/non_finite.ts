@@ -1,5 +1,6 @@
-// Steps whose loss or gradients are NaN or infinite.
+// Steps whose loss or gradients are NaN or infinite, or which make parameters so.
 import type { Decoder } from '../models/decoder.ts';
+import { firstNonFinite } from '../optim/finite.ts';
 import type { StepResult } from '../step/train_step.ts';
 import type { RunConfig } from './config.ts';
 import { NonFiniteError } from './events.ts';
@@ -52,6 +53,20 @@ export class NonFiniteSteps {
       `${this.#problem}; ${this.#inARow} steps in a row were skipped, and nonFinite 'skip' ends the run at ${MAX_SKIPPED}`,
     );
   }
+}
+
+/**
+ * @param saved step of the last checkpoint; 0: there is none
+ * @throws NonFiniteError that names the step and the first trained parameter with a value that is NaN or infinite
+ */
+export async function requireFiniteParameters(step: number, model: Decoder, saved: number): Promise<void> {
+  const parameter = await firstNonFinite(model.trainableParameters());
+  if (!parameter) return;
+  const remains = saved > 0 ? `--resume goes on from the checkpoint of step ${saved}` : 'there is no checkpoint';
+  throw new NonFiniteError(
+    `step ${step}: the update made values of ${parameter.name} that are NaN or infinite; they are not saved, and ${remains}`,
+    { isHalfDone: true },
+  );
 }
 
 /** Names the step and the first tensor whose gradient is not finite. */

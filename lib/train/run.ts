@@ -1,6 +1,7 @@
 // The steps of a run: each is enqueued before the results of the one before are read; between them results are written and reported.
 import type { StepPolicy } from '../models/policy.ts';
 import { AdamW } from '../optim/adamw.ts';
+import { firstNonFinite } from '../optim/finite.ts';
 import { learningRateAt, type ScheduleOptions, warmupProblem } from '../optim/schedule.ts';
 import { HalfStepError } from '../step/in_backward.ts';
 import { type StepResult, TrainStep } from '../step/train_step.ts';
@@ -9,7 +10,7 @@ import type { RunConfig } from './config.ts';
 import { NonFiniteError, type TrainResult } from './events.ts';
 import type { StepMetrics } from './metrics.ts';
 import { MetricsFile } from './metrics_file.ts';
-import { NonFiniteSteps } from './non_finite.ts';
+import { NonFiniteSteps, requireFiniteParameters } from './non_finite.ts';
 import { RunFiles } from './run_files.ts';
 import type { RunParts } from './run_parts.ts';
 import { RunReport } from './run_report.ts';
@@ -44,6 +45,10 @@ export class Run {
   #done: number;
   /** Steps under way, in the order in which they were enqueued. */
   readonly #pending: PendingStep[] = [];
+  /** The last step whose parameters are known to be finite, or were given. */
+  #checked: number;
+  /** Whether the parameters that the run begins with are; if not, they are not looked at later. */
+  #isGivenFinite = true;
   #started = 0;
   #lastDone = 0;
 
@@ -64,6 +69,7 @@ export class Run {
     const step = state?.step ?? 0;
     this.#enqueued = step;
     this.#done = step;
+    this.#checked = step;
     this.#report = new RunReport(config, parts, { policy, numSteps, stepsDone: step });
   }
 
@@ -77,6 +83,7 @@ export class Run {
     using optimizer = new AdamW(model.trainableParameters(), options);
     this.#files = new RunFiles(this.#config, this.#parts, optimizer);
     await this.#files.restore();
+    this.#isGivenFinite = (await firstNonFinite(model.trainableParameters())) === null;
     await this.#files.requireSpace(this.#numSteps - this.#done);
     await this.#files.writeConfig();
     this.#metrics = await MetricsFile.open(outDir, state);
@@ -140,12 +147,14 @@ export class Run {
       const saves = isDue(step, this.#numSteps, checkpoint.everySteps);
       if (!saves && !this.#after.isDue(step)) continue;
       await this.#logPending();
+      await this.#requireFinite();
       const { isDone, isBest } = await this.#after.run(step);
       if (!isDone) break;
       if (saves || (isBest && checkpoint.keepBest)) await this.#save(step);
       this.#lastDone = performance.now();
     }
     await this.#logPending();
+    await this.#requireFinite();
     if (this.#done > this.#files.saved && !this.#isFinished) await this.#save(this.#done);
   }
 
@@ -192,7 +201,15 @@ export class Run {
     this.#nonFinite.endWhereLost();
   }
 
+  /** Parameters that a step has made NaN or infinite are not validated, sampled from or saved. No step may be under way. */
+  async #requireFinite(): Promise<void> {
+    if (this.#checked === this.#done || !this.#isGivenFinite) return;
+    await requireFiniteParameters(this.#done, this.#parts.model, this.#files.saved);
+    this.#checked = this.#done;
+  }
+
   async #save(step: number): Promise<void> {
+    await this.#requireFinite();
     const { unwritten } = this.#metrics;
     if (unwritten.length === 0) await this.#metrics.sync();
     await this.#files.saveCheckpoint({
