@@ -30,6 +30,7 @@ import {
   tensor,
   tidy,
 } from '../lib/index.ts';
+import { presetConfig } from '../lib/models/presets.ts';
 import { nextToken } from '../lib/objectives/next_token.ts';
 import { addon, kernels } from '../lib/runtime/native.ts';
 import { microSteps, stepScalars } from '../lib/step/micro_steps.ts';
@@ -239,16 +240,7 @@ export const attentionCase: Case = async (device, dtype, { N, C }, rounds) => {
 /** Llama-3-8B with random weights, an optimizer without master weights, and the policy of a training step of one sequence of T = N. */
 function llama(device: Device, dtype: Dtype, sizes: Sizes) {
   const { N, chunkSize, layers = 32, stateBits, gradientDtype, inBackward = false } = sizes;
-  const config = decoderConfig({
-    model_type: 'llama',
-    hidden_size: 4096,
-    intermediate_size: 14336,
-    num_hidden_layers: layers,
-    num_attention_heads: 32,
-    num_key_value_heads: 8,
-    vocab_size: 128256,
-    rope_theta: 500000,
-  });
+  const config = decoderConfig({ ...presetConfig('Llama-3-8B'), num_hidden_layers: layers });
   const { target: like, memoryLimit } = device;
   const fixed = { mlpChunkSize: chunkSize, lossChunkSize: chunkSize, mlpSave: 'input' } as const;
   const shape = { B: 1, T: N, dtype, gradientDtype, like, memoryLimit, masterWeights: false, stateBits, inBackward };

@@ -126,7 +126,8 @@ export function clipOwnNorm(gradient: Tensor, { square, norm, factor }: OwnNorm,
   if (scale !== 1) kernels.scale(factor, factor, scale);
 }
 
-/** What clip_factor gives for a norm that the host knows. */
+/** What clip_factor gives for a norm that the host knows: NaN, so that nothing is updated, where it is not finite. */
 export function factorOf(norm: number, maxNorm: number): number {
-  return Math.min(1, maxNorm / (norm + 1e-6));
+  if (!Number.isFinite(norm)) return Number.NaN;
+  return maxNorm > 0 ? Math.min(1, maxNorm / (norm + 1e-6)) : 1;
 }

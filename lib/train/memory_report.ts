@@ -4,6 +4,7 @@ import type { LoraLayout } from '../models/adapter.ts';
 import { decoderConfig } from '../models/config.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { StepPolicy } from '../models/policy.ts';
+import { presetConfig } from '../models/presets.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
 import type { DeviceTarget } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
@@ -70,16 +71,7 @@ export function compareMemory({ policy, ...step }: ComparedStep): MemoryComparis
 /** The same comparison for Llama-3-8B at T = 64K on one GPU, in bf16 with f32 optimizer state. */
 export function compareLlama3(): MemoryComparison {
   return compareMemory({
-    config: decoderConfig({
-      model_type: 'llama',
-      hidden_size: 4096,
-      intermediate_size: 14336,
-      num_hidden_layers: 32,
-      num_attention_heads: 32,
-      num_key_value_heads: 8,
-      vocab_size: 128256,
-      rope_theta: 500000,
-    }),
+    config: decoderConfig(presetConfig('Llama-3-8B')),
     B: 1,
     T: 65536,
     dtype: 'bfloat16',

@@ -15,6 +15,7 @@ import {
   tidy,
   zeros,
 } from '../../lib/index.ts';
+import { presetConfig } from '../../lib/models/presets.ts';
 import { defaultChunkSize, evenChunkSize, logitsWorkspace } from '../../lib/ops/workspace.ts';
 import { Arena } from '../../lib/runtime/memory/arena.ts';
 import { FreeList } from '../../lib/runtime/memory/free_list.ts';
@@ -234,15 +235,7 @@ describe('chunks', () => {
 });
 
 describe('simulated steps', () => {
-  const config = decoderConfig({
-    model_type: 'llama',
-    hidden_size: 4096,
-    intermediate_size: 14336,
-    num_hidden_layers: 32,
-    num_attention_heads: 32,
-    num_key_value_heads: 8,
-    vocab_size: 128256,
-  });
+  const config = decoderConfig(presetConfig('Llama-3-8B'));
   const T = 65536;
   const whole: StepPolicy = { mlpChunkSize: T, lossChunkSize: T, mlpSave: 'input', recompute: 'layer' };
   const chunked: StepPolicy = { ...whole, mlpChunkSize: 4096, lossChunkSize: 4096 };

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { type DecoderConfig, decoderConfig, type StepPolicy, simulateStep, stepOperations } from '../../lib/index.ts';
 import { RECOMPUTE } from '../../lib/models/policy.ts';
+import { presetConfig } from '../../lib/models/presets.ts';
 import {
   type AttentionInputs,
   type AttentionOptions,
@@ -133,15 +134,7 @@ describe('stepOperations', () => {
   });
 
   it('Llama-3-8B: 6 for each weight and token, and attention that grows with the square', () => {
-    const config = decoderConfig({
-      ...tinyLlama,
-      hidden_size: 4096,
-      intermediate_size: 14336,
-      num_hidden_layers: 32,
-      num_attention_heads: 32,
-      num_key_value_heads: 8,
-      vocab_size: 128256,
-    });
+    const config = decoderConfig(presetConfig('Llama-3-8B'));
     const [T, weights] = [8192, 8_030_261_248 - 128256 * 4096 - 65 * 4096]; // all but the embedding and the norms
     const policy = { mlpChunkSize: 4096, lossChunkSize: 4096, mlpSave: 'gateUp', recompute: 'none' } as const;
     const { forward, backward, recomputed, attention } = stepOperations(config, { B: 1, T, policy });
