@@ -99,6 +99,7 @@ program
   .description('predict the memory of a training step to the byte, and the longest sequences that fit')
   .requiredOption('--model <model>', 'a folder, a config.json, or a preset such as Llama-3-8B')
   .requiredOption('--memory <bytes>', 'what a step may reserve, e.g. 78GiB of an 80 GB GPU; used as given', bytesFrom)
+  .option('--host-memory <bytes>', 'what a step may take of the host for inputs of layers; default: nothing', bytesFrom)
   .option('--sequence-length <T>', 'tokens of a sequence', numberFrom({ min: 1, isInteger: true }))
   .option('--max', 'the longest sequences that fit, in multiples of 1,024 tokens', false)
   .option('--batch-size <B>', 'sequences', numberFrom({ min: 1, isInteger: true }), 1)

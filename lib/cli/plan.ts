@@ -24,6 +24,7 @@ import { policyText, rungText, whole, whyText } from './policy_text.ts';
 export interface PlanArguments {
   model: string;
   memory: number;
+  hostMemory?: number;
   sequenceLength?: number;
   max: boolean;
   batchSize: number;
@@ -49,12 +50,13 @@ interface Report {
   model: string;
   parameters: number;
   memoryLimit: number;
+  hostMemoryLimit: number;
   batchSize: number;
   sequenceLength: number;
   policy: StepPolicy;
   /** Bytes of the step under it. */
-  memory: Pick<MemoryStatistics, 'reservedBytes' | 'peakBytes' | 'peak'>;
-  /** The policy before it in the planner's order, which does not fit; null: it is the first. */
+  memory: Pick<MemoryStatistics, 'reservedBytes' | 'peakBytes' | 'peak' | 'hostBytes'>;
+  /** The policy that was tried just before it and does not fit; null: it is the first. */
   before: PolicyMemory | null;
   operations: StepOperations;
   /** About how long the step takes on GPUs whose rates are known, by name. */
@@ -114,7 +116,16 @@ function planned(
   config: DecoderConfig,
   options: Omit<PlanArguments, 'model' | 'json' | 'ignoreFields'>,
 ): Report {
-  const { memory: memoryLimit, batchSize: B, dtype, gradientDtype, masterWeights, inBackward, max } = options;
+  const {
+    memory: memoryLimit,
+    hostMemory: hostMemoryLimit = 0,
+    batchSize: B,
+    dtype,
+    gradientDtype,
+    masterWeights,
+    inBackward,
+    max,
+  } = options;
   const ofOptimizer = { stateBits: Number(options.stateBits) as StateBits, masterWeights, inBackward };
   const step: Omit<PlanOptions, 'T'> = {
     B,
@@ -122,6 +133,7 @@ function planned(
     gradientDtype,
     ...(options.paper ? paperSetting : ofOptimizer),
     memoryLimit,
+    hostMemoryLimit,
     isPacked: options.packed,
     lora: options.lora === undefined ? null : { rank: options.lora },
     like:
@@ -132,17 +144,19 @@ function planned(
   const longest = max ? longestSteps(config, { ...step, granule: GRANULE }) : undefined;
   const longestT = longest && Math.max(...longest.map(({ T }) => T));
   const T = longestT === undefined ? options.sequenceLength! : longestT || GRANULE; // where nothing fits, its error says so
-  const { policy, memory } = planStep(config, { ...step, T });
-  const { reservedBytes, peakBytes, peak } = memory;
+  const plan = planStep(config, { ...step, T });
+  const { policy } = plan;
+  const { reservedBytes, peakBytes, peak, hostBytes } = plan.memory;
   return {
     model,
     parameters: numParameters(config),
     memoryLimit,
+    hostMemoryLimit,
     batchSize: B,
     sequenceLength: T,
     policy,
-    memory: { reservedBytes, peakBytes, peak },
-    before: policyBefore(config, { ...step, T }, policy),
+    memory: { reservedBytes, peakBytes, peak, hostBytes },
+    before: policyBefore(config, { ...step, T }, plan),
     operations: stepOperations(config, { B, T, policy, lora: step.lora }),
     seconds: secondsByGpu(config, { ...step, T, policy }),
     longest,
@@ -162,9 +176,19 @@ const BAR = 40;
 const secondsText = (seconds: number) => `${whole(Number(seconds.toPrecision(2)))} s`;
 
 function format(report: Report): string {
-  const { model, parameters, memoryLimit, batchSize: B, sequenceLength: T, policy, memory, before } = report;
+  const {
+    model,
+    parameters,
+    memoryLimit,
+    hostMemoryLimit,
+    batchSize: B,
+    sequenceLength: T,
+    policy,
+    memory,
+    before,
+  } = report;
   const line = (name: string, text: string) => `${name.padEnd(13)} ${text}`;
-  const { reservedBytes, peakBytes, peak } = memory;
+  const { reservedBytes, peakBytes, peak, hostBytes } = memory;
   const lines = [
     `${model}: ${whole(parameters)} parameters; ${B === 1 ? 'one sequence' : `${B} sequences`} of ${whole(T)} tokens`,
     line('policy', policyText(policy)),
@@ -179,6 +203,8 @@ function format(report: Report): string {
   }
   lines.push(line('peak', formatBytes(peakBytes).padStart(11)));
   lines.push(line('reserved', `${formatBytes(reservedBytes).padStart(11)}  of ${formatBytes(memoryLimit)}`));
+  if (hostMemoryLimit > 0)
+    lines.push(line('host', `${formatBytes(hostBytes).padStart(11)}  of ${formatBytes(hostMemoryLimit)}`));
   const { forward, backward, recomputed, attention, total } = report.operations;
   const tera = (count: number) => `${whole(Number((count / 1e12).toPrecision(4)))}e12`;
   const parts = `forward ${tera(forward)}, backward ${tera(backward)}, computed again ${tera(recomputed)}`;

@@ -29,7 +29,11 @@ export function terminalOutput(
           `${numTokens.toLocaleString('en')} tokens in ${numSequences} sequences of ${longestSequence}; ${numSteps} steps`,
       );
       const { policy, reservedBytes, before, memoryLimit, isContinued } = plan;
-      console.log(`${policyText(policy)}; a step takes ${formatBytes(reservedBytes)} of ${formatBytes(memoryLimit)}`);
+      const { hostBytes } = model.device.memory();
+      const onHost = hostBytes > 0 ? `, and ${formatBytes(hostBytes)} of the host` : '';
+      console.log(
+        `${policyText(policy)}; a step takes ${formatBytes(reservedBytes)} of ${formatBytes(memoryLimit)}${onHost}`,
+      );
       console.log(isContinued ? 'that of the run that goes on' : whyText(before, memoryLimit));
       if (config.optimizer.inBackward)
         console.log(`optimizer step in the backward; clipping: ${clippingOf({ ...config, inBackward: true })}`);

@@ -23,6 +23,17 @@ export function offloadedBytes({ hiddenSize: C }: DecoderConfig, policy: StepPol
   return (policy.offloadedInputs ?? 0) * hostBlockBytes(N * C * dtypes[dtype].bytes);
 }
 
+/** The most inputs that a policy can offload: as many as it saves and as the limit has room for, in bytes; 0 if it cannot offload. */
+export function mostOffloaded(
+  config: DecoderConfig,
+  policy: StepPolicy,
+  { hostMemoryLimit, ...rows }: Rows & { hostMemoryLimit: number },
+): number {
+  if (!canOffload(policy.recompute)) return 0;
+  const each = offloadedBytes(config, { ...policy, offloadedInputs: 1 }, rows);
+  return Math.min(segmentsOf(config, policy).length, Math.floor(hostMemoryLimit / each));
+}
+
 /** Whether a policy with this `recompute` can offload: a region's inputs are all that a layer, or a segment, saves of x. */
 export function canOffload(recompute: StepPolicy['recompute'] | 'auto'): boolean {
   return recompute === 'attention' || recompute === 'layer' || recompute === 'segments';

@@ -2,11 +2,13 @@
 
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import { mostHeadGroups } from '../models/head_groups.ts';
+import { canOffload, mostOffloaded, offloadedBytes } from '../models/offload.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { fewestSlots, freedOf, hasSlots } from '../models/segments.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
 import { either, OutOfMemoryError } from '../runtime/memory/errors.ts';
 import { formatBytes, type MemoryStatistics } from '../runtime/memory/statistics.ts';
+import { fewestOffloaded } from './fewest_offloaded.ts';
 import { longestFit } from './longest_fit.ts';
 import { stepOperations } from './operations.ts';
 import { type StepShape, simulateStep, stepFits } from './simulate.ts';
@@ -14,6 +16,8 @@ import { type StepShape, simulateStep, stepFits } from './simulate.ts';
 export interface PlanOptions extends StepShape {
   /** Most bytes that a step may reserve. */
   memoryLimit: number;
+  /** Most bytes of host memory, for inputs that the forward saves. @default 0 */
+  hostMemoryLimit?: number;
   /** Parts of the policy that the planner does not choose. */
   fixed?: Partial<StepPolicy>;
 }
@@ -22,6 +26,8 @@ export interface Plan {
   policy: StepPolicy;
   /** Memory of a step under it. */
   memory: MemoryStatistics;
+  /** The last policy before it that was tried and does not fit; null: it is the first. */
+  before: StepPolicy | null;
 }
 
 /** Saves everything and chunks nothing: ordinary training. */
@@ -36,18 +42,22 @@ export function unchunked(policy: StepPolicy, N: number): StepPolicy {
 
 /**
  * Tries policies from the fastest to the smallest and returns the first whose step fits. Products run at full speed with chunks of
- * at least C and 1024 rows, so smaller chunks come last.
+ * at least C and 1024 rows, so smaller chunks come last. Within `hostMemoryLimit` it offloads as few inputs as make the policy fit.
  * @throws OutOfMemoryError if no policy fits; it says how much a step needs at least, and what would help
- * @throws RangeError for fixed `slots` without a fixed `recompute` that has slots
+ * @throws RangeError for fixed `slots` or `offloadedInputs` without a fixed `recompute` that has them
  */
 export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
-  const { B, T, memoryLimit, fixed = {}, ...rest } = options;
+  const { B, T, memoryLimit, hostMemoryLimit = 0, fixed = {}, ...rest } = options;
+  const simulate = (policy: StepPolicy) =>
+    simulateStep({ config, B, T, policy, memoryLimit, hostMemoryLimit, ...rest });
   let last: { policy: StepPolicy; error: OutOfMemoryError } | null = null;
-  for (const policy of policiesOf(config, B * T, fixed, { T, lora: rest.lora })) {
+  for (const policy of policiesOf(config, B * T, fixed, { T, ...rest, hostMemoryLimit })) {
     try {
-      return { policy, memory: simulateStep({ config, B, T, policy, memoryLimit, ...rest }) };
+      const plan = { policy, memory: simulate(policy), before: last?.policy ?? null };
+      return fixed.offloadedInputs === undefined ? fewestOffloaded(plan, simulate) : plan;
     } catch (error) {
       if (!(error instanceof OutOfMemoryError)) throw error;
+      if (offloadedBytes(config, policy, { N: B * T, dtype: rest.dtype ?? 'float32' }) > hostMemoryLimit) throw error;
       last = { policy, error };
     }
   }
@@ -65,11 +75,12 @@ export const paperSetting = {
 
 /** The candidate with the fixed parts; only policies with segments have slots, and one group of heads goes without saying. */
 function combined(candidate: StepPolicy, fixed: Partial<StepPolicy>): StepPolicy {
-  const { slots, attentionHeadGroups = 1, ...policy } = { ...candidate, ...fixed };
+  const { slots, attentionHeadGroups = 1, offloadedInputs = 0, ...policy } = { ...candidate, ...fixed };
   return {
     ...policy,
     ...(hasSlots(policy.recompute) && slots !== undefined && { slots }),
     ...(attentionHeadGroups !== 1 && { attentionHeadGroups }),
+    ...(offloadedInputs > 0 && { offloadedInputs }),
   };
 }
 
@@ -80,7 +91,7 @@ function nothingFits(
   policy: StepPolicy,
   error: OutOfMemoryError,
 ): OutOfMemoryError {
-  const { B, T, memoryLimit, fixed = {}, ...rest } = options;
+  const { B, T, memoryLimit, hostMemoryLimit = 0, fixed = {}, ...rest } = options;
   const needed = simulateStep({ config, B, T, policy, ...rest }).reservedBytes;
   const state = simulateStep({ config, B: 1, T: 1, policy, ...rest }).reservedBytes;
   const {
@@ -106,6 +117,13 @@ function nothingFits(
   const longest = state > memoryLimit ? 0 : longestBelow(config, options, { state, needed });
   const ofActivations = [`a shorter sequence${longest > 0 ? ` (T ${longest} fits)` : ''}`];
   if (B > 1) ofActivations.push('a smaller batch');
+  const most = (limit: number) =>
+    mostOffloaded(
+      config,
+      { ...policy, recompute: fixed.recompute ?? 'layer' },
+      { N: B * T, dtype, hostMemoryLimit: limit },
+    );
+  if (most(hostMemoryLimit) < most(Infinity)) ofActivations.push('a larger hostMemoryLimit');
   if (Object.keys(fixed).length > 0) ofActivations.unshift(`leaving ${Object.keys(fixed).join(', ')} to the planner`);
   const [what, remedies] =
     state > memoryLimit
@@ -125,28 +143,34 @@ function nothingFits(
 /** The longest T that fits, if the options' T does not, to within a sixteenth of it. `bytes`: needed with T 1 and with the options' T. */
 function longestBelow(
   config: DecoderConfig,
-  { B, T: failing, memoryLimit, fixed, ...rest }: PlanOptions,
+  { B, T: failing, memoryLimit, hostMemoryLimit = 0, fixed, ...rest }: PlanOptions,
   bytes: { state: number; needed: number },
 ): number {
   const granule = Math.min(1024, 2 ** Math.max(0, Math.floor(Math.log2(failing / 16))));
   const share = (memoryLimit - bytes.state) / (bytes.needed - bytes.state);
   const fits = (T: number) =>
-    policiesOf(config, B * T, fixed, { T, lora: rest.lora })
+    policiesOf(config, B * T, fixed, { T, ...rest, hostMemoryLimit })
       .reverse()
-      .some((policy) => stepFits({ config, B, T, policy, memoryLimit, ...rest }));
+      .some((policy) => stepFits({ config, B, T, policy, memoryLimit, hostMemoryLimit, ...rest }));
   return longestFit(fits, { guess: share * failing, granule, most: failing - 1 });
 }
 
+/** What the order of policies depends on, besides the model's config and the rows. */
+interface Planned extends Pick<PlanOptions, 'lora' | 'dtype' | 'hostMemoryLimit'> {
+  /** Length of a sequence, which the cost of attention depends on. @default N */
+  T?: number;
+}
+
 /**
- * The policies that `planStep` tries for N rows, in order and without repetitions.
- * @param step.T length of a sequence, which the cost of attention depends on. @default N
- * @throws RangeError for fixed `slots` without a fixed `recompute` that has slots
+ * The policies that `planStep` tries for N rows, in order and without repetitions. Those that offload do so with as many inputs as the rung
+ * saves and as `hostMemoryLimit` has room for.
+ * @throws RangeError for fixed `slots` or `offloadedInputs` without a fixed `recompute` that has them
  */
 export function policiesOf(
   config: DecoderConfig,
   N: number,
   fixed: Partial<StepPolicy> = {},
-  { T = N, lora }: { T?: number; lora?: StepShape['lora'] } = {},
+  { T = N, lora, dtype = 'float32', hostMemoryLimit = 0 }: Planned = {},
 ): StepPolicy[] {
   const { slots, recompute = 'auto' } = fixed;
   if (slots !== undefined && !hasSlots(recompute)) {
@@ -154,12 +178,18 @@ export function policiesOf(
       `planStep: fixed.slots ${slots} are those of fixed.recompute 'segments' and 'attentionSegments', got ${recompute}`,
     );
   }
+  if (fixed.offloadedInputs && !canOffload(recompute)) {
+    throw new RangeError(
+      `planStep: fixed.offloadedInputs ${fixed.offloadedInputs} are those of fixed.recompute 'attention', 'layer' and 'segments', got ${recompute}`,
+    );
+  }
+  const most = (policy: StepPolicy) => mostOffloaded(config, policy, { N, dtype, hostMemoryLimit });
   const operations = (policy: StepPolicy) => stepOperations(config, { B: Math.ceil(N / T), T, policy, lora }).total;
-  const all = candidates(N, config, fixed, operations).map((candidate) => combined(candidate, fixed));
+  const all = candidates(N, config, fixed, { operations, most }).map((candidate) => combined(candidate, fixed));
   return [...new Map(all.map((policy) => [JSON.stringify(policy), policy])).values()];
 }
 
-type Rung = Pick<StepPolicy, 'mlpSave' | 'recompute' | 'slots' | 'attentionHeadGroups'>;
+type Rung = Pick<StepPolicy, 'mlpSave' | 'recompute' | 'slots' | 'attentionHeadGroups' | 'offloadedInputs'>;
 
 /** What policies keep, from the most memory to the least, with up to three numbers of slots. The place of 'attentionSegments' depends on the model. */
 function ladder(config: DecoderConfig, fixed: Partial<StepPolicy>): Rung[] {
@@ -177,6 +207,7 @@ function ladder(config: DecoderConfig, fixed: Partial<StepPolicy>): Rung[] {
   const { recompute } = fixed;
   if (recompute === 'segments') return [...inSegments(recompute, 'gateUp'), ...alsoInGroups(inSegments(recompute))];
   if (recompute === 'attentionSegments') return [...inSegments(recompute, 'gateUp'), ...inSegments(recompute)];
+  if (recompute) return [{ mlpSave: 'gateUp', recompute }, ...alsoInGroups([{ mlpSave: 'input', recompute }])];
   return [
     { mlpSave: 'gateUp', recompute: 'none' },
     { mlpSave: 'input', recompute: 'none' },
@@ -188,25 +219,32 @@ function ladder(config: DecoderConfig, fixed: Partial<StepPolicy>): Rung[] {
 }
 
 /**
- * The fewest operations first, among equals larger chunks first; at last small chunks of what takes the least memory. Where `recompute` is
- * fixed, what is kept goes from the most memory to the least.
+ * The fewest operations first, among equals larger chunks first, and offload last; at last small chunks of what takes the least memory.
+ * Where `recompute` is fixed, what is kept goes from the most memory to the least.
  */
 function candidates(
   N: number,
   config: DecoderConfig,
   fixed: Partial<StepPolicy>,
-  operations: (policy: StepPolicy) => number,
+  { operations, most }: Record<'operations' | 'most', (policy: StepPolicy) => number>,
 ): StepPolicy[] {
   const chunk = defaultChunkSize(N, config.hiddenSize);
   const chunks = [evenChunkSize(N, 8 * chunk), evenChunkSize(N, 2 * chunk), chunk];
   const small = [chunk / 2, chunk / 4, chunk / 8].map((size) => Math.max(1, Math.floor(size)));
   const policy = (rung: Rung, size: number): StepPolicy => ({ mlpChunkSize: size, lossChunkSize: size, ...rung });
   const rungs = ladder(config, fixed);
+  const offloading = (rung: Rung): Rung[] => {
+    const offloadedInputs = fixed.offloadedInputs === undefined ? most(policy(rung, chunk)) : 0;
+    return offloadedInputs > 0 ? [{ ...rung, offloadedInputs }] : [];
+  };
   const smallest = rungs.at(-1)!;
   const counted = rungs.map((rung) => ({ rung, total: fixed.recompute ? 0 : operations(policy(rung, chunk)) }));
   counted.sort((a, b) => a.total - b.total);
   return [
-    ...counted.flatMap(({ rung }) => chunks.map((size) => policy(rung, size))),
-    ...small.map((size) => policy(smallest, size)),
+    ...counted.flatMap(({ rung }) => [
+      ...chunks.map((size) => policy(rung, size)),
+      ...offloading(rung).map((rung) => policy(rung, chunk)),
+    ]),
+    ...[smallest, ...offloading(smallest)].flatMap((rung) => small.map((size) => policy(rung, size))),
   ];
 }

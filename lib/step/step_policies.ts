@@ -10,15 +10,15 @@ import { type PlanOptions, planStep } from './plan.ts';
 type OptimizerSettings = Pick<PlanOptions, 'masterWeights' | 'stateBits' | 'makeOptimizer'>;
 type Planned = Required<Pick<PlanOptions, 'B' | 'T' | 'isPacked' | 'accumulationSteps'>>;
 
-/** Plans for steps of this model on its device, within the device's memoryLimit. */
+/** Plans for steps of this model on its device, within the device's memoryLimit and hostMemoryLimit. */
 export function planModelStep(
   model: Decoder,
-  options: Omit<PlanOptions, 'dtype' | 'gradientDtype' | 'lora' | 'like' | 'memoryLimit'>,
+  options: Omit<PlanOptions, 'dtype' | 'gradientDtype' | 'lora' | 'like' | 'memoryLimit' | 'hostMemoryLimit'>,
 ): StepPolicy {
   const { device, dtype, gradientDtype } = model;
   const { target: like, memoryLimit } = device;
-  return planStep(model.config, { ...options, dtype, gradientDtype, lora: model.lora?.layout, like, memoryLimit })
-    .policy;
+  const limits = { memoryLimit, hostMemoryLimit: device.host.limit };
+  return planStep(model.config, { ...options, dtype, gradientDtype, lora: model.lora?.layout, like, ...limits }).policy;
 }
 
 export class StepPolicies {

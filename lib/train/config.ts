@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { FUSED_MODULES, LORA_MODULES } from '../models/adapter.ts';
+import { canOffload } from '../models/offload.ts';
 import { RECOMPUTE } from '../models/policy.ts';
 import { hasSlots } from '../models/segments.ts';
 import { LEAST_EPS } from '../optim/adamw.ts';
@@ -190,6 +191,9 @@ const runFields = z.strictObject({
     .describe('the same bits in every run on CUDA: built-in attention, no timed choice of products'),
   threads: positive.optional().describe('CPU threads; default: all cores'),
   memoryLimit: bytes.optional().describe("most that the device's arena may reserve"),
+  hostMemoryLimit: bytes
+    .optional()
+    .describe('most host memory for inputs of layers, pinned on CUDA; a run takes what its plan needs; default: none'),
   chunkSizes: z
     .strictObject({
       mlp: chunkSize.default('auto').describe('tokens of a mini-sequence of the MLP'),
@@ -211,6 +215,12 @@ const runFields = z.strictObject({
     .union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" })
     .default('auto')
     .describe('groups of heads that the backward takes attention in; a divisor of the key/value heads'),
+  offloadedInputs: z
+    .union([z.literal('auto'), z.int().nonnegative()], { error: "must be 'auto' or an integer from 0" })
+    .default('auto')
+    .describe(
+      'of recompute: attention, layer and segments; how many inputs of layers, the first ones, lie in host memory',
+    ),
   evaluation: z
     .strictObject({
       everySteps: positive.optional().describe('loss and perplexity on data.validation, also at the end'),
@@ -260,6 +270,14 @@ export const runSchema = runFields
   .refine(({ recompute, slots }) => slots === 'auto' || hasSlots(recompute), {
     path: ['slots'],
     error: "are those of recompute: 'segments' and 'attentionSegments'",
+  })
+  .refine(({ recompute, offloadedInputs: K }) => K === 'auto' || K === 0 || canOffload(recompute), {
+    path: ['offloadedInputs'],
+    error: "are those of recompute: 'attention', 'layer' and 'segments'",
+  })
+  .refine(({ hostMemoryLimit, offloadedInputs: K }) => K === 'auto' || K === 0 || hostMemoryLimit !== undefined, {
+    path: ['offloadedInputs'],
+    error: 'need hostMemoryLimit, which says how much of the host they may take',
   })
   .superRefine(({ accumulationSteps, clipping, maxGradNorm, optimizer: { inBackward } }, context) => {
     if (inBackward && accumulationSteps > 1) {

@@ -24,6 +24,7 @@ const CHANGEABLE_OPTIONS = [
   'evaluation',
   'samples',
   'memoryLimit',
+  'hostMemoryLimit',
   'model.path',
   'tokenizer',
   'data.files',

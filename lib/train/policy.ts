@@ -1,6 +1,7 @@
 // How a run trades memory for operations: planned before its weights are read.
 import { adapterLayout } from '../io/adapters.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
+import { offloadedBytes } from '../models/offload.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import type { Device } from '../runtime/device.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
@@ -21,10 +22,11 @@ export interface RunPlan extends PolicyMemory {
 }
 
 /**
- * The fastest policy that fits the device for the longest sequences, with what the configuration fixes. Reads no weights.
+ * The fastest policy that fits the device for the longest sequences, with what the configuration fixes. Reads no weights. Allocates
+ * the host memory that it takes.
  * @param on.earlier that of the run that goes on; null: there is none
  * @param on.mayChange whether another is chosen where the earlier one does not fit
- * @throws OutOfMemoryError where none fits, with the longest T that does and what would help
+ * @throws OutOfMemoryError where none fits, with the longest T that does and what would help, or where the host has not the memory for inputs
  * @throws Error where the earlier one does not fit and may not change
  */
 export async function planRun(
@@ -34,21 +36,30 @@ export async function planRun(
 ): Promise<RunPlan> {
   const { earlier, mayChange } = on;
   const options = await planOptions(config, modelConfig, on);
-  const { memoryLimit, fixed, ...step } = options;
+  const { memoryLimit, hostMemoryLimit, fixed, ...step } = options;
+  /** A run that cannot have its host memory ends here. */
+  const reserveHost = (policy: StepPolicy) => {
+    const N = config.batchSize * on.data.training.T;
+    on.device.host.reserve(offloadedBytes(modelConfig, policy, { N, dtype: config.dtype }));
+  };
   if (earlier) {
     const continued = { config: modelConfig, ...step, policy: earlier };
-    const { reservedBytes } = simulateStep(continued);
-    if (stepFits({ ...continued, memoryLimit }))
+    const { reservedBytes, hostBytes } = simulateStep(continued);
+    if (stepFits({ ...continued, memoryLimit, hostMemoryLimit })) {
+      reserveHost(earlier);
       return { policy: earlier, reservedBytes, memoryLimit, before: null, isContinued: true };
+    }
     if (!mayChange) {
       throw new Error(
         `${config.outDir}: the run goes on with the policy that it began with, and a step of that reserves ${formatBytes(reservedBytes)}; ` +
-          `memoryLimit is ${formatBytes(memoryLimit)}. Give it more, or --allow-other-machine (allowOtherMachine) to plan again, with other last bits of the losses`,
+          `memoryLimit is ${formatBytes(memoryLimit)}${hostBytes > 0 ? `; of the host ${formatBytes(hostBytes)}, hostMemoryLimit is ${formatBytes(hostMemoryLimit ?? 0)}` : ''}. Give it more, or --allow-other-machine (allowOtherMachine) to plan again, with other last bits of the losses`,
       );
     }
   }
-  const { policy, memory } = planStep(modelConfig, options);
-  const before = policyBefore(modelConfig, options, policy);
+  const plan = planStep(modelConfig, options);
+  const { policy, memory } = plan;
+  const before = policyBefore(modelConfig, options, plan);
+  reserveHost(policy);
   return { policy, reservedBytes: memory.reservedBytes, memoryLimit, before, isContinued: false };
 }
 
@@ -57,7 +68,8 @@ async function planOptions(
   modelConfig: DecoderConfig,
   { device, data: { training, validation } }: { device: Device; data: RunData },
 ): Promise<PlanOptions> {
-  const { chunkSizes, mlpSave, recompute, slots, attentionHeadGroups, dtype, gradientDtype, lora, model } = config;
+  const { chunkSizes, mlpSave, recompute, slots, attentionHeadGroups, offloadedInputs } = config;
+  const { dtype, gradientDtype, lora, model } = config;
   const fixed: Partial<StepPolicy> = {};
   if (chunkSizes.mlp !== 'auto') fixed.mlpChunkSize = chunkSizes.mlp;
   if (chunkSizes.loss !== 'auto') fixed.lossChunkSize = chunkSizes.loss;
@@ -65,6 +77,7 @@ async function planOptions(
   if (recompute !== 'auto') fixed.recompute = recompute;
   if (slots !== 'auto') fixed.slots = slots;
   if (attentionHeadGroups !== 'auto') fixed.attentionHeadGroups = attentionHeadGroups;
+  if (offloadedInputs !== 'auto') fixed.offloadedInputs = offloadedInputs;
   const ignoreFields = 'path' in model ? model.ignoreFields : [];
   return {
     B: config.batchSize,
@@ -82,6 +95,7 @@ async function planOptions(
     inBackward: config.optimizer.inBackward,
     like: device.target,
     memoryLimit: device.memoryLimit,
+    hostMemoryLimit: device.host.limit,
     fixed,
   };
 }

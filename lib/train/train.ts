@@ -136,10 +136,10 @@ async function trainLocked(config: RunConfig, options: TrainOptions, events: Run
 
 /** A run that goes on computes with as many threads as before, unless the configuration says otherwise. */
 function openRunDevice(config: RunConfig, state: RunState | null): Device {
-  const { device, memoryLimit, attention, products, tuneProducts, deterministic } = config;
+  const { device, memoryLimit, hostMemoryLimit, attention, products, tuneProducts, deterministic } = config;
   const target = state?.machine.target;
   const threads = config.threads ?? (target?.kind === 'cpu' ? target.threads : undefined);
-  const settings = { threads, memoryLimit, attention, products, tuneProducts, deterministic };
+  const settings = { threads, memoryLimit, hostMemoryLimit, attention, products, tuneProducts, deterministic };
   return openDevice(device as DeviceName, settings);
 }
 

@@ -59,6 +59,23 @@ describe('minisequence plan', () => {
     assert.match(text, new RegExp(`\\n +${report.longestT.toLocaleString('en')} {2}recompute `));
   });
 
+  it('offloads inputs of layers to the host, within --host-memory', () => {
+    const given = ['plan', '--model', 'SmolLM2-135M', '--memory', '1GiB', '--sequence-length', '16384'];
+    const args = [...given, '--lora', '8', '--host-memory', '2GiB'];
+    const report = JSON.parse(runCommand([...args, '--json']));
+    const config = decoderConfig(presets['SmolLM2-135M']!);
+    const step = { B: 1, T: 16384, dtype: 'bfloat16', lora: { rank: 8 }, like } as const;
+    const limits = { memoryLimit: 2 ** 30, hostMemoryLimit: 2 * 2 ** 30 };
+    const { policy, memory, before } = planStep(config, { ...step, ...limits });
+    assert.ok(policy.offloadedInputs! > 1);
+    assert.deepEqual(report.policy, policy);
+    assert.deepEqual(report.before.policy, before);
+    assert.equal(report.memory.hostBytes, memory.hostBytes);
+    assert.equal(report.hostMemoryLimit, limits.hostMemoryLimit);
+    assert.match(runCommand(args), /offloadedInputs \d+, .*\n(.*\n)*host +[\d.]+ [MG]iB {2}of 2\.00 GiB\n/);
+    assert.equal(JSON.parse(runCommand([...given, '--lora', '8', '--json'])).memory.hostBytes, 0);
+  });
+
   it("plans the paper's own setting, and a step in the backward", () => {
     const given = ['plan', '--model', 'SmolLM2-135M', '--memory', '20GiB', '--sequence-length', '4096', '--json'];
     const config = decoderConfig(presets['SmolLM2-135M']!);

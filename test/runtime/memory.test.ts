@@ -327,7 +327,7 @@ describe('simulated steps', () => {
     const long = plan({ T: 65536, B: 2, lora: { rank: 1 }, memoryLimit: 2 ** 24 });
     assert.match(
       long,
-      /a step takes at least \S+ \w+, of which weights, gradients and optimizer state are \S+ \w+\. a shorter sequence \(T \d+ fits\), a smaller batch or a/,
+      /a step takes at least \S+ \w+, of which weights, gradients and optimizer state are \S+ \w+\. a shorter sequence \(T \d+ fits\), a smaller batch, a larger hostMemoryLimit or a/,
     );
     assert.match(
       plan({ T: 65536, memoryLimit: 2 ** 24, fixed: { recompute: 'none' } }),
