@@ -153,7 +153,7 @@ function inField<T>(path: string, name: string, fn: () => T): T {
 /** The config from which PEFT 0.8 and newer read the adapters. */
 export function toAdapterConfig(
   { adapters, dropout, useRslora }: LoraLayout,
-  projections: readonly string[],
+  projections: readonly string[] | null,
   base: string | null,
 ): HuggingFaceConfig {
   const [{ rank, alpha }] = adapters as [LoraLayout['adapters'][number]];
@@ -182,7 +182,8 @@ export function toAdapterConfig(
 }
 
 /** The last parts of the paths if they are unambiguous, else the whole paths. */
-function targetModules(paths: readonly string[], projections: readonly string[]): string[] {
+function targetModules(paths: readonly string[], projections: readonly string[] | null): string[] {
+  if (!projections) return [...paths];
   const last = (path: string) => path.slice(path.lastIndexOf('.') + 1);
   const ends = new Set(paths.map(last));
   return projections.filter((path) => ends.has(last(path))).length === paths.length ? [...ends] : [...paths];

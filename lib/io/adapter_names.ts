@@ -21,13 +21,28 @@ export type AdapterTensor =
 export interface Places {
   projections: ReadonlyMap<string, unknown>;
   parameters: ReadonlyMap<string, unknown>;
+  /** Whether the model is the text part of a larger one, whose names have 'language_model'. */
+  isTextPart: boolean;
+}
+
+/** The name of a module in PEFT's model, which is the larger model where there is one. */
+export function peftName(path: string, isTextPart: boolean): string {
+  return isTextPart ? path.replace(/^model\./, 'model.language_model.') : path;
 }
 
 /** torch's wrapper modules, whose names are skipped. */
 const WRAPPERS = /(^|\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)/g;
 
 /** null if the model has no place for the tensor. */
-export function parseTensorName(name: string, { projections, parameters }: Places): AdapterTensor | null {
+export function parseTensorName(name: string, places: Places): AdapterTensor | null {
+  const { projections, parameters, isTextPart } = places;
+  /** The name as it is here, or with the prefix 'model.', which names of base models lack. */
+  const known = (name: string, has: (name: string) => boolean): string | null => {
+    const inside = isTextPart
+      ? name.replace(/^(model\.)?language_model\.(model\.)?/, (all) => (all === 'language_model.' ? '' : 'model.'))
+      : name;
+    return [inside, `model.${inside}`].find(has) ?? null;
+  };
   const unwrapped = name.replace(WRAPPERS, '').replace(/^\.?(?:module\.)?/, '');
   const inner = unwrapped.startsWith(PREFIX) ? unwrapped.slice(PREFIX.length) : unwrapped;
   const adapter = /^(.+)\.(lora_[AB])(?:\.[^.]+)?\.weight$/.exec(inner);
@@ -41,9 +56,4 @@ export function parseTensorName(name: string, { projections, parameters }: Place
     .replace(/\.modules_to_save(?:\.[^.]+)?(?=\.(?:weight|bias)$)/, '');
   const weight = known(plain, (path) => parameters.has(path) || path === 'lm_head.weight');
   return weight === null ? null : { part: 'weight', name: weight };
-}
-
-/** The name as it is, or with the prefix 'model.', which names of base models lack. */
-function known(name: string, has: (name: string) => boolean): string | null {
-  return [name, `model.${name}`].find(has) ?? null;
 }

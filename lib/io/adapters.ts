@@ -12,7 +12,7 @@ import { addLora, removeLora } from '../models/lora.ts';
 import { openDevice } from '../runtime/device.ts';
 import type { Dtype } from '../runtime/dtype.ts';
 import { ADAPTER_CONFIG, type AdapterConfig, readAdapterConfig, toAdapterConfig } from './adapter_config.ts';
-import { PREFIX, parseTensorName } from './adapter_names.ts';
+import { PREFIX, parseTensorName, peftName } from './adapter_names.ts';
 import { fileDtypes, fromFile, holds } from './elements.ts';
 import { writeJson } from './json.ts';
 import { makeFolder } from './make_folder.ts';
@@ -50,10 +50,10 @@ export async function saveAdapter(model: Decoder, folder: string, options: { dty
     );
   await removeLeftovers(folder);
   const onLost = warnOnce('saveAdapter');
-  const { quantization } = model.config;
+  const { quantization, isTextPart } = model.config;
   const tensors = [...lora.adapters.values()].flatMap(({ path, a, b }) => [
-    { name: `${PREFIX}${path}.lora_A.weight`, tensor: a },
-    { name: `${PREFIX}${path}.lora_B.weight`, tensor: b },
+    { name: `${PREFIX}${peftName(path, isTextPart)}.lora_A.weight`, tensor: a },
+    { name: `${PREFIX}${peftName(path, isTextPart)}.lora_B.weight`, tensor: b },
   ]);
   await writeSafetensors(
     join(folder, ADAPTER_WEIGHTS),
@@ -65,10 +65,12 @@ export async function saveAdapter(model: Decoder, folder: string, options: { dty
     }),
     quantization ? { [BASE.quantization]: quantization, [BASE.dtype]: model.dtype } : {},
   );
-  const projections = [...model.projections()].map(([path]) => path);
+  // Names of the text part alone may be of other parts of a larger model too.
+  const projections = isTextPart ? null : [...model.projections()].map(([path]) => path);
+  const adapters = lora.layout.adapters.map((each) => ({ ...each, path: peftName(each.path, isTextPart) }));
   await writeJson(
     join(folder, ADAPTER_CONFIG),
-    toAdapterConfig(lora.layout, projections, model.origin?.folder ?? null),
+    toAdapterConfig({ ...lora.layout, adapters }, projections, model.origin?.folder ?? null),
   );
 }
 
@@ -175,7 +177,11 @@ interface FoundAdapter {
 
 /** The file's adapters by path. Every other tensor must equal the model's weight of that name; all shapes must fit. */
 async function findAdapters(model: Decoder, file: SafetensorsFile): Promise<Map<string, FoundAdapter>> {
-  const places = { projections: new Map(model.projections()), parameters: model.namedParameters() };
+  const places = {
+    projections: new Map(model.projections()),
+    parameters: model.namedParameters(),
+    isTextPart: model.config.isTextPart,
+  };
   const parts = new Map<string, Partial<FoundAdapter> & { module: string }>();
   for (const name of file.entries.keys()) {
     const parsed = parseTensorName(name, places);

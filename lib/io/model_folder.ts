@@ -30,6 +30,9 @@ export const CARRIED_FILES = [
   CHAT_TEMPLATE_FILE,
   TOOL_TEMPLATE_FILE,
   'chat_template.json',
+  'processor_config.json',
+  'preprocessor_config.json',
+  'video_preprocessor_config.json',
   'generation_config.json',
 ];
 const PIECE_BYTES = 2 ** 22;

@@ -113,7 +113,12 @@ function storedTensors(model: Decoder, dtype?: Dtype | 'float16'): TensorToWrite
     const to = asked ?? was ?? fileDtypes[parameter.dtype]!;
     return { name, dtype: to, shape: parameter.shape, data: () => elementsOf(parameter, to, onLost) };
   });
-  return [...parameters, ...constants];
+  if (model.config.isTextPart && !model.origin) {
+    throw new Error(
+      'saveModel: config.json is of a larger model, whose other weights are not here; load the model from its folder',
+    );
+  }
+  return [...parameters, ...constants, ...(model.origin?.carried ?? [])];
 }
 
 function shardsOf(tensors: readonly TensorToWrite[], maxBytes: number): TensorToWrite[][] {

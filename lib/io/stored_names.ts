@@ -12,6 +12,7 @@ import { type SafetensorsEntry, SafetensorsError, type SafetensorsFile } from '.
 const PREFIX = 'model.';
 const EMBEDDING = 'model.embed_tokens.weight';
 const HEAD = 'lm_head.weight';
+const NORM = 'model.norm.weight';
 /** Tables that old checkpoints store but models compute themselves. */
 const BUFFER = /(^|\.)rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)$/;
 /** Suffixes that quantisers add to a weight's name. */
@@ -20,6 +21,21 @@ const QUANTISED =
 /** Number of elements compared at a time. */
 const PIECE = 2 ** 21;
 const WIDTHS: readonly Dtype[] = ['bfloat16', 'float32', 'float64'];
+
+/** How a file names a parameter. */
+type Naming = (parameter: string) => string;
+
+const replaced =
+  (prefix: string, head = HEAD): Naming =>
+  (parameter) =>
+    parameter.startsWith(PREFIX) ? prefix + parameter.slice(PREFIX.length) : parameter === HEAD ? head : parameter;
+
+/** Of text parts: since transformers 5, before, and without head. */
+const TEXT_NAMINGS = [
+  replaced('model.language_model.'),
+  replaced('language_model.model.', 'language_model.lm_head.weight'),
+  replaced('language_model.'),
+];
 
 /** The file and name of a stored tensor. */
 export interface Place {
@@ -33,27 +49,45 @@ export class StoredNames {
   readonly #files: ReadonlyMap<string, SafetensorsFile>;
   /** Whether a base model was saved, by AutoModel: its names lack 'model.'. */
   readonly #isBase: boolean;
+  /** Whether the files hold a larger model, of which this is the text part. */
+  readonly #isPart: boolean;
+  readonly #naming: Naming;
   /** Whether the head is tied; the shared tensor may then be stored under either name. */
   readonly #isTied: boolean;
   /** Whether projections are stored in 4 bits. */
   readonly isQuantized: boolean;
 
   /** @param config as config.json says it */
-  constructor(
-    folder: string,
-    files: ReadonlyMap<string, SafetensorsFile>,
-    { tieWordEmbeddings, quantization }: DecoderConfig,
-  ) {
-    this.isQuantized = quantization !== null;
+  constructor(folder: string, files: ReadonlyMap<string, SafetensorsFile>, config: DecoderConfig) {
+    this.isQuantized = config.quantization !== null;
     this.folder = folder;
     this.#files = files;
-    this.#isTied = tieWordEmbeddings;
-    this.#isBase = !files.has(EMBEDDING) && files.has(EMBEDDING.slice(PREFIX.length));
+    this.#isTied = config.tieWordEmbeddings;
+    this.#isPart = config.isTextPart;
+    this.#isBase = !config.isTextPart && !files.has(EMBEDDING) && files.has(EMBEDDING.slice(PREFIX.length));
+    const fits = (naming: Naming) => files.has(naming(NORM));
+    if (config.isTextPart) this.#naming = TEXT_NAMINGS.find(fits) ?? TEXT_NAMINGS[0]!;
+    else this.#naming = this.#isBase ? replaced('') : (parameter) => parameter;
+  }
+
+  /** The name that a parameter has in such files; with 'model.' where a base model's lack it, since a head needs it. */
+  nameOf(parameter: string): string {
+    return this.#isBase ? parameter : this.#naming(parameter);
+  }
+
+  /** Tensors of other parts of a larger model. */
+  carried(): Place[] {
+    return [...this.#files].filter(([name]) => !this.#isOwn(name)).map(([name, file]) => ({ name, file }));
+  }
+
+  /** Whether a tensor belongs to the text part. */
+  #isOwn(name: string): boolean {
+    return !this.#isPart || name === this.#naming(HEAD) || name.startsWith(this.#naming(PREFIX));
   }
 
   /** Where a parameter is stored; null if it is not. */
   place(parameter: string): Place | null {
-    const name = this.#isBase && parameter.startsWith(PREFIX) ? parameter.slice(PREFIX.length) : parameter;
+    const name = this.#naming(parameter);
     const file = this.#files.get(name);
     if (file) return { file, name };
     return parameter === EMBEDDING && this.#isTied ? this.place(HEAD) : null;
@@ -65,7 +99,8 @@ export class StoredNames {
     let widest = 0;
     for (const [name, file] of this.#files) {
       const { dtype, shape } = file.entries.get(name)!;
-      if (shape.length < 2 || BUFFER.test(name) || (this.isQuantized && dtype === 'U8')) continue;
+      if (shape.length < 2 || BUFFER.test(name) || !this.#isOwn(name)) continue;
+      if (this.isQuantized && dtype === 'U8') continue;
       widest = Math.max(widest, WIDTHS.indexOf(weightDtype(file, name, dtype)));
     }
     return WIDTHS[widest]!;
@@ -97,7 +132,7 @@ export class StoredNames {
     if (head && this.#isTied && head.name !== places.get(EMBEDDING)!.name) places.set(HEAD, head);
     const known = new Set([...parts, ...[...places.values()].map(({ name }) => name)]);
     for (const [name, file] of this.#files) {
-      if (!known.has(name) && !BUFFER.test(name)) throw this.#leftOver(file, name);
+      if (!known.has(name) && !BUFFER.test(name) && this.#isOwn(name)) throw this.#leftOver(file, name);
     }
     return places;
   }

@@ -153,7 +153,11 @@ async function readInto(parameter: Tensor, { file, name }: Place): Promise<void>
   }
 }
 
-/** Records the model's origin. Returns the files that must stay open as long as the model, because its dtype is narrower than theirs. */
+async function* bytesOf(file: SafetensorsFile, name: string): AsyncGenerator<Uint8Array> {
+  for await (const { bytes } of file.pieces(name, PIECE_BYTES)) yield bytes;
+}
+
+/** Records the model's origin. Returns the files that must stay open as long as the model, because its dtype is narrower than theirs, or they hold other parts. */
 function remember(model: Decoder, names: StoredNames): SafetensorsFile[] {
   const kept = new Set<SafetensorsFile>();
   for (const [name, { file, name: storedName }] of names.match(model)) {
@@ -162,9 +166,16 @@ function remember(model: Decoder, names: StoredNames): SafetensorsFile[] {
     parameter.stored = new StoredTensor(file, storedName);
     kept.add(file);
   }
+  const others = names.carried();
+  for (const { file } of others) kept.add(file);
   model.origin = {
     folder: names.folder,
     stored: names.stored(model),
+    nameOf: (parameter) => names.nameOf(parameter),
+    carried: others.map(({ file, name }) => {
+      const { dtype, shape } = file.entries.get(name)!;
+      return { name, dtype, shape, data: () => bytesOf(file, name) };
+    }),
     close: () => {
       for (const file of kept) file.close().catch(() => {});
     },

@@ -151,8 +151,8 @@ export class Decoder extends Module {
     if (!origin || !dtype) return;
     // The file may hold the tied tensor under the head's name, and names without 'model.' belong to a base model without a head; so each
     // parameter is saved under its own name from now on.
-    const stored = new Map([...origin.stored].map(([name, { dtype }]) => [name, { name, dtype }]));
-    if (!stored.has('lm_head.weight')) stored.set('lm_head.weight', { name: 'lm_head.weight', dtype });
+    const stored = new Map([...origin.stored].map(([name, { dtype }]) => [name, { name: origin.nameOf(name), dtype }]));
+    if (!stored.has('lm_head.weight')) stored.set('lm_head.weight', { name: origin.nameOf('lm_head.weight'), dtype });
     this.origin = { ...origin, stored };
   }
 

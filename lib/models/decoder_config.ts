@@ -15,6 +15,8 @@ export interface DecoderConfig {
   norm: NormSpec;
   embedding: EmbeddingSpec;
   head: HeadSpec;
+  /** Whether config.json is of a larger model, of which this is the text part; folders hold its other weights too. */
+  isTextPart: boolean;
   /** Whether the head shares the embedding's weight. */
   tieWordEmbeddings: boolean;
   /**

@@ -3,7 +3,7 @@ import type { Fields } from './fields.ts';
 
 /** Refuses `architectures` other than the family's class, and remote code (`auto_map`) whose model class has another name. */
 export function requireOwnClass(fields: Fields, architecture: string): void {
-  const own = [architecture, architecture.replace(/ForCausalLM$/, 'Model')];
+  const own = [architecture, architecture.replace(/For(CausalLM|ConditionalGeneration)$/, 'Model')];
   const required = (name: string) =>
     `${own.join(' or ')}: another class may compute something else; if you know that it computes the same, ` +
     `ignore the field with ignoreFields: ['${name}'] (--ignore-fields ${name})`;

@@ -1,6 +1,7 @@
 // Gemma 3, text models only: like Gemma 2, with norms of queries and keys and two kinds of rotary positions.
 import { Fields } from '../fields.ts';
 import { type RopeConfig, ropeConfig } from '../rope_config.ts';
+import { composite } from './composite.ts';
 import type { Family } from './family.ts';
 import { plainDecoder, SANDWICH_NORMS, withAttention } from './plain.ts';
 import { layerWindows, slidingPattern, slidingWindow } from './windows.ts';
@@ -35,6 +36,15 @@ export const gemma3: Family = {
     }));
   },
 };
+
+/** With images: the text part. */
+export const gemma3Images = composite({
+  type: 'gemma3',
+  architecture: 'Gemma3ForConditionalGeneration',
+  texts: [gemma3],
+  others: `vision_config mm_tokens_per_image boi_token_index eoi_token_index image_token_index boi_token_id eoi_token_id image_token_id`,
+  defaults: { vocab_size: 262_208, num_attention_heads: 8 },
+});
 
 /** Reads both spellings: rope_parameters for each kind of layer, or rope_theta, rope_scaling and rope_local_base_freq. */
 function ropesOf(fields: Fields): { full: RopeConfig; sliding: RopeConfig } {

@@ -2,6 +2,7 @@
 // without window, and values that may be the keys.
 import { Fields } from '../fields.ts';
 import { type RopeConfig, type RopeOptions, ropeConfig } from '../rope_config.ts';
+import { composite } from './composite.ts';
 import type { Family } from './family.ts';
 import { plainDecoder, SANDWICH_NORMS, withAttention } from './plain.ts';
 import { layerWindows, slidingWindow } from './windows.ts';
@@ -54,6 +55,16 @@ export const gemma4: Family = {
     );
   },
 };
+
+/** With images and sound: the text part. */
+export const gemma4Images = composite({
+  type: 'gemma4',
+  architecture: 'Gemma4ForConditionalGeneration',
+  texts: [gemma4],
+  others: `vision_config audio_config boi_token_id eoi_token_id image_token_id video_token_id boa_token_id eoa_token_id eoa_token_index
+    audio_token_id vision_soft_tokens_per_image`,
+  defaults: { vocab_size: 262_144, num_attention_heads: 8 },
+});
 
 /** Stands for the rotary positions, which depend on the kind of layer. */
 const NONE: RopeConfig = { type: 'default', theta: 1 };

@@ -110,6 +110,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
     norm: { eps: fields.positive('rms_norm_eps', defaults.normEps ?? 1e-6), offset: 0 },
     embedding: { scale: 1, isScaleRounded: false },
     head: { scale: 1, softcap: 0 },
+    isTextPart: false,
     tieWordEmbeddings: fields.boolean('tie_word_embeddings', defaults.tie ?? false),
     quantization,
     initializerRange: fields.number('initializer_range', 0.02),

@@ -4,14 +4,15 @@ import { ernie45 } from './ernie4_5.ts';
 import { exaone4 } from './exaone4.ts';
 import type { Family } from './family.ts';
 import { gemma2 } from './gemma2.ts';
-import { gemma3 } from './gemma3.ts';
-import { gemma4 } from './gemma4.ts';
+import { gemma3, gemma3Images } from './gemma3.ts';
+import { gemma4, gemma4Images } from './gemma4.ts';
 import { glm4 } from './glm4.ts';
 import { granite } from './granite.ts';
 import { hunyuan } from './hunyuan.ts';
 import { llama } from './llama.ts';
 import { ministral3 } from './ministral3.ts';
 import { mistral } from './mistral.ts';
+import { mistral3 } from './mistral3.ts';
 import { olmo2 } from './olmo2.ts';
 import { olmo3 } from './olmo3.ts';
 import { phi3 } from './phi3.ts';
@@ -39,6 +40,9 @@ const all: readonly Family[] = [
   glm4,
   ministral3,
   gemma4,
+  mistral3,
+  gemma3Images,
+  gemma4Images,
 ];
 
 /** Families by model_type. */
