@@ -1,9 +1,10 @@
-// npm run figures: what README and docs/benchmarks.md show of benchmarks/results/, and docs/longest.svg from the table of the longest
-// sequences there. `--check` writes nothing and fails where something differs.
+// npm run figures: what README and docs/benchmarks.md show of benchmarks/results/, docs/longest.svg from the table of the longest
+// sequences there, and the table of families. `--check` writes nothing and fails where something differs.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { argv } from 'node:process';
 import { peerTable, resultTables } from './benchmark_tables.ts';
+import { familiesTable } from './families_table.ts';
 import { chart, parseTable } from './longest_chart.ts';
 import { between, replaceBetween } from './marked.ts';
 
@@ -16,6 +17,7 @@ export function made(): Record<string, string> {
   return {
     'docs/benchmarks.md': benchmarks,
     'docs/longest.svg': chart(parseTable(between(benchmarks, 'longest', 'docs/benchmarks.md'))),
+    'docs/families.md': replaceBetween(read('docs/families.md'), 'families', familiesTable(), 'docs/families.md'),
     'README.md': replaceBetween(read('README.md'), 'peers', peerTable(), 'README.md'),
   };
 }

@@ -1,7 +1,7 @@
 // New families beyond a step: adapters, the head's factor, validation, saved folders.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import {
   AdamW,
   addLora,
@@ -26,6 +26,7 @@ import { FUSED_MODULES, LORA_MODULES } from '../../lib/models/adapter.ts';
 import { evaluate } from '../../lib/train/evaluate.ts';
 import { assertClose } from '../support/compare.ts';
 import { openTestDevice } from '../support/devices.ts';
+import { used } from '../support/families.ts';
 import { plainLoss } from '../support/plain_decoder.ts';
 import { integers, normals } from '../support/random.ts';
 import { newFolder } from '../support/runs.ts';
@@ -51,23 +52,9 @@ const logitsOf = (model: Decoder) =>
 /** Rows of V. */
 const rowsOf = (logits: Float32Array) => Array.from({ length: T }, (_, t) => [...logits.subarray(t * V, (t + 1) * V)]);
 
-for (const family of [
-  'smollm3',
-  'granite',
-  'gemma3',
-  'olmo2',
-  'exaone4',
-  'seed_oss',
-  'ernie4_5',
-  'hunyuan',
-  'olmo3',
-  'phi3',
-  'phi4mini',
-  'glm4',
-  'ministral3',
-]) {
+for (const family of used) {
   const folder = `test/fixtures/parity/${family}`;
-  describe(`a model of ${family}`, () => {
+  describe(`a model of ${basename(family)}`, () => {
     it('has the chunked loss of its logits, with adapters everywhere and merged', async () => {
       using device = openTestDevice();
       using model = await loadModel(folder, { device });

@@ -18,6 +18,7 @@ export function composite({ type, architecture, texts, others, defaults = {} }: 
   return {
     type,
     architecture,
+    texts,
     read(fields, source) {
       refuseQuantised(fields);
       const text = { ...defaults, ...fields.object('text_config') };

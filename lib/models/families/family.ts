@@ -7,6 +7,8 @@ export interface Family {
   type: string;
   /** Classes that `architectures` in config.json may name. */
   architecture: string;
+  /** Of models of images and text: the families that the text part may be of. */
+  texts?: readonly Family[];
   /** Reads all of the family's fields, with the defaults of HuggingFace transformers. */
   read(fields: Fields, source: HuggingFaceConfig): DecoderConfig;
 }
