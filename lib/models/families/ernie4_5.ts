@@ -8,6 +8,7 @@ export const ernie45: Family = {
   architecture: 'Ernie4_5ForCausalLM',
   read(fields, source) {
     fields.only('hidden_act', 'silu', 'swish');
+    fields.only('use_rmsnorm', true);
     onlyFullAttention(fields);
     const plain = plainDecoder(fields, source, { keyValueHeads: 2, headSize: 128, tie: true, normEps: 1e-5 });
     const bias = fields.boolean('use_bias', false);
