@@ -1,7 +1,7 @@
 // Models of images and text, of which the text part is read: its config is in text_config.
 import { Fields } from '../fields.ts';
 import type { Family } from './family.ts';
-import { refuseQuantised } from './quantised.ts';
+import { quantizationOf } from './quantised.ts';
 
 interface Composite {
   type: string;
@@ -20,7 +20,6 @@ export function composite({ type, architecture, texts, others, defaults = {} }: 
     architecture,
     texts,
     read(fields, source) {
-      refuseQuantised(fields);
       const text = { ...defaults, ...fields.object('text_config') };
       const { model_type: textType = texts[0].type } = text as { model_type?: unknown };
       const family = texts.find((one) => one.type === textType);
@@ -28,6 +27,13 @@ export function composite({ type, architecture, texts, others, defaults = {} }: 
       const inner = new Fields(text, 'config.json: text_config', fields.ignored);
       const config = family.read(inner, text);
       inner.get('tie_word_embeddings');
+      if (quantizationOf(fields) ?? config.quantization) {
+        fields.fail(
+          'quantization_config',
+          fields.get('quantization_config'),
+          'absent: text parts in 4 bits are not read',
+        );
+      }
       inner.finish();
       for (const name of others.split(/\s+/)) fields.get(name);
       const eos = [fields.get('eos_token_id') ?? []].flat().filter((id): id is number => typeof id === 'number');
