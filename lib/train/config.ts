@@ -248,6 +248,10 @@ const runFields = z.strictObject({
     .default('stop')
     .describe('when a loss or gradient is NaN or infinite; with optimizer.inBackward skip is for losses alone'),
   seed: z.int().nonnegative().default(0).describe('of the first weights and of the order of sequences'),
+  tensorboard: z
+    .boolean()
+    .default(false)
+    .describe('event files of TensorBoard in the folder tensorboard, some 200 bytes a step'),
   outDir: z.string().default('runs/latest').describe('config.yaml, metrics.jsonl and the model are written here'),
 });
 

@@ -23,6 +23,7 @@ const CHANGEABLE_OPTIONS = [
   'checkpoint',
   'evaluation',
   'samples',
+  'tensorboard',
   'memoryLimit',
   'hostMemoryLimit',
   'model.path',

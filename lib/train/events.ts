@@ -17,7 +17,7 @@ export interface RunWarning {
  * 'warm-up': the learning rate is never reached, or only at the end. 'unused-validation': data.validation is never used.
  * 'tokens-without-row': ids that the model does not have. 'documents': some are left out, or hold nothing to train on. 'ignored-fields': of records or of config.json.
  * 'inexact': the run continues on another machine. 'leftover': a file that cannot be removed. 'saved': a checkpoint of a run that fails.
- * 'report': report.html or run.json cannot be written.
+ * 'report': report.html, run.json or TensorBoard's file cannot be written.
  */
 export type WarningCode =
   | 'warm-up'

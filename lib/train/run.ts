@@ -88,7 +88,10 @@ export class Run {
     await this.#files.writeConfig();
     this.#metrics = await MetricsFile.open(outDir, state);
     await cutSamples(outDir, this.#after.done);
-    events.keepBy((event) => this.#metrics.keep(event));
+    events.keepBy(async (event) => {
+      await this.#metrics.keep(event);
+      await this.#report.keep(event);
+    });
     this.#started = performance.now() - (state?.seconds ?? 0) * 1000;
     this.#lastDone = performance.now();
     const previousNorm = state?.previousNorm ?? null;

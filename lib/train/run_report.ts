@@ -1,4 +1,4 @@
-// Writes run.json and report.html of a run. What cannot be written is told once, and never ends the run.
+// Writes run.json, report.html and TensorBoard's files of a run. What cannot be written is told once, and never ends the run.
 import { arch, release, type } from 'node:os';
 import { join } from 'node:path';
 import { packageInfo } from '../io/package_info.ts';
@@ -8,8 +8,10 @@ import { FACTS_FILE, type RunFacts } from '../report/run_facts.ts';
 import { writeReport } from '../report/run_report.ts';
 import { stepTimeline } from '../step/timeline.ts';
 import type { RunConfig } from './config.ts';
+import type { RunEvent } from './events.ts';
 import { comparedStep, compareMemory } from './memory_report.ts';
 import type { RunParts } from './run_parts.ts';
+import { TensorBoardFile } from './tensorboard.ts';
 
 export interface RunProgress {
   policy: StepPolicy;
@@ -22,6 +24,7 @@ export class RunReport {
   readonly #parts: RunParts;
   readonly #progress: RunProgress;
   #facts: RunFacts | null = null;
+  #tensorBoard: TensorBoardFile | null = null;
   #isFailing = false;
 
   constructor(config: RunConfig, parts: RunParts, progress: RunProgress) {
@@ -32,10 +35,21 @@ export class RunReport {
 
   /** Before the first step. */
   async begin(): Promise<void> {
+    const { tensorboard, outDir } = this.#config;
+    if (tensorboard) {
+      await this.#try(async () => {
+        this.#tensorBoard = await TensorBoardFile.open(outDir, this.#progress.stepsDone);
+      });
+    }
     await this.#try(async () => {
       this.#facts = this.#factsOf();
       await this.#write();
     });
+  }
+
+  /** Hands an event to TensorBoard's file, if there is one. */
+  async keep(event: RunEvent): Promise<void> {
+    await this.#try(async () => await this.#tensorBoard?.keep(event));
   }
 
   /** With the steps so far. */
@@ -45,6 +59,7 @@ export class RunReport {
 
   /** @param error what ended the run; null: nothing did */
   async end(finished: boolean, error: unknown): Promise<void> {
+    await this.#try(async () => await this.#tensorBoard?.close());
     if (!this.#facts) return;
     const message = error === null ? null : error instanceof Error ? `${error.name}: ${error.message}` : String(error);
     this.#facts.end = { at: new Date().toISOString(), finished, error: message };

@@ -28,7 +28,7 @@ const FILES = [
   'adapter_config.json',
   'adapter_model.safetensors',
 ];
-const FOLDERS = ['checkpoints', 'data'];
+const FOLDERS = ['checkpoints', 'data', 'tensorboard'];
 
 /** A run overwrites nothing that it reads: neither the model that it begins with, nor its tokenizer, nor its data. */
 export async function requireOwnFolder(config: RunConfig): Promise<void> {

@@ -55,6 +55,7 @@ describe('configuration', () => {
       checkpoint: { keepLast: 2, keepBest: true },
       nonFinite: 'stop',
       seed: 0,
+      tensorboard: false,
       outDir: 'runs/latest',
     });
   });
