@@ -244,6 +244,8 @@ describe('where a file cannot be written', () => {
       'data',
       'metrics.jsonl',
       'model.safetensors',
+      'report.html',
+      'run.json',
     ]);
     await rm(inTheWay, { recursive: true });
     const steps: number[] = [];
