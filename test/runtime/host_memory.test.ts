@@ -133,17 +133,17 @@ describe('host memory', () => {
     using x = zeros([SIZE / 4], { device });
     const at = x.view[0]!;
     const end = address + 2 ** 16;
-    assert.throws(() => device.copyBeside('toHost', end - 256, at, 512), /argument 3: 512 bytes there are not the dev/);
-    assert.throws(() => device.copyBeside('toDevice', at, address - 1, 512), /argument 4: 512 bytes there are not/);
-    assert.throws(() => device.copyBeside('toHost', at, address, 512), /argument 4: 512 bytes there are not/);
-    assert.throws(() => device.copyBeside('toDevice', address, at, 512), /argument 3: 512 bytes there are not/);
+    assert.throws(() => device.copyBeside('toHost', end - 256, at, 512), /argument 3: 512 bytes there are not in/);
+    assert.throws(() => device.copyBeside('toDevice', at, address - 1, 512), /argument 4: 512 bytes there are not in/);
+    assert.throws(() => device.copyBeside('toHost', at, address, 512), /argument 4: 512 bytes there are not in/);
+    assert.throws(() => device.copyBeside('toDevice', address, at, 512), /argument 3: 512 bytes there are not in/);
     assert.throws(
       () => addon().free_host(device.id!, address + 512),
       /argument 2: no host memory of the device begins/,
     );
     addon().free_host(device.id!, address);
     assert.throws(() => addon().free_host(device.id!, address), /argument 2: no host memory of the device begins/);
-    assert.throws(() => device.copyBeside('toHost', address, at, 512), /argument 3: 512 bytes there are not/);
+    assert.throws(() => device.copyBeside('toHost', address, at, 512), /argument 3: 512 bytes there are not in/);
     for (const bytes of [0, -1, 0.5, Number.NaN, 2 ** 53]) {
       assert.throws(() => addon().allocate_host(device.id!, bytes), /argument 2 must be an integer from 1/);
     }
