@@ -61,6 +61,9 @@ export { AdamW, type AdamWOptions } from './optim/adamw.ts';
 export type { StateBits } from './optim/adamw_state.ts';
 export { type ClippedNorm, type Clipping, clipGradNorm } from './optim/clip.ts';
 export type { Optimizer, UpdateOptions } from './optim/optimizer.ts';
+export { type RankPlace, rankPlace } from './ranks/place.ts';
+export { ProcessGroup } from './ranks/process_group.ts';
+export { RankError, RankStore, type StoreOptions } from './ranks/store.ts';
 export {
   type Device,
   type DeviceName,

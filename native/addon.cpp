@@ -45,6 +45,7 @@ Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
   ROW(cross_entropy_sum, "rrw");
   ROW(cross_entropy_divisor, "rrw");
   ROW(chunked_cross_entropy, "rrrwws");
+  ROW(all_reduce, "u");
   ROW(add, "rrw");
   ROW(add_to, "ru");
   ROW(scale, "rw");

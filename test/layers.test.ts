@@ -8,6 +8,7 @@ import ts from 'typescript';
 const LAYERS = [
   'brief.ts',
   'runtime',
+  'ranks',
   'autograd',
   'ops',
   'models',

@@ -6,6 +6,7 @@ import { formatOptions } from '../train/options.ts';
 import { numberFrom } from './arguments.ts';
 import { doctor } from './doctor.ts';
 import { runGenerate } from './generate.ts';
+import { ranksFrom } from './launch.ts';
 import { runMerge } from './merge.ts';
 import { bytesFrom, runPlan } from './plan.ts';
 import { runPreview } from './preview.ts';
@@ -35,6 +36,7 @@ program
   .option('--out <dir>', "folder of the run: report.html, metrics.jsonl, the model (overrides 'outDir')")
   .option('--resume', "continue from the last checkpoint in the run's folder, if there is one", false)
   .option('--allow-other-machine', 'with --resume: even if results will differ in their last bits', false)
+  .option('--gpus <n>', 'train on n GPUs of this machine, or all; with device cpu on n processes', ranksFrom)
   .option('--json', 'print one JSON object a line', false)
   .addHelpText('after', () => `\nOptions of the configuration file and of --set:\n${formatOptions()}`)
   .action(runTrain);

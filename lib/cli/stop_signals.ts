@@ -32,5 +32,13 @@ export function listenForStop(onStop: (signal: NodeJS.Signals) => void): StopSig
     for (const name of SIGNALS) process.off(name, onSignal);
   };
   for (const name of SIGNALS) process.on(name, onSignal);
-  return { signal: stop.signal, [Symbol.dispose]: ignoreSignals };
+  // The process that started this one as a rank was killed: nobody else would end it.
+  const onOrphaned = () => onSignal('SIGTERM');
+  process.on('disconnect', onOrphaned);
+  process.channel?.unref();
+  const dispose = () => {
+    ignoreSignals();
+    process.off('disconnect', onOrphaned);
+  };
+  return { signal: stop.signal, [Symbol.dispose]: dispose };
 }

@@ -29,8 +29,10 @@ export interface DeviceOptions {
    * allocated when a step first needs it, as much as it needs. @default 0: none
    */
   hostMemoryLimit?: number;
-  /** Number of CPU threads. @default the number of cores available to the process */
+  /** Number of CPU threads. @default the number of cores available to the process, over `sharedBy` */
   threads?: number;
+  /** Processes on this machine that open the CPU for one task: its cores and its memory are shared among them. @default 1 */
+  sharedBy?: number;
   /** Puts red zones around every block and NaN in freed memory, to find kernels that write outside their tensors. Slow. @default false */
   debug?: boolean;
   /**
@@ -128,8 +130,9 @@ export class Device {
 
   /** Opens a new device with its own arena. If it cannot be used, the error says why and what to do. */
   static open(name: DeviceName, options: DeviceOptions = {}): Device {
-    const { threads = availableParallelism(), debug = false, deterministic = false, products = 'auto' } = options;
-    const { hostMemoryLimit = 0 } = options;
+    const { hostMemoryLimit = 0, sharedBy = 1, debug = false, deterministic = false, products = 'auto' } = options;
+    requireThreads('sharedBy', sharedBy);
+    const { threads = Math.max(1, Math.floor(availableParallelism() / sharedBy)) } = options;
     for (const [option, value] of Object.entries({
       debug,
       deterministic,
@@ -178,7 +181,8 @@ export class Device {
     const target: DeviceTarget = kind === 'cpu' ? { kind, threads } : { kind, attention: opened.attention };
     const deviceName = kind === 'cpu' ? 'cpu' : `cuda:${index}`;
     try {
-      const wanted = options.memoryLimit ?? addon().available_bytes(id) * (kind === 'cpu' ? CPU_MEMORY_SHARE : 1);
+      const wanted =
+        options.memoryLimit ?? addon().available_bytes(id) * (kind === 'cpu' ? CPU_MEMORY_SHARE / sharedBy : 1);
       const { base, bytes } = reserve(deviceName, id, granularity, wanted);
       const memoryLimit = Math.min(wanted, bytes);
       return new Device(deviceName, id, target, base, granularity, { memoryLimit, hostMemoryLimit, debug });

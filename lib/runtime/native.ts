@@ -176,6 +176,7 @@ export interface Kernels {
   cross_entropy_divisor(targets: Tensor, tokenWeights: Optional, divisor: Tensor, ignoreIndex: number): void;
   // biome-ignore format: one line for each kernel
   chunked_cross_entropy(hidden: Tensor, head: Head, targets: LossTargets, outputs: TokenOutputs, gradients: HeadGradients, logits: Tensor, workspace: Optional, options: LossOptions): void;
+  all_reduce(x: Tensor): void;
   add(a: Tensor, b: Tensor, y: Tensor): void;
   add_to(x: Tensor, y: Tensor): void;
   scale(x: Tensor, y: Tensor, factor: number): void;
@@ -260,6 +261,10 @@ export interface DeviceCalls {
   check_bytes(id: number, address: number, value: number, bytes: number, what: string): void;
   read(id: number, address: number, into: Uint8Array, owner?: number): Promise<void>;
   synchronize(id: number): Promise<void>;
+  /** Returns what every rank must know of this one. */
+  join_group(id: number, rank: number, size: number, host: string, timeoutSeconds: number): Uint8Array;
+  connect_group(id: number, addresses: Uint8Array[]): Promise<void>;
+  abort_group(id: number): void;
   /** Until `end_capture`, commands are recorded in a CUDA graph instead of run; see DeviceContext::begin_capture. For benchmarks. */
   begin_capture(id: number): void;
   end_capture(id: number): void;

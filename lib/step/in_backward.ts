@@ -41,16 +41,15 @@ export class StepInBackward {
   readonly #parts: StepParts;
   readonly #options: MicroStepOptions;
   readonly #tape = new Tape();
-  /** () */
-  readonly loss: Tensor;
+  readonly #loss: Tensor;
   /** Whether the optimizer has counted the step. */
   #isBegun = false;
   #numUpdated = 0;
 
-  /** Enqueues the forward. `scalars.loss` is overwritten. */
+  /** Enqueues the forward. `scalars.loss` is overwritten with the loss, over all ranks. */
   constructor(parts: StepParts, makeBatch: () => Batch, options: MicroStepOptions) {
     const { model, scalars } = parts;
-    const { objective, policy, divisor, dropout } = options;
+    const { objective, policy, divisor, dropout, numbers = [0], group = null } = options;
     const numTrained = model.trainableParameters().length;
     if (scalars.squares.size !== numTrained) {
       throw new RangeError(`TrainStep: has room for ${scalars.squares.size} parameters, got ${numTrained}`);
@@ -58,9 +57,11 @@ export class StepInBackward {
     this.#parts = parts;
     this.#options = options;
     const batch = makeBatch();
-    this.loss = this.#tape.run(() => objective.loss(model, batch, { policy, divisor, dropout }));
+    const context = { policy, divisor, dropout: { ...dropout, step: dropout.step + numbers[0]! } };
+    this.#loss = this.#tape.run(() => objective.loss(model, batch, context));
     kernels.fill(scalars.loss, 0);
-    kernels.add_to(this.loss, scalars.loss);
+    kernels.add_to(this.#loss, scalars.loss);
+    group?.allReduce(scalars.loss);
   }
 
   /**
@@ -70,7 +71,7 @@ export class StepInBackward {
    */
   backward(previousNorm: number | null): void {
     const { model, optimizer, scalars } = this.#parts;
-    const { clipping, maxGradNorm } = this.#options;
+    const { clipping, maxGradNorm, group } = this.#options;
     const trained = model.trainableParameters();
     const indices = new Map(trained.map((parameter, i) => [parameter, i]));
     const updated = new Set(optimizer.parameters);
@@ -84,6 +85,7 @@ export class StepInBackward {
         index === undefined
           ? empty([1], { dtype: scalars.squares.dtype, device: scalars.squares.device })
           : scalars.squares.rows(index, index + 1);
+      group?.allReduce(parameter.grad!);
       clipOwnNorm(parameter.grad!, { ...scalars, square }, maxOwnNorm, scale);
       this.#begin();
       optimizer.update(parameter, { ...this.#rate, gradientFactor: scalars.factor });
@@ -92,7 +94,7 @@ export class StepInBackward {
     };
     try {
       kernels.fill(scalars.squares, 0); // of parameters without a gradient
-      this.#tape.backward(this.loss, null, { onGradient });
+      this.#tape.backward(this.#loss, null, { onGradient });
       this.#begin();
       kernels.clip_factor(scalars.squares, scalars.norm, scalars.factor, 0);
     } catch (error) {

@@ -6,6 +6,7 @@ import type { Decoder } from '../models/decoder.ts';
 import type { LossOptions, Objective } from '../objectives/objective.ts';
 import { type ClippedNorm, type Clipping, clipGradNorm, clippedNorm } from '../optim/clip.ts';
 import type { Optimizer } from '../optim/optimizer.ts';
+import type { ProcessGroup } from '../ranks/process_group.ts';
 import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
@@ -55,8 +56,12 @@ export interface MicroStepOptions extends LossOptions {
   maxGradNorm: number;
   /** @default 'global', which maxGradNorm 0 turns off */
   clipping?: Clipping;
-  /** Dropout of the first micro-batch. Each further one has the next `step`. */
+  /** Dropout of micro-batch 0. Each further one has the next `step`. */
   dropout: { seed: number; step: number };
+  /** Numbers of the micro-batches in their step, over all ranks, which dropout depends on. @default 0, 1, … */
+  numbers?: readonly number[];
+  /** The ranks that compute the step, each from its own micro-batches. @default null: this process alone */
+  group?: ProcessGroup | null;
 }
 
 /**
@@ -66,8 +71,10 @@ export interface MicroStepOptions extends LossOptions {
 export function* microSteps(
   { model, optimizer, scalars }: StepParts,
   microBatches: readonly (() => Batch)[],
-  { objective, policy, divisor, learningRate, maxGradNorm, clipping = 'global', dropout }: MicroStepOptions,
+  options: MicroStepOptions,
 ): Generator<void, void> {
+  const { objective, policy, divisor, learningRate, maxGradNorm, clipping = 'global', dropout } = options;
+  const { numbers = [], group = null } = options;
   if (model.gradientDtype === 'bfloat16' && microBatches.length > 1) {
     throw new RangeError(
       `TrainStep: gradientDtype 'bfloat16' is for one micro-batch a step, got ${microBatches.length}: their sum would be rounded after each`,
@@ -80,17 +87,27 @@ export function* microSteps(
       tidy(() => {
         const batch = makeBatch();
         const tape = new Tape();
-        const context = { policy, divisor, dropout: { ...dropout, step: dropout.step + i } }; // another mask for each
+        const context = { policy, divisor, dropout: { ...dropout, step: dropout.step + (numbers[i] ?? i) } }; // another mask for each
         const loss = tape.run(() => objective.loss(model, batch, context));
         tape.backward(loss);
         kernels.add_to(loss, scalars.loss);
       });
     }
+    if (group) sumOverRanks(group, model, scalars);
     clipGradNorm(model.trainableParameters(), clipping === 'global' ? maxGradNorm : 0, scalars);
     if (clipping === 'parameter') updateClipped({ model, optimizer, scalars }, { learningRate, maxGradNorm });
     else optimizer.step(learningRate, scalars.factor);
   } finally {
     model.zeroGrad();
+  }
+}
+
+/** Sums the loss and each gradient over all ranks; all divide by the number of targets of the whole step. */
+function sumOverRanks(group: ProcessGroup, model: Decoder, { loss }: StepScalars): void {
+  group.allReduce(loss);
+  for (const parameter of model.trainableParameters()) {
+    if (!parameter.grad) throw new Error(`TrainStep: ${parameter} has no gradient on rank ${group.rank}`);
+    group.allReduce(parameter.grad);
   }
 }
 

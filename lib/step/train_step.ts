@@ -8,6 +8,7 @@ import type { Objective } from '../objectives/objective.ts';
 import { requireFinite, requireInteger } from '../ops/check.ts';
 import { CLIPPINGS, type Clipping, clippingOf, clippingProblem } from '../optim/clip.ts';
 import type { Optimizer } from '../optim/optimizer.ts';
+import type { ProcessGroup } from '../ranks/process_group.ts';
 import { tidy } from '../runtime/scope.ts';
 import { requireOneMicroBatch, StepInBackward } from './in_backward.ts';
 import { disposeScalars, microSteps, requireTrainable, type StepScalars, stepScalars } from './micro_steps.ts';
@@ -32,6 +33,11 @@ export interface TrainStepOptions {
   objective?: Objective;
   /** Seed of dropout. @default 0 */
   seed?: number;
+  /**
+   * The ranks that compute each step together. Every rank has the same model and optimizer, calls `run` with as many micro-batches of its
+   * own for the same step, and gets the results of all. Micro-batch i of rank r is number i·size + r of the step. @default null
+   */
+  group?: ProcessGroup | null;
 }
 
 export interface StepOptions {
@@ -73,6 +79,7 @@ export class TrainStep {
   readonly #policies: StepPolicies;
   readonly #clipping: Clipping;
   readonly #inBackward: boolean;
+  readonly #group: ProcessGroup | null;
   /** The last finite norm, for clipping 'previous'. */
   #previousNorm: Promise<number | null>;
   /** Two, used in turn, so that the results of one step can be read while the next one runs. */
@@ -84,7 +91,7 @@ export class TrainStep {
   /** @param optimizer must have all of the model's trainable parameters */
   constructor(model: Decoder, optimizer: Optimizer, options: TrainStepOptions = {}) {
     const { maxGradNorm = 1, policy = null, objective = nextToken(), seed = 0 } = options;
-    const { clipping = null, inBackward = false, previousNorm = null } = options;
+    const { clipping = null, inBackward = false, previousNorm = null, group = null } = options;
     requireFinite('TrainStep', 'maxGradNorm', maxGradNorm, { min: 0 });
     requireInteger('TrainStep', 'seed', seed);
     if (typeof inBackward !== 'boolean')
@@ -97,6 +104,7 @@ export class TrainStep {
     if (problem) throw new RangeError(`TrainStep: clipping ${problem}`);
     this.#clipping = clippingOf(choice);
     this.#inBackward = inBackward;
+    this.#group = group;
     if (previousNorm !== null) {
       requireFinite('TrainStep', 'previousNorm', previousNorm, { min: 0 });
       if (this.#clipping !== 'previous') {
@@ -153,8 +161,10 @@ export class TrainStep {
   ): Promise<StepResult> {
     const { device } = this.#model;
     const objective = this.#objective;
-    const longestFirst = [...batches].sort((a, b) => b.inputs.length - a.inputs.length);
-    const numTargets = batches.reduce((sum, batch) => sum + objective.count(batch), 0);
+    const group = this.#group;
+    const { rank, size } = group ?? { rank: 0, size: 1 };
+    const longestFirst = [...batches.entries()].sort(([, a], [, b]) => b.inputs.length - a.inputs.length);
+    const numTargets = await this.#sumOverRanks(batches.reduce((sum, batch) => sum + objective.count(batch), 0));
     const scalars = this.#scalars[this.#numRuns % 2];
     if (!scalars) throw new Error('TrainStep: used after dispose()');
     this.#numRuns += 1;
@@ -166,12 +176,19 @@ export class TrainStep {
       learningRate,
       maxGradNorm: this.#maxGradNorm,
       clipping: this.#clipping,
-      dropout: { seed: this.#seed, step: step * batches.length },
+      dropout: { seed: this.#seed, step: step * batches.length * size },
+      numbers: longestFirst.map(([i]) => i * size + rank),
+      group,
     };
-    const microBatches = longestFirst.map((batch) => () => toDevice(batch, device));
+    const microBatches = longestFirst.map(
+      ([, batch]) =>
+        () =>
+          toDevice(batch, device),
+    );
     const parts = { model: this.#model, optimizer: this.#optimizer, scalars };
     if (this.#inBackward) {
-      await tidy(() => this.#runInBackward(new StepInBackward(parts, microBatches[0]!, options), signal));
+      const running = () => new StepInBackward(parts, microBatches[0]!, options);
+      await tidy(() => this.#runInBackward(running(), scalars, signal));
     } else await this.#runMicroSteps(microSteps(parts, microBatches, options), signal);
     const [loss, gradNorm] = [scalars.loss.item(), scalars.norm.item()];
     for (const number of [loss, gradNorm]) number.catch(() => {}); // the caller's await rejects
@@ -181,6 +198,11 @@ export class TrainStep {
       return await scalars.squares.toFloat32();
     };
     return { loss, gradNorm, numTargets, squares };
+  }
+
+  async #sumOverRanks(count: number): Promise<number> {
+    if (!this.#group) return count;
+    return (await this.#group.gather(count)).reduce((sum, each) => sum + each, 0);
   }
 
   async #runMicroSteps(running: Iterable<void>, signal?: AbortSignal): Promise<void> {
@@ -196,9 +218,9 @@ export class TrainStep {
   }
 
   /** Waits for the loss and for the norm of the previous step before the first parameter is updated. */
-  async #runInBackward(running: StepInBackward, signal?: AbortSignal): Promise<void> {
+  async #runInBackward(running: StepInBackward, scalars: StepScalars, signal?: AbortSignal): Promise<void> {
     try {
-      const loss = await running.loss.item();
+      const loss = await scalars.loss.item();
       const previousNorm = await this.#previousNorm;
       signal?.throwIfAborted();
       if (Number.isFinite(loss)) running.backward(previousNorm);

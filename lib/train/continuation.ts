@@ -33,6 +33,7 @@ const CHANGEABLE_OPTIONS = [
   'data.chatTemplate',
   'device',
   'threads',
+  'accumulationSteps',
 ];
 /** How products and attention are computed: may change with the machine. */
 const MACHINE_OPTIONS = ['attention', 'products', 'tuneProducts', 'deterministic'];
@@ -41,6 +42,8 @@ export interface ContinuationOptions {
   outDir: string;
   /** Continue although results will differ in their last bits. */
   allowOtherMachine: boolean;
+  /** Number of ranks now. */
+  numRanks: number;
 }
 
 export function requireSameConfig(state: RunState, config: RunConfig, options: ContinuationOptions): void {
@@ -51,21 +54,38 @@ export function requireSameConfig(state: RunState, config: RunConfig, options: C
     const names = different.join(', ');
     throw new Error(`${options.outDir}: belongs to a run with another ${names}; give the same, or another outDir`);
   }
+  requireSameStep(state, config, options);
+}
+
+/** A step must have as many micro-batches as before, over all ranks: its number says which sequences are next. */
+function requireSameStep(state: RunState, config: RunConfig, { outDir, numRanks }: ContinuationOptions): void {
+  const [then, now] = [
+    { steps: state.config.accumulationSteps, ranks: state.machine.ranks ?? 1 },
+    { steps: config.accumulationSteps, ranks: numRanks },
+  ];
+  if (then.steps * then.ranks === now.steps * now.ranks) return;
+  throw new Error(
+    `${outDir}: belongs to a run with ${then.steps * then.ranks} micro-batches a step (accumulationSteps ${then.steps}, ranks ${then.ranks}), ` +
+      `and accumulationSteps ${now.steps} on ${now.ranks} ranks are ${now.steps * now.ranks}: give as many, or another outDir`,
+  );
 }
 
 /** What a device's results depend on, to the bit. */
-export function machineOf({ target, name }: Device): Machine {
-  if (target.kind === 'cpu') return { target, name: cpus()[0]?.model ?? 'unknown' };
+export function machineOf({ target, name }: Device, numRanks: number): Machine {
+  const ranks = numRanks > 1 ? { ranks: numRanks } : {};
+  if (target.kind === 'cpu') return { target, name: cpus()[0]?.model ?? 'unknown', ...ranks };
   const index = Number(name.split(':')[1] ?? 0);
   const gpu = addon()
     .describe_cuda()
     .devices.find((device) => device.index === index);
-  return { target, name: gpu?.name ?? 'unknown' };
+  return { target, name: gpu?.name ?? 'unknown', ...ranks };
 }
 
 /** The warning of a run that continues on another machine; null: it is the same. */
 export function requireSameMachine(state: RunState, machine: Machine, options: ContinuationOptions): RunWarning | null {
-  const [then, now] = [state.machine, machine].map(({ target, name }) => `${JSON.stringify(target)} (${name})`);
+  const [then, now] = [state.machine, machine].map(
+    ({ target, name, ranks }) => `${JSON.stringify(target)} (${name})${ranks ? ` on ${ranks} ranks` : ''}`,
+  );
   if (then === now) return null;
   if (options.allowOtherMachine) {
     const message = `the run was computed on ${then} and goes on on ${now}: its losses are not those of an uninterrupted run to the last bit`;

@@ -1,6 +1,7 @@
 // Options, events and result of a run.
 import type { Decoder } from '../models/decoder.ts';
 import type { StepPolicy } from '../models/policy.ts';
+import type { RankPlace } from '../ranks/place.ts';
 import type { EvaluationMetrics, StepMetrics } from './metrics.ts';
 import type { RunPlan } from './policy.ts';
 import type { Sample } from './samples.ts';
@@ -75,6 +76,11 @@ export interface TrainOptions {
    * uninterrupted run. @default false
    */
   allowOtherMachine?: boolean;
+  /**
+   * The place of this process among several that train one model, as `rankPlace(process.env)` tells it. Each step then has the micro-batches
+   * of all ranks. Rank 0 writes the files and gets the events. @default null: this process is alone
+   */
+  ranks?: RankPlace | null;
   /** Gets every event once, in order; the functions below get those of one type. */
   onEvent?: (event: RunEvent) => void;
   onStart?: (start: RunStart) => void;

@@ -37,7 +37,8 @@ export class Run {
   readonly #nonFinite: NonFiniteSteps;
   readonly #after: AfterSteps;
   readonly #report: RunReport;
-  #metrics!: MetricsFile;
+  /** Of rank 0. */
+  #metrics: MetricsFile | null = null;
   #files!: RunFiles;
   #trainStep!: TrainStep;
   /** Steps whose update has been enqueued, and whose results have been reported. */
@@ -55,10 +56,10 @@ export class Run {
   constructor(config: RunConfig, parts: RunParts) {
     this.#config = config;
     this.#parts = parts;
-    const { plan, data, state, events, signal } = parts;
+    const { plan, data, state, events, signal, ranks } = parts;
     const { policy } = plan;
     this.#policy = policy;
-    this.#batches = new StepBatches(data.training, config);
+    this.#batches = new StepBatches(data.training, { ...config, rank: ranks.rank, size: ranks.size });
     const ofEpochs = Math.ceil((config.epochs ?? (config.maxSteps ? Infinity : 1)) * this.#batches.stepsPerEpoch);
     const numSteps = Math.min(config.maxSteps ?? Infinity, ofEpochs);
     this.#numSteps = numSteps;
@@ -76,7 +77,7 @@ export class Run {
   async run(): Promise<TrainResult> {
     const { outDir, optimizer: settings, seed, masterWeights, maxGradNorm, clipping } = this.#config;
     const { inBackward, ...ofAdamW } = settings;
-    const { model, state, events } = this.#parts;
+    const { model, state, events, group } = this.#parts;
     const problem = warmupProblem(this.#schedule);
     if (problem) events.warn({ code: 'warm-up', message: problem });
     const options = { ...ofAdamW, seed, masterWeights, readStored: false };
@@ -84,43 +85,55 @@ export class Run {
     this.#files = new RunFiles(this.#config, this.#parts, optimizer);
     await this.#files.restore();
     this.#isGivenFinite = (await firstNonFinite(model.trainableParameters())) === null;
-    await this.#files.requireSpace(this.#numSteps - this.#done);
-    await this.#files.writeConfig();
-    this.#metrics = await MetricsFile.open(outDir, state);
-    await cutSamples(outDir, this.#after.done);
-    events.keepBy(async (event) => {
-      await this.#metrics.keep(event);
-      await this.#report.keep(event);
-    });
+    if (this.#isFirst) await this.#openFiles();
     this.#started = performance.now() - (state?.seconds ?? 0) * 1000;
     this.#lastDone = performance.now();
     const previousNorm = state?.previousNorm ?? null;
-    const ofStep = { policy: this.#policy, maxGradNorm, clipping, inBackward, previousNorm, seed };
+    const ofStep = { policy: this.#policy, maxGradNorm, clipping, inBackward, previousNorm, seed, group };
     using trainStep = new TrainStep(model, optimizer, ofStep);
     this.#trainStep = trainStep;
     let failure: unknown = null;
     try {
-      await this.#report.begin();
+      if (this.#isFirst) await this.#report.begin();
       await this.#emitStart();
       await this.#steps();
       // A run that was stopped before its first step must not overwrite an earlier one's model.
-      if (this.#done > 0 || (await modelIn(outDir)) === null) await this.#files.saveModel();
-      await this.#metrics.sync();
+      if (this.#isFirst && (this.#done > 0 || (await modelIn(outDir)) === null)) await this.#files.saveModel();
+      await this.#metrics?.sync();
     } catch (error) {
       failure = error;
       await this.#rescue(error);
       throw error;
     } finally {
       await this.#report.end(failure === null && this.#isFinished, failure);
-      await this.#metrics.close();
+      await this.#metrics?.close();
     }
-    const { steps: metrics } = this.#metrics;
+    const metrics = this.#metrics?.steps ?? [];
     const peakBytes = metrics.reduce((peak, { peakBytes }) => Math.max(peak, peakBytes), 0);
     return { metrics, finished: this.#isFinished, outDir, policy: this.#policy, peakBytes };
   }
 
+  /** Whether this rank writes the run's files. */
+  get #isFirst(): boolean {
+    return this.#parts.ranks.isFirst;
+  }
+
+  async #openFiles(): Promise<void> {
+    const { outDir } = this.#config;
+    const { state, events } = this.#parts;
+    await this.#files.requireSpace(this.#numSteps - this.#done);
+    await this.#files.writeConfig();
+    const metrics = await MetricsFile.open(outDir, state);
+    this.#metrics = metrics;
+    await cutSamples(outDir, this.#after.done);
+    events.keepBy(async (event) => {
+      await metrics.keep(event);
+      await this.#report.keep(event);
+    });
+  }
+
   get #isFinished(): boolean {
-    return this.#done >= this.#numSteps && this.#after.isDone(this.#done);
+    return this.#done >= this.#numSteps && (!this.#isFirst || this.#after.isDone(this.#done));
   }
 
   async #emitStart(): Promise<void> {
@@ -142,28 +155,35 @@ export class Run {
 
   async #steps(): Promise<void> {
     const { checkpoint } = this.#config;
-    const { signal } = this.#parts;
-    if (this.#after.done < this.#done) await this.#after.run(this.#done);
-    for (let step = this.#done + 1; step <= this.#numSteps && !signal?.aborted; step++) {
+    if (this.#isFirst && this.#after.done < this.#done) await this.#after.run(this.#done);
+    for (let step = this.#done + 1; step <= this.#numSteps && (await this.#goesOn()); step++) {
       if (!(await this.#enqueue(step))) break;
       await this.#logPending(1);
       const saves = isDue(step, this.#numSteps, checkpoint.everySteps);
-      if (!saves && !this.#after.isDue(step)) continue;
+      if (!this.#isFirst || (!saves && !this.#after.isDue(step))) continue;
       await this.#logPending();
       await this.#requireFinite();
       const { isDone, isBest } = await this.#after.run(step);
-      if (!isDone) break;
+      if (!isDone) continue; // the signal has come, and every rank must learn of it
       if (saves || (isBest && checkpoint.keepBest)) await this.#save(step);
       this.#lastDone = performance.now();
     }
     await this.#logPending();
     await this.#requireFinite();
-    if (this.#done > this.#files.saved && !this.#isFinished) await this.#save(this.#done);
+    if (this.#isFirst && this.#done > this.#files.saved && !this.#isFinished) await this.#save(this.#done);
+  }
+
+  /** False on every rank where the signal has come to one. */
+  async #goesOn(): Promise<boolean> {
+    const { ranks, signal } = this.#parts;
+    return !(await ranks.any(signal?.aborted ?? false));
   }
 
   /** False where `signal` stopped it before the update. */
   async #enqueue(step: number): Promise<boolean> {
-    const { model, signal } = this.#parts;
+    const { model, ranks, group } = this.#parts;
+    const signal = group ? undefined : this.#parts.signal; // a rank that stopped inside a step would leave the others waiting
+    ranks.store?.begin(step);
     const batches = await this.#batches.of(step - 1);
     const learningRate = learningRateAt(step - 1, this.#schedule);
     model.device.arena.resetPeak();
@@ -213,8 +233,8 @@ export class Run {
 
   async #save(step: number): Promise<void> {
     await this.#requireFinite();
-    const { unwritten } = this.#metrics;
-    if (unwritten.length === 0) await this.#metrics.sync();
+    const { unwritten } = this.#metrics!;
+    if (unwritten.length === 0) await this.#metrics!.sync();
     await this.#files.saveCheckpoint({
       step,
       isTold: this.#after.isDone(step),
@@ -232,7 +252,8 @@ export class Run {
    * the last checkpoint is what remains. The same holds for a step that is half done.
    */
   async #rescue(error: unknown): Promise<void> {
-    if (error instanceof HalfStepError || (error instanceof NonFiniteError && error.isHalfDone)) return;
+    if (!this.#isFirst || error instanceof HalfStepError || (error instanceof NonFiniteError && error.isHalfDone))
+      return;
     const isSkipped = error instanceof NonFiniteError && this.#config.nonFinite === 'skip';
     if (!isSkipped && !/^E[A-Z0-9]+$/.test(String((error as NodeJS.ErrnoException | null)?.code))) return;
     try {

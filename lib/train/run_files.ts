@@ -38,10 +38,10 @@ export class RunFiles {
 
   /** Sets the values that the model and the optimizer start or continue with. */
   async restore(): Promise<void> {
-    const { model, checkpoints, state } = this.#parts;
+    const { model, checkpoints, state, ranks } = this.#parts;
     if (state) {
       await checkpoints.restore(model, this.#optimizer, state.step);
-      await checkpoints.removeOld(state.best?.step); // a kill may have come before
+      if (ranks.isFirst) await checkpoints.removeOld(state.best?.step); // a kill may have come before
     } else await this.#optimizer.readStored();
   }
 

@@ -38,6 +38,8 @@ export interface Machine {
   target: DeviceTarget;
   /** Name of the processor or the GPU. */
   name: string;
+  /** Number of ranks; absent: one. */
+  ranks?: number;
 }
 
 /** Hashes of what a run reads, whatever its path. */

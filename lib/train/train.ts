@@ -10,6 +10,7 @@ import { decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import { addLora } from '../models/lora.ts';
+import { ProcessGroup } from '../ranks/process_group.ts';
 import { type Device, type DeviceName, openDevice } from '../runtime/device.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
 import { Checkpoints } from './checkpoint.ts';
@@ -29,6 +30,7 @@ import { planRun } from './policy.ts';
 import { Run } from './run.ts';
 import { openRunData } from './run_data.ts';
 import { RunLock } from './run_lock.ts';
+import { deviceOfRank, RunRanks } from './run_ranks.ts';
 import type { RunSources, RunState } from './run_state.ts';
 import {
   requireOwnFolder,
@@ -46,38 +48,53 @@ import {
  * CPU. One run at a time has a folder.
  */
 export async function train(config: RunConfig, options: TrainOptions = {}): Promise<TrainResult> {
-  const { outDir } = config;
-  await requireOwnFolder(config);
-  await makeFolder(outDir, 'outDir');
-  const lock = await RunLock.take(outDir);
-  const events = new RunEvents(options);
-  let result: TrainResult;
-  try {
-    result = await trainLocked(config, options, events);
-  } finally {
-    await lock.release();
-  }
-  await events.emit({ type: 'end', result });
-  return result;
+  return await RunRanks.meet(options.ranks ?? null, async (ranks) => {
+    const { outDir } = config;
+    const alike = [{ ...config, outDir: null, threads: null }, options.resume ?? false];
+    await ranks.requireSame('configuration', hashOf(alike));
+    await requireOwnFolder(config);
+    await makeFolder(outDir, 'outDir');
+    const lock = ranks.isFirst ? await RunLock.take(outDir) : null;
+    const events = new RunEvents(ranks.isFirst ? options : {});
+    let result: TrainResult;
+    try {
+      result = await trainLocked(config, options, events, ranks);
+    } finally {
+      await lock?.release();
+    }
+    await events.emit({ type: 'end', result });
+    return result;
+  });
 }
 
-async function trainLocked(config: RunConfig, options: TrainOptions, events: RunEvents): Promise<TrainResult> {
+async function trainLocked(
+  config: RunConfig,
+  options: TrainOptions,
+  events: RunEvents,
+  ranks: RunRanks,
+): Promise<TrainResult> {
   const { outDir } = config;
-  const { resume = false, allowOtherMachine = false, signal } = options;
-  await requirePlaces(outDir);
-  await requireOwnKind(config);
-  await removeLeftovers(outDir, { all: true });
+  const { resume = false, allowOtherMachine = false } = options;
+  const signal = ranks.stopSignal(options.signal);
   const checkpoints = new Checkpoints(outDir, config.checkpoint.keepLast, (warning) => events.warn(warning));
-  await checkpoints.clean();
+  await ranks.inTurn(async () => {
+    if (!ranks.isFirst) return;
+    await requirePlaces(outDir);
+    await requireOwnKind(config);
+    await removeLeftovers(outDir, { all: true });
+    await checkpoints.clean();
+  });
   if (!resume && (await checkpoints.steps()).length > 0) {
     throw new Error(`${outDir}: holds checkpoints of an earlier run; continue it (--resume), or choose another outDir`);
   }
   const state = resume ? await checkpoints.lastState() : null;
   if (resume && !state) await requireUnfinished(outDir);
-  if (state) requireSameConfig(state, config, { outDir, allowOtherMachine });
-  using device = openRunDevice(config, allowOtherMachine ? null : state);
-  const machine = machineOf(device);
-  const change = state && requireSameMachine(state, machine, { outDir, allowOtherMachine });
+  if (state) requireSameConfig(state, config, { outDir, allowOtherMachine, numRanks: ranks.size });
+  using device = openRunDevice(config, allowOtherMachine ? null : state, ranks);
+  await ranks.requireOwnGpu(device);
+  using group = ranks.store && (await ProcessGroup.join(ranks.store, device));
+  const machine = machineOf(device, ranks.size);
+  const change = state && requireSameMachine(state, machine, { outDir, allowOtherMachine, numRanks: ranks.size });
   if (change) events.warn(change);
 
   const folder = 'path' in config.model ? await resolveModelFolder(config.model.path) : null;
@@ -103,7 +120,7 @@ async function trainLocked(config: RunConfig, options: TrainOptions, events: Run
   };
   const known = { modelConfig: hashOf(modelConfig.source), tokenizer: await tokenizerHashes(tokenizer) };
   requireSame(known);
-  const data = await openRunData(config, tokenizer, modelConfig.vocabSize);
+  const data = await ranks.inTurn(() => openRunData(config, tokenizer, modelConfig.vocabSize));
   try {
     const texts = { data: data.fingerprint, validation: data.validationFingerprint };
     requireSame(texts);
@@ -127,20 +144,33 @@ async function trainLocked(config: RunConfig, options: TrainOptions, events: Run
     requireSame({ weights });
     await giveAdapters(model, config);
     const sources = { ...known, ...texts, weights };
-    const origin = { state, plan, machine, sources };
-    return await new Run(config, { model, tokenizer, data, checkpoints, events, signal, ...origin }).run();
+    await ranks.requireSame('model, tokenizer, data or checkpoint', hashOf([sources, state?.step ?? 0]));
+    const [policy] = await ranks.gather(plan.policy);
+    const origin = { state, plan: { ...plan, policy: policy! }, machine, sources };
+    const parts = { model, tokenizer, data, checkpoints, events, signal, ranks, group };
+    return await new Run(config, { ...parts, ...origin }).run();
   } finally {
     await data.close();
   }
 }
 
 /** A run that goes on computes with as many threads as before, unless the configuration says otherwise. */
-function openRunDevice(config: RunConfig, state: RunState | null): Device {
-  const { device, memoryLimit, hostMemoryLimit, attention, products, tuneProducts, deterministic } = config;
+function openRunDevice(config: RunConfig, state: RunState | null, ranks: RunRanks): Device {
+  const { memoryLimit, hostMemoryLimit, attention, products, tuneProducts, deterministic } = config;
   const target = state?.machine.target;
   const threads = config.threads ?? (target?.kind === 'cpu' ? target.threads : undefined);
-  const settings = { threads, memoryLimit, hostMemoryLimit, attention, products, tuneProducts, deterministic };
-  return openDevice(device as DeviceName, settings);
+  const sharedBy = ranks.store?.place.localSize ?? 1;
+  const settings = {
+    threads,
+    memoryLimit,
+    hostMemoryLimit,
+    attention,
+    products,
+    tuneProducts,
+    deterministic,
+    sharedBy,
+  };
+  return openDevice(deviceOfRank(config, ranks) as DeviceName, settings);
 }
 
 /** What config.json says, before any weights are read. */

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "../runtime/device.h"
+#include "gloo_group.h"
 #include "products.h"
 
 namespace mst {
@@ -31,6 +32,10 @@ void Context::copy_within(void* to, const void* from, std::size_t bytes) {
 }
 void Context::fill_bytes(void* to, int value, std::size_t bytes) {
   std::memset(to, value, bytes);
+}
+
+std::unique_ptr<ProcessGroup> Context::make_group(const Rank& rank) {
+  return make_gloo_group(rank);
 }
 
 Context& context_of(mst::Context& context) {

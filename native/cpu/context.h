@@ -34,6 +34,8 @@ class Context : public mst::Context {
  protected:
   Context(const Device& device, int num_threads);
 
+  std::unique_ptr<ProcessGroup> make_group(const Rank& rank) override;
+
  private:
   int num_threads_;
   Memory memory_;

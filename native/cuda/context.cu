@@ -8,6 +8,7 @@
 #include "common/check.h"
 #include "libraries/driver.h"
 #include "matmul/cublaslt_products.h"
+#include "nccl_group.h"
 
 namespace mst {
 namespace cuda {
@@ -43,7 +44,12 @@ Context::Context(int index, Choices choices)
 Context::~Context() {
   cudaSetDevice(index_);
   cudaStreamSynchronize(stream_.get());
+  leave();
   if (graph_) cudaGraphExecDestroy(graph_);
+}
+
+std::unique_ptr<ProcessGroup> Context::make_group(const Rank& rank) {
+  return make_nccl_group(rank, stream_);
 }
 
 void Context::attach_thread() {

@@ -83,6 +83,9 @@ class Context final : public mst::Context {
   void end_capture() override;
   void replay() override;
 
+ protected:
+  std::unique_ptr<ProcessGroup> make_group(const Rank& rank) override;
+
  private:
   int index_;
   Choices choices_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "adamw.h"
+#include "all_reduce.h"
 #include "attention.h"
 #include "bias.h"
 #include "cached_attention.h"

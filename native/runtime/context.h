@@ -4,10 +4,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "memory.h"
+#include "process_group.h"
 #include "tensor.h"
 
 namespace mst {
@@ -63,6 +65,17 @@ class Context {
     static_cast<void>(event);
   }
 
+  // Makes this device one of a group's; connect() follows. It leaves an earlier group.
+  ProcessGroup& join(const Rank& rank) {
+    group_.reset();
+    group_ = make_group(rank);
+    return *group_;
+  }
+  ProcessGroup& group() {
+    MST_CHECK(group_, "the device is in no group of ranks");
+    return *group_;
+  }
+
   // Kernels cannot throw: they note errors (an id out of range) on the device. begin_command: all notes from here on belong to the command
   // with this number; numbers grow.
   struct Note {
@@ -104,12 +117,19 @@ class Context {
  protected:
   explicit Context(const Device& device) : device_(device) {}
 
+  virtual std::unique_ptr<ProcessGroup> make_group(const Rank& rank) = 0;
+  // What the group needs must outlive it.
+  void leave() {
+    group_.reset();
+  }
+
  private:
   [[noreturn]] static void refuse_capture() {
     MST_FAIL("only CUDA devices capture and replay commands");
   }
 
   Device device_;
+  std::unique_ptr<ProcessGroup> group_;
 };
 
 // Casts a context to its device's class. Call it only if device().kind says so.

@@ -241,6 +241,38 @@ Napi::Value synchronize(const Napi::CallbackInfo& info) {
   return {info.Env(), environment_of(info).fence(open->queue, nullptr, nullptr, {})};
 }
 
+Napi::Value join_group(const Napi::CallbackInfo& info) {
+  const auto open = device_of(info);
+  constexpr std::int64_t most = 1 << 20;  // ranks
+  const auto size = static_cast<int>(integer(info, 2, 1, most)), rank = static_cast<int>(integer(info, 1, 0, size - 1));
+  const Rank place{rank, size, text(info, 3), static_cast<double>(integer(info, 4, 1, max_safe_integer))};
+  const std::string address = open->queue.call([&](Context& context) { return context.join(place).address(); });
+  auto bytes = Napi::Uint8Array::New(info.Env(), address.size());
+  std::memcpy(bytes.Data(), address.data(), address.size());
+  return bytes;
+}
+
+Napi::Value connect_group(const Napi::CallbackInfo& info) {
+  const auto open = device_of(info);
+  if (!info[1].IsArray()) throw ArgumentError("native: argument 2 must be an array");
+  const auto list = info[1].As<Napi::Array>();
+  std::vector<std::string> addresses;
+  for (std::uint32_t i = 0; i < list.Length(); ++i) {
+    const Napi::Value each = list.Get(i);
+    if (!each.IsTypedArray() || each.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+      throw ArgumentError("native: argument 2 must hold Uint8Arrays");
+    const auto bytes = each.As<Napi::Uint8Array>();
+    addresses.emplace_back(reinterpret_cast<const char*>(bytes.Data()), bytes.ByteLength());
+  }
+  if (addresses.empty()) throw ArgumentError("native: argument 2 must not be empty");
+  Queue::Command connect = [addresses = std::move(addresses)](Context& context) { context.group().connect(addresses); };
+  return {info.Env(), environment_of(info).fence(open->queue, std::move(connect), nullptr, {})};
+}
+
+void abort_group(const Napi::CallbackInfo& info) {
+  device_of(info)->queue.call([](Context& context) { context.group().abort(); });
+}
+
 template <void (Context::*call)()>
 void enqueue(const Napi::CallbackInfo& info) {
   device_of(info)->queue.push([](Context& context) { (context.*call)(); });
@@ -312,6 +344,9 @@ void add_device_calls(Napi::Env env, Napi::Object exports) {
   add("check_bytes", check_bytes);
   add("read", read);
   add("synchronize", synchronize);
+  add("join_group", join_group);
+  add("connect_group", connect_group);
+  add("abort_group", abort_group);
   add("begin_capture", enqueue<&Context::begin_capture>);
   add("end_capture", enqueue<&Context::end_capture>);
   add("replay", enqueue<&Context::replay>);

@@ -25,6 +25,10 @@ namespace mst {
 //                                         the host's side of the copy may be host memory
 //   wait_for(id, event)                   enqueued
 //   synchronize(id) → Promise             resolves when all commands have run or failed
+//   join_group(id, rank, size, host, timeoutSeconds) → Uint8Array   makes the device one of a group's; what the other ranks need to
+//                                         connect to it; see process_group.h
+//   connect_group(id, addresses: Uint8Array[]) → Promise   resolves when all ranks have called it; addresses: those of all, by rank
+//   abort_group(id)                       collectives that run, and all later ones, fail
 //   begin_capture(id), end_capture(id), replay(id)   enqueued; for benchmarks, see Context::begin_capture
 //   describe_cuda() → object, set_cuda_library_path(directories)
 // Each throws if an argument is invalid or is not memory of the device. The error's code is 'OUT_OF_MEMORY' if the device or the host has

@@ -1,0 +1,141 @@
+// See gloo.h.
+#include "gloo.h"
+
+#include <gloo/allreduce.h>
+#include <gloo/context.h>
+#include <gloo/transport/context.h>
+#include <gloo/transport/tcp/device.h>
+
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../runtime/dtype.h"
+
+namespace {
+
+// Ranks that are connected each to each.
+class Mesh : public gloo::Context {
+ public:
+  Mesh(int rank, int size, const char* host, std::chrono::milliseconds timeout) : gloo::Context(rank, size) {
+    setTimeout(timeout);
+    gloo::transport::tcp::attr attributes;
+    attributes.hostname = host;
+    device_ = gloo::transport::tcp::CreateDevice(attributes);
+    transportContext_ = device_->createContext(rank, size);
+    transportContext_->setTimeout(timeout);
+  }
+
+  // For each other rank, where it connects to.
+  std::vector<char> listen() {
+    std::vector<char> addresses(size_t(size) * gloo::transport::Address::kMaxByteSize);
+    for (int other = 0; other < size; ++other) {
+      if (other == rank) continue;
+      const std::vector<char> address = transportContext_->createPair(other)->address().bytes();
+      MST_CHECK(address.size() <= gloo::transport::Address::kMaxByteSize, "an address of ", address.size(), " bytes");
+      length_ = address.size();
+      std::memcpy(&addresses[size_t(other) * gloo::transport::Address::kMaxByteSize], address.data(), address.size());
+    }
+    return addresses;
+  }
+
+  // addresses: what each rank's listen() returned.
+  void connect(const char* addresses) {
+    const size_t bytes = size_t(size) * gloo::transport::Address::kMaxByteSize;
+    for (int other = 0; other < size; ++other) {
+      if (other == rank) continue;
+      const char* const address = addresses + size_t(other) * bytes + size_t(rank) * gloo::transport::Address::kMaxByteSize;
+      transportContext_->getPair(other)->connect({address, address + length_});
+    }
+  }
+
+ private:
+  size_t length_ = 0;  // of an address
+};
+
+void sum_bf16(void* to, const void* a, const void* b, size_t count) {
+  for (size_t i = 0; i < count; ++i)
+    static_cast<mst::bf16*>(to)[i] = mst::bf16(float(static_cast<const mst::bf16*>(a)[i]) + float(static_cast<const mst::bf16*>(b)[i]));
+}
+
+template <class T>
+void sum(void* to, const void* a, const void* b, size_t count) {
+  for (size_t i = 0; i < count; ++i) static_cast<T*>(to)[i] = static_cast<const T*>(a)[i] + static_cast<const T*>(b)[i];
+}
+
+template <class Call>
+const char* guarded(const Call& call) {
+  static thread_local std::string problem;
+  try {
+    call();
+    return nullptr;
+  } catch (const std::exception& error) {
+    problem = error.what();
+  } catch (...) {
+    problem = "an unknown error";
+  }
+  return problem.c_str();
+}
+
+}  // namespace
+
+struct MstGloo {
+  std::shared_ptr<Mesh> mesh;
+  std::vector<char> address;
+
+  template <class T>
+  void all_reduce(void* data, size_t count, const gloo::AllreduceOptions::Func& add) {
+    gloo::AllreduceOptions options(mesh);
+    options.setOutput(static_cast<T*>(data), count);
+    options.setReduceFunction(add);
+    options.setAlgorithm(gloo::AllreduceOptions::Algorithm::RING);  // each sum is made once and sent: the same bits everywhere
+    gloo::allreduce(options);
+  }
+};
+
+#define MST_EXPORT __attribute__((visibility("default")))
+
+MST_EXPORT const char* mst_gloo_open(int rank, int size, const char* host, double timeout_seconds, MstGloo** group, const char** address,
+                                     std::size_t* address_bytes) {
+  return guarded([&] {
+    auto made = std::make_unique<MstGloo>();
+    const auto timeout = std::chrono::milliseconds(static_cast<std::int64_t>(timeout_seconds * 1000));
+    made->mesh = std::make_shared<Mesh>(rank, size, host, timeout);
+    made->address = made->mesh->listen();
+    *address = made->address.data();
+    *address_bytes = made->address.size();
+    *group = made.release();
+  });
+}
+
+MST_EXPORT const char* mst_gloo_connect(MstGloo* group, const char* addresses, std::size_t address_bytes) {
+  return guarded([&] {
+    MST_CHECK(address_bytes == group->address.size(), "addresses of ", address_bytes, " bytes, needs ", group->address.size());
+    group->mesh->connect(addresses);
+  });
+}
+
+MST_EXPORT const char* mst_gloo_all_reduce(MstGloo* group, void* data, std::size_t count, MstGlooDtype dtype) {
+  return guarded([&] {
+    if (count == 0) return;
+    switch (dtype) {
+      case mst_gloo_f32:
+        return group->all_reduce<float>(data, count, sum<float>);
+      case mst_gloo_f64:
+        return group->all_reduce<double>(data, count, sum<double>);
+      case mst_gloo_bf16:
+        return group->all_reduce<mst::bf16>(data, count, sum_bf16);
+    }
+  });
+}
+
+MST_EXPORT const char* mst_gloo_abort(MstGloo* group) {
+  return guarded([&] { group->mesh->closeConnections(); });
+}
+
+MST_EXPORT void mst_gloo_close(MstGloo* group) {
+  guarded([&] { delete group; });
+}

@@ -1,0 +1,82 @@
+// Collectives between devices: ranks of one process, connected as several processes are.
+import assert from 'node:assert/strict';
+import { type Dtype, openDevice, ProcessGroup, RankStore, tensor } from '../../lib/index.ts';
+import { kernels } from '../../lib/runtime/native.ts';
+import { itOnCpu, openTestDevice } from '../support/devices.ts';
+import { normals } from '../support/random.ts';
+import { onRanks } from '../support/ranks.ts';
+
+/** What each rank makes of a group of CPU devices. */
+const inGroups = <Result>(
+  size: number,
+  work: (group: ProcessGroup, device: ReturnType<typeof openDevice>) => Promise<Result>,
+) =>
+  onRanks(size, async (place) => {
+    const store = await RankStore.connect(place, { version: '1' });
+    using device = openDevice('cpu', { threads: 1, memoryLimit: 2 ** 28 });
+    try {
+      using group = await ProcessGroup.join(store, device);
+      const result = await work(group, device);
+      await store.leave();
+      return result;
+    } finally {
+      store.close();
+    }
+  });
+
+describe('all_reduce', () => {
+  for (const size of [2, 3, 4]) {
+    itOnCpu(`is the sum of ${size} ranks, the same bits on each`, async () => {
+      for (const [dtype, unit] of [
+        ['float32', 2 ** -24],
+        ['float64', 2 ** -53],
+        ['bfloat16', 2 ** -8],
+      ] as [Dtype, number][]) {
+        for (const count of [1, 5, 4097]) {
+          const parts = Array.from({ length: size }, (_, rank) => normals(count, 10 * count + rank));
+          const sums = await inGroups(size, async (group, device) => {
+            using x = tensor(parts[group.rank]!, { dtype, device });
+            const values = async () => (dtype === 'float64' ? ((await x.data()) as Float64Array) : await x.toFloat32());
+            const given = await values();
+            group.allReduce(x);
+            return { given: Array.from(given, Number), data: await x.data(), values: await values() };
+          });
+          for (const { data } of sums) assert.deepEqual(data, sums[0]!.data);
+          for (let i = 0; i < count; i++) {
+            const exact = sums.reduce((sum, { given }) => sum + given[i]!, 0);
+            const bound = sums.reduce((sum, { given }) => sum + Math.abs(given[i]!), 0) * unit * size;
+            const error = Math.abs(sums[0]!.values[i]! - exact);
+            assert.ok(error <= bound, `${dtype}, element ${i} of ${count}: ${sums[0]!.values[i]}, exact ${exact}`);
+          }
+        }
+      }
+    });
+  }
+
+  it('fails on a device that is in no group', async () => {
+    using device = openTestDevice();
+    using x = tensor([1, 2], { device });
+    kernels.all_reduce(x);
+    await assert.rejects(x.toFloat32(), /the device is in no group of ranks \(in all_reduce of float32\(2\)/);
+  });
+
+  itOnCpu('fails when a rank is lost, and does not wait for it', async () => {
+    await assert.rejects(
+      inGroups(3, async (group, device) => {
+        using x = tensor([1, 2], { device });
+        if (group.rank === 2) throw new Error('rank 2 goes');
+        group.allReduce(x);
+        await x.toFloat32();
+      }),
+      (error: Error) => /Gloo: all_reduce: |rank 2/.test(error.message),
+    );
+  });
+});
+
+describe('ProcessGroup', () => {
+  it('needs a device with something behind it', async () => {
+    using meta = openDevice('meta');
+    const store = { place: { rank: 0, size: 2 } } as RankStore;
+    await assert.rejects(ProcessGroup.join(store, meta), /ProcessGroup: meta cannot be in a group/);
+  });
+});
