@@ -93,7 +93,8 @@ export { type SimulatedStep, type StepShape, simulateStep } from './step/simulat
 export { type StepOptions, type StepResult, TrainStep, type TrainStepOptions } from './step/train_step.ts';
 export type { Conversation, Message } from './text/records/record.ts';
 export { loadTokenizer, type Tokenizer, type TokenizerOptions } from './text/tokenizer.ts';
-export { parseConfig, type RunConfig, type RunConfigInput, readRunConfig } from './train/config.ts';
+export { parseConfig, type RunConfig, type RunConfigInput } from './train/config.ts';
+export { readRunConfig } from './train/config_file.ts';
 export {
   NonFiniteError,
   type RunEvent,

@@ -87,7 +87,7 @@ function threads() {
 /** A program of all tests that take their device from test/support/devices.ts: mocha, and what its command does. */
 function tests() {
   const onDevices = readdirSync(join(root, 'test'), { recursive: true })
-    .filter((file) => file.endsWith('.test.ts'))
+    .filter((file) => file.endsWith('.test.ts') && !file.startsWith('slow'))
     .filter((file) => readFileSync(join(root, 'test', file), 'utf8').includes('support/devices.ts'))
     .sort();
   return `

@@ -7,7 +7,8 @@ import { resolveModelFolder } from '../io/hub.ts';
 import { readConfig } from '../io/weights.ts';
 import { IGNORE_INDEX } from '../ops/loss_options.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
-import { type RunConfig, readRunConfig } from '../train/config.ts';
+import type { RunConfig } from '../train/config.ts';
+import { readRunConfig } from '../train/config_file.ts';
 import { openRunData } from '../train/run_data.ts';
 import { withTemporaryFolder } from './temporary_folder.ts';
 

@@ -1,6 +1,6 @@
 // minisequence train
 import { type RankPlace, rankPlace } from '../ranks/place.ts';
-import { readRunConfig } from '../train/config.ts';
+import { readRunConfig } from '../train/config_file.ts';
 import { Progress } from '../train/metrics.ts';
 import { train } from '../train/train.ts';
 import { launchRanks, type NumRanks } from './launch.ts';

@@ -1,6 +1,4 @@
 // A run's configuration: one schema gives the types, the defaults, the checks and the documentation.
-import { readFile } from 'node:fs/promises';
-import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { FUSED_MODULES, LORA_MODULES } from '../models/adapter.ts';
 import { canOffload } from '../models/offload.ts';
@@ -338,40 +336,6 @@ export function parseConfig(input: unknown, source = 'config'): RunConfig {
 export function storedConfig(stored: RunConfig): RunConfig {
   const result = runSchema.safeParse(stored);
   return result.success ? result.data : stored;
-}
-
-/**
- * Reads a YAML (or JSON) file.
- * @param overrides lines `a.b=value`, the value in YAML
- */
-export async function readRunConfig(path: string, overrides: readonly string[] = []): Promise<RunConfig> {
-  let input: unknown;
-  try {
-    input = parseYaml(await readFile(path, 'utf8'));
-  } catch (error) {
-    throw new ConfigError(`${path}: ${(error as Error).message}`, { cause: error });
-  }
-  if (typeof input !== 'object' || input === null || Array.isArray(input))
-    throw new ConfigError(`${path}: is not a mapping of options`);
-  for (const override of overrides) applyOverride(input as Record<string, unknown>, override);
-  return parseConfig(input, path);
-}
-
-function applyOverride(config: Record<string, unknown>, override: string): void {
-  const equals = override.indexOf('=');
-  if (equals < 1) throw new ConfigError(`--set ${override}: must be key=value`);
-  const keys = override.slice(0, equals).split('.');
-  const last = keys.pop()!;
-  let place = config;
-  for (const key of keys) {
-    if (!Object.hasOwn(place, key) || typeof place[key] !== 'object' || place[key] === null) place[key] = {};
-    place = place[key] as Record<string, unknown>;
-  }
-  try {
-    place[last] = parseYaml(override.slice(equals + 1));
-  } catch (error) {
-    throw new ConfigError(`--set ${override}: ${(error as Error).message}`, { cause: error });
-  }
 }
 
 function unknownKeys({ keys, path }: { keys: string[]; path: PropertyKey[] }): string {

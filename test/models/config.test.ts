@@ -1,8 +1,7 @@
 // From config.json to the decoder's config, with files as the Hub has them.
 import assert from 'node:assert/strict';
 import { type DecoderConfig, decoderConfig } from '../../lib/index.ts';
-import { inverseFrequencies } from '../../lib/models/rope_frequencies.ts';
-import { relativeError } from '../support/compare.ts';
+import { published } from '../support/published_configs.ts';
 
 const tiny = {
   hidden_size: 64,
@@ -15,130 +14,6 @@ const tiny = {
 const llama = { model_type: 'llama', ...tiny };
 const attentionOf = ({ layers }: DecoderConfig) => layers[0]!.attention;
 const windowsOf = ({ layers }: DecoderConfig) => layers.map(({ attention }) => attention.window);
-
-/** What the published models say, without the fields that are alike everywhere. */
-const published: Record<string, Record<string, unknown>> = {
-  'Llama-3.1-8B': {
-    architectures: ['LlamaForCausalLM'],
-    attention_bias: false,
-    attention_dropout: 0.0,
-    bos_token_id: 128000,
-    eos_token_id: [128001, 128008, 128009],
-    hidden_act: 'silu',
-    hidden_size: 4096,
-    initializer_range: 0.02,
-    intermediate_size: 14336,
-    max_position_embeddings: 131072,
-    mlp_bias: false,
-    model_type: 'llama',
-    num_attention_heads: 32,
-    num_hidden_layers: 32,
-    num_key_value_heads: 8,
-    pretraining_tp: 1,
-    rms_norm_eps: 1e-5,
-    rope_scaling: {
-      factor: 8.0,
-      low_freq_factor: 1.0,
-      high_freq_factor: 4.0,
-      original_max_position_embeddings: 8192,
-      rope_type: 'llama3',
-    },
-    rope_theta: 500000.0,
-    tie_word_embeddings: false,
-    torch_dtype: 'bfloat16',
-    transformers_version: '4.42.3',
-    use_cache: true,
-    vocab_size: 128256,
-  },
-  'Mistral-7B-v0.3': {
-    architectures: ['MistralForCausalLM'],
-    attention_dropout: 0.0,
-    bos_token_id: 1,
-    eos_token_id: 2,
-    hidden_act: 'silu',
-    hidden_size: 4096,
-    initializer_range: 0.02,
-    intermediate_size: 14336,
-    max_position_embeddings: 32768,
-    model_type: 'mistral',
-    num_attention_heads: 32,
-    num_hidden_layers: 32,
-    num_key_value_heads: 8,
-    rms_norm_eps: 1e-5,
-    rope_theta: 1000000.0,
-    sliding_window: null,
-    tie_word_embeddings: false,
-    torch_dtype: 'bfloat16',
-    vocab_size: 32768,
-  },
-  'Qwen2.5-7B-Instruct': {
-    architectures: ['Qwen2ForCausalLM'],
-    attention_dropout: 0.0,
-    eos_token_id: 151645,
-    hidden_act: 'silu',
-    hidden_size: 3584,
-    intermediate_size: 18944,
-    max_position_embeddings: 32768,
-    max_window_layers: 28,
-    model_type: 'qwen2',
-    num_attention_heads: 28,
-    num_hidden_layers: 28,
-    num_key_value_heads: 4,
-    rms_norm_eps: 1e-6,
-    rope_theta: 1000000.0,
-    sliding_window: 131072,
-    tie_word_embeddings: false,
-    use_sliding_window: false,
-    vocab_size: 152064,
-  },
-  'Qwen3-8B': {
-    architectures: ['Qwen3ForCausalLM'],
-    attention_bias: false,
-    attention_dropout: 0.0,
-    head_dim: 128,
-    hidden_act: 'silu',
-    hidden_size: 4096,
-    intermediate_size: 12288,
-    max_position_embeddings: 40960,
-    max_window_layers: 36,
-    model_type: 'qwen3',
-    num_attention_heads: 32,
-    num_hidden_layers: 36,
-    num_key_value_heads: 8,
-    rms_norm_eps: 1e-6,
-    rope_scaling: null,
-    rope_theta: 1000000,
-    sliding_window: null,
-    tie_word_embeddings: false,
-    use_sliding_window: false,
-    vocab_size: 151936,
-  },
-  'gemma-2-9b': {
-    architectures: ['Gemma2ForCausalLM'],
-    attention_bias: false,
-    attention_dropout: 0.0,
-    attn_logit_softcapping: 50.0,
-    cache_implementation: 'hybrid',
-    eos_token_id: 1,
-    final_logit_softcapping: 30.0,
-    head_dim: 256,
-    hidden_act: 'gelu_pytorch_tanh',
-    hidden_activation: 'gelu_pytorch_tanh',
-    hidden_size: 3584,
-    intermediate_size: 14336,
-    max_position_embeddings: 8192,
-    model_type: 'gemma2',
-    num_attention_heads: 16,
-    num_hidden_layers: 42,
-    num_key_value_heads: 8,
-    query_pre_attn_scalar: 256,
-    rms_norm_eps: 1e-6,
-    rope_theta: 10000.0,
-    sliding_window: 4096,
-    sliding_window_size: 4096,
-    vocab_size: 256000,
-  },
-};
 
 describe('decoderConfig', () => {
   for (const [name, source] of Object.entries(published)) {
@@ -463,63 +338,6 @@ describe('decoderConfig', () => {
       /rope_parameters: mrope_section/,
     );
     assert.throws(() => decoderConfig({ ...tiny, model_type: 'constructor' }), /model_type 'constructor' is none of/);
-  });
-});
-
-describe('inverse frequencies', () => {
-  const D = 16;
-  const plain = (theta: number) => Array.from({ length: D / 2 }, (_, d) => 1 / theta ** ((2 * d) / D));
-
-  it('grow their base with the length (dynamic)', () => {
-    const rope = { type: 'dynamic', theta: 100, factor: 2, maxPositions: 32 } as const;
-    assert.ok(relativeError(inverseFrequencies(rope, D, 32), plain(100)) < 1e-15);
-    // 100 * (2 * 96 / 32 - 1) ** (16 / 14)
-    assert.ok(relativeError(inverseFrequencies(rope, D, 96), plain(629.2506)) < 1e-6);
-  });
-
-  it('are those of the whole head for some pairs, and 0 for the others (proportional)', () => {
-    const rope = { type: 'proportional', theta: 100, factor: 2, rotated: 3 } as const;
-    const expected = plain(100).map((frequency, d) => (d < 3 ? frequency / 2 : 0));
-    assert.ok(relativeError(inverseFrequencies(rope, D, 9), expected) < 1e-15);
-  });
-
-  it('have a larger base up to that length (HunYuan)', () => {
-    const rope = { type: 'dynamic', theta: 100, factor: 2, maxPositions: 32, alpha: 5 } as const;
-    assert.ok(relativeError(inverseFrequencies(rope, D, 32), plain(100 * 5 ** (16 / 14))) < 1e-14);
-    assert.ok(relativeError(inverseFrequencies(rope, D, 33), plain(100 * (66 / 32 - 1) ** (16 / 14))) < 1e-14);
-  });
-
-  it('are kept, blended and slowed (yarn)', () => {
-    const config = decoderConfig({
-      ...llama,
-      max_position_embeddings: 256,
-      rope_parameters: {
-        rope_type: 'yarn',
-        rope_theta: 10000,
-        factor: 4,
-        original_max_position_embeddings: 64,
-        beta_fast: 4,
-        beta_slow: 1,
-      },
-    });
-    const { rope } = attentionOf(config);
-    assert.ok(rope?.type === 'yarn' && Math.abs(rope.attentionFactor - 1.1386294361119891) < 1e-15);
-    // pairs that turn 4 times and once in 64 positions: 0.81 and 2.02, so that the ramp goes from 0 to 3
-    const slowed = [0, 1 / 3, 2 / 3, 1, 1, 1, 1, 1];
-    const expected = plain(10000).map((frequency, d) => frequency * (1 - slowed[d]!) + (frequency / 4) * slowed[d]!);
-    assert.ok(relativeError(inverseFrequencies(rope, D, 64), expected) < 1e-14);
-  });
-
-  it('of yarn refuse what is no number, in fields that may be absent too', () => {
-    const yarn = { rope_type: 'yarn', rope_theta: 10000, factor: 4, original_max_position_embeddings: 64 };
-    const read = (rope: object, top: object = {}) =>
-      decoderConfig({ ...llama, max_position_embeddings: 256, ...top, rope_parameters: { ...yarn, ...rope } });
-    assert.throws(() => read({ mscale: '1', mscale_all_dim: 1 }), /mscale must be a number, got "1"/);
-    assert.throws(() => read({ mscale: 1, mscale_all_dim: [1] }), /mscale_all_dim must be a number, got \[1\]/);
-    assert.throws(() => read({}, { max_position_embeddings: '256' }), /max_position_embeddings must be a number/);
-    assert.throws(() => read({ factor: null }, { max_position_embeddings: null }), /factor must be a number/);
-    const { rope } = attentionOf(read({ factor: null }));
-    assert.ok(rope?.type === 'yarn' && rope.factor === 4);
   });
 });
 

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ConfigError, parseConfig, readRunConfig } from '../../lib/train/config.ts';
+import { ConfigError, parseConfig } from '../../lib/train/config.ts';
+import { readRunConfig } from '../../lib/train/config_file.ts';
 
 const least = { model: { path: 'model' }, data: { files: ['a.txt'] }, sequenceLength: 8 };
 
