@@ -7,8 +7,8 @@ import { addon } from '../runtime/native.ts';
 
 export type NumRanks = number | 'all';
 
-/** How long ranks may take to end when one has failed. */
-const END_SECONDS = 30;
+/** How long ranks may take to end when one has failed; one that has not met the others yet does not learn of it. */
+const END_SECONDS = 10;
 
 export function ranksFrom(text: string): NumRanks {
   if (text === 'all') return text;

@@ -117,7 +117,10 @@ class Context {
  protected:
   explicit Context(const Device& device) : device_(device) {}
 
-  virtual std::unique_ptr<ProcessGroup> make_group(const Rank& rank) = 0;
+  virtual std::unique_ptr<ProcessGroup> make_group(const Rank& rank) {
+    static_cast<void>(rank);
+    MST_FAIL("this device cannot be in a group of ranks");
+  }
   // What the group needs must outlive it.
   void leave() {
     group_.reset();

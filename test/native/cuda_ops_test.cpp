@@ -228,8 +228,8 @@ TEST(CudaOps, IdsOutOfRangeAreNoted) {
 TEST(CudaOps, Rope) {
   struct Case {
     std::int64_t D, rotated, num_heads, gap;
-    bool is_interleaved;
-    double growth;
+    bool is_interleaved = false;
+    double growth = 0;
   };
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
     for (const bool inverse : {false, true})

@@ -1,0 +1,60 @@
+// A run on two ranks, one of which is killed at any moment, again and again.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execPath } from 'node:process';
+import { setTimeout } from 'node:timers/promises';
+import { stringify } from 'yaml';
+import { generator } from '../support/random.ts';
+import { linesOf, modelOf, newFolder, tinyRun } from '../support/runs.ts';
+
+const KILLS = 20;
+/** Ranks must end within this time of a kill. */
+const END_SECONDS = 30;
+
+describe('a run on two ranks', () => {
+  it(`that is killed ${KILLS} times ends each time, goes on, and has the losses of one that is not`, async () => {
+    const options = { ...tinyRun({ maxSteps: 800, checkpoint: { everySteps: 20 } }), threads: 1 };
+    const start = async (outDir: string) => {
+      const config = join(newFolder(), 'config.yaml');
+      await writeFile(config, stringify({ ...options, outDir }));
+      const args = ['dist/cli/main.js', 'train', '--config', config, '--gpus', '2', '--resume'];
+      return spawn(execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    };
+    const expected = newFolder();
+    assert.deepEqual(await once(await start(expected), 'close'), [0, null]);
+
+    const outDir = newFolder();
+    const random = generator(7);
+    let numKilled = 0;
+    for (let i = 0; i < KILLS; i++) {
+      const child = await start(outDir);
+      let errors = '';
+      child.stderr.on('data', (data) => {
+        errors += data;
+      });
+      const end = once(child, 'close');
+      await setTimeout(random() * 2500);
+      const { pid } = child;
+      const path = `/proc/${pid}/task/${pid}/children`;
+      const ranks = existsSync(path) ? readFileSync(path, 'utf8').trim().split(' ').filter(Boolean).map(Number) : [];
+      if (ranks.length === 2 && child.exitCode === null) {
+        numKilled += 1;
+        process.kill(ranks[Number(random() < 0.5)]!, 'SIGKILL');
+        const late = setTimeout(END_SECONDS * 1000, 'late', { ref: false });
+        assert.notEqual(await Promise.race([end, late]), 'late', `after kill ${i}: ${errors}`);
+        assert.ok(!ranks.some((rank) => existsSync(`/proc/${rank}`)), `kill ${i} left a rank behind`);
+      } else {
+        child.kill('SIGTERM');
+        await end;
+      }
+    }
+    assert.ok(numKilled >= KILLS / 2, `${numKilled} of ${KILLS} came in time`);
+    assert.deepEqual(await once(await start(outDir), 'close'), [0, null]);
+    assert.deepEqual(await linesOf(outDir), await linesOf(expected));
+    assert.deepEqual(await modelOf(outDir), await modelOf(expected));
+  });
+});
