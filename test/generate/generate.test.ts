@@ -64,7 +64,8 @@ describe('the key/value cache', () => {
           using cache = new KeyValueCache(model, 70);
           let done = 0;
           for (const count of [1, 40, 1, 1, 26, 1]) {
-            const logits = await model.decode(ids.subarray(done, done + count), cache);
+            // frequencies of longrope depend on the length of the whole text
+            const logits = await model.decode(ids.subarray(done, done + count), cache, { length: 70 });
             done += count;
             assertClose(logits, expected.subarray((done - 1) * V, done * V), tolerance, `after ${done} tokens`);
           }

@@ -16,7 +16,7 @@ import {
 import { type AttentionInGroupsOptions, attentionInGroups } from '../../lib/ops/attention_in_groups.ts';
 import { kernels } from '../../lib/runtime/native.ts';
 import { assertClose } from '../support/compare.ts';
-import { debugDevice } from '../support/devices.ts';
+import { debugDevice, itOnCpu } from '../support/devices.ts';
 import { checkGradients } from '../support/gradient_check.ts';
 import { ids, itIsPrecise, itRefusesNumbers } from '../support/ops.ts';
 import { normals } from '../support/random.ts';
@@ -123,7 +123,7 @@ describe('attentionInGroups', () => {
     });
   }
 
-  it('in f64 is the ops that take all heads at once', async () => {
+  itOnCpu('in f64 is the ops that take all heads at once', async () => {
     const shape = { N: 66, C: 24, H: 8, G: 4, D: 6 };
     for (const options of [{ T: 33 }, { T: 22, window: 7, softcap: 3 }]) {
       const expected = await valuesOf(atOnce(shape, options), shapesOf(shape));

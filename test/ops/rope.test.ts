@@ -1,6 +1,6 @@
 import { rope, tensor, zeros } from '../../lib/index.ts';
 import { assertClose } from '../support/compare.ts';
-import { debugDevice, valuesOf } from '../support/devices.ts';
+import { debugDevice, itOnCpu, valuesOf } from '../support/devices.ts';
 import { checkGradients } from '../support/gradient_check.ts';
 import { ids, itIsPrecise, itRefusesNumbers } from '../support/ops.ts';
 
@@ -31,7 +31,7 @@ describe('rope', () => {
       [[6, 12]],
     ));
 
-  it('rotates pairs as written out, and copies the other columns', async () => {
+  itOnCpu('rotates pairs as written out, and copies the other columns', async () => {
     const [T, D, R, N] = [7, 6, 4, 14];
     const start = Array.from({ length: N }, (_, n) => n - (n % 5));
     for (const isInterleaved of [false, true]) {
