@@ -57,8 +57,11 @@ const Gloo& gloo() {
   return loaded;
 }
 
-void check(const char* what, const char* problem) {
-  MST_CHECK(!problem, "Gloo: ", what, ": ", problem);
+// Calls a function of the library with these arguments, and throws what it says.
+template <class Function, class... Arguments>
+void call(const char* name, Function* function, Arguments... arguments) {
+  MstGlooProblem problem;
+  MST_CHECK(function(arguments..., &problem), "Gloo: ", name, ": ", problem.text);
 }
 
 MstGlooDtype dtype_of(const Tensor& x) {
@@ -79,7 +82,7 @@ class GlooGroup final : public ProcessGroup {
   explicit GlooGroup(const Rank& rank) {
     const char* address = nullptr;
     std::size_t bytes = 0;
-    check("open", gloo().open(rank.rank, rank.size, rank.host.c_str(), rank.timeout_seconds, &group_, &address, &bytes));
+    call("open", gloo().open, rank.rank, rank.size, rank.host.c_str(), rank.timeout_seconds, &group_, &address, &bytes);
     address_.assign(address, bytes);
   }
   ~GlooGroup() override {
@@ -95,13 +98,13 @@ class GlooGroup final : public ProcessGroup {
       MST_CHECK(address.size() == address_.size(), "Gloo: connect: an address of ", address.size(), " bytes, needs ", address_.size());
       all += address;
     }
-    check("connect", gloo().connect(group_, all.data(), address_.size()));
+    call("connect", gloo().connect, group_, all.data(), address_.size());
   }
   void all_reduce(const Tensor& x) override {
-    check("all_reduce", gloo().all_reduce(group_, x.data, static_cast<std::size_t>(x.size()), dtype_of(x)));
+    call("all_reduce", gloo().all_reduce, group_, x.data, static_cast<std::size_t>(x.size()), dtype_of(x));
   }
   void abort() override {
-    check("abort", gloo().abort(group_));
+    call("abort", gloo().abort, group_);
   }
 
  private:

@@ -67,17 +67,17 @@ void sum(void* to, const void* a, const void* b, size_t count) {
 }
 
 template <class Call>
-const char* guarded(const Call& call) {
-  static thread_local std::string problem;
+bool succeeds(MstGlooProblem* problem, const Call& call) {
+  const auto tell = [&](const char* text) { problem->text[std::string(text).copy(problem->text, sizeof problem->text - 1)] = '\0'; };
   try {
     call();
-    return nullptr;
+    return true;
   } catch (const std::exception& error) {
-    problem = error.what();
+    tell(error.what());
   } catch (...) {
-    problem = "an unknown error";
+    tell("an unknown error");
   }
-  return problem.c_str();
+  return false;
 }
 
 }  // namespace
@@ -98,9 +98,9 @@ struct MstGloo {
 
 #define MST_EXPORT __attribute__((visibility("default")))
 
-MST_EXPORT const char* mst_gloo_open(int rank, int size, const char* host, double timeout_seconds, MstGloo** group, const char** address,
-                                     std::size_t* address_bytes) {
-  return guarded([&] {
+MST_EXPORT bool mst_gloo_open(int rank, int size, const char* host, double timeout_seconds, MstGloo** group, const char** address,
+                              std::size_t* address_bytes, MstGlooProblem* problem) {
+  return succeeds(problem, [&] {
     auto made = std::make_unique<MstGloo>();
     const auto timeout = std::chrono::milliseconds(static_cast<std::int64_t>(timeout_seconds * 1000));
     made->mesh = std::make_shared<Mesh>(rank, size, host, timeout);
@@ -111,15 +111,15 @@ MST_EXPORT const char* mst_gloo_open(int rank, int size, const char* host, doubl
   });
 }
 
-MST_EXPORT const char* mst_gloo_connect(MstGloo* group, const char* addresses, std::size_t address_bytes) {
-  return guarded([&] {
+MST_EXPORT bool mst_gloo_connect(MstGloo* group, const char* addresses, std::size_t address_bytes, MstGlooProblem* problem) {
+  return succeeds(problem, [&] {
     MST_CHECK(address_bytes == group->address.size(), "addresses of ", address_bytes, " bytes, needs ", group->address.size());
     group->mesh->connect(addresses);
   });
 }
 
-MST_EXPORT const char* mst_gloo_all_reduce(MstGloo* group, void* data, std::size_t count, MstGlooDtype dtype) {
-  return guarded([&] {
+MST_EXPORT bool mst_gloo_all_reduce(MstGloo* group, void* data, std::size_t count, MstGlooDtype dtype, MstGlooProblem* problem) {
+  return succeeds(problem, [&] {
     if (count == 0) return;
     switch (dtype) {
       case mst_gloo_f32:
@@ -132,10 +132,11 @@ MST_EXPORT const char* mst_gloo_all_reduce(MstGloo* group, void* data, std::size
   });
 }
 
-MST_EXPORT const char* mst_gloo_abort(MstGloo* group) {
-  return guarded([&] { group->mesh->closeConnections(); });
+MST_EXPORT bool mst_gloo_abort(MstGloo* group, MstGlooProblem* problem) {
+  return succeeds(problem, [&] { group->mesh->closeConnections(); });
 }
 
 MST_EXPORT void mst_gloo_close(MstGloo* group) {
-  guarded([&] { delete group; });
+  MstGlooProblem problem;
+  succeeds(&problem, [&] { delete group; });
 }

@@ -1,5 +1,4 @@
-// The library that connects CPU ranks by Gloo, which is loaded only where there are several. Functions return null, or what went wrong;
-// that text lasts until the thread's next call.
+// The library that connects CPU ranks by Gloo, which is loaded only where there are several.
 #pragma once
 
 #include <cstddef>
@@ -10,14 +9,21 @@ struct MstGloo;
 
 enum MstGlooDtype { mst_gloo_f32, mst_gloo_f64, mst_gloo_bf16 };
 
+// What went wrong, cut to this length.
+struct MstGlooProblem {
+  char text[512];
+};
+
+// Each function returns whether it succeeded; if not, it fills `problem`.
+
 // host: an address of this machine. address: `address_bytes` bytes, which last as long as the group; they tell the other ranks.
-const char* mst_gloo_open(int rank, int size, const char* host, double timeout_seconds, MstGloo** group, const char** address,
-                          std::size_t* address_bytes);
+bool mst_gloo_open(int rank, int size, const char* host, double timeout_seconds, MstGloo** group, const char** address,
+                   std::size_t* address_bytes, MstGlooProblem* problem);
 // addresses: each rank's, one after another, all of the same length.
-const char* mst_gloo_connect(MstGloo* group, const char* addresses, std::size_t address_bytes);
+bool mst_gloo_connect(MstGloo* group, const char* addresses, std::size_t address_bytes, MstGlooProblem* problem);
 // data, `count` elements := the sum over ranks, the same bits on each.
-const char* mst_gloo_all_reduce(MstGloo* group, void* data, std::size_t count, MstGlooDtype dtype);
+bool mst_gloo_all_reduce(MstGloo* group, void* data, std::size_t count, MstGlooDtype dtype, MstGlooProblem* problem);
 // From any thread.
-const char* mst_gloo_abort(MstGloo* group);
+bool mst_gloo_abort(MstGloo* group, MstGlooProblem* problem);
 void mst_gloo_close(MstGloo* group);
 }
