@@ -69,7 +69,7 @@ export class RankStore {
     const { version, silenceSeconds = 20, startSeconds = 300 } = options;
     const times = { silenceSeconds, startSeconds };
     const { rank, size, address, port } = place;
-    const server = rank === 0 ? await StoreServer.listen(port, size, version, times) : null;
+    const server = rank === 0 ? await StoreServer.listen(place, version, times) : null;
     try {
       const socket = await reach(address, port, startSeconds);
       send(socket, { type: 'hello', rank, size, version });

@@ -1,6 +1,10 @@
 // The store in rank 0, where ranks meet: it gathers their values, and tells all when one is lost.
 import { createServer, type Server, type Socket } from 'node:net';
 import { type FromStore, listen, send, type ToStore } from './messages.ts';
+import type { RankPlace } from './place.ts';
+
+/** Addresses of MASTER_ADDR that only this machine has. */
+const LOOPBACK = ['127.0.0.1', 'localhost'];
 
 export interface StoreTimes {
   /** A rank that says nothing for so long is lost; it says something ten times as often. */
@@ -41,23 +45,23 @@ export class StoreServer {
     this.#server = createServer((socket) => this.#onConnection(socket));
   }
 
-  /** Listens on a port of all the machine's addresses. @param version of the package, which every rank must have */
-  static async listen(port: number, size: number, version: string, times: StoreTimes): Promise<StoreServer> {
+  /**
+   * Listens on a port: of this machine alone where ranks meet at 127.0.0.1 or localhost, else of all the machine's addresses.
+   * @param version of the package, which every rank must have
+   */
+  static async listen(place: RankPlace, version: string, times: StoreTimes): Promise<StoreServer> {
+    const { address, port, size } = place;
     const store = new StoreServer(size, version, times);
     await new Promise<void>((resolve, reject) => {
       store.#server.once('error', (error: NodeJS.ErrnoException) =>
         reject(error.code === 'EADDRINUSE' ? new Error(`MASTER_PORT: ${port} is in use; choose another`) : error),
       );
-      store.#server.listen(port, resolve);
+      store.#server.listen({ port, host: LOOPBACK.includes(address) ? '127.0.0.1' : undefined }, resolve);
     });
     store.#began = store.#ticked = performance.now();
     store.#timer = setInterval(() => store.#tick(), beatMs(times));
     store.#timer.unref();
     return store;
-  }
-
-  get port(): number {
-    return (this.#server.address() as { port: number }).port;
   }
 
   #onConnection(socket: Socket): void {

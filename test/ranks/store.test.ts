@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { RankError, type RankPlace, RankStore } from '../../lib/index.ts';
 import { onRanks, places } from '../support/ranks.ts';
 
@@ -134,5 +135,21 @@ describe('RankStore', () => {
       [1, 2],
     ]);
     await Promise.all([store.leave(), other.leave()]);
+  });
+
+  it('listens to its own machine alone where ranks meet there', async function () {
+    const outside = Object.values(networkInterfaces())
+      .flat()
+      .find((each) => each?.family === 'IPv4' && !each.internal);
+    const [zero] = await places(2);
+    const store = await at(zero!);
+    try {
+      if (!outside) return this.skip(); // the machine has no other address
+      const stranger = connect(zero!.port, outside.address);
+      const [error] = await once(stranger, 'error');
+      assert.equal(error.code, 'ECONNREFUSED');
+    } finally {
+      store.close();
+    }
   });
 });
