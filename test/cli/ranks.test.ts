@@ -8,10 +8,8 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { startCommand } from '../support/command.ts';
-import { hasFloat64 } from '../support/devices.ts';
+import { itOnCpuRanks } from '../support/ranks.ts';
 import { linesOf, newFolder, stepsIn, tinyRun } from '../support/runs.ts';
-
-const itOnCpu = hasFloat64 ? it : it.skip;
 
 /** Starts two ranks in a new folder. */
 async function startRanks(options: object, ...args: string[]) {
@@ -53,7 +51,7 @@ async function until(condition: () => boolean, seconds = 30): Promise<void> {
 }
 
 describe('minisequence train --gpus 2', () => {
-  itOnCpu('trains on two processes: one output, each file once', async () => {
+  itOnCpuRanks('trains on two processes: one output, each file once', async () => {
     const { child, text, outDir } = await startRanks({ maxSteps: 4 });
     assert.deepEqual(await once(child, 'close'), [0, null], text.errors);
     assert.equal(text.out.match(/step 4\/4 /g)?.length, 1);
@@ -66,7 +64,7 @@ describe('minisequence train --gpus 2', () => {
     assert.ok(existsSync(join(outDir, 'model.safetensors')));
   });
 
-  itOnCpu('stops both at SIGTERM, saves, and goes on', async () => {
+  itOnCpuRanks('stops both at SIGTERM, saves, and goes on', async () => {
     const { child, text, outDir, config } = await startRanks({ maxSteps: 5000 });
     await until(() => stepsDone(outDir) > 0);
     child.kill('SIGTERM');
@@ -80,7 +78,7 @@ describe('minisequence train --gpus 2', () => {
     assert.equal((await linesOf(outDir)).length, done + 2);
   });
 
-  itOnCpu('ends where a rank is killed, and names it and its step', async () => {
+  itOnCpuRanks('ends where a rank is killed, and names it and its step', async () => {
     const { child, text, outDir } = await startRanks({ maxSteps: 5000, checkpoint: { everySteps: 5 } });
     await until(() => stepsDone(outDir) > 7);
     const ranks = ranksOf(child);
@@ -93,7 +91,7 @@ describe('minisequence train --gpus 2', () => {
     assert.ok((await stepsIn(outDir)).length > 0);
   });
 
-  itOnCpu('leaves no process behind where its parent is killed', async () => {
+  itOnCpuRanks('leaves no process behind where its parent is killed', async () => {
     const { child, outDir } = await startRanks({ maxSteps: 5000 });
     await until(() => stepsDone(outDir) > 0);
     const ranks = ranksOf(child);
@@ -102,7 +100,7 @@ describe('minisequence train --gpus 2', () => {
     await until(() => !ranks.some(isAlive));
   });
 
-  itOnCpu("refuses numbers that are none, and 'all' without a GPU", async () => {
+  itOnCpuRanks("refuses numbers that are none, and 'all' without a GPU", async () => {
     for (const [number, message] of [
       ['0', /must be a positive integer or 'all'/],
       ['all', /--gpus all: device is 'cpu'; say how many processes/],

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { type Dtype, openDevice, ProcessGroup, RankStore, tensor } from '../../lib/index.ts';
 import { kernels } from '../../lib/runtime/native.ts';
-import { itOnCpu, openTestDevice } from '../support/devices.ts';
+import { openTestDevice } from '../support/devices.ts';
 import { normals } from '../support/random.ts';
-import { onRanks } from '../support/ranks.ts';
+import { itOnCpuRanks, onRanks } from '../support/ranks.ts';
 
 /** What each rank makes of a group of CPU devices. */
 const inGroups = <Result>(
@@ -26,7 +26,7 @@ const inGroups = <Result>(
 
 describe('all_reduce', () => {
   for (const size of [2, 3, 4]) {
-    itOnCpu(`is the sum of ${size} ranks, the same bits on each`, async () => {
+    itOnCpuRanks(`is the sum of ${size} ranks, the same bits on each`, async () => {
       for (const [dtype, unit] of [
         ['float32', 2 ** -24],
         ['float64', 2 ** -53],
@@ -60,7 +60,7 @@ describe('all_reduce', () => {
     await assert.rejects(x.toFloat32(), /the device is in no group of ranks \(in all_reduce of float32\(2\)/);
   });
 
-  itOnCpu('fails when a rank is lost, and does not wait for it', async () => {
+  itOnCpuRanks('fails when a rank is lost, and does not wait for it', async () => {
     await assert.rejects(
       inGroups(3, async (group, device) => {
         using x = tensor([1, 2], { device });

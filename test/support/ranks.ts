@@ -1,6 +1,20 @@
 // Ranks in one process, each with a device of its own.
+import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { dirname, join } from 'node:path';
 import type { RankPlace } from '../../lib/index.ts';
+import { addonPaths } from '../../lib/runtime/native.ts';
+import { hasFloat64 } from './devices.ts';
+
+const addonPath = addonPaths().find((path) => existsSync(path));
+const hasGloo = addonPath !== undefined && existsSync(join(dirname(addonPath), 'libminisequence_gloo.so'));
+
+/** A test of CPU ranks. Packages come without the library that connects them. */
+export const itOnCpuRanks =
+  hasFloat64 && hasGloo
+    ? it
+    : (title: string, _test: Mocha.AsyncFunc | Mocha.Func): Mocha.Test =>
+        it.skip(`${title} (on the CPU with Gloo alone)`);
 
 /** A port of this machine that nobody listens on. */
 export async function freePort(): Promise<number> {

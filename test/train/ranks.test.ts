@@ -2,8 +2,7 @@
 import assert from 'node:assert/strict';
 import { cp, readdir } from 'node:fs/promises';
 import { parseConfig, type RunConfigInput, type TrainOptions, type TrainResult, train } from '../../lib/index.ts';
-import { itOnCpu } from '../support/devices.ts';
-import { onRanks } from '../support/ranks.ts';
+import { itOnCpuRanks, onRanks } from '../support/ranks.ts';
 import { linesOf, modelOf, newFolder, stepsIn, tinyRun } from '../support/runs.ts';
 
 const steps = ({ metrics }: TrainResult) => metrics.map(({ loss, gradNorm, tokens }) => ({ loss, gradNorm, tokens }));
@@ -40,7 +39,7 @@ describe('a run on several ranks', () => {
     ['bf16', 2, tinyRun({ maxSteps: 4, dtype: 'bfloat16' }), 1, 1e-4],
   ];
   for (const [name, size, options, accumulationSteps, tolerance] of cases) {
-    itOnCpu(`has the losses and norms of one rank: ${name}`, async () => {
+    itOnCpuRanks(`has the losses and norms of one rank: ${name}`, async () => {
       const expected = await train(
         parseConfig({ ...options, threads: 1, accumulationSteps: accumulationSteps * size, outDir: newFolder() }),
       );
@@ -48,13 +47,16 @@ describe('a run on several ranks', () => {
     });
   }
 
-  itOnCpu('has them with the step in the backward, for which one rank takes a batch of more sequences', async () => {
-    const options = tinyRun({ maxSteps: 5, optimizer: { inBackward: true, learningRate: 3e-3 } });
-    const expected = await train(parseConfig({ ...options, threads: 1, batchSize: 3, outDir: newFolder() }));
-    assertClose(await runOnRanks(3, { ...options, outDir: newFolder() }), expected, 1e-6);
-  });
+  itOnCpuRanks(
+    'has them with the step in the backward, for which one rank takes a batch of more sequences',
+    async () => {
+      const options = tinyRun({ maxSteps: 5, optimizer: { inBackward: true, learningRate: 3e-3 } });
+      const expected = await train(parseConfig({ ...options, threads: 1, batchSize: 3, outDir: newFolder() }));
+      assertClose(await runOnRanks(3, { ...options, outDir: newFolder() }), expected, 1e-6);
+    },
+  );
 
-  itOnCpu('writes each file once, validates, and saves the model of one rank', async () => {
+  itOnCpuRanks('writes each file once, validates, and saves the model of one rank', async () => {
     const options = tinyRun({
       maxSteps: 6,
       data: { ...tinyRun().data, validation: { fraction: 0.25 } },
@@ -73,38 +75,41 @@ describe('a run on several ranks', () => {
     assert.deepEqual(await stepsIn(outDir), await stepsIn(alone.outDir));
   });
 
-  itOnCpu('goes on bit for bit on as many ranks; on others by name, with as many micro-batches a step', async () => {
-    const options = tinyRun({ maxSteps: 8 });
-    const whole = await runOnRanks(2, { ...options, outDir: newFolder() });
-    const outDir = newFolder();
-    const stop = new AbortController();
-    const onStep = ({ step }: { step: number }) => {
-      if (step === 4) stop.abort();
-    };
-    const stopped = await runOnRanks(2, { ...options, outDir }, { signal: stop.signal, onStep });
-    assert.equal(stopped.finished, false);
-    const config = (change: object) => parseConfig({ ...options, outDir, threads: 1, ...change });
-    await assert.rejects(
-      train(config({}), { resume: true }),
-      /with 2 micro-batches a step \(accumulationSteps 1, ranks 2\).* are 1/,
-    );
-    await assert.rejects(
-      train(config({ accumulationSteps: 2 }), { resume: true }),
-      /on 2 ranks and cannot be continued exactly/,
-    );
-    const copy = newFolder();
-    await cp(outDir, copy, { recursive: true });
-    const resumed = await runOnRanks(2, { ...options, outDir }, { resume: true });
-    assert.deepEqual(steps(resumed), steps(whole));
-    assert.deepEqual(await modelOf(outDir), await modelOf(whole.outDir));
-    const alone = await train(config({ accumulationSteps: 2, outDir: copy }), {
-      resume: true,
-      allowOtherMachine: true,
-    });
-    assertClose(alone, whole, 1e-6);
-  });
+  itOnCpuRanks(
+    'goes on bit for bit on as many ranks; on others by name, with as many micro-batches a step',
+    async () => {
+      const options = tinyRun({ maxSteps: 8 });
+      const whole = await runOnRanks(2, { ...options, outDir: newFolder() });
+      const outDir = newFolder();
+      const stop = new AbortController();
+      const onStep = ({ step }: { step: number }) => {
+        if (step === 4) stop.abort();
+      };
+      const stopped = await runOnRanks(2, { ...options, outDir }, { signal: stop.signal, onStep });
+      assert.equal(stopped.finished, false);
+      const config = (change: object) => parseConfig({ ...options, outDir, threads: 1, ...change });
+      await assert.rejects(
+        train(config({}), { resume: true }),
+        /with 2 micro-batches a step \(accumulationSteps 1, ranks 2\).* are 1/,
+      );
+      await assert.rejects(
+        train(config({ accumulationSteps: 2 }), { resume: true }),
+        /on 2 ranks and cannot be continued exactly/,
+      );
+      const copy = newFolder();
+      await cp(outDir, copy, { recursive: true });
+      const resumed = await runOnRanks(2, { ...options, outDir }, { resume: true });
+      assert.deepEqual(steps(resumed), steps(whole));
+      assert.deepEqual(await modelOf(outDir), await modelOf(whole.outDir));
+      const alone = await train(config({ accumulationSteps: 2, outDir: copy }), {
+        resume: true,
+        allowOtherMachine: true,
+      });
+      assertClose(alone, whole, 1e-6);
+    },
+  );
 
-  itOnCpu('ends every rank where one fails, with its message', async () => {
+  itOnCpuRanks('ends every rank where one fails, with its message', async () => {
     const config = parseConfig({ ...tinyRun({ maxSteps: 50 }), threads: 1 });
     const results = await onRanks(2, async (ranks) => {
       const onStep = () => {
@@ -119,7 +124,7 @@ describe('a run on several ranks', () => {
     assert.match(results[1]!, /^RankError: rank 0 (at step \d+: )?no room left$/);
   });
 
-  itOnCpu('refuses ranks that differ in configuration, model or data', async () => {
+  itOnCpuRanks('refuses ranks that differ in configuration, model or data', async () => {
     const options = tinyRun({ maxSteps: 2 });
     const differing = (change: (rank: number) => object) =>
       onRanks(2, (ranks) => train(parseConfig({ ...options, threads: 1, ...change(ranks.rank) }), { ranks }));
