@@ -104,6 +104,8 @@ export class TrainStep {
     if (problem) throw new RangeError(`TrainStep: clipping ${problem}`);
     this.#clipping = clippingOf(choice);
     this.#inBackward = inBackward;
+    if (group && !policy)
+      throw new RangeError('TrainStep: group needs a policy, the same on every rank; policy is null');
     this.#group = group;
     if (previousNorm !== null) {
       requireFinite('TrainStep', 'previousNorm', previousNorm, { min: 0 });

@@ -1,7 +1,17 @@
 // Runs on several ranks: the numbers of one rank with as many micro-batches a step, files once, ends together.
 import assert from 'node:assert/strict';
 import { cp, readdir } from 'node:fs/promises';
-import { parseConfig, type RunConfigInput, type TrainOptions, type TrainResult, train } from '../../lib/index.ts';
+import {
+  type Decoder,
+  type Optimizer,
+  type ProcessGroup,
+  parseConfig,
+  type RunConfigInput,
+  type TrainOptions,
+  type TrainResult,
+  TrainStep,
+  train,
+} from '../../lib/index.ts';
 import { itOnCpuRanks, onRanks } from '../support/ranks.ts';
 import { linesOf, modelOf, newFolder, stepsIn, tinyRun } from '../support/runs.ts';
 
@@ -122,6 +132,14 @@ describe('a run on several ranks', () => {
     });
     assert.match(results[0]!, /^Error: no room left$/);
     assert.match(results[1]!, /^RankError: rank 0 (at step \d+: )?no room left$/);
+  });
+
+  it('needs a policy that every rank has', () => {
+    const group = {} as ProcessGroup;
+    assert.throws(
+      () => new TrainStep({} as Decoder, {} as Optimizer, { group }),
+      /group needs a policy.* policy is null/,
+    );
   });
 
   itOnCpuRanks('refuses ranks that differ in configuration, model or data', async () => {
