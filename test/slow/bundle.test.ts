@@ -30,8 +30,9 @@ describe('bundle', () => {
     assert.equal(status, 0, stdout.slice(stdout.indexOf('failing')) + stderr);
     assert.ok(Number(/(\d+) passing/.exec(stdout)?.[1]) > 400, stdout);
     const skipped = stdout.split('\n').filter((line) => /^\s+- /.test(line));
+    // The bundle is for one machine's GPUs: it has no library of CPU ranks.
     assert.deepEqual(
-      skipped.filter((line) => !line.endsWith('(on CUDA alone)')),
+      skipped.filter((line) => !/\(on (CUDA|the CPU with Gloo) alone\)$/.test(line)),
       [],
     );
   }).timeout(600_000);
