@@ -34,6 +34,7 @@ export class Gradients {
   readonly #byId: Map<number, Tensor>;
   readonly #uses: Uses | null;
   readonly #sums: Sums | null;
+  #one: Tensor | null = null;
 
   /** @param uses counts uses of parameters to report complete gradients; null: nobody asked */
   constructor(uses: Uses | null, byId: Map<number, Tensor> = new Map(), sums: Sums | null = null) {
@@ -111,9 +112,8 @@ export class Gradients {
     if (!present) {
       const held = gradient.alias();
       disown(held);
-      held.isOne = gradient.isOne;
       this.#byId.set(id, held);
-    } else if (!present.isShared && !present.isOne) kernels.add_to(gradient, present);
+    } else if (!present.isShared) kernels.add_to(gradient, present);
     else {
       const sum = empty(present.shape, { dtype: present.dtype, device: present.device, category: 'activation' });
       kernels.add(present, gradient, sum);
@@ -121,6 +121,19 @@ export class Gradients {
       present.dispose();
       this.#byId.set(id, sum);
     }
+  }
+
+  /** Puts 1, the gradient of a scalar with respect to itself, which a backward starts from. */
+  start({ id, shape, dtype, device }: Tensor): void {
+    this.#one = empty(shape, { dtype, device, category: 'activation' });
+    disown(this.#one);
+    this.#byId.set(id, this.#one);
+    kernels.fill(this.#one, 1);
+  }
+
+  /** See OpGradients. */
+  isOne(gradient: Tensor): boolean {
+    return gradient === this.#one;
   }
 
   /** Removes and returns the gradient of a value; the caller disposes it. */
@@ -145,6 +158,11 @@ export class OpGradients {
   constructor(all: Gradients, destinations: readonly (Destination | null)[]) {
     this.all = all;
     this.#destinations = destinations;
+  }
+
+  /** Whether `dy` is the 1 that the backward started from, so that multiplying by it can be skipped. */
+  isOne(dy: Tensor): boolean {
+    return this.all.isOne(dy);
   }
 
   /** Whether input i wants a gradient. */

@@ -1,9 +1,8 @@
 // The tape. An op computes at once and records a node; the backward runs the nodes from last to first and drops each after use.
 // A node owns what it saves; nothing waits for the garbage collector. Regions (region.ts) record without saving.
 
-import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
-import { empty, type Tensor } from '../runtime/tensor.ts';
+import type { Tensor } from '../runtime/tensor.ts';
 import { Gradients, hold } from './gradients.ts';
 import { type Named, Node, type Operation, present } from './node.ts';
 import { Parameter } from './parameter.ts';
@@ -80,14 +79,6 @@ export function compute(op: Operation, recording: boolean): { output: Tensor; mo
   return { output, more: Object.fromEntries(Object.keys(more).map((name) => [name, null])) };
 }
 
-/** The gradient of a scalar with respect to itself. */
-function ones({ shape, dtype, device }: Tensor): Tensor {
-  const one = empty(shape, { dtype, device, category: 'activation' });
-  kernels.fill(one, 1);
-  one.isOne = true;
-  return one;
-}
-
 /** Runs the nodes from last to first and drops each after use. */
 export function runBackward(nodes: Node[], gradients: Gradients): void {
   for (let node = nodes.pop(); node; node = nodes.pop()) node.backward(gradients);
@@ -133,7 +124,8 @@ export class Tape {
       if (!gradient && output.size !== 1)
         throw new RangeError(`backward: needs a scalar or a gradient of its shape, got ${output}`);
       if (!output.requiresGrad) throw new Error(`backward: ${output} does not depend on a parameter of this tape`);
-      tidy(() => gradients.put(output.id, gradient ?? ones(output)));
+      if (gradient) gradients.put(output.id, gradient);
+      else gradients.start(output);
       withMode(null, () => runBackward(this.#nodes, gradients));
     } finally {
       gradients.dispose();

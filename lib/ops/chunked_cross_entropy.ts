@@ -114,7 +114,7 @@ export function chunkedCrossEntropy(
       }),
     // The gradients exist; what remains is the factor dloss, and the divisor if only the device knows it.
     backward(dloss, { dhidden, dweight, dlow, dlowWeight, divisor }, gradients) {
-      if (!dloss.isOne || divisor) {
+      if (!gradients.isOne(dloss) || divisor) {
         for (const gradient of [dhidden, dweight, dlow, dlowWeight]) {
           if (gradient) kernels.scale_by(gradient, dloss, divisor, gradient);
         }

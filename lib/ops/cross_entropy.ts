@@ -37,7 +37,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
       const { loss, divisor } = reduceLosses(outputs.losses, targets, checked);
       return { output: loss, more: { divisor } };
     },
-    backward(dloss, { logits, targets, tokenWeights, divisor }) {
+    backward(dloss, { logits, targets, tokenWeights, divisor }, gradients) {
       const dlogits = logits.isShared
         ? empty(logits.shape, { dtype: logits.dtype, device: logits.device, category: 'activation' })
         : logits;
@@ -45,7 +45,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
       const losses = empty([N], { dtype: computeDtype(logits.dtype), device: logits.device, category: 'workspace' });
       const unused = { losses, lse: null, logProbability: null, entropy: null, correct: null };
       kernels.cross_entropy(dlogits, { ids: targets.reshape([N]), weights: tokenWeights }, unused, kernel, 0, true);
-      if (!dloss.isOne || divisor) kernels.scale_by(dlogits, dloss, divisor, dlogits);
+      if (!gradients.isOne(dloss) || divisor) kernels.scale_by(dlogits, dloss, divisor, dlogits);
       if (factor !== 1) kernels.scale(dlogits, dlogits, factor);
       return [dlogits];
     },

@@ -80,8 +80,6 @@ export class Tensor {
   requiresGrad = false;
   /** The scope that disposes it; see scope.ts. */
   scope: Set<Owned> | null = null;
-  /** Whether it is the gradient 1 that a backward starts from; ops then skip multiplying by it. */
-  isOne = false;
 
   /** @param of elements whose shape checkShape() has returned, or a tensor, to create another handle on its memory */
   constructor(of: Elements | Tensor) {

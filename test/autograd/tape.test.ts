@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { Region } from '../../lib/autograd/region.ts';
 import { isFirstRun, operation } from '../../lib/autograd/tape.ts';
 import {
+  chunkedCrossEntropy,
+  crossEntropy,
   linear,
   miniSequence,
   noGrad,
@@ -13,6 +15,7 @@ import {
   rmsNorm,
   rows,
   scale,
+  softcap,
   swiglu,
   Tape,
   type Tensor,
@@ -58,6 +61,35 @@ describe('tape', () => {
       assert.equal(w.grad, null);
       x.dispose();
       w.dispose();
+    }));
+
+  it('starts from a gradient of 1, also where the op after the loss writes its gradient over that', () =>
+    leavingNothing(device(), async () => {
+      const targets = tensor(Int32Array.of(2, 0, 4), { dtype: 'int32', device: device() });
+      const weight = new Parameter(random([5, 4], 1));
+      const hidden = random([3, 4], 2);
+      const options = { reduction: 'sum' } as const;
+      const losses = {
+        crossEntropy: () => crossEntropy(linear(hidden, weight), targets, options).loss,
+        chunkedCrossEntropy: () => chunkedCrossEntropy(hidden, weight, targets, { ...options, chunkSize: 2 }).loss,
+      };
+      for (const [name, lossOf] of Object.entries(losses)) {
+        for (const fn of [lossOf, () => softcap(lossOf(), 20)]) {
+          const gradients: Float32Array[] = [];
+          for (const isGiven of [false, true]) {
+            const tape = new Tape();
+            const output = tape.run(fn);
+            const one = isGiven ? tensor([1], { shape: output.shape, dtype: precise, device: device() }) : null;
+            tape.backward(output, one);
+            gradients.push(await weight.grad!.toFloat32());
+            weight.zeroGrad();
+            output.dispose();
+            one?.dispose();
+          }
+          assert.deepEqual(gradients[0], gradients[1], `${name}: ${fn === lossOf ? 'loss' : 'capped loss'}`);
+        }
+      }
+      for (const each of [targets, weight, hidden]) each.dispose();
     }));
 
   it('frees everything when the function throws, before or after ops', () =>
