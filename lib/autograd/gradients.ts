@@ -149,13 +149,13 @@ export class Gradients {
   }
 }
 
-/** The gradients of one op's inputs, as its backward sees them. */
-export class OpGradients {
+/** The gradients of one op's inputs, by the names of these, as its backward sees them. */
+export class OpGradients<Name extends string = string> {
   /** The gradients of the whole backward. A region inside the op passes them to its nodes. */
   readonly all: Gradients;
-  readonly #destinations: readonly (Destination | null)[];
+  readonly #destinations: ReadonlyMap<string, Destination>;
 
-  constructor(all: Gradients, destinations: readonly (Destination | null)[]) {
+  constructor(all: Gradients, destinations: ReadonlyMap<string, Destination>) {
     this.all = all;
     this.#destinations = destinations;
   }
@@ -165,23 +165,23 @@ export class OpGradients {
     return this.all.isOne(dy);
   }
 
-  /** Whether input i wants a gradient. */
-  needs(i: number): boolean {
-    return this.#destinations[i] != null;
+  /** Whether an input needs a gradient. */
+  needs(name: Name): boolean {
+    return this.#destinations.has(name);
   }
 
   /**
-   * Memory for the gradient of input i, a weight; null if it needs none. Its dtype is the compute dtype, or bf16 if the parameter's
+   * Memory for the gradient of an input that is a weight; null if it needs none. Its dtype is the compute dtype, or bf16 if the parameter's
    * gradient is bf16 and the op does not sum over several chunks.
    */
-  target(i: number): GradientMemory | null {
-    const destination = this.#destinations[i];
+  target(name: Name): GradientMemory | null {
+    const destination = this.#destinations.get(name);
     return destination ? this.all.target(destination) : null;
   }
 
-  /** Takes over the finished gradient of input i. It becomes the parameter's `.grad`, or is added to it if there is one. */
-  adopt(i: number, gradient: Tensor): void {
-    const destination = this.#destinations[i];
+  /** Takes over the finished gradient of an input. It becomes the parameter's `.grad`, or is added to it if there is one. */
+  adopt(name: Name, gradient: Tensor): void {
+    const destination = this.#destinations.get(name);
     if (destination) this.all.adopt(destination, gradient);
   }
 
@@ -189,7 +189,7 @@ export class OpGradients {
    * Runs `fn`, which adds each chunk's part to the gradients of weights; it must use the OpGradients that it is given. With several
    * chunks, bf16 gradients of parameters are summed in f32 and rounded once at the end, since rounding after every chunk loses accuracy.
    */
-  overChunks(numChunks: number, fn: (gradients: OpGradients) => void): void {
+  overChunks(numChunks: number, fn: (gradients: OpGradients<Name>) => void): void {
     this.all.overChunks(numChunks, (all) => fn(new OpGradients(all, this.#destinations)));
   }
 }

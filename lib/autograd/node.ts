@@ -14,14 +14,17 @@ interface NodesOfRegion {
   dispose(): void;
 }
 
+/** Gradients by the names of inputs. */
+type GradientsOf<Inputs extends Named> = Partial<Record<keyof Inputs, Tensor | null>>;
+
 /** How to run one op, forward and backward. */
-export interface Operation<Inputs extends Named = Named, More extends Named = Named> {
+export interface Operation<Inputs extends Named = Named, Saved extends Named = Named, More extends Named = Named> {
   /** The op's name in errors, as users call it. */
   name: string;
-  /** The inputs that gradients may flow to, in the order in which `backward` returns their gradients; null if absent. */
-  inputs: readonly (Tensor | null)[];
-  /** Inputs whose values `backward` reads, by the names under which it gets them, either kept or recomputed. */
-  saved: Inputs;
+  /** The inputs that gradients may flow to; null if absent. */
+  inputs: Inputs;
+  /** Tensors whose values `backward` reads, by the names under which it gets them, either kept or recomputed. */
+  saved: Saved;
   /**
    * Whether `backward` needs `more`, the tensors that `forward` makes for it. If not, a region may discard them: `backward` then gets null
    * under their names, although the type of `More` does not say so.
@@ -36,16 +39,16 @@ export interface Operation<Inputs extends Named = Named, More extends Named = Na
    */
   forward(recording: boolean): { output: Tensor; more?: More };
   /**
-   * dy: gradient of the output. saved: all of `saved` and `more`. Returns the gradient of each input: a new tensor, dy itself, or null if
-   * there is none or it has been written to `gradients.target(i)`. May dispose dy when it is no longer needed.
+   * dy: gradient of the output. saved: all of `saved` and `more`. Returns gradients by the names of the inputs: each a new tensor, dy itself,
+   * or null or left out if there is none or it has been written to `gradients.target(name)`. May dispose dy when it is no longer needed.
    */
-  backward(dy: Tensor, saved: Inputs & More, gradients: OpGradients): readonly (Tensor | null)[];
+  backward(dy: Tensor, saved: Saved & More, gradients: OpGradients<keyof Inputs & string>): GradientsOf<Inputs>;
 }
 
 /** One recorded op. It owns what it saves. */
 export class Node {
   readonly operation: Operation;
-  readonly #destinations: readonly (Destination | null)[];
+  readonly #destinations: ReadonlyMap<string, Destination>;
   #saved: Named = {};
   #more: Named = {};
   outputId = 0;
@@ -54,11 +57,8 @@ export class Node {
 
   constructor(operation: Operation) {
     this.operation = operation;
-    this.#destinations = operation.inputs.map((input) =>
-      input?.requiresGrad
-        ? { id: input.id, parameter: input instanceof Parameter ? input : null, prototype: input }
-        : null,
-    );
+    const wanted = Object.entries(operation.inputs).filter(([, input]) => input?.requiresGrad) as [string, Tensor][];
+    this.#destinations = new Map(wanted.map(([name, input]) => [name, destinationOf(input)]));
   }
 
   /** How much a region must recompute for this node: each saved input counts 1, and so does `more`. */
@@ -79,7 +79,7 @@ export class Node {
 
   /** The parameters that this node and the nodes of its regions give gradients to, once for each use. */
   *uses(): Generator<Parameter> {
-    for (const destination of this.#destinations) if (destination?.parameter) yield destination.parameter;
+    for (const { parameter } of this.#destinations.values()) if (parameter) yield parameter;
     for (const { nodes } of this.operation.regions ?? []) for (const node of nodes) yield* node.uses();
   }
 
@@ -100,10 +100,10 @@ export class Node {
     tidy(() => {
       const saved = { ...this.#saved, ...this.#more };
       const results = this.operation.backward(dy, saved, new OpGradients(gradients, this.#destinations));
-      results.forEach((result, i) => {
-        const destination = this.#destinations[i];
-        if (result && destination) gradients.add(destination, result);
-      });
+      for (const [name, destination] of this.#destinations) {
+        const result = results[name];
+        if (result) gradients.add(destination, result);
+      }
     });
   }
 
@@ -120,4 +120,8 @@ export class Node {
 /** The tensors that are not null. */
 export function present(tensors: Named): Tensor[] {
   return Object.values(tensors).filter((tensor) => tensor !== null);
+}
+
+function destinationOf(input: Tensor): Destination {
+  return { id: input.id, parameter: input instanceof Parameter ? input : null, prototype: input };
 }

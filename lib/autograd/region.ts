@@ -4,7 +4,7 @@
 import { own, tidy } from '../runtime/scope.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 import type { OpGradients } from './gradients.ts';
-import { type Node, type Operation, present } from './node.ts';
+import { type Named, type Node, type Operation, present } from './node.ts';
 import { compute, isFirstRun, type Mode, noGrad, operation, record, runBackward, withMode } from './tape.ts';
 
 /**
@@ -174,14 +174,17 @@ export function recompute(
     store?.put(inputs);
     return region.run(inputs);
   };
+  const byIndex: Named = Object.fromEntries(inputs.entries());
   return operation({
     name: options.name ?? 'recompute',
-    inputs,
-    saved: store ? {} : Object.fromEntries(inputs.entries()),
+    inputs: byIndex,
+    saved: store ? {} : byIndex,
     regions: store ? [region, { nodes: [], dispose: () => store.dispose() }] : [region],
     forward: () => ({ output: isFirstRun() ? firstRun() : noGrad(() => fn(...inputs)) }),
-    backward: (dy, saved, gradients) =>
-      region.backward(store?.take() ?? Object.values(saved), dy, gradients, { takesDy: true }),
+    backward(dy, saved, gradients) {
+      const results = region.backward(store?.take() ?? present(saved), dy, gradients, { takesDy: true });
+      return Object.fromEntries(results.entries());
+    },
   });
 }
 

@@ -38,10 +38,10 @@ export function withMode<T>(newMode: Mode | null, fn: () => T): T {
 }
 
 /** Runs an op. Records a node if a tape is recording and an input needs a gradient. */
-export function operation<Inputs extends Named, More extends Named = Record<never, never>>(
-  op: Operation<Inputs, More>,
+export function operation<Inputs extends Named, Saved extends Named, More extends Named = Record<never, never>>(
+  op: Operation<Inputs, Saved, More>,
 ): Tensor {
-  const isWanted = op.regions !== undefined || op.inputs.some((input) => input?.requiresGrad);
+  const isWanted = op.regions !== undefined || present(op.inputs).some(({ requiresGrad }) => requiresGrad);
   return mode !== null && isWanted ? mode.run(op) : compute(op, false).output;
 }
 

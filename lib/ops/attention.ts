@@ -82,7 +82,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   const scores = { T, D, scale, window, softcap };
   return operation({
     name: op,
-    inputs: [q, k, v],
+    inputs: { q, k, v },
     saved: { q, k, v, documentStart },
     savesMore: true,
     forward() {
@@ -100,7 +100,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
       const dv = empty([N, keyWidth], { dtype, device, category: 'activation' });
       const workspace = attentionBackwardWorkspace(device, sizes);
       kernels.attention_backward(dout, inputs, out, lse, { dq, dk, dv }, workspace, scores);
-      return [dq, dk, dv];
+      return { q: dq, k: dk, v: dv };
     },
   });
 }

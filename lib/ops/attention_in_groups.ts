@@ -124,7 +124,7 @@ export function attentionInGroups(x: Tensor, options: AttentionInGroupsOptions):
 
   return operation({
     name: 'attention',
-    inputs: [x],
+    inputs: { x },
     saved: { x, ...ofRows },
     savesMore: true,
     regions: Object.values(regions).filter((region) => region !== null),
@@ -191,8 +191,9 @@ export function attentionInGroups(x: Tensor, options: AttentionInGroupsOptions):
         else [dread = null] = regions[name].backward([read], d[name], gradients, { takesDy: true, onto: [dread] });
       }
       read.dispose();
-      if (!dread || !regions.normalized) return [dread];
-      return regions.normalized.backward([x], dread, gradients, { takesDy: true });
+      if (!dread || !regions.normalized) return { x: dread };
+      const [dx = null] = regions.normalized.backward([x], dread, gradients, { takesDy: true });
+      return { x: dx };
     },
   });
 }

@@ -77,7 +77,7 @@ export function chunkedCrossEntropy(
   const outputs = tokenOutputs(hidden, N, options.perToken);
   const loss = operation({
     name: op,
-    inputs: [hidden, weight, low, lowWeight],
+    inputs: { hidden, weight, low, lowWeight },
     saved: {},
     savesMore: true,
     forward: (recording) =>
@@ -119,9 +119,9 @@ export function chunkedCrossEntropy(
           if (gradient) kernels.scale_by(gradient, dloss, divisor, gradient);
         }
       }
-      if (dweight) gradients.adopt(1, dweight);
-      if (dlowWeight) gradients.adopt(3, dlowWeight);
-      return [dhidden, null, dlow, null];
+      if (dweight) gradients.adopt('weight', dweight);
+      if (dlowWeight) gradients.adopt('lowWeight', dlowWeight);
+      return { hidden: dhidden, low: dlow };
     },
   });
   return lossResult(loss, outputs, options.perToken);

@@ -81,10 +81,11 @@ export function chunkedMlp(
     ];
     return { gate, up, down };
   };
+  const inputs = { x, gate: trainable(gate), up: up && trainable(up), down: trainable(down), ...adapters.tensors };
   return operation({
     name: op,
-    inputs: [x, ...all.map(trainable), ...Object.values(adapters.tensors)],
-    saved: { x, gate: trainable(gate), up: up && trainable(up), down: trainable(down), ...adapters.tensors },
+    inputs,
+    saved: inputs,
     savesMore: keepsGateUp,
     forward(recording) {
       const y = empty([N, C], { dtype, device, category: 'activation' });
@@ -107,18 +108,18 @@ export function chunkedMlp(
     backward(dy, { x, kept, ...saved }, gradients) {
       // Each chunk of dx is written after the last use of the same rows of x.
       const inPlace = () => (x.isShared ? empty([N, C], { dtype, device, category: 'activation' }) : x.alias());
-      const dx = gradients.needs(0) ? inPlace() : null;
+      const dx = gradients.needs('x') ? inPlace() : null;
       gradients.overChunks(Math.ceil(N / M), (gradients) => {
         // Gradients outlive the workspaces. Allocated first, they let the freed workspaces form one hole instead of several.
-        const dgate = gradients.target(1);
+        const dgate = gradients.target('gate');
         const [ofGate, ofUp] = up || !dgate ? [] : halves(dgate.gradient);
         const targets = {
           dx,
           dgate: ofGate ? { ...dgate!, gradient: ofGate } : dgate,
-          dup: up ? gradients.target(2) : ofUp ? { ...dgate!, gradient: ofUp } : null,
-          ddown: gradients.target(all.length),
+          dup: up ? gradients.target('up') : ofUp ? { ...dgate!, gradient: ofUp } : null,
+          ddown: gradients.target('down'),
         };
-        const ofAdapters = adapters.native(saved, gradients, 1 + all.length);
+        const ofAdapters = adapters.native(saved, gradients);
         kernels.chunked_mlp_backward(
           dy,
           x,
@@ -131,7 +132,7 @@ export function chunkedMlp(
           { ...ofAdapters, scratch: adapters.scratch(M, width, x) },
         );
       });
-      return [dx];
+      return { x: dx };
     },
   });
 }

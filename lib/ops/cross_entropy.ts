@@ -29,7 +29,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
   const outputs = tokenOutputs(logits, N, options.perToken);
   const loss = operation({
     name: op,
-    inputs: [logits],
+    inputs: { logits },
     saved: { logits, targets, tokenWeights },
     savesMore: true,
     forward() {
@@ -47,7 +47,7 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
       kernels.cross_entropy(dlogits, { ids: targets.reshape([N]), weights: tokenWeights }, unused, kernel, 0, true);
       if (!gradients.isOne(dloss) || divisor) kernels.scale_by(dlogits, dloss, divisor, dlogits);
       if (factor !== 1) kernels.scale(dlogits, dlogits, factor);
-      return [dlogits];
+      return { logits: dlogits };
     },
   });
   return lossResult(loss, outputs, options.perToken);

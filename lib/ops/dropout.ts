@@ -42,7 +42,7 @@ export function dropout(x: Tensor, { probability, seed, step, firstRow = 0 }: Dr
     tidy(() => kernels.dropout(flat(from), flat(to), { probability, seed, step }, op, firstRow));
   return operation({
     name: 'dropout',
-    inputs: [x],
+    inputs: { x },
     saved: {},
     forward() {
       const y = empty(shape, { dtype, device, category: 'activation' });
@@ -52,7 +52,7 @@ export function dropout(x: Tensor, { probability, seed, step, firstRow = 0 }: Dr
     backward(dy) {
       const dx = dy.isShared ? empty(shape, { dtype, device, category: 'activation' }) : dy;
       apply(dy, dx);
-      return [dx];
+      return { x: dx };
     },
   });
 }

@@ -14,14 +14,14 @@ export function add(a: Tensor, b: Tensor): Tensor {
   requireShape('add', 'b', b, a.shape);
   return operation({
     name: 'add',
-    inputs: [a, b],
+    inputs: { a, b },
     saved: {},
     forward() {
       const y = empty(a.shape, { dtype: a.dtype, device: a.device, category: 'activation' });
       kernels.add(a, b, y);
       return { output: y };
     },
-    backward: (dy) => [dy, dy],
+    backward: (dy) => ({ a: dy, b: dy }),
   });
 }
 
@@ -36,13 +36,13 @@ export function addOnto(a: Tensor, b: Tensor): Tensor {
   requireShape('addOnto', 'b', b, a.shape);
   return operation({
     name: 'addOnto',
-    inputs: [a, b],
+    inputs: { a, b },
     saved: {},
     forward() {
       kernels.add_to(b, a);
       return { output: a.alias() };
     },
-    backward: (dy) => [dy, dy],
+    backward: (dy) => ({ a: dy, b: dy }),
   });
 }
 
@@ -57,10 +57,10 @@ export function scale(x: Tensor, factor: number): Tensor {
   };
   return operation({
     name: 'scale',
-    inputs: [x],
+    inputs: { x },
     saved: {},
     forward: () => ({ output: scaled(x) }),
-    backward: (dy) => [scaled(dy)],
+    backward: (dy) => ({ x: scaled(dy) }),
   });
 }
 
@@ -75,9 +75,9 @@ export function cast(x: Tensor, dtype: Dtype): Tensor {
   const original = x.dtype;
   return operation({
     name: 'cast',
-    inputs: [x],
+    inputs: { x },
     saved: {},
     forward: () => ({ output: converted(x, dtype) }),
-    backward: (dy) => [converted(dy, original)],
+    backward: (dy) => ({ x: converted(dy, original) }),
   });
 }

@@ -20,7 +20,7 @@ export function embedding(weight: Tensor, ids: Tensor): Tensor {
   const N = ids.size;
   return operation({
     name: 'embedding',
-    inputs: [weight],
+    inputs: { weight },
     saved: { ids },
     forward() {
       const y = empty([N, C], { dtype: weight.dtype, device: weight.device, category: 'activation' });
@@ -28,10 +28,10 @@ export function embedding(weight: Tensor, ids: Tensor): Tensor {
       return { output: y };
     },
     backward(dy, { ids }, gradients) {
-      const { gradient, overwrite } = gradients.target(0)!;
+      const { gradient, overwrite } = gradients.target('weight')!;
       if (overwrite) kernels.fill(gradient, 0);
       kernels.embedding_backward(dy, ids.reshape([N]), gradient, sortWorkspace(weight.device, N));
-      return [null];
+      return {};
     },
   });
 }

@@ -31,7 +31,7 @@ function glu(name: string, gate: Tensor, up: Tensor, activation: Activation): Te
   const like = { dtype: gate.dtype, device: gate.device, category: 'activation' } as const;
   return operation({
     name,
-    inputs: [gate, up],
+    inputs: { gate, up },
     saved: { gate, up },
     forward() {
       const y = empty([N, F], like);
@@ -43,7 +43,7 @@ function glu(name: string, gate: Tensor, up: Tensor, activation: Activation): Te
       const dgate = empty([N, F], like);
       const dup = empty([N, F], like);
       kernels.glu_backward(dy, gate, up, dgate, dup, null, code);
-      return [dgate, dup];
+      return { gate: dgate, up: dup };
     },
   });
 }

@@ -31,7 +31,7 @@ export function linear(x: Tensor, weight: Weight, bias: Tensor | null = null): T
   const { device, dtype } = x;
   return operation({
     name: 'linear',
-    inputs: [x, trainable(weight), bias],
+    inputs: { x, weight: trainable(weight), bias },
     saved: { x, weight: trainable(weight) },
     forward() {
       const y = empty([N, O], { dtype, device, category: 'activation' });
@@ -42,21 +42,21 @@ export function linear(x: Tensor, weight: Weight, bias: Tensor | null = null): T
     // y = x Wᵀ + b;  dx = dy W;  dW = dyᵀ x;  db = Σ dy over the rows
     backward(dy, { x, weight: saved }, gradients) {
       const workspace = matmulWorkspace(device);
-      const dweight = gradients.target(1);
+      const dweight = gradients.target('weight');
       if (dweight) {
         kernels.matmul(dy, x, dweight.gradient, workspace, true, false, 1, dweight.overwrite ? 0 : 1);
       }
-      const dbias = gradients.target(2);
+      const dbias = gradients.target('bias');
       if (dbias) {
         if (dbias.overwrite) kernels.fill(dbias.gradient, 0);
         const partials = empty([numPartials(device), O], { dtype: computeDtype(dtype), device, category: 'workspace' });
         kernels.bias_backward(dy, dbias.gradient, partials);
         partials.dispose();
       }
-      if (!gradients.needs(0)) return [null, null, null];
+      if (!gradients.needs('x')) return {};
       const dx = empty([N, I], { dtype, device, category: 'activation' });
       kernels.matmul(dy, saved ?? dense(weight), dx, workspace, false, false, 1, 0);
-      return [dx, null, null];
+      return { x: dx };
     },
   });
 }

@@ -31,7 +31,7 @@ export function linearRows(x: Tensor, weight: Weight, rows: { begin: number; end
   const part = (whole: Tensor) => whole.alias().rows(begin, end);
   return operation({
     name: op,
-    inputs: [x, trainable(weight)],
+    inputs: { x, weight: trainable(weight) },
     saved: { x, weight: trainable(weight) },
     forward() {
       const y = empty([N, end - begin], { dtype, device, category: 'activation' });
@@ -41,13 +41,13 @@ export function linearRows(x: Tensor, weight: Weight, rows: { begin: number; end
     // y = x Wᵀ;  dx = dy W;  dW = dyᵀ x
     backward(dy, { x, weight: saved }, gradients) {
       const workspace = matmulWorkspace(device);
-      const dweight = gradients.target(1);
+      const dweight = gradients.target('weight');
       if (dweight?.overwrite) kernels.fill(dweight.gradient, 0);
       if (dweight) kernels.matmul(dy, x, part(dweight.gradient), workspace, true, false, 1, 1);
-      if (!gradients.needs(0)) return [null, null];
+      if (!gradients.needs('x')) return {};
       const dx = empty([N, I], { dtype, device, category: 'activation' });
       kernels.matmul(dy, part(saved ?? dense(weight)), dx, workspace, false, false, 1, 0);
-      return [dx, null];
+      return { x: dx };
     },
   });
 }

@@ -99,25 +99,24 @@ export class OpAdapters {
   /**
    * The kernels' argument, without its workspace.
    * @param gradients those of the op, in its backward; null in the forward
-   * @param firstInput index of the first adapter's a among the op's inputs
    */
   native(
     { gateA, gateB, upA, upB, downA, downB }: AdapterTensors,
-    gradients: OpGradients | null = null,
-    firstInput = 0,
+    gradients: OpGradients<keyof AdapterTensors> | null = null,
   ): Omit<MlpAdapters, 'scratch'> {
-    const target = (input: number) => {
+    const target = (input: keyof AdapterTensors) => {
       const place = gradients?.target(input);
       if (place?.overwrite) kernels.fill(place.gradient, 0);
       return place?.gradient ?? null;
     };
-    const of = (projection: Projection, a: Tensor | null, b: Tensor | null, input: number) => {
+    const of = (projection: Projection, a: Tensor | null, b: Tensor | null) => {
       const adapter = this.#adapters[projection];
       if (!adapter || !a || !b) return null;
-      return { a, b, da: target(input), db: target(input + 1), scale: adapter.scale, op: adapter.op };
+      const { scale, op } = adapter;
+      return { a, b, da: target(`${projection}A`), db: target(`${projection}B`), scale, op };
     };
-    const gate = of('gate', gateA, gateB, firstInput);
-    const down = of('down', downA, downB, firstInput + 4);
+    const gate = of('gate', gateA, gateB);
+    const down = of('down', downA, downB);
     if (this.#isFused && gate) {
       const F = gate.b.shape[0]! / 2;
       const half = (begin: number) => ({
@@ -129,7 +128,7 @@ export class OpAdapters {
     }
     return {
       gate,
-      up: of('up', upA, upB, firstInput + 2),
+      up: of('up', upA, upB),
       down,
       dropout: this.#dropout,
     };

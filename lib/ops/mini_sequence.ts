@@ -28,7 +28,7 @@ export function miniSequence(
   const regions: Region[] = [];
   return operation({
     name: 'miniSequence',
-    inputs: [x],
+    inputs: { x },
     saved: { x },
     regions,
     forward() {
@@ -57,7 +57,7 @@ export function miniSequence(
     },
     backward(dy, { x }, gradients) {
       const rows = x.alias().reshape([N, C]);
-      const dx = gradients.needs(0)
+      const dx = gradients.needs('x')
         ? empty([N, C], { dtype: x.dtype, device: x.device, category: 'activation' })
         : null;
       gradients.overChunks(regions.length, (gradients) => {
@@ -72,7 +72,7 @@ export function miniSequence(
           });
         });
       });
-      return [dx];
+      return { x: dx };
     },
   });
 }

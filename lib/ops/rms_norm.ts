@@ -32,7 +32,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: { eps: number; weigh
   const { device, dtype } = x;
   return operation({
     name: 'rmsNorm',
-    inputs: [x, weight],
+    inputs: { x, weight },
     saved: { x, weight },
     forward() {
       const y = empty([N, C], { dtype, device, category: 'activation' });
@@ -41,13 +41,13 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: { eps: number; weigh
     },
     backward(dy, { x, weight }, gradients) {
       const dx = dy.isShared ? empty([N, C], { dtype, device, category: 'activation' }) : dy;
-      const dweight = gradients.target(1);
+      const dweight = gradients.target('weight');
       if (dweight?.overwrite) kernels.fill(dweight.gradient, 0);
       const partials =
         dweight && empty([numPartials(device), D], { dtype: computeDtype(dtype), device, category: 'workspace' });
       const gradient = dweight?.gradient ?? null;
       kernels.rms_norm_backward(heads(dy), heads(x), weight, heads(dx), gradient, partials, eps, weightOffset);
-      return [dx, null];
+      return { x: dx };
     },
   });
 }

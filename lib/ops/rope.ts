@@ -59,7 +59,7 @@ export function rope(x: Tensor, rotation: Rope, T: number, documentStart: Tensor
   const options = rotationOptions(rotation, T);
   return operation({
     name: 'rope',
-    inputs: [x],
+    inputs: { x },
     saved: { inverseFrequencies, documentStart },
     forward() {
       const y = empty([N, width], { dtype, device, category: 'activation' });
@@ -70,7 +70,7 @@ export function rope(x: Tensor, rotation: Rope, T: number, documentStart: Tensor
     backward(dy, { inverseFrequencies, documentStart }) {
       const dx = dy.isShared ? empty([N, width], { dtype, device, category: 'activation' }) : dy;
       kernels.rope(dy, inverseFrequencies, documentStart, dx, { ...options, isInverse: true });
-      return [dx];
+      return { x: dx };
     },
   });
 }

@@ -15,7 +15,7 @@ export function softcap(x: Tensor, cap: number): Tensor {
   const { shape, dtype, device } = x;
   return operation({
     name: 'softcap',
-    inputs: [x],
+    inputs: { x },
     saved: {},
     savesMore: true,
     forward() {
@@ -26,7 +26,7 @@ export function softcap(x: Tensor, cap: number): Tensor {
     backward(dy, { y }) {
       const dx = dy.isShared ? empty(shape, { dtype, device, category: 'activation' }) : dy;
       kernels.softcap_backward(dy, y, dx, cap);
-      return [dx];
+      return { x: dx };
     },
   });
 }

@@ -9,10 +9,10 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   const { shape: original } = x;
   return operation({
     name: 'reshape',
-    inputs: [x],
+    inputs: { x },
     saved: {},
     forward: () => ({ output: constant(x, (memory) => memory.reshape(shape)) }),
-    backward: (dy) => [dy.reshape(original)],
+    backward: (dy) => ({ x: dy.reshape(original) }),
   });
 }
 
@@ -21,14 +21,14 @@ export function rows(x: Tensor, begin: number, end: number): Tensor {
   const { shape, dtype, device } = x;
   return operation({
     name: 'rows',
-    inputs: [x],
+    inputs: { x },
     saved: {},
     forward: () => ({ output: constant(x, (memory) => memory.rows(begin, end)) }),
     backward(dy) {
       const dx = empty(shape, { dtype, device, category: 'activation' });
       kernels.fill(dx, 0);
       kernels.cast(dy, dx.rows(begin, end));
-      return [dx];
+      return { x: dx };
     },
   });
 }

@@ -146,7 +146,7 @@ describe('tape', () => {
 function counted(x: Tensor, count: { runs: number }): Tensor {
   return operation({
     name: 'counted',
-    inputs: [x],
+    inputs: { x },
     saved: { x },
     forward() {
       count.runs += 1;
@@ -154,7 +154,7 @@ function counted(x: Tensor, count: { runs: number }): Tensor {
       kernels.cast(x, y);
       return { output: y };
     },
-    backward: (dy) => [dy],
+    backward: (dy) => ({ x: dy }),
   });
 }
 
@@ -163,7 +163,7 @@ function plusAfter(fn: (x: Tensor) => Tensor, x: Tensor, w: Tensor): Tensor {
   const regions: Region[] = [];
   return operation({
     name: 'plusAfter',
-    inputs: [x, w],
+    inputs: { x, w },
     saved: { x },
     regions,
     forward() {
@@ -177,11 +177,11 @@ function plusAfter(fn: (x: Tensor) => Tensor, x: Tensor, w: Tensor): Tensor {
     },
     backward(dy, { x }, gradients) {
       const [dx = null] = regions[0]!.backward([x], dy, gradients);
-      assert.ok(gradients.needs(1));
-      const { gradient, overwrite } = gradients.target(1)!;
+      assert.ok(gradients.needs('w'));
+      const { gradient, overwrite } = gradients.target('w')!;
       if (overwrite) kernels.cast(dy, gradient);
       else kernels.add_to(dy, gradient);
-      return [dx, null];
+      return { x: dx };
     },
   });
 }
