@@ -15,6 +15,8 @@ export interface HostBatch {
   documentStart?: Int32Array | readonly number[] | null;
   /** Length of the longest sequence without padding; dynamic rope depends on it. @default T */
   length?: number;
+  /** Whether it only stands in for a micro-batch that this rank has none of: it has no targets, and no number in its step. @default false */
+  standsIn?: boolean;
 }
 
 /** A batch on a device. */

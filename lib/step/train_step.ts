@@ -35,7 +35,8 @@ export interface TrainStepOptions {
   seed?: number;
   /**
    * The ranks that compute each step together. Every rank has the same model and optimizer, calls `run` with as many micro-batches of its
-   * own for the same step, and gets the results of all. Micro-batch i of rank r is number i·size + r of the step. @default null
+   * own for the same step, or a few fewer, and gets the results of all. The step's micro-batches are numbered in turns: the first of
+   * each rank, the second of each … @default null
    */
   group?: ProcessGroup | null;
 }
@@ -164,9 +165,13 @@ export class TrainStep {
     const { device } = this.#model;
     const objective = this.#objective;
     const group = this.#group;
-    const { rank, size } = group ?? { rank: 0, size: 1 };
     const longestFirst = [...batches.entries()].sort(([, a], [, b]) => b.inputs.length - a.inputs.length);
-    const numTargets = await this.#sumOverRanks(batches.reduce((sum, batch) => sum + objective.count(batch), 0));
+    const ofRanks = await this.#gather({
+      targets: batches.reduce((sum, batch) => sum + objective.count(batch), 0),
+      batches: batches.filter(({ standsIn = false }) => !standsIn).length,
+    });
+    const numTargets = ofRanks.reduce((sum, { targets }) => sum + targets, 0);
+    const counts = ofRanks.map(({ batches }) => batches);
     const scalars = this.#scalars[this.#numRuns % 2];
     if (!scalars) throw new Error('TrainStep: used after dispose()');
     this.#numRuns += 1;
@@ -178,8 +183,8 @@ export class TrainStep {
       learningRate,
       maxGradNorm: this.#maxGradNorm,
       clipping: this.#clipping,
-      dropout: { seed: this.#seed, step: step * batches.length * size },
-      numbers: longestFirst.map(([i]) => i * size + rank),
+      dropout: { seed: this.#seed, step: step * counts.reduce((sum, count) => sum + count, 0) },
+      numbers: longestFirst.map(([i]) => numberInStep(i, group?.rank ?? 0, counts)),
       group,
     };
     const microBatches = longestFirst.map(
@@ -202,9 +207,9 @@ export class TrainStep {
     return { loss, gradNorm, numTargets, squares };
   }
 
-  async #sumOverRanks(count: number): Promise<number> {
-    if (!this.#group) return count;
-    return (await this.#group.gather(count)).reduce((sum, each) => sum + each, 0);
+  /** Of all ranks, by rank. */
+  async #gather<Value>(value: Value): Promise<Value[]> {
+    return this.#group ? await this.#group.gather(value) : [value];
   }
 
   async #runMicroSteps(running: Iterable<void>, signal?: AbortSignal): Promise<void> {
@@ -263,4 +268,9 @@ export class TrainStep {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** Number of micro-batch i of a rank in its step, where each rank has `counts[rank]` and they take turns. */
+function numberInStep(i: number, rank: number, counts: readonly number[]): number {
+  return counts.reduce((sum, count, other) => sum + Math.min(count, other < rank ? i + 1 : i), 0);
 }

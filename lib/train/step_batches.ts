@@ -37,7 +37,7 @@ export class StepBatches {
    * fewer. Micro-batch i of the step is rank i mod size's. A rank that gets none has the step's first one without targets: it takes part in
    * every sum over ranks and adds nothing.
    */
-  async of(step: number): Promise<TokenBatch[]> {
+  async of(step: number): Promise<(TokenBatch & { standsIn?: boolean })[]> {
     const { batchSize, seed, rank, size } = this.#options;
     const perStep = this.#perStep;
     const epoch = Math.floor(step / this.stepsPerEpoch);
@@ -52,6 +52,6 @@ export class StepBatches {
     }
     if (batches.length > 0) return batches;
     const first = await this.#dataset.batch([...indices.subarray(0, batchSize)]);
-    return [{ ...first, targets: new Int32Array(first.targets.length).fill(IGNORE_INDEX), numTargets: 0 }];
+    return [{ ...first, targets: new Int32Array(first.targets.length).fill(IGNORE_INDEX), numTargets: 0, standsIn: true }];
   }
 }

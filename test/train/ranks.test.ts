@@ -46,6 +46,9 @@ describe('a run on several ranks', () => {
     ['2 ranks that accumulate', 2, tinyRun({ maxSteps: 5 }), 2, 1e-6],
     ['packed documents', 2, tinyRun({ maxSteps: 4, data: packed(), sequenceLength: 48 }), 1, 1e-6],
     ['adapters with dropout', 2, tinyRun({ maxSteps: 5, lora: { rank: 4, dropout: 0.3 } }), 1, 1e-6],
+    ['dropout and an epoch that 2 ranks do not divide', 2, ragged(6), 1, 1e-6],
+    ['dropout and an epoch that 3 ranks do not divide', 3, ragged(1), 2, 1e-6],
+    ['dropout and ranks without a micro-batch', 3, ragged(1), 1, 1e-6],
     ['bf16', 2, tinyRun({ maxSteps: 4, dtype: 'bfloat16' }), 1, 1e-4],
   ];
   for (const [name, size, options, accumulationSteps, tolerance] of cases) {
@@ -155,4 +158,9 @@ describe('a run on several ranks', () => {
 
 function packed(): RunConfigInput['data'] {
   return { ...tinyRun().data, packing: true };
+}
+
+/** The last of an epoch's 16 sequences make a smaller step, and the next epoch follows. */
+function ragged(batchSize: number): RunConfigInput {
+  return tinyRun({ epochs: 1.5, batchSize, lora: { rank: 4, dropout: 0.3 } });
 }
