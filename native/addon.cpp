@@ -46,6 +46,8 @@ Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
   ROW(cross_entropy_divisor, "rrw");
   ROW(chunked_cross_entropy, "rrrwws");
   ROW(all_reduce, "u");
+  ROW(reduce_scatter, "u");
+  ROW(all_gather, "u");
   ROW(add, "rrw");
   ROW(add_to, "ru");
   ROW(scale, "rw");

@@ -142,7 +142,16 @@ export class AdamW implements Optimizer {
     const { master, ...states } = state;
     const { beta1, beta2, eps, seed } = this.options;
     const weightDecay = parameter.shape.length >= 2 ? this.options.weightDecay : 0;
-    const settings = { learningRate, beta1, beta2, eps, weightDecay, seed, op: this.#indices.get(parameter)! };
+    const settings = {
+      learningRate,
+      beta1,
+      beta2,
+      eps,
+      weightDecay,
+      seed,
+      op: this.#indices.get(parameter)!,
+      first: 0,
+    };
     kernels.adamw(parameter, master, parameter.grad, states, gradientFactor, this.#numSteps, settings);
   }
 

@@ -2,6 +2,7 @@
 import type { Device } from '../runtime/device.ts';
 import { addon, kernels } from '../runtime/native.ts';
 import type { Tensor } from '../runtime/tensor.ts';
+import { Shards } from './shards.ts';
 import type { RankStore } from './store.ts';
 
 /** Most seconds that a collective on the CPU may take. */
@@ -12,6 +13,8 @@ export class ProcessGroup implements Disposable {
   readonly store: RankStore;
   readonly rank: number;
   readonly size: number;
+  /** Which part of each tensor is this rank's in `reduceScatter` and `allGather`. */
+  readonly shards: Shards;
   readonly #onLoss: () => void;
   #numGathers = 0;
 
@@ -21,6 +24,7 @@ export class ProcessGroup implements Disposable {
     this.store = store;
     this.rank = store.place.rank;
     this.size = store.place.size;
+    this.shards = new Shards(this.rank, this.size);
   }
 
   /** Connects a device with those of the other ranks. Dispose the group before the device is closed. */
@@ -62,5 +66,15 @@ export class ProcessGroup implements Disposable {
   /** Overwrites a tensor of the device with the sum over all ranks, the same bits on each. */
   allReduce(tensor: Tensor): void {
     kernels.all_reduce(tensor);
+  }
+
+  /** Overwrites this rank's part of a tensor (see `shards`) with the sum over all ranks; its other elements are undefined afterwards. */
+  reduceScatter(tensor: Tensor): void {
+    kernels.reduce_scatter(tensor, this.shards.length(tensor.size));
+  }
+
+  /** Overwrites a tensor with what each rank has in its part of it, the same bits on each. */
+  allGather(tensor: Tensor): void {
+    kernels.all_gather(tensor, this.shards.length(tensor.size));
   }
 }

@@ -140,6 +140,7 @@ export interface AdamwSettings {
   weightDecay: number;
   seed: number;
   op: number;
+  first: number;
 }
 
 /** The ops of native/ops/*.h. Call them through `kernels`, which runs each on the device of its tensors. */
@@ -177,6 +178,8 @@ export interface Kernels {
   // biome-ignore format: one line for each kernel
   chunked_cross_entropy(hidden: Tensor, head: Head, targets: LossTargets, outputs: TokenOutputs, gradients: HeadGradients, logits: Tensor, workspace: Optional, options: LossOptions): void;
   all_reduce(x: Tensor): void;
+  reduce_scatter(x: Tensor, part: number): void;
+  all_gather(x: Tensor, part: number): void;
   add(a: Tensor, b: Tensor, y: Tensor): void;
   add_to(x: Tensor, y: Tensor): void;
   scale(x: Tensor, y: Tensor, factor: number): void;

@@ -52,6 +52,8 @@ export class StepBatches {
     }
     if (batches.length > 0) return batches;
     const first = await this.#dataset.batch([...indices.subarray(0, batchSize)]);
-    return [{ ...first, targets: new Int32Array(first.targets.length).fill(IGNORE_INDEX), numTargets: 0, standsIn: true }];
+    return [
+      { ...first, targets: new Int32Array(first.targets.length).fill(IGNORE_INDEX), numTargets: 0, standsIn: true },
+    ];
   }
 }

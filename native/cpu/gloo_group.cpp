@@ -16,6 +16,8 @@ struct Gloo {
   decltype(&mst_gloo_open) open;
   decltype(&mst_gloo_connect) connect;
   decltype(&mst_gloo_all_reduce) all_reduce;
+  decltype(&mst_gloo_reduce_scatter) reduce_scatter;
+  decltype(&mst_gloo_all_gather) all_gather;
   decltype(&mst_gloo_abort) abort;
   decltype(&mst_gloo_close) close;
 };
@@ -47,6 +49,8 @@ Gloo load() {
   find(library, "mst_gloo_open", gloo.open);
   find(library, "mst_gloo_connect", gloo.connect);
   find(library, "mst_gloo_all_reduce", gloo.all_reduce);
+  find(library, "mst_gloo_reduce_scatter", gloo.reduce_scatter);
+  find(library, "mst_gloo_all_gather", gloo.all_gather);
   find(library, "mst_gloo_abort", gloo.abort);
   find(library, "mst_gloo_close", gloo.close);
   return gloo;
@@ -73,13 +77,13 @@ MstGlooDtype dtype_of(const Tensor& x) {
     case Dtype::bf16:
       return mst_gloo_bf16;
     default:
-      MST_FAIL("all_reduce: needs a floating dtype, got ", name_of(x.dtype));
+      MST_FAIL("Gloo: needs a floating dtype, got ", name_of(x.dtype));
   }
 }
 
 class GlooGroup final : public ProcessGroup {
  public:
-  explicit GlooGroup(const Rank& rank) {
+  explicit GlooGroup(const Rank& rank) : ProcessGroup(rank.size) {
     const char* address = nullptr;
     std::size_t bytes = 0;
     call("open", gloo().open, rank.rank, rank.size, rank.host.c_str(), rank.timeout_seconds, &group_, &address, &bytes);
@@ -102,6 +106,14 @@ class GlooGroup final : public ProcessGroup {
   }
   void all_reduce(const Tensor& x) override {
     call("all_reduce", gloo().all_reduce, group_, x.data, static_cast<std::size_t>(x.size()), dtype_of(x));
+  }
+  void reduce_scatter(const Tensor& x, std::int64_t part) override {
+    call("reduce_scatter", gloo().reduce_scatter, group_, x.data, static_cast<std::size_t>(x.size()), static_cast<std::size_t>(part),
+         dtype_of(x));
+  }
+  void all_gather(const Tensor& x, std::int64_t part) override {
+    const std::size_t each = size_of(x.dtype);
+    call("all_gather", gloo().all_gather, group_, x.data, static_cast<std::size_t>(x.size()) * each, static_cast<std::size_t>(part) * each);
   }
   void abort() override {
     call("abort", gloo().abort, group_);

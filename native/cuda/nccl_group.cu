@@ -1,6 +1,7 @@
 // See nccl_group.h.
 #include "nccl_group.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -23,13 +24,13 @@ int dtype_of(const Tensor& x) {
     case Dtype::bf16:
       return Nccl::bf16;
     default:
-      MST_FAIL("all_reduce: needs a floating dtype, got ", name_of(x.dtype));
+      MST_FAIL("NCCL: needs a floating dtype, got ", name_of(x.dtype));
   }
 }
 
 class NcclGroup final : public ProcessGroup {
  public:
-  NcclGroup(const Rank& rank, const Stream& stream) : rank_(rank), stream_(stream) {
+  NcclGroup(const Rank& rank, const Stream& stream) : ProcessGroup(rank.size), rank_(rank), stream_(stream) {
     check_nccl(nccl().get_unique_id(&id_), "ncclGetUniqueId", nullptr);
   }
   // Nothing may be in flight: the stream has been waited for, or the group aborted.
@@ -50,17 +51,56 @@ class NcclGroup final : public ProcessGroup {
     communicator_ = communicator;
   }
   void all_reduce(const Tensor& x) override {
-    void* const communicator = communicator_;
-    MST_CHECK(communicator, "NCCL: the group was aborted");
+    void* const communicator = connected();
     const auto count = static_cast<std::size_t>(x.size());
     check_nccl(nccl().all_reduce(x.data, x.data, count, dtype_of(x), Nccl::sum, communicator, stream_.get()), "ncclAllReduce",
                communicator);
+  }
+  // In place, as NCCL takes it: a rank's part lies where it does in the whole.
+  void reduce_scatter(const Tensor& x, std::int64_t part) override {
+    void* const communicator = connected();
+    if (x.size() == part * rank_.size) {
+      return check_nccl(nccl().reduce_scatter(x.data, at(x, rank_.rank * part), static_cast<std::size_t>(part), dtype_of(x), Nccl::sum,
+                                              communicator, stream_.get()),
+                        "ncclReduceScatter", communicator);
+    }
+    for_parts(x, part, communicator, [&](char* own, std::size_t count, int root) {
+      check_nccl(nccl().reduce(own, own, count, dtype_of(x), Nccl::sum, root, communicator, stream_.get()), "ncclReduce", communicator);
+    });
+  }
+  void all_gather(const Tensor& x, std::int64_t part) override {
+    void* const communicator = connected();
+    if (x.size() == part * rank_.size) {
+      return check_nccl(
+          nccl().all_gather(at(x, rank_.rank * part), x.data, static_cast<std::size_t>(part), dtype_of(x), communicator, stream_.get()),
+          "ncclAllGather", communicator);
+    }
+    for_parts(x, part, communicator, [&](char* own, std::size_t count, int root) {
+      check_nccl(nccl().broadcast(own, own, count, dtype_of(x), root, communicator, stream_.get()), "ncclBroadcast", communicator);
+    });
   }
   void abort() override {
     if (void* const communicator = communicator_.exchange(nullptr)) nccl().abort(communicator);
   }
 
  private:
+  void* connected() const {
+    void* const communicator = communicator_;
+    MST_CHECK(communicator, "NCCL: the group was aborted");
+    return communicator;
+  }
+  static char* at(const Tensor& x, std::int64_t element) {
+    return static_cast<char*>(x.data) + element * static_cast<std::int64_t>(size_of(x.dtype));
+  }
+  // One launch for the parts of different lengths. each(begin of the part, elements, rank)
+  template <class Each>
+  void for_parts(const Tensor& x, std::int64_t part, void* communicator, const Each& each) {
+    check_nccl(nccl().group_start(), "ncclGroupStart", communicator);
+    for (int r = 0; r < rank_.size && r * part < x.size(); ++r)
+      each(at(x, r * part), static_cast<std::size_t>(std::min(part, x.size() - r * part)), r);
+    check_nccl(nccl().group_end(), "ncclGroupEnd", communicator);
+  }
+
   const Rank rank_;
   const Stream& stream_;
   NcclUniqueId id_{};

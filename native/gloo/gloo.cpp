@@ -1,16 +1,20 @@
 // See gloo.h.
 #include "gloo.h"
 
+#include <gloo/allgatherv.h>
 #include <gloo/allreduce.h>
+#include <gloo/alltoall.h>
 #include <gloo/context.h>
 #include <gloo/transport/context.h>
 #include <gloo/transport/tcp/device.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "../runtime/dtype.h"
@@ -94,6 +98,40 @@ struct MstGloo {
     options.setAlgorithm(gloo::AllreduceOptions::Algorithm::RING);  // each sum is made once and sent: the same bits everywhere
     gloo::allreduce(options);
   }
+
+  // A piece of every part at a time: each rank sends it to the part's rank, which adds up what has come.
+  template <class T>
+  void reduce_scatter(T* data, size_t count, size_t part) {
+    using Sum = std::conditional_t<std::is_same_v<T, mst::bf16>, float, T>;
+    const size_t size = size_t(mesh->size), rank = size_t(mesh->rank), piece = std::min(part, size_t(1) << 16);
+    std::vector<T> sent(size * piece), received(size * piece);
+    const auto length = [&](size_t r, size_t first) {  // of the piece of rank r's part
+      const size_t begin = r * part + first, end = std::min({count, (r + 1) * part, begin + piece});
+      return begin < end ? end - begin : 0;
+    };
+    for (size_t first = 0; first < part; first += piece) {
+      for (size_t r = 0; r < size; ++r)
+        if (const size_t n = length(r, first)) std::copy_n(data + r * part + first, n, &sent[r * piece]);
+      gloo::AlltoallOptions options(mesh);
+      options.setInput(reinterpret_cast<char*>(sent.data()), sent.size() * sizeof(T));
+      options.setOutput(reinterpret_cast<char*>(received.data()), received.size() * sizeof(T));
+      gloo::alltoall(options);
+      T* const to = data + rank * part + first;
+      for (size_t i = 0, n = length(rank, first); i < n; ++i) {
+        Sum sum = static_cast<Sum>(received[i]);
+        for (size_t r = 1; r < size; ++r) sum += static_cast<Sum>(received[r * piece + i]);
+        to[i] = T(sum);
+      }
+    }
+  }
+
+  void all_gather(char* data, size_t bytes, size_t part) {
+    std::vector<size_t> parts(size_t(mesh->size));
+    for (size_t r = 0; r < parts.size(); ++r) parts[r] = std::min(bytes, (r + 1) * part) - std::min(bytes, r * part);
+    gloo::AllgathervOptions options(mesh);
+    options.setOutput(data, parts);
+    gloo::allgatherv(options);
+  }
 };
 
 #define MST_EXPORT __attribute__((visibility("default")))
@@ -129,6 +167,26 @@ MST_EXPORT bool mst_gloo_all_reduce(MstGloo* group, void* data, std::size_t coun
       case mst_gloo_bf16:
         return group->all_reduce<mst::bf16>(data, count, sum_bf16);
     }
+  });
+}
+
+MST_EXPORT bool mst_gloo_reduce_scatter(MstGloo* group, void* data, std::size_t count, std::size_t part, MstGlooDtype dtype,
+                                        MstGlooProblem* problem) {
+  return succeeds(problem, [&] {
+    switch (dtype) {
+      case mst_gloo_f32:
+        return group->reduce_scatter(static_cast<float*>(data), count, part);
+      case mst_gloo_f64:
+        return group->reduce_scatter(static_cast<double*>(data), count, part);
+      case mst_gloo_bf16:
+        return group->reduce_scatter(static_cast<mst::bf16*>(data), count, part);
+    }
+  });
+}
+
+MST_EXPORT bool mst_gloo_all_gather(MstGloo* group, void* data, std::size_t bytes, std::size_t part, MstGlooProblem* problem) {
+  return succeeds(problem, [&] {
+    if (bytes > 0) group->all_gather(static_cast<char*>(data), bytes, part);
   });
 }
 

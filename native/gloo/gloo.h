@@ -23,6 +23,11 @@ bool mst_gloo_open(int rank, int size, const char* host, double timeout_seconds,
 bool mst_gloo_connect(MstGloo* group, const char* addresses, std::size_t address_bytes, MstGlooProblem* problem);
 // data, `count` elements := the sum over ranks, the same bits on each.
 bool mst_gloo_all_reduce(MstGloo* group, void* data, std::size_t count, MstGlooDtype dtype, MstGlooProblem* problem);
+// Of data, `count` elements, rank r's part [r part, min((r + 1) part, count)) := the sum over ranks, added in their order, bf16 in f32 and
+// rounded once. Other parts are left as they are. part * size >= count.
+bool mst_gloo_reduce_scatter(MstGloo* group, void* data, std::size_t count, std::size_t part, MstGlooDtype dtype, MstGlooProblem* problem);
+// data, `bytes` bytes := each rank's part of `part` bytes, or fewer at the end.
+bool mst_gloo_all_gather(MstGloo* group, void* data, std::size_t bytes, std::size_t part, MstGlooProblem* problem);
 // From any thread.
 bool mst_gloo_abort(MstGloo* group, MstGlooProblem* problem);
 void mst_gloo_close(MstGloo* group);

@@ -101,14 +101,15 @@ void narrow(const float* values, std::uint8_t* states, float& scale, std::int64_
 // Updates a part of the parameter whose states M are bf16 or u8. It must begin where a block does.
 template <class T, class G, class M>
 void update_narrow(T* parameter, float* master, const G* gradient, const AdamwStates& states, const Update<float>& u, std::int64_t begin,
-                   std::int64_t end, Rounding rounding) {
+                   std::int64_t end, const Rounding& of_part) {
+  Rounding rounding = of_part;
   float m[adamw_block], v[adamw_block], unscaled = 1;
   for (std::int64_t first = begin; first < end; first += adamw_block) {
     const std::int64_t n = std::min(adamw_block, end - first), block = first / adamw_block;
     M *const m_part = states.m.as<M>() + first, *const v_part = states.v.as<M>() + first;
     float& m_scale = states.m_scales ? states.m_scales->as<float>()[block] : unscaled;
     float& v_scale = states.v_scales ? states.v_scales->as<float>()[block] : unscaled;
-    rounding.begin = first;
+    rounding.begin = of_part.begin + first;
     widen(m_part, m_scale, m, n, true);
     widen(v_part, v_scale, v, n, false);
     if (master)
@@ -135,14 +136,14 @@ void adamw_count(Context&, const Tensor& num_steps, const OptionalTensor& gradie
 
 void adamw(Context&, const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
            const OptionalTensor& gradient_factor, const Tensor& num_steps, const AdamwSettings& settings) {
-  check_adamw(parameter, master, gradient, states);
+  check_adamw(parameter, master, gradient, states, settings);
   if (!is_finite(gradient_factor)) return;
   const std::int32_t step = num_steps.as<std::int32_t>()[0];
   MST_CHECK(step >= 1, "adamw: num_steps must be at least 1, got ", step);
   with_float("adamw", parameter.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     using S = compute_t<T>;
-    const auto& [learning_rate, beta1, beta2, eps, weight_decay, seed, op] = settings;
+    const auto& [learning_rate, beta1, beta2, eps, weight_decay, seed, op, part] = settings;
     const Update<S> u{S(learning_rate),
                       S(beta1),
                       S(beta2),
@@ -151,7 +152,7 @@ void adamw(Context&, const Tensor& parameter, const OptionalTensor& master, cons
                       S(1 / (1 - std::pow(beta1, static_cast<double>(step)))),
                       S(1 / (1 - std::pow(beta2, static_cast<double>(step)))),
                       gradient_factor ? gradient_factor->as<S>()[0] : S(1)};
-    const Rounding rounding{0, rounding_keys(seed), op, step};
+    const Rounding rounding{part, rounding_keys(seed), op, step};
     S* const copy = master ? master->as<S>() : nullptr;
     with_gradient<S>("adamw", gradient.dtype, [&](auto gradient_tag) {
       using G = typename decltype(gradient_tag)::type;
@@ -174,7 +175,7 @@ void adamw(Context&, const Tensor& parameter, const OptionalTensor& master, cons
         if (copy)
           update(copy + begin, p + begin, g + begin, m, v, u, n);
         else if constexpr (std::is_same_v<T, bf16>)
-          update_at_random(p + begin, g + begin, m, v, u, n, {begin, rounding.keys, op, step});
+          update_at_random(p + begin, g + begin, m, v, u, n, {part + begin, rounding.keys, op, step});
         else
           update(p + begin, static_cast<T*>(nullptr), g + begin, m, v, u, n);
       });
@@ -186,7 +187,10 @@ void adamw(Context&, const Tensor& parameter, const OptionalTensor& master, cons
 
 namespace mst {
 
-void check_adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states) {
+void check_adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
+                 const AdamwSettings& settings) {
+  MST_CHECK(settings.first >= 0 && settings.first % adamw_block == 0, "adamw: first ", settings.first, " is not a multiple of ",
+            adamw_block);
   const auto& [m, v, m_scales, v_scales] = states;
   for (const Tensor* tensor : {&gradient, &m, &v})
     MST_CHECK(tensor->size() == parameter.size(), "adamw: ", *tensor, " does not have the size of ", parameter);

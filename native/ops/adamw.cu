@@ -32,7 +32,7 @@ struct Update {
   float learning_rate, beta1, beta2, eps, decay;
   double exact_beta1, exact_beta2;  // for the bias corrections
   PhiloxKeys keys;
-  std::int64_t op;
+  std::int64_t op, first;
 
   __device__ void correct(std::int32_t t, float (&corrections)[2]) const {
     corrections[0] = static_cast<float>(1 / (1 - pow(exact_beta1, double(t))));
@@ -81,7 +81,7 @@ __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, M* 
 #pragma unroll
     for (int j = 0; j < width; ++j) u.apply(g[j] * factor, mean[j], square[j], updated[j], corrections);
     if constexpr (sizeof(M) < sizeof(float)) {
-      const Philox random = state_words(i / 4, u.keys, u.op, t);
+      const Philox random = state_words((u.first + i) / 4, u.keys, u.op, t);
 #pragma unroll
       for (int j = 0; j < width; ++j) {
         const std::uint32_t word = random.words[width == 4 ? j : i % 4];
@@ -93,7 +93,7 @@ __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, M* 
     store(square, v + i);
     if (master) store(updated, master + i);
     if (sizeof(T) < sizeof(float) && !master) {
-      const Philox random = rounding_words(i / 4, u.keys, u.op, t);
+      const Philox random = rounding_words((u.first + i) / 4, u.keys, u.op, t);
 #pragma unroll
       for (int j = 0; j < width; ++j) updated[j] = rounded_at_random(updated[j], random.words[width == 4 ? j : i % 4]);
     }
@@ -258,7 +258,7 @@ __device__ inline void update_block(T* parameter, float* master, const G* gradie
   m_codes = {}, v_codes = {};
 #pragma unroll
   for (int four = 0; four < per_lane; four += 4) {
-    const Philox random = state_words((first + four) / 4, u.keys, u.op, t);
+    const Philox random = state_words((u.first + first + four) / 4, u.keys, u.op, t);
 #pragma unroll
     for (int j = four; j < four + 4; ++j) {
       const std::uint32_t word = random.words[j - four];
@@ -268,7 +268,7 @@ __device__ inline void update_block(T* parameter, float* master, const G* gradie
       v_codes.put(j, positive_code(static_cast<int>(v_place >> Places::fraction_bits & 0xffu), square[j]));
     }
     if (sizeof(T) == sizeof(float) || master) continue;
-    const Philox of_parameter = rounding_words((first + four) / 4, u.keys, u.op, t);
+    const Philox of_parameter = rounding_words((u.first + first + four) / 4, u.keys, u.op, t);
 #pragma unroll
     for (int j = four; j < four + 4; ++j) updated[j] = rounded_at_random(updated[j], of_parameter.words[j - four]);
   }
@@ -321,12 +321,12 @@ void adamw_count(Context& context, const Tensor& num_steps, const OptionalTensor
 
 void adamw(Context& context, const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
            const OptionalTensor& gradient_factor, const Tensor& num_steps, const AdamwSettings& settings) {
-  check_adamw(parameter, master, gradient, states);
+  check_adamw(parameter, master, gradient, states, settings);
   const std::int64_t size = parameter.size();
   if (size == 0) return;
-  const auto& [learning_rate, beta1, beta2, eps, weight_decay, seed, op] = settings;
+  const auto& [learning_rate, beta1, beta2, eps, weight_decay, seed, op, first] = settings;
   const float decay = float(1 - learning_rate * weight_decay);
-  const Update update{float(learning_rate), float(beta1), float(beta2), float(eps), decay, beta1, beta2, rounding_keys(seed), op};
+  const Update update{float(learning_rate), float(beta1), float(beta2), float(eps), decay, beta1, beta2, rounding_keys(seed), op, first};
   float* const copy = master ? master->as<float>() : nullptr;
   const float* const factor = gradient_factor ? gradient_factor->as<const float>() : nullptr;
   const auto* const step = num_steps.as<const std::int32_t>();

@@ -13,6 +13,7 @@ KERNEL(adamw_count, const Tensor& num_steps, const OptionalTensor& gradient_fact
 struct AdamwSettings {
   double learning_rate, beta1, beta2, eps, weight_decay;
   std::int64_t seed, op;  // of random numbers: the run's seed and the parameter's number
+  std::int64_t first;     // where `parameter` is a part of one: number of its first element there, a multiple of adamw_block
 
   static constexpr std::tuple fields{Field{"learningRate", &AdamwSettings::learning_rate},
                                      Field{"beta1", &AdamwSettings::beta1},
@@ -20,7 +21,8 @@ struct AdamwSettings {
                                      Field{"eps", &AdamwSettings::eps},
                                      Field{"weightDecay", &AdamwSettings::weight_decay},
                                      Field{"seed", &AdamwSettings::seed},
-                                     Field{"op", &AdamwSettings::op}};
+                                     Field{"op", &AdamwSettings::op},
+                                     Field{"first", &AdamwSettings::first}};
 };
 
 // The moments m and v of a parameter with n elements: f32 (f64 if the parameter is f64), bf16 or u8. In u8 they are codes of dynamic_map.h
@@ -47,16 +49,18 @@ inline std::int64_t blocks_of(const Tensor& parameter) {
 //
 // A bf16 parameter without master, and states in bf16 and u8, are rounded up or down at random, such that the mean is the exact value:
 // rounding to nearest would lose changes that are small beside a value. Each rounding uses 16 bits of Philox4x32-10 with key (seed low
-// word, seed high word), word i % 4 for element i: for the parameter the lower half of the word, with counter (i / 4 low word, i / 4 high
-// word, op, t); for m the lower and for v the upper half, with op + 2³¹. bf16: the bits are added to those of the f32, whose lower half is
-// cut off. u8: by magnitude_at_random, on CUDA with the upper 15 of the 16 bits. A positive v never becomes 0, which would divide by eps.
+// word, seed high word), word i % 4 for element i of the whole parameter: for the parameter the lower half of the
+// word, with counter (i / 4 low word, i / 4 high word, op, t); for m the lower and for v the upper half, with op + 2³¹. bf16: the bits are
+// added to those of the f32, whose lower half is cut off. u8: by magnitude_at_random, on CUDA with the upper 15 of the 16 bits. A positive
+// v never becomes 0, which would divide by eps.
 // CUDA takes roots and quotients in f32 within 2 units in the last place. The scales of a block are its largest |m| and largest v, each
 // divided by the largest magnitude of its map. A NaN in a block makes its scale NaN, so that it is not lost.
 KERNEL(adamw, const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
        const OptionalTensor& gradient_factor, const Tensor& num_steps, const AdamwSettings& settings);
 
 // Throws if the sizes or dtypes of the arguments of an update do not match.
-void check_adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states);
+void check_adamw(const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
+                 const AdamwSettings& settings);
 
 // The bits of a value as bf16, rounded up or down by 16 random bits. NaN and infinities stay as they are.
 MST_HOST_DEVICE inline std::uint32_t round_at_random(std::uint32_t f32_bits, std::uint32_t random) {

@@ -16,6 +16,7 @@
 #include "matmul.h"
 #include "nf4.h"
 #include "random_normal.h"
+#include "reduce_scatter.h"
 #include "reduction.h"
 #include "rms_norm.h"
 #include "rope.h"

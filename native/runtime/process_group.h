@@ -21,6 +21,10 @@ class ProcessGroup {
   ProcessGroup(const ProcessGroup&) = delete;
   ProcessGroup& operator=(const ProcessGroup&) = delete;
 
+  // Number of ranks.
+  int size() const {
+    return size_;
+  }
   // Bytes that every other rank needs to connect.
   virtual std::string address() const = 0;
   // Returns when every rank has called it. addresses: of all ranks, by rank.
@@ -28,11 +32,19 @@ class ProcessGroup {
   // x without gaps, f32, f64 or bf16 := the sum of all ranks' x, the same bits on every rank. Every rank calls it in the same order, with
   // as many elements of the same dtype.
   virtual void all_reduce(const Tensor& x) = 0;
+  // The same, but only rank r's part of x, elements [r part, min((r + 1) part, n)), becomes the sum; the others are undefined. A part may
+  // be shorter than `part`, or empty.
+  virtual void reduce_scatter(const Tensor& x, std::int64_t part) = 0;
+  // x := each rank's part of it, on every rank.
+  virtual void all_gather(const Tensor& x, std::int64_t part) = 0;
   // From any thread: a collective that runs and all that come fail.
   virtual void abort() = 0;
 
  protected:
-  ProcessGroup() = default;
+  explicit ProcessGroup(int size) : size_(size) {}
+
+ private:
+  const int size_;
 };
 
 }  // namespace mst

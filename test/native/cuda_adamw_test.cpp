@@ -56,7 +56,7 @@ struct Problem {
   }
 };
 
-const AdamwSettings settings{1e-2, 0.9, 0.95, 1e-8, 0.1, 7, 5};
+const AdamwSettings settings{1e-2, 0.9, 0.95, 1e-8, 0.1, 7, 5, 0};
 
 template <bool is_signed>
 void check_map(const DynamicMap<is_signed>& map) {
@@ -126,7 +126,7 @@ TEST(AdamW, SmallChangesAreNotLost) {
     problem.v.fill(states == Dtype::u8 ? 254 : 1), problem.v_scales.fill(1 / unsigned_map.largest());
     problem.gradient.fill(std::sqrt(0.5));
     for (std::int64_t block = 0; block < size; block += adamw_block) problem.gradient.set(0, block, 1);  // keeps the scale at 1
-    for (int t = 0; t < steps; ++t) problem.step_on_cpu({0, 0.9, 0.999, 1e-8, 0, 7, 5});
+    for (int t = 0; t < steps; ++t) problem.step_on_cpu({0, 0.9, 0.999, 1e-8, 0, 7, 5, 0});
     double sum = 0, count = 0;
     for (std::int64_t i = 0; i < size; ++i)
       if (i % adamw_block != 0) sum += problem.square(i), count += 1;
@@ -168,6 +168,36 @@ TEST(CudaAdamW, NarrowStates) {
           }
 }
 
+// Parts that begin at multiples of a block have the numbers that they have in the whole, random ones too.
+TEST(CudaAdamW, PartsAreThoseOfTheWhole) {
+  constexpr std::int64_t size = 1000, border = 2 * adamw_block;
+  for (const bool on_cuda : {false, true})
+    for (const Dtype states : {Dtype::f32, Dtype::bf16, Dtype::u8}) {
+      Problem whole(size, Dtype::bf16, states), begin(border, Dtype::bf16, states), end(size - border, Dtype::bf16, states);
+      for (std::int64_t i = 0; i < size - border; ++i) {
+        end.parameter.set(0, i, whole.parameter.get(0, border + i));
+        end.gradient.set(0, i, whole.gradient.get(0, border + i));
+      }
+      for (std::int64_t i = 0; i < border; ++i) {
+        begin.parameter.set(0, i, whole.parameter.get(0, i));
+        begin.gradient.set(0, i, whole.gradient.get(0, i));
+      }
+      const auto step = [&](Problem& problem, std::int64_t first) {
+        AdamwSettings of_part = settings;
+        of_part.first = first;
+        on_cuda ? problem.step_on_cuda(of_part) : problem.step_on_cpu(of_part);
+      };
+      for (int t = 0; t < 3; ++t) step(whole, 0), step(begin, 0), step(end, border);
+      for (std::int64_t i = 0; i < size; ++i) {
+        const Problem& part = i < border ? begin : end;
+        const std::int64_t j = i < border ? i : i - border;
+        ASSERT_EQ(part.parameter.get(0, j), whole.parameter.get(0, i)) << name_of(states) << ' ' << i;
+        ASSERT_EQ(part.mean(j), whole.mean(i)) << name_of(states) << ' ' << i;
+        ASSERT_EQ(part.square(j), whole.square(i)) << name_of(states) << ' ' << i;
+      }
+    }
+}
+
 // Magnitudes at both ends and within every decade: with betas of 0 a step makes m of g and v of g², whose codes have them as their mean.
 // The bound is five deviations of the mean; rounding to the nearest misses it.
 TEST(CudaAdamW, RoundingKeepsTheMeanInEveryDecade) {
@@ -186,9 +216,9 @@ TEST(CudaAdamW, RoundingKeepsTheMeanInEveryDecade) {
     std::vector<double> m_sums(roots.size()), v_sums(roots.size());
     for (int t = 0; t < steps; ++t) {
       if (on_cuda)
-        problem.step_on_cuda({0, 0, 0, 1e-8, 0, 7, 5});
+        problem.step_on_cuda({0, 0, 0, 1e-8, 0, 7, 5, 0});
       else
-        problem.step_on_cpu({0, 0, 0, 1e-8, 0, 7, 5});
+        problem.step_on_cpu({0, 0, 0, 1e-8, 0, 7, 5, 0});
       for (std::int64_t i = 0; i < num_blocks * adamw_block; ++i)
         if (i % adamw_block != 0)
           m_sums[static_cast<std::size_t>(i / adamw_block)] += problem.mean(i),

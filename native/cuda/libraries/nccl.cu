@@ -14,6 +14,12 @@ std::string find_functions(void* library, Nccl& f) {
       .find("ncclCommDestroy", f.destroy)
       .find("ncclCommAbort", f.abort)
       .find("ncclAllReduce", f.all_reduce)
+      .find("ncclReduceScatter", f.reduce_scatter)
+      .find("ncclAllGather", f.all_gather)
+      .find("ncclReduce", f.reduce)
+      .find("ncclBroadcast", f.broadcast)
+      .find("ncclGroupStart", f.group_start)
+      .find("ncclGroupEnd", f.group_end)
       .missing();
 }
 
