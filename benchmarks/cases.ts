@@ -183,7 +183,7 @@ export const step: Case = async (device, dtype, { N, C, F, V, chunkSize }, round
 };
 
 /**
- * Attention of one causal sequence of N, heads of 128, four query heads a key/value head; on CUDA by the package's own kernels and by
+ * Attention of one causal sequence of N, heads of 128, four query heads a key/value head; on CUDA by the built-in kernels and by
  * cuDNN. Ratios are to the first; operations are those of the causal half, the backward 2.5 times the forward's.
  */
 export const attentionCase: Case = async (device, dtype, { N, C }, rounds) => {
@@ -192,7 +192,7 @@ export const attentionCase: Case = async (device, dtype, { N, C }, rounds) => {
   const G = Math.max(1, H / 4);
   const measurements: Measurement[] = [];
   const first: number[] = [];
-  for (const kind of device.target.kind === 'cuda' ? (['own', 'cudnn'] as const) : (['own'] as const)) {
+  for (const kind of device.target.kind === 'cuda' ? (['builtin', 'cudnn'] as const) : (['builtin'] as const)) {
     const on = device.target.kind === 'cuda' ? openDevice(device.name as DeviceName, { attention: kind }) : device;
     const [q, k, v] = [H, G, G].map((heads, i) => new Parameter(random(on, dtype, [N, heads * D], i, 1))) as [
       Parameter,

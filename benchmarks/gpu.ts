@@ -20,7 +20,7 @@ interface NativeMeasurement {
   shareOfCopy?: number;
   hotShareOfCopy?: number;
   teraflops?: number;
-  ownRatio?: number;
+  builtinRatio?: number;
   shareOfBound?: number;
 }
 
@@ -100,7 +100,7 @@ function describe(measured: NativeMeasurement): string {
     ...percent(shares.shareOfCopy, 'of the copy'),
     ...percent(shares.hotShareOfCopy, 'with L2 hot'),
     ...percent(shares.shareOfBound, 'of the products alone'),
-    ...percent(shares.ownRatio, 'of it by the own product'),
+    ...percent(shares.builtinRatio, 'of it by the built-in kernel'),
   ].join(', ');
 }
 

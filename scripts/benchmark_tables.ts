@@ -85,6 +85,9 @@ interface Results {
 
 const read = (name: string) => JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8')) as Results;
 
+/** The name of a result; earlier results call the built-in kernels 'own'. */
+const shown = (name: string) => name.replace(/^own\b/, 'builtin');
+
 /** A table in Markdown. */
 function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
   const line = (cells: readonly (string | number)[]) => `| ${cells.join(' | ')} |`;
@@ -139,7 +142,7 @@ function ops(cases: readonly Case[]): string {
       results.map(({ name, milliseconds, ratio, peakBytes, weightGradientBytes = 0 }, i) => {
         const memory = `${whole((peakBytes - weightGradientBytes) / 2 ** 20)} MiB`;
         const of = i === 0 ? `${what}: ${dtype ? `${dtype}, ` : ''}${sizesOf(sizes, ['chunkSize'])}` : '';
-        return [of, name, time(milliseconds), ratio.toFixed(2), memory];
+        return [of, shown(name), time(milliseconds), ratio.toFixed(2), memory];
       }),
     );
   if (rows.length === 0) return '';
@@ -178,7 +181,7 @@ function native(all: readonly Native[]): string {
   if (all.length === 0) return '';
   const percent = (share?: number) => (share === undefined ? '' : `${Math.round(share * 100)} %`);
   const rows = all.map(({ group, name, milliseconds, shareOfCopy, shareOfBound, teraflops }) => [
-    `${group}: ${name}`,
+    `${group}: ${shown(name)}`,
     time(milliseconds),
     percent(shareOfCopy),
     percent(shareOfBound),

@@ -4,7 +4,7 @@ import { isAbsolute, join } from 'node:path';
 import { Arena } from './memory/arena.ts';
 import { HostMemory } from './memory/host_memory.ts';
 import { formatBytes, type MemoryStatistics } from './memory/statistics.ts';
-import { type AttentionChoice, addon, type ProductsChoice } from './native.ts';
+import { type AttentionChoice, addon, type MatmulChoice } from './native.ts';
 
 /** `'auto'`: cuda if it can be used, otherwise cpu with one warning. */
 export type DeviceName = 'cpu' | 'cuda' | `cuda:${number}` | 'meta' | 'auto';
@@ -14,8 +14,8 @@ export type DeviceTarget =
   | { kind: 'cpu'; threads: number }
   | {
       kind: 'cuda';
-      /** @default 'own' */
-      attention?: 'own' | 'cudnn';
+      /** @default 'builtin' */
+      attention?: 'builtin' | 'cudnn';
     };
 
 export interface DeviceOptions {
@@ -37,22 +37,22 @@ export interface DeviceOptions {
   debug?: boolean;
   /**
    * Which attention kernels run on CUDA. cuDNN's are faster from Hopper on (bf16, no document boundaries, T a multiple of 128), but their
-   * backward is not bitwise reproducible; the built-in kernels, `'own'`, are. @default 'auto': cuDNN if it is found and faster
+   * backward is not bitwise reproducible; the built-in kernels, `'builtin'`, are. @default 'auto': cuDNN if it is found and faster
    */
   attention?: AttentionChoice;
   /**
-   * Which matrix products run on CUDA. The built-in kernels, `'own'`, need only a driver and reach 0.4 of cuBLASLt's speed.
+   * Which kernels compute matrix products on CUDA. The built-in ones, `'builtin'`, need only a driver and reach 0.4 of cuBLASLt's speed.
    * @default 'auto': cuBLASLt if it is found, otherwise the built-in kernels with one warning
    */
-  products?: ProductsChoice;
+  matmul?: MatmulChoice;
   /**
    * Whether the first CUDA product of each kind times cuBLASLt's algorithms and picks the fastest. Choices are stored in the user's cache
    * folder, so later runs on the same machine make the same choices and give the same bits. @default true
    */
-  tuneProducts?: boolean;
+  tuneMatmul?: boolean;
   /**
    * Makes results on CUDA bitwise reproducible: uses the built-in attention and cuBLASLt's first algorithm, untimed, and overrides
-   * `tuneProducts`. (Partial sums of a product are never added atomically or rounded to bf16, with or without this option.)
+   * `tuneMatmul`. (Partial sums of a product are never added atomically or rounded to bf16, with or without this option.)
    * No effect on the CPU, where results are always the same for one machine and number of threads. @default false
    */
   deterministic?: boolean;
@@ -68,8 +68,8 @@ const CUDA_GRANULARITY = 2 ** 21;
 const CPU_GRANULARITY = 2 ** 16;
 /** OpenMP ends the process if it cannot create threads, so absurd numbers are refused. */
 const MAX_THREADS = 1024;
-const ATTENTION_CHOICES: readonly AttentionChoice[] = ['auto', 'own', 'cudnn'];
-const PRODUCTS_CHOICES: readonly ProductsChoice[] = ['auto', 'own'];
+const ATTENTION_CHOICES: readonly AttentionChoice[] = ['auto', 'builtin', 'cudnn'];
+const MATMUL_CHOICES: readonly MatmulChoice[] = ['auto', 'builtin'];
 
 export class Device {
   readonly name: string;
@@ -130,18 +130,18 @@ export class Device {
 
   /** Opens a new device with its own arena. If it cannot be used, the error says why and what to do. */
   static open(name: DeviceName, options: DeviceOptions = {}): Device {
-    const { hostMemoryLimit = 0, sharedBy = 1, debug = false, deterministic = false, products = 'auto' } = options;
+    const { hostMemoryLimit = 0, sharedBy = 1, debug = false, deterministic = false, matmul = 'auto' } = options;
     requireThreads('sharedBy', sharedBy);
     const { threads = Math.max(1, Math.floor(availableParallelism() / sharedBy)) } = options;
     for (const [option, value] of Object.entries({
       debug,
       deterministic,
-      tuneProducts: options.tuneProducts ?? true,
+      tuneMatmul: options.tuneMatmul ?? true,
     })) {
       if (typeof value !== 'boolean') throw new TypeError(`openDevice: ${option} must be true or false, got ${value}`);
     }
-    const attention = deterministic ? 'own' : (options.attention ?? 'auto');
-    const tuneProducts = !deterministic && (options.tuneProducts ?? true);
+    const attention = deterministic ? 'builtin' : (options.attention ?? 'auto');
+    const tuneMatmul = !deterministic && (options.tuneMatmul ?? true);
     if (deterministic && options.attention === 'cudnn') {
       throw new RangeError(
         "openDevice: deterministic excludes attention 'cudnn', whose backward is not bitwise reproducible",
@@ -151,8 +151,8 @@ export class Device {
     if (!ATTENTION_CHOICES.includes(options.attention ?? 'auto')) {
       throw new RangeError(`openDevice: attention must be ${ATTENTION_CHOICES.join(', ')}, got ${options.attention}`);
     }
-    if (!PRODUCTS_CHOICES.includes(products)) {
-      throw new RangeError(`openDevice: products must be ${PRODUCTS_CHOICES.join(', ')}, got ${products}`);
+    if (!MATMUL_CHOICES.includes(matmul)) {
+      throw new RangeError(`openDevice: matmul must be ${MATMUL_CHOICES.join(', ')}, got ${matmul}`);
     }
     if (options.memoryLimit !== undefined && !(typeof options.memoryLimit === 'number' && options.memoryLimit > 0)) {
       throw new RangeError(`openDevice: memoryLimit must be a positive number of bytes, got ${options.memoryLimit}`);
@@ -162,7 +162,7 @@ export class Device {
     if (kind === 'meta') {
       const { like = { kind: 'cpu', threads } } = options;
       requireTarget(like);
-      const target: DeviceTarget = deterministic && like.kind === 'cuda' ? { ...like, attention: 'own' } : like;
+      const target: DeviceTarget = deterministic && like.kind === 'cuda' ? { ...like, attention: 'builtin' } : like;
       const granularity = target.kind === 'cpu' ? CPU_GRANULARITY : CUDA_GRANULARITY;
       const limits = { memoryLimit: options.memoryLimit ?? Infinity, hostMemoryLimit };
       return new Device('meta', null, target, 0, granularity, { ...limits, debug });
@@ -172,11 +172,14 @@ export class Device {
       index,
       threads,
       attention,
-      products,
-      kind === 'cuda' && tuneProducts ? tuningDirectory() : '',
+      matmul,
+      kind === 'cuda' && tuneMatmul ? tuningDirectory() : '',
     );
-    if (opened.ownProductsReason && products === 'auto') {
-      warnOnce('MINISEQUENCE_OWN_PRODUCTS', `matrix products run in the built-in kernels: ${opened.ownProductsReason}`);
+    if (opened.builtinMatmulReason && matmul === 'auto') {
+      warnOnce(
+        'MINISEQUENCE_BUILTIN_MATMUL',
+        `matrix products run in the built-in kernels: ${opened.builtinMatmulReason}`,
+      );
     }
     const target: DeviceTarget = kind === 'cpu' ? { kind, threads } : { kind, attention: opened.attention };
     const deviceName = kind === 'cpu' ? 'cpu' : `cuda:${index}`;
@@ -336,8 +339,8 @@ function requireTarget(like: DeviceTarget): void {
   if (like.kind === 'cpu') requireThreads('like.threads', like.threads);
   else if (like.kind !== 'cuda') {
     throw new RangeError(`openDevice: like.kind must be 'cpu' or 'cuda', got '${(like as DeviceTarget).kind}'`);
-  } else if (!['own', 'cudnn', undefined].includes(like.attention)) {
-    throw new RangeError(`openDevice: like.attention must be 'own' or 'cudnn', got '${like.attention}'`);
+  } else if (!['builtin', 'cudnn', undefined].includes(like.attention)) {
+    throw new RangeError(`openDevice: like.attention must be 'builtin' or 'cudnn', got '${like.attention}'`);
   }
 }
 

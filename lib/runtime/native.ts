@@ -228,24 +228,24 @@ export interface CudaReport {
   }[];
 }
 
-/** Matrix products on CUDA. 'own': the built-in kernels. 'auto': cuBLASLt if it is found, else the built-in kernels. */
-export type ProductsChoice = 'auto' | 'own';
+/** Matrix products on CUDA. 'builtin': the built-in kernels. 'auto': cuBLASLt if it is found, else the built-in kernels. */
+export type MatmulChoice = 'auto' | 'builtin';
 
-/** Attention on CUDA. 'own': the built-in kernels. 'auto': cuDNN if it is found and faster, else the built-in kernels. */
-export type AttentionChoice = 'auto' | 'own' | 'cudnn';
+/** Attention on CUDA. 'builtin': the built-in kernels. 'auto': cuDNN if it is found and faster, else the built-in kernels. */
+export type AttentionChoice = 'auto' | 'builtin' | 'cudnn';
 
 interface OpenedDevice {
   id: number;
   granularity: number;
-  attention: 'own' | 'cudnn';
-  /** Why products run in the built-in kernels; empty if they do not. */
-  ownProductsReason: string;
+  attention: 'builtin' | 'cudnn';
+  /** Why matrix products run in the built-in kernels; empty if they do not. */
+  builtinMatmulReason: string;
 }
 
 /** The addon's calls that are not ops; native/runtime/device_calls.h describes them. Addresses are numbers, sizes bytes. */
 export interface DeviceCalls {
   // biome-ignore format: one line for each call
-  open_device(kind: 'cpu' | 'cuda', index: number, threads: number, attention: AttentionChoice, products: ProductsChoice, tuningDirectory: string): OpenedDevice;
+  open_device(kind: 'cpu' | 'cuda', index: number, threads: number, attention: AttentionChoice, matmul: MatmulChoice, tuningDirectory: string): OpenedDevice;
   close_device(id: number): void;
   close_all(): void;
   reserve(id: number, bytes: number): number;

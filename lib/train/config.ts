@@ -7,6 +7,7 @@ import { hasSlots } from '../models/segments.ts';
 import { LEAST_EPS } from '../optim/adamw.ts';
 import { CLIPPINGS, clippingProblem } from '../optim/clip.ts';
 import { isVariableName } from '../text/saved_template.ts';
+import { BUILTIN, isRenamed, RENAMED_OPTIONS, renamedValue, withNewNames } from './renamed_options.ts';
 
 const positive = z.int().positive();
 const chunkSize = z.union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" });
@@ -172,21 +173,21 @@ const runFields = z.strictObject({
     .default('auto')
     .describe('cpu, cuda, cuda:N, or auto: cuda if it can be used'),
   attention: z
-    .enum(['auto', 'own', 'cudnn'])
+    .enum(['auto', BUILTIN, 'cudnn'], { error: renamedValue })
     .default('auto')
-    .describe('kernels on CUDA: own (built in) gives the same bits in every run, cudnn is faster on Hopper and newer'),
-  products: z
-    .enum(['auto', 'own'])
+    .describe('kernels on CUDA: builtin gives the same bits in every run, cudnn is faster on Hopper and newer'),
+  matmul: z
+    .enum(['auto', BUILTIN], { error: renamedValue })
     .default('auto')
-    .describe('matrix products on CUDA: auto is cuBLASLt if found; own (built in) needs only a driver'),
-  tuneProducts: z
+    .describe('matrix products on CUDA: auto is cuBLASLt if found; builtin needs only a driver'),
+  tuneMatmul: z
     .boolean()
     .default(true)
     .describe("time cuBLASLt's algorithms at the first product of a kind; choices are kept in the user's cache folder"),
   deterministic: z
     .boolean()
     .default(false)
-    .describe('the same bits in every run on CUDA: built-in attention, no timed choice of products'),
+    .describe('the same bits in every run on CUDA: built-in attention, no timed choice of algorithms'),
   threads: positive.optional().describe('CPU threads; default: all cores'),
   memoryLimit: bytes.optional().describe("most that the device's arena may reserve"),
   hostMemoryLimit: bytes
@@ -332,9 +333,9 @@ export function parseConfig(input: unknown, source = 'config'): RunConfig {
   throw new ConfigError(`${source}: ${problems.join('; ')}`);
 }
 
-/** The configuration of a checkpoint: options that are newer than it have their defaults, under which nothing has changed. */
+/** The configuration of a checkpoint, by today's names: options that are newer have their defaults, under which nothing has changed. */
 export function storedConfig(stored: RunConfig): RunConfig {
-  const result = runSchema.safeParse(stored);
+  const result = runSchema.safeParse(withNewNames(stored));
   return result.success ? result.data : stored;
 }
 
@@ -342,6 +343,7 @@ function unknownKeys({ keys, path }: { keys: string[]; path: PropertyKey[] }): s
   const known = knownKeys(path);
   return keys
     .map((key) => {
+      if (path.length === 0 && isRenamed(key)) return `${key}: is named ${RENAMED_OPTIONS[key]} now`;
       const near = known.find((candidate) => distance(candidate.toLowerCase(), key.toLowerCase()) <= 2);
       const full = [...path, key].join('.');
       return `${full}: is not an option${near ? `; did you mean ${near}?` : `; options are ${known.join(', ')}`}`;

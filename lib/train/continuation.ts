@@ -13,6 +13,7 @@ import type { Tensor } from '../runtime/tensor.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { type RunConfig, storedConfig } from './config.ts';
 import type { RunWarning } from './events.ts';
+import { withNewNames } from './renamed_options.ts';
 import type { Machine, RunSources, RunState } from './run_state.ts';
 
 /** Options that may change on resume: they affect duration and reporting, not results, or are paths of what is compared by content. */
@@ -35,8 +36,8 @@ const CHANGEABLE_OPTIONS = [
   'threads',
   'accumulationSteps',
 ];
-/** How products and attention are computed: may change with the machine. */
-const MACHINE_OPTIONS = ['attention', 'products', 'tuneProducts', 'deterministic'];
+/** How matrix products and attention are computed: may change with the machine. */
+const MACHINE_OPTIONS = ['attention', 'matmul', 'tuneMatmul', 'deterministic'];
 
 export interface ContinuationOptions {
   outDir: string;
@@ -84,7 +85,8 @@ export function machineOf({ target, name }: Device, numRanks: number): Machine {
 /** The warning of a run that continues on another machine; null: it is the same. */
 export function requireSameMachine(state: RunState, machine: Machine, options: ContinuationOptions): RunWarning | null {
   const [then, now] = [state.machine, machine].map(
-    ({ target, name, ranks }) => `${JSON.stringify(target)} (${name})${ranks ? ` on ${ranks} ranks` : ''}`,
+    ({ target, name, ranks }) =>
+      `${JSON.stringify(withNewNames(target))} (${name})${ranks ? ` on ${ranks} ranks` : ''}`,
   );
   if (then === now) return null;
   if (options.allowOtherMachine) {

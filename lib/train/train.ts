@@ -156,7 +156,7 @@ async function trainLocked(
 
 /** A run that goes on computes with as many threads as before, unless the configuration says otherwise. */
 function openRunDevice(config: RunConfig, state: RunState | null, ranks: RunRanks): Device {
-  const { memoryLimit, hostMemoryLimit, attention, products, tuneProducts, deterministic } = config;
+  const { memoryLimit, hostMemoryLimit, attention, matmul, tuneMatmul, deterministic } = config;
   const target = state?.machine.target;
   const threads = config.threads ?? (target?.kind === 'cpu' ? target.threads : undefined);
   const sharedBy = ranks.store?.place.localSize ?? 1;
@@ -165,8 +165,8 @@ function openRunDevice(config: RunConfig, state: RunState | null, ranks: RunRank
     memoryLimit,
     hostMemoryLimit,
     attention,
-    products,
-    tuneProducts,
+    matmul,
+    tuneMatmul,
     deterministic,
     sharedBy,
   };

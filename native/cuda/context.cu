@@ -36,7 +36,7 @@ Context::Context(int index, Choices choices)
       max_shared_bytes_(shared_bytes_of(index)),
       memory_(index),
       notes_(stream_) {
-  if (choices_.own_products_reason.empty())
+  if (choices_.builtin_matmul_reason.empty())
     cublaslt_products_ = std::make_unique<CublasLtProducts>(stream_, index, choices_.tuning_directory);
   if (choices_.uses_cudnn_attention) cudnn_attention_ = std::make_unique<CudnnAttention>(stream_);
 }
@@ -125,11 +125,11 @@ Context& context_of(mst::Context& context) {
 std::unique_ptr<Context> open_cuda(int index, const CudaOptions& options) {
   const std::string problem = cuda::device_problem(index);
   MST_CHECK(problem.empty(), "cuda:", index, ": ", problem);
-  const std::string cudnn_problem = options.attention == "own" ? "not asked for" : cuda::cudnn_attention_problem(index);
+  const std::string cudnn_problem = options.attention == "builtin" ? "not asked for" : cuda::cudnn_attention_problem(index);
   MST_CHECK(options.attention != "cudnn" || cudnn_problem.empty(), "cuda:", index, ": attention by cuDNN: ", cudnn_problem);
-  const std::string own_products_reason = options.products == "own" ? "asked for" : cuda::find_cublaslt().problem;
+  const std::string builtin_matmul_reason = options.matmul == "builtin" ? "asked for" : cuda::find_cublaslt().problem;
   return std::make_unique<cuda::Context>(index,
-                                         cuda::Context::Choices{cudnn_problem.empty(), own_products_reason, options.tuning_directory});
+                                         cuda::Context::Choices{cudnn_problem.empty(), builtin_matmul_reason, options.tuning_directory});
 }
 
 }  // namespace mst

@@ -21,8 +21,8 @@ class Context final : public mst::Context {
  public:
   struct Choices {
     bool uses_cudnn_attention;
-    std::string own_products_reason;  // why cuBLASLt is not used; empty if it is
-    std::string tuning_directory;     // see tuning.h
+    std::string builtin_matmul_reason;  // why cuBLASLt is not used; empty if it is
+    std::string tuning_directory;       // see tuning.h
   };
   Context(int index, Choices choices);
   ~Context() override;
@@ -51,8 +51,8 @@ class Context final : public mst::Context {
   Memory& memory() override {
     return memory_;
   }
-  std::string own_products_reason() const override {
-    return choices_.own_products_reason;
+  std::string builtin_matmul_reason() const override {
+    return choices_.builtin_matmul_reason;
   }
   bool uses_cudnn_attention() const override {
     return choices_.uses_cudnn_attention;

@@ -37,7 +37,7 @@ class Context {
   virtual Memory& memory() = 0;
 
   // Why our kernels compute products; empty if they do not.
-  virtual std::string own_products_reason() const {
+  virtual std::string builtin_matmul_reason() const {
     return "";
   }
   // Whether cuDNN computes attention where it can; workspace sizes depend on it.

@@ -13,8 +13,8 @@ namespace mst {
 std::unique_ptr<Context> open_cpu(int num_threads);
 
 struct CudaOptions {
-  std::string attention;         // "own": our kernels; "cudnn"; "auto": cuDNN if it is found and faster
-  std::string products;          // "own": our kernels; "auto": cuBLASLt if it is found
+  std::string attention;         // "builtin": our kernels; "cudnn"; "auto": cuDNN if it is found and faster
+  std::string matmul;            // "builtin": our kernels; "auto": cuBLASLt if it is found
   std::string tuning_directory;  // where the timed choices of algorithms are kept; empty: nothing is timed
 };
 // Throws an Error with cause and remedy if the device cannot be used, or if cuDNN was asked for and cannot be used.

@@ -92,12 +92,12 @@ Napi::Value open_device(const Napi::CallbackInfo& info) {
   const int index = static_cast<int>(integer(info, 1, 0, max_int)), threads = static_cast<int>(integer(info, 2, 1, max_int));
   auto context = kind == "cuda" ? open_cuda(index, {text(info, 3), text(info, 4), text(info, 5)}) : open_cpu(threads);
   const auto granularity = static_cast<double>(context->memory().granularity());
-  const std::string own_products_reason = context->own_products_reason();
-  const char* const attention = context->uses_cudnn_attention() ? "cudnn" : "own";
+  const std::string builtin_matmul_reason = context->builtin_matmul_reason();
+  const char* const attention = context->uses_cudnn_attention() ? "cudnn" : "builtin";
   auto result = Napi::Object::New(env);
   result.Set("granularity", granularity);
   result.Set("attention", attention);
-  result.Set("ownProductsReason", own_products_reason);
+  result.Set("builtinMatmulReason", builtin_matmul_reason);
   result.Set("id", static_cast<double>(environment_of(info).open(std::move(context))));
   return result;
 }

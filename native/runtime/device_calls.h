@@ -7,7 +7,7 @@ namespace mst {
 
 // Adds to exports, where `id` is the number of an open device and addresses are numbers:
 //   open_device(kind: 'cpu' | 'cuda', index, threads, attention, products, tuningDirectory)
-//     → { id, granularity, attention, ownProductsReason }   see open_cpu and open_cuda; throws if the device cannot be used
+//     → { id, granularity, attention, builtinMatmulReason }   see open_cpu and open_cuda; throws if the device cannot be used
 //   close_device(id)                      drops commands that have not run
 //   close_all()                           closes all devices; call it at the end of the process
 //   reserve(id, bytes) → address          addresses without memory

@@ -6,7 +6,7 @@ import { isQuick, parityPolicies, parityTests } from '../support/parity_tests.ts
 
 describe('parity with PyTorch', () => {
   it('holds for the kernels that need no library', async () => {
-    using device = openTestDevice({ attention: 'own', products: 'own' });
+    using device = openTestDevice({ attention: 'builtin', matmul: 'builtin' });
     for (const dtype of ['float32', 'bfloat16'] as const) {
       const errors = await runParityCase(
         'test/fixtures/parity/llama',

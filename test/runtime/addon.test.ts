@@ -85,8 +85,8 @@ describe('the addon', () => {
         ['fill_bytes', [id, address, 0, value]],
         ['check_bytes', [id, address, 5, value, 'what']],
         ['copy_within', [id, address, value, 4]],
-        ['open_device', ['cpu', value, 1, 'own', 'own', '']],
-        ['open_device', ['cpu', 0, value, 'own', 'own', '']],
+        ['open_device', ['cpu', value, 1, 'builtin', 'builtin', '']],
+        ['open_device', ['cpu', 0, value, 'builtin', 'builtin', '']],
         ['synchronize', [value]],
         ['close_device', [value]],
       ];
@@ -105,9 +105,9 @@ describe('the addon', () => {
       ['unmap', [id, address + 2 ** 24, 65536]],
       ['copy_within', [id, address, address, 2 ** 24]],
       ['fill_bytes', [id, address, 256, 4]],
-      ['open_device', ['gpu', 0, 1, 'own', 'own', '']],
-      ['open_device', ['cpu', 0, 0, 'own', 'own', '']],
-      ['open_device', ['cuda', 2 ** 32, 1, 'own', 'own', '']],
+      ['open_device', ['gpu', 0, 1, 'builtin', 'builtin', '']],
+      ['open_device', ['cpu', 0, 0, 'builtin', 'builtin', '']],
+      ['open_device', ['cuda', 2 ** 32, 1, 'builtin', 'builtin', '']],
       ['set_cuda_library_path', ['/usr/lib']],
     ];
     for (const [name, args] of pieces) assert.throws(() => native[name]!(...args), /Error: /, name);

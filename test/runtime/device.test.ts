@@ -14,16 +14,16 @@ describe('deterministic', () => {
   });
 
   it('means own attention, also where meta imitates a GPU', () => {
-    for (const attention of ['auto', 'own', undefined] as const) {
+    for (const attention of ['auto', 'builtin', undefined] as const) {
       using device = openDevice(testDevice, { deterministic: true, attention });
       const { target } = device;
-      if (target.kind === 'cuda') assert.equal(target.attention, 'own');
+      if (target.kind === 'cuda') assert.equal(target.attention, 'builtin');
     }
     const targetOf = (like: DeviceTarget) => {
       using meta = openDevice('meta', { deterministic: true, like });
       return meta.target;
     };
-    assert.deepEqual(targetOf({ kind: 'cuda', attention: 'cudnn' }), { kind: 'cuda', attention: 'own' });
+    assert.deepEqual(targetOf({ kind: 'cuda', attention: 'cudnn' }), { kind: 'cuda', attention: 'builtin' });
     assert.deepEqual(targetOf({ kind: 'cpu', threads: 3 }), { kind: 'cpu', threads: 3 });
   });
 
@@ -45,9 +45,9 @@ describe('options of a device', () => {
     ['memoryLimit', { memoryLimit: '1e9' }],
     ['debug', { debug: 1 }],
     ['deterministic', { deterministic: 'false' }],
-    ['tuneProducts', { tuneProducts: 1 }],
+    ['tuneMatmul', { tuneMatmul: 1 }],
     ['attention', { attention: 'constructor' }],
-    ['products', { products: 'toString' }],
+    ['matmul', { matmul: 'toString' }],
   ];
   for (const [option, options] of refused) {
     it(`${JSON.stringify(options)} is refused by name`, () => {

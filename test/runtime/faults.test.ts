@@ -280,16 +280,16 @@ describe('faults of CUDA', () => {
   });
 
   describe('a library', () => {
-    it('cuBLASLt that is not there costs one warning; products are then the own ones', () => {
+    it('cuBLASLt that is not there costs one warning; the built-in kernels then compute products', () => {
       const { result, warnings } = run(
         fake,
         `for (let i = 0; i < 2; i++) { const device = ms.openDevice('cuda'); await device.synchronize(); device.close(); }
          report('done');`,
       );
       assert.equal(result, 'done');
-      assert.equal(warnings.split('MINISEQUENCE_OWN_PRODUCTS').length, 2, warnings);
+      assert.equal(warnings.split('MINISEQUENCE_BUILTIN_MATMUL').length, 2, warnings);
       assert.match(warnings, /matrix products run in the built-in kernels: cuBLASLt 13 or 12 was not found/);
-      assert.equal(run(fake, "ms.openDevice('cuda', { products: 'own' }); report(1);").warnings, '');
+      assert.equal(run(fake, "ms.openDevice('cuda', { matmul: 'builtin' }); report(1);").warnings, '');
     });
 
     it('cuBLASLt that lacks a function is named with it, by doctor and by the warning', () => {

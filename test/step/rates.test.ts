@@ -90,7 +90,7 @@ describe('stepSeconds', () => {
     assert.deepEqual(known({}), ['H100', 'H200']);
     assert.deepEqual(known({ dtype: 'float32' }), []);
     assert.deepEqual(known({ isPacked: true }), []);
-    assert.deepEqual(known({ like: { kind: 'cuda', attention: 'own' } }), []);
+    assert.deepEqual(known({ like: { kind: 'cuda', attention: 'builtin' } }), []);
     assert.deepEqual(known({ like: { kind: 'cpu', threads: 2 } }), []);
     assert.deepEqual(known({}, decoderConfig(tinyLlama)), [], 'heads of 8');
     assert.deepEqual(known({ T: 8191 }), []);

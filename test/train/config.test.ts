@@ -42,8 +42,8 @@ describe('configuration', () => {
       gradientDtype: 'float32',
       device: 'auto',
       attention: 'auto',
-      products: 'auto',
-      tuneProducts: true,
+      matmul: 'auto',
+      tuneMatmul: true,
       deterministic: false,
       chunkSizes: { mlp: 'auto', loss: 'auto' },
       mlpSave: 'auto',
@@ -90,6 +90,14 @@ describe('configuration', () => {
     );
     fails({ ...least, optimizer: { lr: 1 } }, /optimizer\.lr: is not an option; options are learningRate, beta1/);
     fails({ ...least, xyzzy: 1, chunkSizes: { mpl: 8 } }, /xyzzy: .*options are model, /, /mpl: .*did you mean mlp\?/);
+  });
+
+  it('names the option and the value that had another name before', () => {
+    fails({ ...least, products: 'auto' }, /products: is named matmul now/);
+    fails({ ...least, tuneProducts: false }, /tuneProducts: is named tuneMatmul now/);
+    fails({ ...least, attention: 'own' }, /attention: 'own' is named 'builtin' now/);
+    fails({ ...least, matmul: 'own' }, /matmul: 'own' is named 'builtin' now/);
+    fails({ ...least, matmul: 'cudnn' }, /matmul: .*"auto"\|"builtin"/);
   });
 
   const mistakes: [Record<string, unknown>, RegExp][] = [

@@ -4,6 +4,8 @@ import { cp, mkdir, readdir, readFile, rename, rm, truncate, utimes, writeFile }
 import { dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { Decoder, RunConfigInput, RunWarning } from '../../lib/index.ts';
+import { requireSameMachine } from '../../lib/train/continuation.ts';
+import type { Machine, RunState } from '../../lib/train/run_state.ts';
 import { linesOf, modelOf, newFolder, run, stepsIn, textFile, tinyModelFolder } from '../support/runs.ts';
 
 type Options = Parameters<typeof run>[1];
@@ -61,6 +63,39 @@ describe('a run goes on only from what it began with', () => {
     );
     await goOn();
     assert.deepEqual(await linesOf(outDir), await linesOf(whole.outDir));
+  });
+
+  it('from a checkpoint whose options and values have other names now', async () => {
+    const builtin = { attention: 'builtin', matmul: 'builtin' } as const;
+    const common = { data: { files: [textFile(english)] }, checkpoint, ...builtin };
+    const whole = await run({ ...common, maxSteps: 4 });
+    const outDir = newFolder();
+    await run({ ...common, maxSteps: 2, outDir });
+    const path = join(outDir, 'checkpoints', 'step-000002', 'state.json');
+    const { crc32: _, ...state } = JSON.parse(await readFile(path, 'utf8'));
+    const { matmul, tuneMatmul, ...others } = state.config;
+    state.config = { ...others, attention: 'own', products: 'own', tuneProducts: tuneMatmul };
+    await writeFile(path, JSON.stringify({ ...state, crc32: crc32(JSON.stringify(state)) }));
+    const goOn = (options: Partial<RunConfigInput> = {}) =>
+      run({ ...common, maxSteps: 4, outDir, ...options }, { resume: true });
+    await assert.rejects(
+      goOn({ attention: 'auto', matmul: 'auto' }),
+      /belongs to a run with another attention, matmul;/,
+    );
+    await goOn();
+    assert.deepEqual(await linesOf(outDir), await linesOf(whole.outDir));
+  });
+
+  it('from a machine whose attention has another name now', () => {
+    const machineWith = (attention: string) => ({ target: { kind: 'cuda', attention }, name: 'GPU' }) as Machine;
+    const goOn = (then: string, now: string) =>
+      requireSameMachine({ machine: machineWith(then) } as RunState, machineWith(now), {
+        outDir: 'runs/latest',
+        allowOtherMachine: false,
+        numRanks: 1,
+      });
+    assert.equal(goOn('own', 'builtin'), null);
+    assert.throws(() => goOn('own', 'cudnn'), /"builtin".* cannot be continued exactly on .*"cudnn"/);
   });
 
   it('not with other texts to validate on', async () => {

@@ -30,9 +30,9 @@ void attention(std::int64_t T, std::int64_t D) {
     report("attention", message_of(name, ", T ", T, ", D ", D),
            {{"milliseconds", median(times)}, {"operations", operations}, {"teraflops", operations / median(times) * 1e-9}});
   };
-  tell("own forward", operations, times[0]);
+  tell("builtin forward", operations, times[0]);
   tell("chosen forward", operations, times[1]);
-  tell("own backward", 2.5 * operations, times[2]);
+  tell("builtin backward", 2.5 * operations, times[2]);
   tell("chosen backward", 2.5 * operations, times[3]);
 }
 

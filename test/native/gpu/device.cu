@@ -15,7 +15,7 @@ std::unique_ptr<Context> context;
 class Gpu final : public testing::Environment {
  public:
   void SetUp() override {
-    context = open_cuda(0, {"own", "auto", ""});
+    context = open_cuda(0, {"builtin", "auto", ""});
     context->attach_thread();
   }
   void TearDown() override {
