@@ -4,6 +4,7 @@ export { Parameter, type ParameterOptions } from './autograd/parameter.ts';
 export { recompute } from './autograd/region.ts';
 export { noGrad, Tape, valueAndGrad } from './autograd/tape.ts';
 export type { OnGradient } from './autograd/uses.ts';
+export { type Exported, type ExportOptions, type ExportType, exportGguf } from './export/export_gguf.ts';
 export {
   type GeneratedToken,
   type GenerateOptions,

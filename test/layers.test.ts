@@ -19,6 +19,7 @@ const LAYERS = [
   'text',
   'data',
   'generate',
+  'export',
   'report',
   'train',
   'cli',

@@ -1,10 +1,12 @@
 #!/usr/bin/env node
 // The command line: `minisequence COMMAND`.
 import { Command, Option } from 'commander';
+import { exportTypes } from '../export/gguf_elements.ts';
 import { packageInfo } from '../io/package_info.ts';
 import { formatOptions } from '../train/options.ts';
 import { numberFrom } from './arguments.ts';
 import { doctor } from './doctor.ts';
+import { runExport } from './export.ts';
 import { runGenerate } from './generate.ts';
 import { ranksFrom } from './launch.ts';
 import { runMerge } from './merge.ts';
@@ -95,6 +97,15 @@ program
   )
   .option('--ignore-fields <name...>', ignoredFields)
   .action(runMerge);
+
+program
+  .command('export')
+  .description('write a model with its tokenizer and chat template for llama.cpp')
+  .requiredOption('--model <folder>', "a model in HuggingFace's layout, or its name on the Hub")
+  .requiredOption('--gguf <file>', 'the GGUF file that is written')
+  .addOption(new Option('--type <type>', 'of matrices; vectors are in f32').choices(exportTypes).default('bf16'))
+  .option('--ignore-fields <name...>', ignoredFields)
+  .action(runExport);
 
 program
   .command('plan')

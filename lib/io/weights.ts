@@ -86,7 +86,7 @@ export async function loadModel(pathOrName: string, options: LoadOptions = {}): 
   try {
     const names = new StoredNames(folder, files, stored);
     const dtype = options.dtype ?? names.widestDtype();
-    const settled = (await isOwnHead(config, names)) ? untied(config, folder) : config;
+    const settled = await withOwnHead(config, names);
     const model = new Decoder(settled, { device: options.device, dtype, gradientDtype: options.gradientDtype });
     try {
       await fill(model, names);
@@ -99,6 +99,11 @@ export async function loadModel(pathOrName: string, options: LoadOptions = {}): 
   } finally {
     for (const file of new Set(files.values())) if (!kept.includes(file)) await file.close();
   }
+}
+
+/** The config, with a head of its own if the files have one that differs from the embedding, and a warning then. */
+export async function withOwnHead(config: DecoderConfig, names: StoredNames): Promise<DecoderConfig> {
+  return (await isOwnHead(config, names)) ? untied(config, names.folder) : config;
 }
 
 function untied(config: DecoderConfig, folder: string): DecoderConfig {
