@@ -48,6 +48,7 @@ Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
   ROW(all_reduce, "u");
   ROW(reduce_scatter, "u");
   ROW(all_gather, "u");
+  ROW(all_to_all, "rw");
   ROW(add, "rrw");
   ROW(add_to, "ru");
   ROW(scale, "rw");

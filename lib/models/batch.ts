@@ -1,7 +1,7 @@
 // A batch of token sequences, on the host or on a device.
 import type { Device } from '../runtime/device.ts';
 import { type Tensor, tensor } from '../runtime/tensor.ts';
-import type { Tokens } from './blocks/forward.ts';
+import type { SharedSequences, Tokens } from './blocks/forward.ts';
 
 /** Token ids of B sequences of T on the host, flat: N = B·T. */
 export interface HostBatch {
@@ -17,6 +17,8 @@ export interface HostBatch {
   length?: number;
   /** Whether it only stands in for a micro-batch that this rank has none of: it has no targets, and no number in its step. @default false */
   standsIn?: boolean;
+  /** Of a part of a batch, as `sequencePart` makes it: the ranks that have the rest. @default null */
+  sequence?: SharedSequences<Int32Array> | null;
 }
 
 /** A batch on a device. */
@@ -26,7 +28,10 @@ export interface Batch extends Tokens {
 }
 
 /** Copies a batch to a device. The caller disposes the tensors. */
-export function toDevice({ inputs, targets, documentStart, T, length }: HostBatch, device: Device): Batch {
+export function toDevice(
+  { inputs, targets, documentStart, T, length, sequence = null }: HostBatch,
+  device: Device,
+): Batch {
   const ids = (data: Int32Array | readonly number[]) => tensor(data, { dtype: 'int32', device });
   return {
     inputs: ids(inputs),
@@ -34,5 +39,6 @@ export function toDevice({ inputs, targets, documentStart, T, length }: HostBatc
     T: T ?? inputs.length,
     length,
     documentStart: documentStart && ids(documentStart),
+    sequence: sequence && { ...sequence, documentStart: sequence.documentStart && ids(sequence.documentStart) },
   };
 }

@@ -204,7 +204,7 @@ export class Decoder extends Module {
     const stores = inputStores(this.#config, policy, { N, dtype, device });
     return tidy(() => {
       let x = this.#embedded(batch.inputs);
-      const forward = this.#forward(batch, policy, { dropout: this.#mask(dropout) });
+      const forward = this.#forward(batch, policy, { dropout: this.#mask(dropout, batch) });
       for (const [i, layers] of this.#segments(policy).entries()) {
         const before = x;
         const store = stores?.[i] ?? null;
@@ -219,12 +219,13 @@ export class Decoder extends Module {
   /** The head's options besides its weight `head`, for ops that compute its logits in chunks. */
   headOptions(
     hidden: Tensor,
+    batch: Batch,
     { dropout }: ForwardOptions = {},
   ): Pick<ChunkedCrossEntropyOptions, 'softcap' | 'lowRank'> {
     const adapter = this.#adapter('lm_head');
     return {
       softcap: this.config.head.softcap,
-      lowRank: adapter && { low: lowRankInput(hidden, adapter, this.#mask(dropout)), weight: adapter.b },
+      lowRank: adapter && { low: lowRankInput(hidden, adapter, this.#mask(dropout, batch)), weight: adapter.b },
     };
   }
 
@@ -344,9 +345,11 @@ export class Decoder extends Module {
     return this.#adapters.get(path) ?? null;
   }
 
-  #mask(dropout: ForwardOptions['dropout']): DropoutMask | null {
+  #mask(dropout: ForwardOptions['dropout'], { T, sequence }: Tokens): DropoutMask | null {
     const probability = this.lora?.layout.dropout ?? 0;
-    return dropout && probability > 0 ? { probability, ...dropout } : null;
+    if (!dropout || probability === 0) return null;
+    const rows = sequence ? { T: sequence.givenT, begin: sequence.ranks.rank * T, count: T } : null;
+    return { probability, ...dropout, rows };
   }
 
   #tablesOf(rope: RopeConfig, headSize: number): RopeTables {

@@ -22,7 +22,7 @@ export function nextTokenLoss(
     const hidden = model.hidden(batch, policy, { dropout });
     return chunkedCrossEntropy(hidden, model.head, batch.targets, {
       ...options,
-      ...model.headOptions(hidden, { dropout }),
+      ...model.headOptions(hidden, batch, { dropout }),
       chunkSize: policy.lossChunkSize,
     });
   });

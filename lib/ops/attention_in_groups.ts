@@ -8,6 +8,7 @@ import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import type { AttentionOptions } from './attention.ts';
 import { requireCount, requireFloat, requireShape, rowsAndCols } from './check.ts';
+import type { HeadExchange } from './head_exchange.ts';
 import { type Rope, rotationOptions } from './rope.ts';
 import { attentionBackwardWorkspace, attentionForwardWorkspace } from './workspace.ts';
 
@@ -34,6 +35,11 @@ export interface AttentionInGroupsOptions extends AttentionOptions {
   project: Record<'q' | 'k' | 'v', ProjectHeads>;
   /** Rotation of queries and keys; null: none. */
   rope: Rope | null;
+  /**
+   * Where x has a rank's tokens of sequences that several ranks share: T and documentStart are then for the rotation alone. documentStart
+   * here is (B·exchange.T,), of all ranks' tokens. @default null
+   */
+  shared?: { exchange: HeadExchange; documentStart: Tensor | null } | null;
 }
 
 /** Queries, keys and values, or their gradients. */
@@ -53,7 +59,8 @@ type Heads = Record<'q' | 'k' | 'v', Tensor>;
 export function attentionInGroups(x: Tensor, options: AttentionInGroupsOptions): Tensor {
   const op = 'attentionInGroups';
   const { numHeads: H, numKeyValueHeads: G, headSize: D, groups, T, rope, normalized, project } = options;
-  const { scale = 1 / Math.sqrt(D), window = 0, softcap = 0, documentStart = null } = options;
+  const { scale = 1 / Math.sqrt(D), window = 0, softcap = 0, documentStart = null, shared = null } = options;
+  const exchange = shared?.exchange ?? null;
   requireFloat(op, 'x', x);
   for (const name of ['numHeads', 'numKeyValueHeads', 'headSize', 'groups', 'T'] as const)
     requireCount(op, name, options[name]);
@@ -63,22 +70,30 @@ export function attentionInGroups(x: Tensor, options: AttentionInGroupsOptions):
   if (N % T !== 0) throw new RangeError(`${op}: x has ${N} rows, not a multiple of T ${T}`);
   const { device, dtype } = x;
   const B = N / T;
-  const scores = { T, D, scale, window, softcap };
+  const whole = exchange ? exchange.T : T;
+  const scores = { T: whole, D, scale, window, softcap };
   /** Numbers of heads of each of `parts` equal parts. */
   const numOf = (parts: number) => ({ q: H / parts, k: G / parts, v: G / parts });
+  /** The same of this rank, which may have a part of them. */
+  const ownOf = (n: number, parts: number) => {
+    const ofGroup = n / groups;
+    return ((exchange ? exchange.own(ofGroup) : ofGroup) * groups) / parts;
+  };
   const sizes = (parts: number) => ({
     B,
-    T,
-    H: H / parts,
-    G: G / parts,
+    T: whole,
+    H: ownOf(H, parts),
+    G: ownOf(G, parts),
     D,
     dtype,
-    hasDocuments: documentStart !== null,
+    hasDocuments: (shared ? shared.documentStart : documentStart) !== null,
   });
   const make = (rows: number, cols: number, of = dtype) =>
     empty([rows, cols], { dtype: of, device, category: 'activation' });
   const rotation = rope && rotationOptions(rope, T);
-  const ofRows = { documentStart, inverseFrequencies: rope?.inverseFrequencies ?? null };
+  const inverseFrequencies = rope?.inverseFrequencies ?? null;
+  const ofRows = { documentStart, inverseFrequencies, sharedStart: shared?.documentStart ?? null };
+  const seenBy = (rows: typeof ofRows) => ({ documentStart: shared ? rows.sharedStart : rows.documentStart });
   /** Rotates queries and keys, or their gradients back, over what was there. */
   const rotate = ({ q, k }: Heads, { documentStart, inverseFrequencies }: typeof ofRows, isInverse = false) => {
     if (!rotation || !inverseFrequencies) return;
@@ -86,17 +101,37 @@ export function attentionInGroups(x: Tensor, options: AttentionInGroupsOptions):
       kernels.rope(heads, inverseFrequencies, documentStart, heads, { ...rotation, isInverse });
     }
   };
-  /** out (N,H·D) and lse (B,H·T) of one of `parts` equal parts of the heads; disposes these. */
-  const attend = (heads: Heads, parts: number) => {
-    rotate(heads, ofRows);
-    const out = make(N, (H / parts) * D);
-    const lse = make(B, (H / parts) * T, computeDtype(dtype));
+  /** Of this rank's heads and all tokens, where ranks share sequences; disposes x. @param parts of all heads, x is one of them */
+  const toHeads = (x: Tensor, parts: number) => {
+    if (!exchange) return x;
+    const swapped = exchange.toHeads(x, groups / parts);
+    x.dispose();
+    return swapped;
+  };
+  /** The way back. @param n number of heads over all ranks */
+  const toTokens = (y: Tensor, n: number, parts: number) => {
+    if (!exchange) return y;
+    const swapped = exchange.toTokens(y, n, groups / parts);
+    y.dispose();
+    return swapped;
+  };
+  const allToHeads = ({ q, k, v }: Heads, parts: number): Heads => ({
+    q: toHeads(q, parts),
+    k: toHeads(k, parts),
+    v: toHeads(v, parts),
+  });
+  /** out (N,H·D) and lse (B,H·T), of this rank's H, of one of `parts` equal parts of the heads; disposes these. */
+  const attend = (projected: Heads, parts: number) => {
+    rotate(projected, ofRows);
+    const heads = allToHeads(projected, parts);
+    const out = make(B * whole, ownOf(H, parts) * D);
+    const lse = make(B, ownOf(H, parts) * whole, computeDtype(dtype));
     tidy(() => {
       const workspace = attentionForwardWorkspace(device, sizes(parts));
-      kernels.attention_forward({ ...heads, documentStart }, out, lse, workspace, scores);
+      kernels.attention_forward({ ...heads, ...seenBy(ofRows) }, out, lse, workspace, scores);
     });
     for (const tensor of Object.values(heads)) tensor.dispose();
-    return { out, lse };
+    return { out: toTokens(out, H / parts, parts), lse };
   };
   /** Queries, keys and values of group g before their rotation. */
   const headsOf = (x: Tensor, g: number): Heads =>
@@ -142,7 +177,7 @@ export function attentionInGroups(x: Tensor, options: AttentionInGroupsOptions):
         });
       }
       const out = make(N, H * D);
-      const lse = make(B, H * T, computeDtype(dtype));
+      const lse = make(B, ownOf(H, 1) * whole, computeDtype(dtype));
       for (let g = 0; g < groups; g++) {
         tidy(() => {
           const part = attend(headsOf(x, g), groups);
@@ -153,33 +188,36 @@ export function attentionInGroups(x: Tensor, options: AttentionInGroupsOptions):
       return { output: out, more: { out: out.alias(), lse } };
     },
     backward(dout, { x, out, lse, ...ofRows }, gradients) {
-      const { documentStart } = ofRows;
       const d: Heads = { q: dout.isShared ? make(N, H * D) : dout.alias(), k: make(N, G * D), v: make(N, G * D) };
       for (let g = 0; g < groups; g++) {
         tidy(() => {
-          const heads = headsOf(x, g);
-          rotate(heads, ofRows);
+          const projected = headsOf(x, g);
+          rotate(projected, ofRows);
+          const heads = allToHeads(projected, groups);
           const ofGroup = (whole: Tensor) => {
             const part = make(whole.shape[0]!, whole.shape[1]! / groups, whole.dtype);
             kernels.cast(columnsOf(whole, g, groups), part);
             return part;
           };
-          const like = (name: 'q' | 'k' | 'v') => make(N, heads[name].shape[1]!);
+          const like = (name: 'q' | 'k' | 'v') => make(B * whole, heads[name].shape[1]!);
           const own: Heads = { q: like('q'), k: like('k'), v: like('v') };
-          const parts = { dout: ofGroup(dout), out: ofGroup(out), lse: ofGroup(lse) };
+          const swapped = (tokens: Tensor) => toHeads(ofGroup(tokens), groups);
+          const parts = { dout: swapped(dout), out: swapped(out), lse: ofGroup(lse) };
           const into = { dq: own.q, dk: own.k, dv: own.v };
           const workspace = attentionBackwardWorkspace(device, sizes(groups));
           kernels.attention_backward(
             parts.dout,
-            { ...heads, documentStart },
+            { ...heads, ...seenBy(ofRows) },
             parts.out,
             parts.lse,
             into,
             workspace,
             scores,
           );
-          rotate(own, ofRows, true);
-          for (const name of ['q', 'k', 'v'] as const) kernels.cast(own[name], columnsOf(d[name], g, groups));
+          const back = (name: 'q' | 'k' | 'v') => toTokens(own[name], numOf(groups)[name], groups);
+          const ofTokens: Heads = { q: back('q'), k: back('k'), v: back('v') };
+          rotate(ofTokens, ofRows, true);
+          for (const name of ['q', 'k', 'v'] as const) kernels.cast(ofTokens[name], columnsOf(d[name], g, groups));
         });
       }
       for (const tensor of [dout, out, lse]) tensor.dispose();

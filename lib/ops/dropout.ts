@@ -15,6 +15,11 @@ export interface DropoutMask {
   step: number;
   /** Row of the whole input that x begins with, if x is a chunk of its rows. @default 0 */
   firstRow?: number;
+  /**
+   * Where rows lie in the whole batch, of sequences of T, where x has tokens begin to begin + count - 1 of each: a rank drops what one rank
+   * alone would. @default null: x is the whole batch, or the chunk of it that firstRow says
+   */
+  rows?: { T: number; begin: number; count: number } | null;
 }
 
 /** step and op are 32-bit words of the generator's counter. Larger ones would repeat the masks of smaller ones. */
@@ -30,7 +35,11 @@ export function requireMask(op: string, { probability, seed, step }: DropoutMask
  * y = x * keep / (1 - probability), of x's shape.
  * @param op a different number for each place where dropout is applied
  */
-export function dropout(x: Tensor, { probability, seed, step, firstRow = 0 }: DropoutMask, op: number): Tensor {
+export function dropout(
+  x: Tensor,
+  { probability, seed, step, firstRow = 0, rows: ofSequences = null }: DropoutMask,
+  op: number,
+): Tensor {
   requireFloat('dropout', 'x', x);
   requireMask('dropout', { probability, seed, step });
   requireInteger('dropout', 'firstRow', firstRow, { min: 0 });
@@ -38,8 +47,8 @@ export function dropout(x: Tensor, { probability, seed, step, firstRow = 0 }: Dr
   const { shape, dtype, device } = x;
   const [rows, cols] = rowsAndCols(x);
   const flat = (tensor: Tensor) => tensor.alias().reshape([rows, cols]);
-  const apply = (from: Tensor, to: Tensor) =>
-    tidy(() => kernels.dropout(flat(from), flat(to), { probability, seed, step }, op, firstRow));
+  const mask = { probability, seed, step, rows: ofSequences };
+  const apply = (from: Tensor, to: Tensor) => tidy(() => kernels.dropout(flat(from), flat(to), mask, op, firstRow));
   return operation({
     name: 'dropout',
     inputs: { x },

@@ -16,6 +16,12 @@ export interface Dropout {
   probability: number;
   seed: number;
   step: number;
+  rows?: SequenceRows | null;
+}
+export interface SequenceRows {
+  T: number;
+  begin: number;
+  count: number;
 }
 /** See native/ops/low_rank.h. */
 export interface LowRank {
@@ -180,6 +186,7 @@ export interface Kernels {
   all_reduce(x: Tensor): void;
   reduce_scatter(x: Tensor, part: number): void;
   all_gather(x: Tensor, part: number): void;
+  all_to_all(x: Tensor, y: Tensor, ranks: { first: number; size: number }): void;
   add(a: Tensor, b: Tensor, y: Tensor): void;
   add_to(x: Tensor, y: Tensor): void;
   scale(x: Tensor, y: Tensor, factor: number): void;

@@ -7,12 +7,13 @@ import { Decoder } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import { addLora, type LoraOptions } from '../models/lora.ts';
 import type { StepPolicy } from '../models/policy.ts';
+import { tokensOfRank } from '../models/sequence_part.ts';
 import { nextToken } from '../objectives/next_token.ts';
 import type { Objective } from '../objectives/objective.ts';
 import { AdamW } from '../optim/adamw.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
 import type { Optimizer } from '../optim/optimizer.ts';
-import { type DeviceOptions, type DeviceTarget, openDevice } from '../runtime/device.ts';
+import { type Device, type DeviceOptions, type DeviceTarget, openDevice } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
 import { OutOfMemoryError } from '../runtime/memory/errors.ts';
 import type { MemoryStatistics, TimelineEvent } from '../runtime/memory/statistics.ts';
@@ -43,6 +44,8 @@ export interface StepShape {
   inBackward?: boolean;
   /** Micro-batches of a step. @default 1 */
   accumulationSteps?: number;
+  /** Ranks that share each sequence; the step is one rank's. It must divide every layer's number of query heads. @default 1 */
+  sequence?: number;
   /** @default nextToken() */
   objective?: Objective;
   /** The hardware to imitate. @default the CPU of this machine */
@@ -63,7 +66,7 @@ export interface SimulatedStep extends StepShape {
 
 /** Memory of one whole step: weights, gradients, optimizer state, activations and workspaces. The peak is exact to the byte. */
 export function simulateStep(step: SimulatedStep): MemoryStatistics {
-  const { config, B, T, policy, accumulationSteps = 1, isPacked, lora, like, timeline } = step;
+  const { config, B, T, policy, accumulationSteps = 1, lora, like, timeline } = step;
   const { memoryLimit, hostMemoryLimit = Infinity } = step;
   const {
     dtype = 'float32',
@@ -84,8 +87,7 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
   const results: StepScalars[] = [];
   try {
     for (let i = 0; i < 2; i++) results.push(stepScalars(model)); // as in TrainStep
-    const ids = () => empty([B * T], { dtype: 'int32', device });
-    const makeBatch = (): Batch => ({ inputs: ids(), targets: ids(), T, documentStart: isPacked ? ids() : null });
+    const makeBatch = () => batchOf(step, device);
     const microBatches = Array.from({ length: accumulationSteps }, () => makeBatch);
     device.arena.resetPeak();
     const options = {
@@ -108,6 +110,22 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
     for (const result of results) disposeScalars(result);
     optimizer.dispose();
   }
+}
+
+/** Memory of a micro-batch, in the order in which toDevice() allocates it. */
+function batchOf({ B, T, isPacked, sequence: size = 1 }: SimulatedStep, device: Device): Batch {
+  const t = tokensOfRank(T, size);
+  const ids = (length = t) => empty([B * length], { dtype: 'int32', device });
+  const tokens = { inputs: ids(), targets: ids(), T: t, length: T };
+  if (size === 1) return { ...tokens, documentStart: isPacked ? ids() : null };
+  const documentStart = ids();
+  const ranks = { first: 0, size, rank: 0 };
+  const whole = t * size;
+  return {
+    ...tokens,
+    documentStart,
+    sequence: { ranks, T: whole, givenT: T, documentStart: isPacked ? ids(whole) : null },
+  };
 }
 
 /** Whether a step fits into its memoryLimit. */

@@ -3,9 +3,11 @@
 import { type HostBatch, toDevice } from '../models/batch.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { StepPolicy } from '../models/policy.ts';
+import { requireSequenceModel, sequencePart } from '../models/sequence_part.ts';
 import { nextToken } from '../objectives/next_token.ts';
 import type { Objective } from '../objectives/objective.ts';
-import { requireFinite, requireInteger } from '../ops/check.ts';
+import { requireCount, requireFinite, requireInteger } from '../ops/check.ts';
+import type { SequenceRanks } from '../ops/head_exchange.ts';
 import { CLIPPINGS, type Clipping, clippingOf, clippingProblem } from '../optim/clip.ts';
 import type { Optimizer } from '../optim/optimizer.ts';
 import type { ProcessGroup } from '../ranks/process_group.ts';
@@ -39,6 +41,11 @@ export interface TrainStepOptions {
    * each rank, the second of each … @default null
    */
   group?: ProcessGroup | null;
+  /**
+   * Number of neighbouring ranks of the group that share sequences: `run` gets the same micro-batches on each of them, and each computes
+   * its tokens of them. It must divide the group's size and every layer's number of query heads. @default 1
+   */
+  sequence?: number;
 }
 
 export interface StepOptions {
@@ -81,6 +88,8 @@ export class TrainStep {
   readonly #clipping: Clipping;
   readonly #inBackward: boolean;
   readonly #group: ProcessGroup | null;
+  /** The ranks that share this one's sequences; null: it has whole ones. */
+  readonly #sequence: SequenceRanks | null;
   /** The last finite norm, for clipping 'previous'. */
   #previousNorm: Promise<number | null>;
   /** Two, used in turn, so that the results of one step can be read while the next one runs. */
@@ -92,7 +101,7 @@ export class TrainStep {
   /** @param optimizer must have all of the model's trainable parameters */
   constructor(model: Decoder, optimizer: Optimizer, options: TrainStepOptions = {}) {
     const { maxGradNorm = 1, policy = null, objective = nextToken(), seed = 0 } = options;
-    const { clipping = null, inBackward = false, previousNorm = null, group = null } = options;
+    const { clipping = null, inBackward = false, previousNorm = null, group = null, sequence = 1 } = options;
     requireFinite('TrainStep', 'maxGradNorm', maxGradNorm, { min: 0 });
     requireInteger('TrainStep', 'seed', seed);
     if (typeof inBackward !== 'boolean')
@@ -108,6 +117,7 @@ export class TrainStep {
     if (group && !policy)
       throw new RangeError('TrainStep: group needs a policy, the same on every rank; policy is null');
     this.#group = group;
+    this.#sequence = sequenceRanks(model, group, sequence);
     if (previousNorm !== null) {
       requireFinite('TrainStep', 'previousNorm', previousNorm, { min: 0 });
       if (this.#clipping !== 'previous') {
@@ -165,13 +175,16 @@ export class TrainStep {
     const { device } = this.#model;
     const objective = this.#objective;
     const group = this.#group;
-    const longestFirst = [...batches.entries()].sort(([, a], [, b]) => b.inputs.length - a.inputs.length);
+    const parts = this.#parts(batches);
+    const longestFirst = [...parts.entries()].sort(([, a], [, b]) => b.inputs.length - a.inputs.length);
     const ofRanks = await this.#gather({
-      targets: batches.reduce((sum, batch) => sum + objective.count(batch), 0),
+      targets: parts.reduce((sum, batch) => sum + objective.count(batch), 0),
       batches: batches.filter(({ standsIn = false }) => !standsIn).length,
     });
     const numTargets = ofRanks.reduce((sum, { targets }) => sum + targets, 0);
-    const counts = ofRanks.map(({ batches }) => batches);
+    const shared = this.#sequence?.size ?? 1;
+    const place = Math.floor((group?.rank ?? 0) / shared); // ranks that share sequences have the same micro-batches
+    const counts = ofRanks.filter((_, rank) => rank % shared === 0).map(({ batches }) => batches);
     const scalars = this.#scalars[this.#numRuns % 2];
     if (!scalars) throw new Error('TrainStep: used after dispose()');
     this.#numRuns += 1;
@@ -184,7 +197,7 @@ export class TrainStep {
       maxGradNorm: this.#maxGradNorm,
       clipping: this.#clipping,
       dropout: { seed: this.#seed, step: step * counts.reduce((sum, count) => sum + count, 0) },
-      numbers: longestFirst.map(([i]) => numberInStep(i, group?.rank ?? 0, counts)),
+      numbers: longestFirst.map(([i]) => numberInStep(i, place, counts)),
       group,
     };
     const microBatches = longestFirst.map(
@@ -192,11 +205,11 @@ export class TrainStep {
         () =>
           toDevice(batch, device),
     );
-    const parts = { model: this.#model, optimizer: this.#optimizer, scalars };
+    const stepParts = { model: this.#model, optimizer: this.#optimizer, scalars };
     if (this.#inBackward) {
-      const running = () => new StepInBackward(parts, microBatches[0]!, options);
+      const running = () => new StepInBackward(stepParts, microBatches[0]!, options);
       await tidy(() => this.#runInBackward(running(), scalars, signal));
-    } else await this.#runMicroSteps(microSteps(parts, microBatches, options), signal);
+    } else await this.#runMicroSteps(microSteps(stepParts, microBatches, options), signal);
     const [loss, gradNorm] = [scalars.loss.item(), scalars.norm.item()];
     for (const number of [loss, gradNorm]) number.catch(() => {}); // the caller's await rejects
     if (this.#clipping === 'previous') this.#keepNorm(gradNorm);
@@ -205,6 +218,12 @@ export class TrainStep {
       return await scalars.squares.toFloat32();
     };
     return { loss, gradNorm, numTargets, squares };
+  }
+
+  /** What this rank has of them. */
+  #parts(batches: readonly HostBatch[]): readonly HostBatch[] {
+    const sequence = this.#sequence;
+    return sequence ? batches.map((batch) => sequencePart(batch, sequence)) : batches;
   }
 
   /** Of all ranks, by rank. */
@@ -273,4 +292,14 @@ export class TrainStep {
 /** Number of micro-batch i of a rank in its step, where each rank has `counts[rank]` and they take turns. */
 function numberInStep(i: number, rank: number, counts: readonly number[]): number {
   return counts.reduce((sum, count, other) => sum + Math.min(count, other < rank ? i + 1 : i), 0);
+}
+
+/** The `shared` neighbouring ranks that this one is of; null for 1. */
+function sequenceRanks(model: Decoder, group: ProcessGroup | null, shared: number): SequenceRanks | null {
+  requireCount('TrainStep', 'sequence', shared);
+  if (shared === 1) return null;
+  const { rank, size } = group ?? { rank: 0, size: 1 };
+  if (size % shared !== 0) throw new RangeError(`TrainStep: sequence ${shared} must divide the ${size} ranks of group`);
+  requireSequenceModel(model.config, shared);
+  return { first: rank - (rank % shared), size: shared, rank: rank % shared };
 }

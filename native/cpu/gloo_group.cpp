@@ -18,6 +18,7 @@ struct Gloo {
   decltype(&mst_gloo_all_reduce) all_reduce;
   decltype(&mst_gloo_reduce_scatter) reduce_scatter;
   decltype(&mst_gloo_all_gather) all_gather;
+  decltype(&mst_gloo_all_to_all) all_to_all;
   decltype(&mst_gloo_abort) abort;
   decltype(&mst_gloo_close) close;
 };
@@ -51,6 +52,7 @@ Gloo load() {
   find(library, "mst_gloo_all_reduce", gloo.all_reduce);
   find(library, "mst_gloo_reduce_scatter", gloo.reduce_scatter);
   find(library, "mst_gloo_all_gather", gloo.all_gather);
+  find(library, "mst_gloo_all_to_all", gloo.all_to_all);
   find(library, "mst_gloo_abort", gloo.abort);
   find(library, "mst_gloo_close", gloo.close);
   return gloo;
@@ -114,6 +116,10 @@ class GlooGroup final : public ProcessGroup {
   void all_gather(const Tensor& x, std::int64_t part) override {
     const std::size_t each = size_of(x.dtype);
     call("all_gather", gloo().all_gather, group_, x.data, static_cast<std::size_t>(x.size()) * each, static_cast<std::size_t>(part) * each);
+  }
+  void all_to_all(const Tensor& x, const Tensor& y, int first, int size) override {
+    const std::size_t part_bytes = static_cast<std::size_t>(x.size()) / static_cast<std::size_t>(size) * size_of(x.dtype);
+    call("all_to_all", gloo().all_to_all, group_, x.data, y.data, part_bytes, first, size);
   }
   void abort() override {
     call("abort", gloo().abort, group_);

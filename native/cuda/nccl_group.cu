@@ -79,6 +79,23 @@ class NcclGroup final : public ProcessGroup {
       check_nccl(nccl().broadcast(own, own, count, dtype_of(x), root, communicator, stream_.get()), "ncclBroadcast", communicator);
     });
   }
+  void all_to_all(const Tensor& x, const Tensor& y, int first, int size) override {
+    MST_CHECK(first >= 0 && first + size <= rank_.size && rank_.rank >= first && rank_.rank < first + size, "NCCL: all_to_all: ranks ",
+              first, " to ", first + size - 1, " on rank ", rank_.rank, " of ", rank_.size);
+    void* const communicator = connected();
+    const std::size_t count = static_cast<std::size_t>(x.size()) / static_cast<std::size_t>(size);
+    const std::size_t bytes = count * size_of(x.dtype);
+    check_nccl(nccl().group_start(), "ncclGroupStart", communicator);
+    int status = 0;
+    for (int i = 0; i < size && status == 0; ++i) {
+      const std::size_t begin = static_cast<std::size_t>(i) * bytes;
+      status = nccl().send(x.as<char>() + begin, count, dtype_of(x), first + i, communicator, stream_.get());
+      if (status == 0) status = nccl().receive(y.as<char>() + begin, count, dtype_of(y), first + i, communicator, stream_.get());
+    }
+    const int end = nccl().group_end();  // also after a failure: a group that is open would take in later calls
+    check_nccl(status, "ncclSend or ncclRecv", communicator);
+    check_nccl(end, "ncclGroupEnd", communicator);
+  }
   void abort() override {
     if (void* const communicator = communicator_.exchange(nullptr)) nccl().abort(communicator);
   }

@@ -7,6 +7,7 @@
 #include <gloo/context.h>
 #include <gloo/transport/context.h>
 #include <gloo/transport/tcp/device.h>
+#include <gloo/types.h>
 
 #include <algorithm>
 #include <chrono>
@@ -70,6 +71,9 @@ void sum(void* to, const void* a, const void* b, size_t count) {
   for (size_t i = 0; i < count; ++i) static_cast<T*>(to)[i] = static_cast<const T*>(a)[i] + static_cast<const T*>(b)[i];
 }
 
+// Slot of messages that all_to_all sends; the others are of Gloo's own collectives.
+constexpr std::uint8_t all_to_all_slot = 0x40;
+
 template <class Call>
 bool succeeds(MstGlooProblem* problem, const Call& call) {
   const auto tell = [&](const char* text) { problem->text[std::string(text).copy(problem->text, sizeof problem->text - 1)] = '\0'; };
@@ -132,6 +136,26 @@ struct MstGloo {
     options.setOutput(data, parts);
     gloo::allgatherv(options);
   }
+
+  void all_to_all(char* from, char* to, size_t bytes, int first, int size) {
+    MST_CHECK(first >= 0 && size > 0 && first + size <= mesh->size && mesh->rank >= first && mesh->rank < first + size, "ranks ", first,
+              " to ", first + size - 1, " on rank ", mesh->rank, " of ", mesh->size);
+    const int own = mesh->rank - first;
+    if (bytes == 0) return;
+    std::memcpy(to + size_t(own) * bytes, from + size_t(own) * bytes, bytes);
+    const auto sent = mesh->createUnboundBuffer(from, bytes * size_t(size));
+    const auto received = mesh->createUnboundBuffer(to, bytes * size_t(size));
+    const gloo::Slot slot = gloo::Slot::build(all_to_all_slot, 0);
+    // In turns, so that not all send to the same rank at once.
+    for (int i = 1; i < size; ++i) {
+      const int next = (own + i) % size, before = (own + size - i) % size;
+      sent->send(first + next, slot, size_t(next) * bytes, bytes);
+      received->recv(first + before, slot, size_t(before) * bytes, bytes);
+    }
+    for (int i = 1; i < size; ++i) {
+      MST_CHECK(sent->waitSend() && received->waitRecv(), "was aborted");
+    }
+  }
 };
 
 #define MST_EXPORT __attribute__((visibility("default")))
@@ -188,6 +212,11 @@ MST_EXPORT bool mst_gloo_all_gather(MstGloo* group, void* data, std::size_t byte
   return succeeds(problem, [&] {
     if (bytes > 0) group->all_gather(static_cast<char*>(data), bytes, part);
   });
+}
+
+MST_EXPORT bool mst_gloo_all_to_all(MstGloo* group, void* from, void* to, std::size_t part_bytes, int first, int size,
+                                    MstGlooProblem* problem) {
+  return succeeds(problem, [&] { group->all_to_all(static_cast<char*>(from), static_cast<char*>(to), part_bytes, first, size); });
 }
 
 MST_EXPORT bool mst_gloo_abort(MstGloo* group, MstGlooProblem* problem) {

@@ -28,6 +28,8 @@ bool mst_gloo_all_reduce(MstGloo* group, void* data, std::size_t count, MstGlooD
 bool mst_gloo_reduce_scatter(MstGloo* group, void* data, std::size_t count, std::size_t part, MstGlooDtype dtype, MstGlooProblem* problem);
 // data, `bytes` bytes := each rank's part of `part` bytes, or fewer at the end.
 bool mst_gloo_all_gather(MstGloo* group, void* data, std::size_t bytes, std::size_t part, MstGlooProblem* problem);
+// Part i, `part_bytes` bytes, of `to` := part r of `from` on the i-th of ranks [first, first + size), of which this is the r-th.
+bool mst_gloo_all_to_all(MstGloo* group, void* from, void* to, std::size_t part_bytes, int first, int size, MstGlooProblem* problem);
 // From any thread.
 bool mst_gloo_abort(MstGloo* group, MstGlooProblem* problem);
 void mst_gloo_close(MstGloo* group);

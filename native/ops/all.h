@@ -3,6 +3,7 @@
 
 #include "adamw.h"
 #include "all_reduce.h"
+#include "all_to_all.h"
 #include "attention.h"
 #include "bias.h"
 #include "cached_attention.h"

@@ -38,9 +38,12 @@ void dropout(Context& context, const Tensor& x, const Tensor& y, const Dropout& 
   with_cuda_float("dropout", x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     with_width<vector_width<T>>(is_vectorizable({&x, &y}), [&]<int width>(std::integral_constant<int, width>) {
-      for_each_vector<width>(context, x.rows(), x.cols(),
-                             DropVectors<width, T>{rows_of<const T>(x), rows_of<T>(y), x.cols(), first_row,
-                                                   float(1 / (1 - with.probability)), DropoutMask::of(with, op)});
+      for_parts_of_sequences(with.rows, first_row, x.rows(), [&](std::int64_t begin, std::int64_t end, std::int64_t first) {
+        const Tensor from = x.slice_rows(begin, end), to = y.slice_rows(begin, end);
+        for_each_vector<width>(context, end - begin, x.cols(),
+                               DropVectors<width, T>{rows_of<const T>(from), rows_of<T>(to), x.cols(), first,
+                                                     float(1 / (1 - with.probability)), DropoutMask::of(with, op)});
+      });
     });
   });
 }

@@ -37,6 +37,9 @@ class ProcessGroup {
   virtual void reduce_scatter(const Tensor& x, std::int64_t part) = 0;
   // x := each rank's part of it, on every rank.
   virtual void all_gather(const Tensor& x, std::int64_t part) = 0;
+  // Rows [i·M, (i + 1)·M) of y := rows [r·M, (r + 1)·M) of x on the i-th of ranks [first, first + size), of which this is the r-th. x and y
+  // are without gaps, of one shape and dtype, and do not overlap. All of these ranks call it in the same order; others need not.
+  virtual void all_to_all(const Tensor& x, const Tensor& y, int first, int size) = 0;
   // From any thread: a collective that runs and all that come fail.
   virtual void abort() = 0;
 

@@ -2,12 +2,13 @@
 import { attention } from '../../ops/attention.ts';
 import { attentionInGroups, type ProjectHeads } from '../../ops/attention_in_groups.ts';
 import { cachedAttention } from '../../ops/cached_attention.ts';
+import { HeadExchange, headsToTokens, tokensToHeads } from '../../ops/head_exchange.ts';
 import { rmsNorm } from '../../ops/rms_norm.ts';
 import { type Rope, rope } from '../../ops/rope.ts';
 import { tidy } from '../../runtime/scope.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
 import type { AttentionSpec } from '../decoder_config.ts';
-import { requireHeadGroups } from '../head_groups.ts';
+import { requireHeadGroups, requireSequenceRanks } from '../head_groups.ts';
 import type { RopeConfig } from '../rope_config.ts';
 import { longestShort, type RopeTables } from '../rope_tables.ts';
 import type { Forward } from './forward.ts';
@@ -76,9 +77,13 @@ export class Attention {
    * @param x (N,C)
    */
   heads(x: Tensor, forward: Forward): Tensor {
-    const { headSize, window, scale, softcap, isNormedAfterRotation, areValuesKeys, queryGrowth } = this.#spec;
+    const { numHeads: H, numKeyValueHeads: G, headSize, window, scale, softcap } = this.#spec;
+    const { isNormedAfterRotation, areValuesKeys, queryGrowth } = this.#spec;
     const { tokens, cache } = forward;
-    const { T, documentStart = null } = tokens;
+    const { T, documentStart = null, sequence = null } = tokens;
+    const exchange = this.#exchange(forward);
+    /** Queries, keys or values of this rank's heads, of all tokens. */
+    const ofRank = (x: Tensor, n: number) => (exchange ? tokensToHeads(x, exchange, n) : x);
     const angles = this.#rope && this.#angles(this.#rope, forward);
     /** Queries or keys, normalised and rotated as the specification says. */
     const rotated = (projected: Tensor, norm: Norm | null, growth: AttentionSpec['queryGrowth'] = null) =>
@@ -88,17 +93,21 @@ export class Attention {
         return isNormedAfterRotation ? normalized(turned(projected)) : turned(normalized(projected));
       });
     return tidy(() => {
-      const q = tidy(() => rotated(project(x, this.#q, forward), this.#qNorm, queryGrowth));
+      const q = tidy(() => ofRank(rotated(project(x, this.#q, forward), this.#qNorm, queryGrowth), H));
       const [k, v] = areValuesKeys
         ? tidy(() => {
             const projected = project(x, this.#k, forward);
-            return [rotated(projected, this.#kNorm), this.#values(projected)] as const;
+            return [ofRank(rotated(projected, this.#kNorm), G), ofRank(this.#values(projected), G)] as const;
           })
         : [
-            tidy(() => rotated(project(x, this.#k, forward), this.#kNorm)),
-            tidy(() => this.#values(project(x, this.#v, forward))),
+            tidy(() => ofRank(rotated(project(x, this.#k, forward), this.#kNorm), G)),
+            tidy(() => ofRank(this.#values(project(x, this.#v, forward)), G)),
           ];
       const scores = { headSize, window, scale, softcap };
+      if (exchange && sequence) {
+        const out = attention(q, k, v, { ...scores, T: sequence.T, documentStart: sequence.documentStart });
+        return headsToTokens(out, exchange, H);
+      }
       if (!cache) return attention(q, k, v, { ...scores, T, documentStart });
       const kept = cache.append(this.#index, k, v);
       return cachedAttention(q, kept.k, kept.v, { ...scores, position: cache.length });
@@ -118,8 +127,9 @@ export class Attention {
    */
   headsInGroups(x: Tensor, norm: Norm | null, groups: number, forward: Forward): Tensor {
     const { numHeads, numKeyValueHeads, headSize: D, window, scale, softcap, isNormedAfterRotation } = this.#spec;
-    requireHeadGroups(this.#spec, groups);
-    const { T, documentStart = null } = forward.tokens;
+    const { T, documentStart = null, sequence = null } = forward.tokens;
+    const exchange = this.#exchange(forward);
+    requireHeadGroups(this.#spec, groups, sequence?.ranks.size);
     const angles = this.#rope && this.#angles(this.#rope, forward);
     /** Where a norm comes after the rotation, the projection has both. */
     const turnsBefore = isNormedAfterRotation ? angles : null;
@@ -146,14 +156,24 @@ export class Attention {
       rope: isNormedAfterRotation ? null : angles,
       T,
       documentStart,
+      shared: exchange && { exchange, documentStart: sequence?.documentStart ?? null },
       window,
       scale,
       softcap,
     });
   }
 
+  /** Null where tokens are whole sequences. */
+  #exchange({ tokens: { sequence } }: Forward): HeadExchange | null {
+    if (!sequence) return null;
+    requireSequenceRanks(this.#spec, sequence.ranks.size);
+    return new HeadExchange(sequence.ranks, sequence.T, this.#spec.headSize);
+  }
+
   #angles({ config, tables }: { config: RopeConfig; tables: RopeTables }, { tokens, cache }: Forward): Rope {
-    const { T, documentStart, length = T } = tokens;
+    const { sequence } = tokens;
+    const { T, documentStart } = sequence ? { ...sequence, T: sequence.givenT } : tokens;
+    const { length = T } = tokens;
     if (documentStart && !cache && tables.dependsOn(T)) {
       throw new RangeError(
         `Decoder: ${config.type === 'dynamic' ? 'dynamic rope' : config.type} beyond the length of ${longestShort(config)} needs one document per sequence, got documentStart with T ${T}`,

@@ -20,6 +20,8 @@ std::string find_functions(void* library, Nccl& f) {
       .find("ncclBroadcast", f.broadcast)
       .find("ncclGroupStart", f.group_start)
       .find("ncclGroupEnd", f.group_end)
+      .find("ncclSend", f.send)
+      .find("ncclRecv", f.receive)
       .missing();
 }
 

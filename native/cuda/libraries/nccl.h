@@ -22,13 +22,14 @@ struct Nccl {
   int (*destroy)(void* communicator);
   int (*abort)(void* communicator);
   int (*all_reduce)(const void* from, void* to, std::size_t count, int dtype, int op, void* communicator, cudaStream_t stream);
-
+  int (*group_start)();
+  int (*group_end)();
+  int (*send)(const void* from, std::size_t count, int dtype, int rank, void* communicator, cudaStream_t stream);
+  int (*receive)(void* to, std::size_t count, int dtype, int rank, void* communicator, cudaStream_t stream);
   int (*reduce_scatter)(const void* from, void* to, std::size_t count, int dtype, int op, void* communicator, cudaStream_t stream);
   int (*all_gather)(const void* from, void* to, std::size_t count, int dtype, void* communicator, cudaStream_t stream);
   int (*reduce)(const void* from, void* to, std::size_t count, int dtype, int op, int root, void* communicator, cudaStream_t stream);
   int (*broadcast)(const void* from, void* to, std::size_t count, int dtype, int root, void* communicator, cudaStream_t stream);
-  int (*group_start)();
-  int (*group_end)();
 
   static constexpr int f32 = 7, f64 = 8, bf16 = 9;  // dtypes
   static constexpr int sum = 0;                     // an op
