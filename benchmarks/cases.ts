@@ -1,4 +1,4 @@
-// What is measured: the MLP and the head, chunked against whole, and one training step.
+// The cases: MLP and head in chunks beside whole, attention, and training steps.
 import {
   AdamW,
   attention,
@@ -69,7 +69,7 @@ function random(device: Device, dtype: Dtype, shape: number[], op: number, devia
   return result;
 }
 
-/** What the layer before has made: its gradient is in its dtype and nobody's to keep, where a parameter's is in f32 and kept. */
+/** An activation that gets a gradient, as from the layer before: in its own dtype and not kept, unlike a parameter's. */
 function input(tensor: Tensor): Tensor {
   tensor.requiresGrad = true;
   return tensor;
@@ -260,8 +260,8 @@ function llama(device: Device, dtype: Dtype, sizes: Sizes) {
 }
 
 /**
- * One training step of Llama-3-8B. teraflops counts the model's own operations, 6 for each parameter but the embedding's and token, and
- * 6·L·T·C for causal attention, none for recomputation.
+ * One training step of Llama-3-8B. teraflops counts the model's own operations: for each token, 6 for each parameter
+ * outside the embedding, and 6·L·T·C for causal attention; none for recomputation.
  */
 export const llama3: Case = async (device, dtype, sizes, rounds) => {
   const { config, model, optimizer, plan, tokens } = llama(device, dtype, sizes);
@@ -301,7 +301,7 @@ export const llama3: Case = async (device, dtype, sizes, rounds) => {
 
 /**
  * Whether the host keeps the device busy: a step of Llama-3-8B as JavaScript enqueues it, in turn with the same commands replayed as one
- * CUDA graph, which the ratios are to. The graph's batch is on the device before: commands that wait cannot be captured.
+ * CUDA graph. Ratios are to the graph, whose batch is copied to the device beforehand, since commands that wait cannot be captured.
  */
 export const graph: Case = async (device, dtype, sizes, rounds) => {
   const { id } = device;
@@ -322,7 +322,7 @@ export const graph: Case = async (device, dtype, sizes, rounds) => {
     for (const _ of microSteps({ model, optimizer, scalars }, [() => batch], options));
   };
   const replay = async () => addon().replay(id);
-  for (let i = 0; i < WARM_UP; i++) await run(); // memory grows, kernels are loaded, products and attention planned
+  for (let i = 0; i < WARM_UP; i++) await run(); // the arena grows, kernels are loaded, plans of products and attention are made
   await device.synchronize();
   addon().begin_capture(id);
   await run();
@@ -343,7 +343,7 @@ export const graph: Case = async (device, dtype, sizes, rounds) => {
   }
   const [, numSteps] = optimizer.state().next().value as [string, Tensor];
   const made = await numSteps.item();
-  const expected = WARM_UP + 1 + 2 * rounds; // the captured one did not run
+  const expected = WARM_UP + 1 + 2 * rounds; // capturing a step does not run it
   if (made !== expected) throw new Error(`graph: ${made} steps were made, not ${expected}: a replay left some out`);
   const { reservedBytes: peakBytes } = device.memory();
   return names.map((name, i) => ({

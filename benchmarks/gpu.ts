@@ -1,5 +1,5 @@
 // ./gpu bench [DEVICE] [--cases NAME,…] in the bundle: the native runner's groups, then every plan, each in a process of its own; tables,
-// and gpu_results.json. On the CPU small plans.
+// and gpu_results.json. On the CPU only the small plans run.
 import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { extname, join } from 'node:path';
@@ -10,7 +10,7 @@ import type { Sizes } from './cases.ts';
 import { errorLine, type Measurement } from './measure.ts';
 import { caseArguments, cpuPlans, type Plan, plans } from './plans.ts';
 
-/** What the native runner prints. Shares are of what a large copy reaches, or of the products alone; cold: L2 written over before. */
+/** What the native runner prints. Shares are of the speed of a large copy, or of the products alone; cold: with L2 overwritten before each run. */
 interface NativeMeasurement {
   group: string;
   name: string;
@@ -64,7 +64,7 @@ function nvidiaSmi(): string | null {
   return spawnSync('nvidia-smi', query, { encoding: 'utf8' }).stdout?.trim() ?? null;
 }
 
-/** What a program prints, and why it failed, having told it; null where it did not. */
+/** A program's output, and why it failed, which is printed too; null: it did not. */
 function output(file: string, args: string[]): { stdout: string; problem: string | null } {
   const { stdout, stderr, status, signal, error } = spawnSync(file, args, { encoding: 'utf8' });
   if (status === 0) return { stdout, problem: null };

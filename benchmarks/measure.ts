@@ -13,7 +13,7 @@ export interface Measurement {
   peakBytes: number;
   /** Of `peakBytes`, the gradients of weights, in f32: outputs, where the rest is workspace. */
   weightGradientBytes?: number;
-  /** What simulateStep said of `peakBytes` before, and what the driver counts as used in the end, by all processes of the GPU. */
+  /** The peak that simulateStep predicted, and the bytes that the driver counts as used at the end, by all processes of the GPU. */
   plannedBytes?: number;
   usedBytes?: number;
   /** Median over the rounds. */
@@ -76,7 +76,7 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** The line of a failed program's last words that says what went wrong. */
+/** The line of a failed program's output that says what went wrong. */
 export function errorLine(words: string): string {
   const lines = words.trim().split('\n');
   return lines.findLast((line) => /^\S*(Error|Exception)\b/.test(line)) ?? lines.at(-1)!;

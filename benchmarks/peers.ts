@@ -1,5 +1,5 @@
 // npm run bench:peers, or ./gpu peers in the bundle: our cases and the same work by PyTorch and what is built on it, each in a process of
-// its own, in turn for several rounds, so that a drift of the clocks hits all alike. Needs a GPU and a Python with PyTorch.
+// its own, in turn for several rounds, so that a drift of the clocks affects all equally. Needs a GPU and a Python with PyTorch.
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { delimiter, dirname, extname, join } from 'node:path';
@@ -21,14 +21,14 @@ const { values: options } = parseArgs({
   },
 });
 
-/** What one process says of one part of its work: forward, backward, or both. */
+/** What one process reports about one part of its work: forward, backward, or both. */
 interface Timing {
   program: string;
   part: string;
   milliseconds: number;
-  /** With L2 written over before; ours are timed with a warm one only. */
+  /** With L2 overwritten before each run; ours are timed with a warm L2 only. */
   coldMilliseconds?: number | null;
-  /** The products alone, in the same process; ours take the median of the round's. */
+  /** The products alone, in the same process; for ours, the median of the others in the same round. */
   boundMilliseconds?: number;
   operations?: number;
   teraflops?: number;

@@ -1,5 +1,5 @@
-// What is measured on a GPU, by name: cases.ts's cases with their sizes, of Llama-3-8B where nothing else is said. The small ones show on
-// a CPU that everything runs.
+// What is measured on a GPU, by name: cases of cases.ts with their sizes, those of Llama-3-8B by default. The small plans are for the CPU
+// and only show that everything runs.
 import type { cases, Sizes } from './cases.ts';
 
 export interface Plan {

@@ -12,7 +12,7 @@ export const SHOWN = [
   'h200_2026-11-25',
   'cpu_2026-11-25',
 ];
-/** Of earlier versions: linked, not shown. */
+/** Files of earlier versions, which are linked and not shown. */
 export const EARLIER = [
   'h100_2026-11-27',
   'h100_2026-11-23',
@@ -20,7 +20,7 @@ export const EARLIER = [
   'h200_2026-11-23',
   'h200_2026-11-23_bundle',
 ];
-/** Files whose steps beside HuggingFace's the README shows; what one lacks is taken from the next. */
+/** Files whose comparison with HuggingFace the README shows; a case that one lacks is taken from the next. */
 const PEERS = ['h200_2026-11-26', 'h200_2026-11-25'];
 
 interface Result {
@@ -104,7 +104,7 @@ function sizesOf(sizes: Record<string, unknown>, leftOut: readonly string[] = []
   return entries.map(([name, value]) => `${name} ${typeof value === 'number' ? whole(value) : value}`).join(', ');
 }
 
-/** Steps of Llama-3-8B, which have a length of their own. */
+/** Steps of Llama-3-8B, each with its own T. */
 function steps(cases: readonly Case[]): string {
   const rows = cases
     .filter((each) => each.case === 'llama3')
@@ -152,7 +152,7 @@ function ops(cases: readonly Case[]): string {
   );
 }
 
-/** 91900: 9.19.0. */
+/** 9.19.0 for 91900. */
 const versionOf = (cudnn: number) => [Math.floor(cudnn / 10000), Math.floor(cudnn / 100) % 100, cudnn % 100].join('.');
 
 const OUT_OF_MEMORY = 'out of memory';
@@ -176,7 +176,7 @@ function peers(all: readonly Peer[]): string {
   return `${title}\n\n${table(['work', 'program', 'part', 'time', 'TFLOP/s', 'peak'], rows)}`;
 }
 
-/** In a fold: they are many. */
+/** Folded, since there are many. */
 function native(all: readonly Native[]): string {
   if (all.length === 0) return '';
   const percent = (share?: number) => (share === undefined ? '' : `${Math.round(share * 100)} %`);

@@ -48,13 +48,13 @@ function stale(output, sources) {
   return !existsSync(path) || statSync(path).mtimeMs < newest(sources);
 }
 
-/** Removes a build folder that was made for a checkout in another place: CMake refuses it there. */
+/** Removes a build folder that was made for a checkout in another folder, which CMake would refuse. */
 function forgetMoved(folder) {
   const cache = join(root, folder, 'CMakeCache.txt');
   if (!existsSync(cache)) return;
   const home = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(readFileSync(cache, 'utf8'))?.[1];
   if (home !== undefined && realpathSync(root) !== home && root !== home) {
-    console.error(`${folder} was made for ${home}: begun anew`);
+    console.error(`${folder} was made for ${home}: building from scratch`);
     rmSync(join(root, folder), { recursive: true, force: true });
   }
 }
@@ -77,7 +77,7 @@ if (!flags.has('--native') && stale('dist/index.js', ['lib', 'tsconfig.json', 'p
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   run(bin('tsc'), ['-p', '.']);
   cpSync(join(root, 'lib/report/page'), join(root, 'dist/report/page'), { recursive: true });
-  chmodSync(join(root, 'dist/cli/main.js'), 0o755); // a command, also where npx finds it by a link
+  chmodSync(join(root, 'dist/cli/main.js'), 0o755); // executable, also where npx calls it through a link
 }
 
 function cmake(folder, target, options) {

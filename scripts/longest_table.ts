@@ -10,10 +10,10 @@ import { replaceBetween } from './marked.ts';
 
 const file = join(import.meta.dirname, '..', 'docs', 'benchmarks.md');
 
-/** What a step may reserve of 80 GB: CUDA and its libraries hold the rest. */
+/** What a step may reserve of 80 GB; CUDA and its libraries take the rest. */
 const memoryLimit = 78 * 2 ** 30;
 const like = { kind: 'cuda', attention: 'cudnn' } as const;
-/** More rows than there are: one chunk. */
+/** More rows than any sequence has: one chunk. */
 const whole = { mlpChunkSize: 2 ** 31 - 1, lossChunkSize: 2 ** 31 - 1 };
 const in8Bits = { ...paperSetting, stateBits: 8, fixed: { recompute: 'layer', mlpSave: 'input' } } as const;
 

@@ -12,10 +12,10 @@ const addon = join(root, 'build', 'package', 'minisequence.node');
 
 /** Library file and the Debian package whose licence goes with it. */
 const shipped = { 'libdnnl.so.2': 'libdnnl2', 'libgomp.so.1': 'libgomp1', 'libOpenCL.so.1': 'ocl-icd-libopencl1' };
-/** What every supported system has: glibc 2.34 and libstdc++ of GCC 12. */
+/** Libraries that every supported system has: glibc 2.34 and the libstdc++ of GCC 12. */
 const system = /^(linux-vdso|libstdc\+\+|libm|libgcc_s|libc|libpthread|libdl|librt|.*ld-linux-x86-64)\.so/;
 
-/** The source package and version that a file of Debian's was built from must be what THIRD_PARTY_NOTICES tells. */
+/** The source package and version of a Debian file must be those that THIRD_PARTY_NOTICES names. */
 function checkSource(package_) {
   const field = (name) =>
     execFileSync('dpkg-query', ['-W', '-f', `\${source:${name}}`, package_], { encoding: 'utf8' });

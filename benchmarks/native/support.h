@@ -45,7 +45,7 @@ class Buffer {
   Tensor view_;
 };
 
-// What TypeScript gives to every product: 2 MiB a thread.
+// The workspace that TypeScript passes to every product: 2 MiB a thread.
 inline Workspace product_workspace() {
   static const std::size_t bytes = static_cast<std::size_t>(omp_get_max_threads()) * (2 << 20);
   static void* const memory = std::aligned_alloc(512, bytes);

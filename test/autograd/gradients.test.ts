@@ -119,11 +119,11 @@ describe('a bf16 gradient is the f32 gradient rounded once', () => {
   }
   it('linear with bias', () => checkRoundedOnce((x, w, b) => linear(x!, w!, b!), [[65, 33], [130, 33], [130]]));
   it('rmsNorm', () => checkRoundedOnce((x, w) => rmsNorm(x!, w!, { eps: 1e-5 }), [[300, 64], [64]]));
-  it('embedding, with ids that come often', () =>
+  it('embedding, with ids that occur many times', () =>
     checkRoundedOnce((w) => embedding(w!, ids(integers(500, 5, 3))), [[6, 40]]));
   it('crossEntropy', () =>
     checkRoundedOnce((x) => crossEntropy(x!, ids(integers(9, 17, 3)), { divisor: 5 }).loss, [[9, 17]]));
-  it('recompute, of a weight that is listed', () =>
+  it('recompute, for a weight that is one of its inputs', () =>
     checkRoundedOnce(
       (x, w) => recompute((x, w) => linear(x, w), [x!, w!]),
       [
@@ -133,7 +133,7 @@ describe('a bf16 gradient is the f32 gradient rounded once', () => {
     ));
 });
 
-describe('a bf16 gradient that is there', () => {
+describe('an existing bf16 gradient', () => {
   const twice = (first: Float64Array) => rounded(rounded(first).map((value, i) => value + first[i]!));
   const cases: Record<string, [Function, number[][]]> = {
     chunkedMlp: [(x, g, u, d) => chunkedMlp(x!, g!, u!, d!, { chunkSize: 7 }), mlpShapes(23, 64, 96)],
@@ -161,7 +161,7 @@ describe('a bf16 gradient that is there', () => {
     });
   }
 
-  it('chunkedCrossEntropy adds what it rounded in the forward', async () => {
+  it('chunkedCrossEntropy adds the gradient that it rounded in the forward', async () => {
     const head: Function = (h, w) =>
       chunkedCrossEntropy(h!, w!, ids(integers(23, 131, 3)), { chunkSize: 7, divisor: 7 }).loss;
     const shapes = [
@@ -173,7 +173,7 @@ describe('a bf16 gradient that is there', () => {
     assert.deepEqual(found[1], rounded(once[1]!.map((value) => 2 * value)));
   });
 
-  it('of a tied head: the embedding adds to it', async () => {
+  it("of a tied head: the embedding adds to the head's gradient", async () => {
     const [N, V, C] = [23, 131, 64];
     const tokens = integers(N, 40, 3);
     const targets = integers(N, V, 4);
@@ -189,7 +189,7 @@ describe('a bf16 gradient that is there', () => {
   });
 });
 
-it('gradientDtype bfloat16 is for bf16 parameters', () => {
+it("gradientDtype 'bfloat16' is refused for parameters that are not bf16", () => {
   for (const dtype of ['float32', 'float64'] as const) {
     using x = tensor([1], { dtype, device: 'meta' });
     assert.throws(

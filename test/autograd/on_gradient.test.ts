@@ -156,7 +156,7 @@ describe('onGradient', () => {
       }));
   }
 
-  it('frees everything when it throws', () =>
+  it('frees everything when the callback throws', () =>
     leavingNothing(device(), () => {
       const w = new Parameter(tensor([1, 2, 3, 4], { shape: [2, 2], device: device() }));
       const tape = new Tape();

@@ -63,7 +63,7 @@ describe('tape', () => {
       w.dispose();
     }));
 
-  it('starts from a gradient of 1, also where the op after the loss writes its gradient over that', () =>
+  it('starts from a gradient of 1, even if the op after the loss overwrites that gradient with its own', () =>
     leavingNothing(device(), async () => {
       const targets = tensor(Int32Array.of(2, 0, 4), { dtype: 'int32', device: device() });
       const weight = new Parameter(random([5, 4], 1));
@@ -187,7 +187,7 @@ function plusAfter(fn: (x: Tensor) => Tensor, x: Tensor, w: Tensor): Tensor {
 }
 
 describe('regions', () => {
-  it('an op inside of others has its own destinations after an inner backward', () =>
+  it('an op still has its own gradient destinations after a region inside it ran its backward', () =>
     leavingNothing(device(), async () => {
       const [x, w] = [new Parameter(random([6, 2], 1), { name: 'x' }), new Parameter(random([2, 2], 2), { name: 'w' })];
       const dy = random([6, 2], 3);
@@ -218,7 +218,7 @@ describe('regions', () => {
       for (const each of [x, w, y, dy]) each.dispose();
     }));
 
-  it('recompute stops before an op at the end that saves its inputs alone', () => {
+  it('recompute stops before a last op that saves only its inputs', () => {
     tidy(() => {
       const first = { runs: 0 };
       const last = { runs: 0 };
@@ -232,7 +232,7 @@ describe('regions', () => {
     });
   });
 
-  it('miniSequence does so in every chunk', () => {
+  it('miniSequence stops there in every chunk', () => {
     tidy(() => {
       const first = { runs: 0 };
       const last = { runs: 0 };
@@ -245,7 +245,7 @@ describe('regions', () => {
     });
   });
 
-  it('a function that does not repeat its ops is told so', () => {
+  it('a function that runs other ops the second time is an error', () => {
     tidy(() => {
       let calls = 0;
       const x = new Parameter(random([2, 2], 1));
@@ -261,7 +261,7 @@ describe('regions', () => {
     });
   });
 
-  it('a function that runs fewer ops the second time is told so', () => {
+  it('a function that runs fewer ops the second time is an error', () => {
     tidy(() => {
       let calls = 0;
       const x = new Parameter(random([2, 2], 1));
@@ -290,7 +290,7 @@ describe('regions', () => {
       /^its own$/,
     ],
   ] as const) {
-    it(`a function that catches what ends its second run, and then ${what}, has the same gradients`, () =>
+    it(`a function that catches the exception that stops its second run, and then ${what}, has the same gradients`, () =>
       leavingNothing(device(), async () => {
         const [first, last] = [{ runs: 0 }, { runs: 0 }];
         const caught: string[] = [];
@@ -324,7 +324,7 @@ describe('regions', () => {
       }));
   }
 
-  it('hold one chunk: the peak of miniSequence is far under that of the plain function', () => {
+  it('miniSequence holds one chunk at a time: its peak is far below that of the plain function', () => {
     const peakOf = (run: (x: Tensor, w: Tensor) => Tensor) => {
       using meta = openDevice('meta', { like: { kind: 'cpu', threads: 2 } });
       const x = new Parameter(empty([16384, 8], { device: meta }));

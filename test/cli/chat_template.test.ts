@@ -19,7 +19,7 @@ async function tinyModel(): Promise<string> {
 }
 
 describe("a run's chat template", () => {
-  it('is saved with adapters and checkpoints, and is what generate and merge take', async () => {
+  it('is saved with adapters and checkpoints, and generate and merge use it', async () => {
     const model = await tinyModel();
     const [folder, outDir, merged] = [newFolder(), newFolder(), newFolder()];
     const [chats, template] = [join(folder, 'chats.jsonl'), join(folder, 't.jinja')];
@@ -60,7 +60,7 @@ describe("a run's chat template", () => {
     assert.notDeepEqual(generate('--chat', ...tools), expected);
   });
 
-  it('is saved with the variables of the run, which generate renders unless told otherwise', async () => {
+  it("is saved with the run's variables, which generate uses by default", async () => {
     const model = await tinyModel();
     const [folder, outDir] = [newFolder(), newFolder()];
     const chats = join(folder, 'chats.jsonl');

@@ -67,7 +67,7 @@ describe('minisequence train', () => {
   });
 
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    it(`stops and saves on ${signal}, though it comes twice at once`, async () => {
+    it(`stops and saves on ${signal}, even if it comes twice at once`, async () => {
       const outDir = newFolder();
       const args = ['train', '--config', configFile({ maxSteps: 100_000 }), '--out', outDir];
       let isSent = false;
@@ -120,7 +120,7 @@ describe('minisequence train', () => {
 });
 
 describe('minisequence report', () => {
-  it('makes the report of a run anew, and ends at once with --follow where no run is under way', async () => {
+  it('writes the report again, and --follow ends at once if no run is active', async () => {
     const outDir = newFolder();
     await cli(['train', '--config', configFile({ maxSteps: 2 }), '--out', outDir]);
     const path = join(outDir, 'report.html');
@@ -139,7 +139,7 @@ describe('minisequence report', () => {
 });
 
 describe('minisequence doctor', () => {
-  it('tells versions, the addon, libraries and devices', async () => {
+  it('prints versions, the addon, libraries and devices', async () => {
     const { code, out } = await cli(['doctor']);
     assert.equal(code, 0);
     for (const line of [/^minisequence +\d+\.\d+\.\d+, Node v/m, /^addon .*minisequence\.node$/m, /^oneDNN .*libdnnl/m])

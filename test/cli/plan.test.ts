@@ -114,7 +114,7 @@ describe('minisequence plan', () => {
     assert.match(refused(...given.slice(1)), /projections in 4 bits are frozen.*--lora RANK/);
   });
 
-  it('says what is wrong', () => {
+  it('reports each wrong option', () => {
     const given = (...more: string[]) => ['--model', 'Llama-3-8B', '--memory', '8GiB', ...more];
     assert.match(refused(...given()), /either --sequence-length, or --max/);
     assert.match(refused(...given('--max')), /weights, gradients and optimizer state alone take .* LoRA/);

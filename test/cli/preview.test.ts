@@ -50,7 +50,7 @@ async function preview(path: string): Promise<{ code: number; out: string; error
 }
 
 describe('minisequence preview', () => {
-  it('shows special tokens, and tells of conversations without an answer', async () => {
+  it('shows special tokens, and reports conversations without an answer', async () => {
     const data =
       conversation('user', 'narrator') + conversation('user', 'assistant') + conversation('narrator', 'user');
     const { code, out, errors } = await preview(await configOf('some', data));
@@ -66,13 +66,13 @@ describe('minisequence preview', () => {
     );
   });
 
-  it('says why there is nothing to train on', async () => {
+  it('explains why there is nothing to train on', async () => {
     const { code, errors } = await preview(await configOf('none', conversation('user', 'narrator')));
     assert.equal(code, 1);
     assert.match(errors, /something to train on; .*roles: narrator, user.*none\.jsonl:1/);
   });
 
-  it('keeps its files from others, and leaves none behind when it is ended', async () => {
+  it('makes its files unreadable for others, and leaves none behind when it is stopped', async () => {
     const path = await configOf('long', `{"text": ${JSON.stringify('The quick brown fox. '.repeat(400_000))}}\n`);
     const temporary = join(folder, 'tmp');
     await mkdir(temporary);

@@ -78,7 +78,7 @@ describe('datasets', () => {
     });
   });
 
-  it('are as long as the longest sequence of the batch, not as T', async () => {
+  it('are as long as the longest sequence of the batch, not padded to T', async () => {
     for (const isPacked of [false, true]) {
       const dataset = await makeDataset(storeOf([40, 101, 3001]), { T: 4096, seed: 0, isPacked });
       if (isPacked) {
@@ -120,7 +120,7 @@ describe('datasets', () => {
     assert.deepEqual([...documentStart!], [0, 0, 2, 2, 4, 4]);
   });
 
-  it('ignore what is not trained on, and leave out windows without a target', async () => {
+  it('mark targets that are not trained on as ignored, and leave out windows without a target', async () => {
     const dataset = await makeDataset(
       storeOf([9], (position) => position < 5),
       { T: 4, seed: 0, isPacked: false },
@@ -137,7 +137,7 @@ describe('datasets', () => {
     );
   });
 
-  it('name a sequence that is not there', async () => {
+  it('throw for a sequence number that does not exist, and name it', async () => {
     const dataset = await makeDataset(storeOf([9]), { T: 4, seed: 0, isPacked: false });
     for (const index of [-1, 2, 0.5])
       await assert.rejects(dataset.batch([index]), new RegExp(`sequence ${index} is not in`));
@@ -159,7 +159,7 @@ describe('orders', () => {
     );
   });
 
-  it('are the same where other events have their turn meanwhile', async () => {
+  it('are the same when computed in pieces, with other events in between', async () => {
     for (const length of [0, 1, 2, 1000, 65536, 65537, 200_000]) {
       assert.deepEqual(await shuffledInTurns(length, 7, 3), shuffled(length, 7, 3));
     }

@@ -88,7 +88,7 @@ describe('TokenStore', () => {
     );
   });
 
-  it("trains on the assistant's turns of the model's own template", async () => {
+  it("trains on the assistant's turns of the model's chat template", async () => {
     const messages = [
       { role: 'user', content: 'What is 2+2?' },
       { role: 'assistant', content: 'Four.' },
@@ -134,7 +134,7 @@ describe('TokenStore', () => {
     );
   }).timeout(60_000);
 
-  it('tells of fields that are not used, also when it is opened again', async () => {
+  it('reports fields that are not used, also when it is opened again', async () => {
     const path = await fileOf(
       'fields.jsonl',
       lines({ text: 'a', id: 1, source: '' }, { text: 'b', id: null }, { text: 'c', id: 3 }),
@@ -175,7 +175,7 @@ describe('TokenStore', () => {
     ['broken.parquet', 'PAR1 and no more', /broken\.parquet: /],
   ];
   for (const [name, content, message] of failures) {
-    it(`names ${name} and what is wrong, and leaves nothing behind`, async () => {
+    it(`names ${name} and the problem, and leaves no file behind`, async () => {
       const good = await fileOf('good.txt', 'text');
       const path = content === null ? join(folder, name) : await fileOf(name, content);
       const cacheDir = await mkdtemp(join(folder, 'cache-'));

@@ -26,7 +26,7 @@ const dynamic = {
 const ids = Int32Array.from({ length: N + 2 }, (_, i) => (i * 37) % 256);
 
 describe('dynamic rope', () => {
-  it('makes the same of a prompt whatever its pieces are: what a whole forward does', async () => {
+  it('continues a prompt as one whole forward does, in whatever pieces the prompt comes', async () => {
     using device = openTestDevice();
     using model = new Decoder(decoderConfig(dynamic), { device }).initialize(1);
     const expected = await noGrad(() =>

@@ -79,7 +79,7 @@ describe('the key/value cache', () => {
     }
   }
 
-  it('serves adapters too', async () => {
+  it('gives the logits of whole forwards with adapters too', async () => {
     using device = openTestDevice();
     using model = await loadModel(llama, { device });
     const { adapters } = addLora(model, { rank: 2, modules: ['q_proj', 'down_proj', 'lm_head'] });
@@ -114,7 +114,7 @@ describe('generate', () => {
     assert.equal(found.length, 12);
   });
 
-  it('repeats itself for the same seed, and not for another', async () => {
+  it('gives the same tokens for the same seed, and others for another seed', async () => {
     using device = openTestDevice();
     using model = await loadModel(llama, { device });
     const run = (seed: number) => idsOf(model, [1], { maxTokens: 20, seed });
@@ -146,7 +146,7 @@ describe('generate', () => {
     assert.deepEqual(found, all.slice(0, all.indexOf(stopId)));
   });
 
-  it('refuses what it cannot continue', async () => {
+  it('refuses prompts that it cannot continue', async () => {
     using device = openTestDevice();
     using model = await loadModel(llama, { device });
     const run = (prompt: Parameters<typeof generate>[2], options: GenerateOptions = {}) =>
@@ -163,7 +163,7 @@ describe('generate', () => {
     await assert.rejects(run({ messages: [{ role: 'user', content: 'a' }] }), /needs a chat template/);
   });
 
-  it('says that logits are not finite', async () => {
+  it('reports logits that are not finite', async () => {
     using device = openTestDevice();
     for (const [value, name] of [
       [Number.NaN, 'NaN'],
@@ -182,7 +182,7 @@ describe('generate', () => {
     }
   });
 
-  it('ends quietly where nobody reads the rest', async () => {
+  it('ends without an error when the reader of its output closes the pipe', async () => {
     using device = openTestDevice();
     using model = await loadModel(llama, { device });
     const folder = newFolder();
@@ -196,7 +196,7 @@ describe('generate', () => {
     assert.deepEqual([code, errors], [0, '']);
   });
 
-  it('refuses numbers on the command line that are none, by the option', () => {
+  it('refuses options on the command line that are not numbers, and names them', () => {
     for (const [option, value, message] of [
       ['--max-tokens', 'many', /'--max-tokens <n>' argument 'many' is invalid. It must be an integer from 1/],
       ['--max-tokens', '0', /--max-tokens/],
@@ -240,7 +240,7 @@ describe('the text of tokens', () => {
     return pieces;
   };
 
-  it('comes in whole characters and adds up', () => {
+  it('comes in whole characters, and its pieces add up to the whole text', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme' }), (text) => {
         const pieces = pushed(text);
@@ -251,7 +251,7 @@ describe('the text of tokens', () => {
     assert.deepEqual(pushed('aé€'), ['a', '', 'é', '', '', '€', '']);
   });
 
-  it('ends before a stop string, of which nothing gets out', () => {
+  it('ends before a stop string, of which no part is given out', () => {
     assert.deepEqual(pushed('one END two', ['END']), ['o', 'n', 'e', ' ', '', '', '', '']);
     assert.equal(pushed('an E, an EN, the END', ['END']).join(''), 'an E, an EN, the ');
     assert.equal(pushed('ababac', ['abac']).join(''), 'ab');
@@ -265,7 +265,7 @@ describe('the text of tokens', () => {
     );
   });
 
-  it('of a model is the same in one piece', async () => {
+  it('adds up to the whole text with a tokenizer.json too', async () => {
     const tokenizer = await loadTokenizer('test/fixtures/tokenizer/tokenizer.json');
     const text = 'naïve café — 東京 🚀 ½ the end';
     const stream = new TextStream(tokenizer);

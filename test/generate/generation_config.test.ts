@@ -100,7 +100,7 @@ describe('generation_config.json', () => {
     }
   });
 
-  it('is obeyed by the command line too', async () => {
+  it('is followed by the command line too', async () => {
     using device = openTestDevice();
     const folder = await folderWith({ eos_token_id: null });
     using model = await loadModel(folder, { device });
@@ -160,7 +160,7 @@ describe('generation_config.json', () => {
     assert.match(told[0]!, /ignored, since they are not supported: no_repeat_ngram_size \(3\), num_beams \(4\)$/);
   });
 
-  it('may have texts that end a text', async () => {
+  it('may have stop strings', async () => {
     using device = openTestDevice();
     const folder = await folderWith({ eos_token_id: null }, { do_sample: false });
     using model = await loadModel(folder, { device });
@@ -172,7 +172,7 @@ describe('generation_config.json', () => {
     assert.equal(await generateText(model, ascii, PROMPT, { maxTokens: 12, stop: [] }), whole);
   });
 
-  it('need not name the token that ends an answer: the chat template has it', async () => {
+  it('need not name the token that ends an answer: it is taken from the chat template', async () => {
     using device = openTestDevice();
     const folder = await folderWith({ eos_token_id: 319 }, { eos_token_id: 318 });
     using model = await loadModel(folder, { device });

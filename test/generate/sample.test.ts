@@ -38,7 +38,7 @@ describe('sampling', () => {
     assert.equal(frequencies({ temperature: 0 })[1], 1);
   });
 
-  it('tells the log-probability among all tokens', () => {
+  it('gives the log-probability among all tokens', () => {
     const expected = softmax([...logits], 0.7).map(Math.log);
     for (const uniform of [0, 0.3, 0.6, 0.99]) {
       const { id, logProbability } = sampleToken(logits, { temperature: 0.7, topK: 3 }, uniform);

@@ -96,7 +96,7 @@ describe('safetensors', () => {
     await rejectsWith(() => writeSafetensors(path, [named('__metadata__')]), path, "'__metadata__'");
   });
 
-  it('asked for a tensor that is not there, names it', async () => {
+  it('names a tensor that is asked for and does not exist', async () => {
     const file = await SafetensorsFile.open(join(parity, 'llama/model.safetensors'));
     await rejectsWith(() => file.read('toString'), 'llama/model.safetensors', "'toString'");
     await file.close();
@@ -240,7 +240,7 @@ describe('corrupt safetensors files', () => {
     await file.close();
   });
 
-  it('edited or truncated anywhere: an error of ours, or reads of the right sizes', async function () {
+  it('edited or truncated anywhere: one of our errors, or reads of the right sizes', async function () {
     this.timeout(120_000);
     const whole = fileOf(
       { __metadata__: { format: 'pt' }, a: f32(0, 8), b: entry('BF16', [3, 1], 8, 14), c: entry('U8', [], 14, 15) },

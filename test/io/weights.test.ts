@@ -34,7 +34,7 @@ async function loadAndSave(folder: string, options?: Parameters<typeof saveModel
 
 describe('loadModel and saveModel', () => {
   for (const folder of parityCases('test/fixtures/parity')) {
-    it(`give ${basename(folder)} back byte by byte`, async () => {
+    it(`reproduce ${basename(folder)} byte by byte`, async () => {
       assert.deepEqual(await contents(await loadAndSave(folder)), await contents(folder));
     });
   }
@@ -105,7 +105,7 @@ describe('loadModel and saveModel', () => {
     }
   });
 
-  it('carry the tokenizer over', async () => {
+  it('copy the tokenizer', async () => {
     const folder = await storedAs('llama', 'F32');
     await writeFile(join(folder, 'tokenizer.json'), '{"a":1}');
     await writeFile(join(folder, 'chat_template.jinja'), 'hello');
@@ -141,7 +141,7 @@ describe('loadModel and saveModel', () => {
     }
   });
 
-  it('name what does not fit', async () => {
+  it('refuse files that do not fit the config, and name the tensor', async () => {
     using device = openDevice('cpu');
     const folder = newFolder();
     await cp('test/fixtures/parity/llama', folder, { recursive: true });

@@ -150,7 +150,7 @@ describe('addLora', () => {
     assert.ok(peak(4096) - peak(128) > 3 * 4096 * 4096 * 4 * 0.9, 'gate, up and their product of all but one chunk');
   });
 
-  it('refuses what makes no adapter', () => {
+  it('refuses options that make no adapter', () => {
     using device = openDevice('meta');
     using model = new Decoder(decoderConfig(tinyLlama), { device });
     assert.throws(() => addLora(model, { rank: 0 }), /addLora: rank must be a positive integer, got 0/);

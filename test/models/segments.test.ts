@@ -27,7 +27,7 @@ function mostInputs(sizes: readonly number[]): number {
 }
 
 describe('segmentSizes', () => {
-  it('serves all layers, with at most so many inputs at once, in as many segments', () => {
+  it('covers all layers, in as many segments as there are slots, with at most that many inputs at once', () => {
     for (let L = 1; L <= 100; L++) {
       for (let S = fewestSlots(L); S <= L; S++) {
         const sizes = segmentSizes(L, S);
@@ -186,7 +186,7 @@ function traced(policy: StepPolicy, names: readonly string[]) {
   return { calls, live };
 }
 
-describe('layers run as often as they must', () => {
+describe('layers run no more often than they must', () => {
   const names = ['attention_forward', 'attention_backward', 'chunked_mlp_forward', 'chunked_mlp_backward'];
   const callsOf = (policy: Partial<StepPolicy>) => {
     const { calls } = traced({ ...saved, ...policy }, names);

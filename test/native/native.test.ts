@@ -15,7 +15,7 @@ describe('kernels', () => {
 });
 
 describe('devices', () => {
-  it('keep nothing in threads: what commands share is in the context', () => {
+  it('have no thread-local state: what commands share is in the context', () => {
     const files = readdirSync('native', { recursive: true, encoding: 'utf8' }).filter((file) =>
       /\.(cu|cpp|h)$/.test(file),
     );

@@ -59,7 +59,7 @@ describe('chunkedMlp', () => {
       ));
   }
 
-  it('computes the same of one weight for gate and up as of two', async () => {
+  it('computes the same with one weight for gate and up as with two', async () => {
     const [x, gate, up, down] = mlpShapes(N, 19, 37) as [number[], number[], number[], number[]];
     const device = debugDevice();
     const values = [x, gate, up, down].map((shape, i) => normals(shape[0]! * shape[1]!, 100 * i));

@@ -4,7 +4,7 @@ import { openTestDevice } from '../support/devices.ts';
 import { itIsPrecise, itRefusesNumbers } from '../support/ops.ts';
 
 describe('dropout', () => {
-  it('drops the share asked for, keeps the mean, and repeats itself', async () => {
+  it('drops the given share, keeps the mean, and gives the same mask again', async () => {
     using device = openTestDevice();
     const size = 200_000;
     using x = tensor(new Float32Array(size).fill(1), { shape: [400, 500], device });

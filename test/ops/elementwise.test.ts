@@ -3,7 +3,7 @@ import { checkGradients } from '../support/gradient_check.ts';
 import { itIsPrecise, repeated } from '../support/ops.ts';
 
 describe('elementwise ops have the gradients of central differences', () => {
-  it('add, of a tensor and itself too', () =>
+  it('add, also of a tensor and itself', () =>
     checkGradients(
       (a, b) => add(add(a, b), a),
       [

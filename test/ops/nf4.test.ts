@@ -85,7 +85,7 @@ describe('nf4', () => {
     for (const each of Object.values(nf4)) each.dispose();
   });
 
-  it('gives nothing finite for what is not', async () => {
+  it('gives values that are not finite for inputs that are not', async () => {
     using device = openTestDevice();
     for (const wrong of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
       const x = weights(200);

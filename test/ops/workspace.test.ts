@@ -37,7 +37,7 @@ describe('chunks', () => {
         assert.ok(size === N || size % 1024 === 0, `${size}`);
       }),
     ));
-  it('have C rows and at least 1024 where nobody says', () => {
+  it('have by default C rows, and at least 1024', () => {
     assert.equal(defaultChunkSize(100_000, 64), 1024);
     assert.equal(defaultChunkSize(65_536, 4096), 4096);
     assert.equal(defaultChunkSize(65_536, 4097), 5120);

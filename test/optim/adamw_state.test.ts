@@ -75,7 +75,7 @@ describe('states of AdamW', () => {
     });
   }
 
-  it('go on from a checkpoint bit for bit', async () => {
+  it('continue from a checkpoint bit for bit', async () => {
     for (const stateBits of [16, 8] as const) {
       const whole = run(stateBits, { maxSteps: 6 });
       const expected = lossesOf((await train(whole)).metrics);

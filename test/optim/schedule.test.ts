@@ -19,12 +19,12 @@ function near(a: number, b: number): void {
 
 describe('learning rate', () => {
   for (const type of types) {
-    it(`${type}: warms up in equal parts, and is whole where the warm-up ends`, () => {
+    it(`${type}: warms up in equal steps, and reaches the full rate at the end of the warm-up`, () => {
       const rates = [0, 1, 2, 3, 4].map((step) => learningRateAt(step, options({ type })));
       assert.deepEqual(rates, [0.25, 0.5, 0.75, 1, 1]);
     });
 
-    it(`${type}: is whole at once without a warm-up`, () => {
+    it(`${type}: has the full rate at once without a warm-up`, () => {
       assert.equal(learningRateAt(0, options({ type, warmupSteps: 0 })), 1);
     });
 
@@ -73,7 +73,7 @@ describe('learning rate', () => {
   });
 
   // As transformers' get_cosine_schedule_with_warmup and get_linear_schedule_with_warmup.
-  it('of two steps neither is wasted', () => {
+  it('a run of two steps has the full rate, then half of it', () => {
     for (const type of ['cosine', 'linear'] as const) {
       const rates = [0, 1].map((step) =>
         learningRateAt(step, { type, learningRate: 0.01, minLearningRate: 0, warmupSteps: 0, numSteps: 2 }),
@@ -98,7 +98,7 @@ describe('learning rate', () => {
     );
   });
 
-  it('says where a warm-up leaves nothing to decay', () => {
+  it('reports a warm-up that leaves no step to decay', () => {
     const problem = (warmupSteps: number, numSteps: number, type: ScheduleOptions['type'] = 'cosine') =>
       warmupProblem(options({ type, warmupSteps, numSteps }));
     for (const warmupSteps of [3, 4]) assert.match(problem(warmupSteps, 4)!, /^schedule\.warmupSteps \d of 4 steps/);

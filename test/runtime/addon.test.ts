@@ -47,7 +47,7 @@ describe('the addon', () => {
     ['columns -1', 5, () => -1],
     ['columns 9', 5, () => 9],
   ];
-  it("refuses a tensor's view with a number that is none, before anything runs", async () => {
+  it("refuses a tensor's view with a field that is not a number, before anything runs", async () => {
     using device = openDevice('cpu');
     using x = tensor(new Float32Array(32).fill(5), { shape: [4, 8], device }).keep();
     for (const [what, index, change] of numbers) {
@@ -62,7 +62,7 @@ describe('the addon', () => {
     assert.deepEqual(await x.data(), new Float32Array(32).fill(5));
   });
 
-  it('refuses integers, enums and pieces of memory that are none', async () => {
+  it('refuses invalid integers, enums and pieces of memory', async () => {
     using device = openDevice('cpu');
     using x = tensor(new Float32Array(32).fill(5), { shape: [4, 8], device }).keep();
     const id = device.id!;

@@ -210,7 +210,7 @@ describe('threads and processes', () => {
   const node = (code: string) => promisify(execFile)(process.execPath, ['--input-type=module', '-e', code]);
 
   for (const how of ['terminate', 'throw', 'exit'] as const) {
-    it(`a worker that is ended in the middle (${how}) takes nothing with it`, () => endWorkers(how, 4));
+    it(`a worker that is stopped in the middle (${how}) does not affect other threads`, () => endWorkers(how, 4));
   }
 
   // Threads in libraries whose memory exit() takes away would end the process with SIGSEGV, in one of two cases where the machine is idle.
@@ -219,7 +219,7 @@ describe('threads and processes', () => {
     ["throw new Error('user bug')", 1],
     ['process.reallyExit(7)', 7],
   ] as const) {
-    it(`${how} with products under way ends the process with its code`, async () => {
+    it(`${how} while products run ends the process with its exit code`, async () => {
       const program = `import * as ms from '${new URL('../../dist/index.js', import.meta.url).href}';
         const x = ms.zeros([512, 512]);
         for (let i = 0; i < 200; i++) ms.linear(x, x).dispose();

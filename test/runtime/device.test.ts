@@ -13,7 +13,7 @@ describe('deterministic', () => {
     }
   });
 
-  it('means own attention, also where meta imitates a GPU', () => {
+  it('means the built-in attention, also where meta imitates a GPU', () => {
     for (const attention of ['auto', 'builtin', undefined] as const) {
       using device = openDevice(testDevice, { deterministic: true, attention });
       const { target } = device;

@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
 describe('a user without a home', () => {
-  it('has the CPU, and doctor says so', async () => {
+  it('can open the CPU, and doctor reports it', async () => {
     const code = `import os from 'node:os'; import { syncBuiltinESMExports } from 'node:module';
       os.homedir = () => { throw new Error('uv_os_homedir returned ENOENT'); };
       syncBuiltinESMExports();`;
@@ -62,7 +62,7 @@ describe('a limit on addresses', () => {
     assert.equal(out, `${`${message}: no addresses\n`.repeat(5)}0 more threads\n`);
   });
 
-  it('is not reached by 200 devices', async () => {
+  it('is not reached by 200 devices that are open at once', async () => {
     const out = await run(
       `const devices = Array.from({ length: 200 }, () => ms.openDevice('cpu', { threads: 1, memoryLimit: 2 ** 30 }));
       console.log(devices.length);

@@ -152,7 +152,7 @@ describe('faults of CUDA', () => {
     const lost =
       /^cuda:0: the device was lost: (unspecified launch failure \(cudaErrorLaunchFailure\)|uncorrectable ECC error encountered \(cudaErrorECCUncorrectable\))\. First error: cuda: cuda\w+\(.*\): .*\. The contents of its memory are lost, and this process cannot use the device again; other devices are not affected\. Restart the process from the last checkpoint$/;
     for (const error of ['214', '719']) {
-      it(`that is lost (${error}) says so from then on, and the CPU goes on`, () => {
+      it(`that is lost (${error}) rejects everything from then on, and the CPU goes on`, () => {
         const { result } = run(
           fake,
           `const device = ms.openDevice('cuda');
@@ -248,7 +248,7 @@ describe('faults of CUDA', () => {
       assert.equal(result, 'cuda:0');
     });
 
-    it('that is full throws OutOfMemoryError with what is held, and takes less', () => {
+    it('that is full throws OutOfMemoryError with the memory in use, and a smaller allocation succeeds', () => {
       const { result } = run(
         fake,
         `const device = ms.openDevice('cuda', { memoryLimit: 2 ** 40 });
@@ -354,7 +354,7 @@ describe('faults of CUDA', () => {
         });
       }
 
-      it('that is not there is told, and refused where it is asked for', () => {
+      it('that is not found is reported, and refused where an option asks for it', () => {
         assert.match(doctor(real, searching(cublaslt)).report.cuda.cudnnProblem, /^cuDNN 9 was not found\. Install it/);
         const open = "report(await messageOf(() => ms.openDevice('cuda', { attention: 'cudnn' })));";
         const env = { ...searching(cublaslt), FAKE_CUDA_COMPUTE: '90' };

@@ -32,7 +32,7 @@ function recorded(available = Infinity) {
 }
 
 describe('host memory', () => {
-  it('is one slab, of what was asked for, until more is asked for', () => {
+  it('is one slab of the requested size, until more is requested', () => {
     const { allocator, calls } = recorded();
     const host = new HostMemory(allocator, 2 ** 20);
     assert.equal(host.bytes, 0);

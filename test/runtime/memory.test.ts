@@ -71,7 +71,7 @@ describe('arena', () => {
     assert.equal(list.find(4096), 1024);
   });
 
-  it('tells live, peak and reserved bytes by category', () => {
+  it('reports live, peak and reserved bytes by category', () => {
     const subject = arena();
     const weight = subject.allocate(1000, 'parameter');
     const scratch = subject.allocate(5000, 'workspace');
@@ -85,7 +85,7 @@ describe('arena', () => {
     subject.release(weight);
   });
 
-  it('refuses what passes the limit, names what is held, and goes on', () => {
+  it('refuses an allocation over the limit, names the memory in use, and goes on', () => {
     const subject = arena(8192);
     const held = subject.allocate(6000, 'activation');
     assert.throws(
@@ -179,7 +179,7 @@ describe('device memory', () => {
     assert.equal((await small.data())[999], 0);
   });
 
-  it('gives a closed device no more work', () => {
+  it('enqueues nothing on a closed device', () => {
     const device = openTestDevice();
     const subject = tensor([1, 2], { device });
     device.close();
@@ -242,7 +242,7 @@ describe('simulated steps', () => {
   const peak = (policy: StepPolicy) =>
     simulateStep({ config, B: 1, T, dtype: 'bfloat16', policy, like: { kind: 'cuda' } });
 
-  it('know Llama-3-8B: weights, f32 gradients and optimizer state to the byte', () => {
+  it('give the weights, f32 gradients and optimizer state of Llama-3-8B to the byte', () => {
     const { live, peak: atPeak } = peak(chunked);
     const parameters = 8_030_261_248;
     assert.equal(live.parameter, 2 * parameters + 512);
@@ -271,7 +271,7 @@ describe('simulated steps', () => {
     assert.equal(inOneChunk.peak.workspace, workspace(T));
   });
 
-  it('that fit under no policy lose no tensor', async () => {
+  it('that fit under no policy leak no tensor', async () => {
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as () => void;
     const lost: string[] = [];
@@ -357,7 +357,7 @@ describe('simulated steps', () => {
     assert.throws(() => planStep(config, { ...several, memoryLimit: 2 ** 40 }), refusal);
   });
 
-  it('save the logits and the MLP of all but one chunk', () => {
+  it('take over 4 GiB less workspace with chunks than without', () => {
     const difference = peak(whole).peak.workspace - peak(chunked).peak.workspace;
     assert.ok(difference > 4 * 2 ** 30, `only ${difference} bytes`);
   });

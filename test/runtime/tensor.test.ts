@@ -111,7 +111,7 @@ describe('a tensor', () => {
     assert.throws(() => x.columns(0, 1), /columns\(0, 1\): gradients flow to/);
   });
 
-  it('takes what its dtype holds, and nothing that it would have to guess', async () => {
+  it('takes values that its dtype holds, and refuses those that it would have to guess', async () => {
     using x = zeros([4]);
     x.write(Float32Array.of(1, 2, 3, 4));
     x.write(new Uint8Array(Float32Array.of(5, 6, 7, 8).buffer));
@@ -132,7 +132,7 @@ describe('a tensor', () => {
     assert.deepEqual([...(await x.data())], [5, 6, 7, 8]);
   });
 
-  it('is not made of what are no numbers', () => {
+  it('cannot be made from values that are not numbers', () => {
     const wrong: [unknown, object, RegExp][] = [
       [['1'], {}, /TypeError: tensor: element 0 must be a number, got string 1/],
       [[1, undefined], {}, /TypeError: tensor: element 1 must be a number, got undefined/],

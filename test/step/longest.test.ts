@@ -62,7 +62,7 @@ describe('longestSteps', () => {
     assert.deepEqual(longestSteps(config, options), found);
   });
 
-  it('of what is fixed alone', () => {
+  it('tries only policies with the fixed options', () => {
     const found = longestSteps(config, { ...options, fixed: { recompute: 'layer', mlpSave: 'input' } });
     assert.deepEqual(
       found.map(({ rung }) => rung),

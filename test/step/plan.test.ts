@@ -73,14 +73,14 @@ describe('planStep', () => {
     }
   });
 
-  it('where not even one token fits, names no T', () => {
+  it('names no T if not even one token fits', () => {
     assert.throws(
       () => planStep(config, { ...shape, memoryLimit: 2 ** 18 }),
       (error) => !/ fits\)/.test((error as Error).message),
     );
   });
 
-  it('leaves what is fixed as it is', () => {
+  it('does not change options that are fixed', () => {
     const fixed = { mlpChunkSize: 100, recompute: 'layer' } as const;
     const { policy } = planStep(config, { ...shape, memoryLimit: Infinity, fixed });
     assert.deepEqual(policy, { ...order[0], ...fixed });

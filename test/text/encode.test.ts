@@ -110,7 +110,7 @@ describe('encoding of records', () => {
     assert.deepEqual(await shown({ prompt: '<s>is', completion: ' yes</s>' }), ['<s>|▁|i|s|[▁yes][</s>]']);
   });
 
-  it('tells of ends within, and of completions without text', async () => {
+  it('reports end tokens inside a text, and completions without text', async () => {
     const told: string[] = [];
     await new RecordEncoder(tokenizer).encode({ text: 'is</s>it</s>' }, (what) => told.push(what));
     assert.deepEqual(told.splice(0), ['a text that has the end of text within']);

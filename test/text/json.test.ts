@@ -47,7 +47,7 @@ describe('JSON with exact numbers', () => {
     assert.deepEqual(parseJson('[9007199254740993, 2.0, 2, 2.5]'), [9007199254740993n, new Float(2), 2, 2.5]);
   });
 
-  it('keeps a key __proto__ a key', () => {
+  it('keeps __proto__ as an ordinary key', () => {
     const value = parseJson('{"__proto__": {"x": 1.0}}') as object;
     assert.deepEqual(Object.keys(value), ['__proto__']);
     assert.equal(Object.getPrototypeOf(value), Object.prototype);

@@ -26,7 +26,7 @@ async function shown(
   return { told, text: documents.map(({ text }) => text).join() };
 }
 
-describe('what a chat template leaves out is told of', () => {
+describe('what a chat template leaves out is reported', () => {
   it('messages by their roles', async () => {
     const messages = ['system', 'developer', 'tool'].map((role) => ({ role, content: 'hi' }));
     const { told } = await shown(new ChatTemplate(TWO_ROLES), [user('hi'), ...messages, ...messages, answer('hi')]);

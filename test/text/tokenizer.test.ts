@@ -40,7 +40,7 @@ describe('tokenizer.json', () => {
     }
   });
 
-  it('no ids are no text', async () => {
+  it('no ids give an empty text', async () => {
     const tokenizer = await loadTokenizer(fixture);
     assert.equal(tokenizer.decode([]), '');
     assert.equal((await tokenizer.encode('')).length, 0);
@@ -128,7 +128,7 @@ describe('bytes', () => {
   });
 });
 
-describe('files that are no tokenizer', () => {
+describe('files that are not a tokenizer', () => {
   let folder: string;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'tokenizer-'));

@@ -247,7 +247,7 @@ describe('configuration files', () => {
       }));
   }
 
-  it('--set reaches no prototype', async () => {
+  it('--set cannot change a prototype', async () => {
     await readRunConfig(path, ['__proto__.reached=1', 'constructor.prototype.reached=1']).catch(() => {});
     assert.equal('reached' in {}, false);
   });

@@ -191,7 +191,7 @@ async function flip(path: string): Promise<void> {
 }
 
 describe('a run goes on elsewhere', () => {
-  it('with as many threads as before where none are asked for, and with others by name, which is told', async () => {
+  it('with as many threads as before by default; with another number only if it is allowed, with a warning', async () => {
     const common = { device: 'cpu', data: { files: [textFile(english)] }, checkpoint, outDir: newFolder() };
     await run({ ...common, threads: 1, maxSteps: 2 });
     await run({ ...common, threads: undefined, maxSteps: 4 }, { resume: true });

@@ -61,7 +61,7 @@ async function lossesOf(model: Decoder): Promise<number[]> {
 }
 
 describe('evaluate', () => {
-  it('is the mean over all targets, whatever the batches', async () => {
+  it('is the mean over all targets, however they are batched', async () => {
     using device = openTestDevice();
     using model = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
     const losses = await lossesOf(model);

@@ -64,7 +64,7 @@ describe('events of a run', () => {
     assert.deepEqual(byType, told);
   });
 
-  it('end without an end where the run fails or a listener throws', async () => {
+  it("have no 'end' if the run fails or a listener throws", async () => {
     const types: string[] = [];
     const onEvent = ({ type }: RunEvent) => {
       types.push(type);

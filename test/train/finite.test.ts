@@ -22,7 +22,7 @@ const OVERFLOW = 1e39;
 
 describe('the first parameter that is not finite', () => {
   for (const dtype of ['float32', 'bfloat16'] as Dtype[]) {
-    it(`is found by one value, wherever it stands, and huge values are no such: ${dtype}`, () =>
+    it(`is found if one value, anywhere, is not finite; huge values do not count: ${dtype}`, () =>
       leavingNothing(debugDevice(), async () => {
         const device = debugDevice();
         const stored = (values: Float32Array) => (dtype === 'bfloat16' ? toBfloat16(values) : values);

@@ -57,7 +57,7 @@ describe('StepFile', () => {
 });
 
 describe('formatMetrics', () => {
-  it('tells step, loss, rate, norm, speed, memory and the time left', () => {
+  it('shows step, loss, rate, norm, speed, memory and the time left', () => {
     assert.equal(
       formatMetrics(metrics, 40),
       'step  5/40  loss 2.5679  lr 3.00e-4  norm 0.50  3400 tokens/s  peak 3.00 MiB  10:30 left',

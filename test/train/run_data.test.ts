@@ -63,7 +63,7 @@ describe('data of a run', () => {
     await assert.rejects(partsOf([chatsFile(['ann'])], 0, []), /data\.validation: one conversation cannot be split/);
   });
 
-  it('are told of where a file is read twice, or trained and validated on', async () => {
+  it('are reported if a file is read twice, or both trained and validated on', async () => {
     const [file, other] = [textFile('abcdefgh'.repeat(64)), textFile('hgfedcba'.repeat(64))];
     const link = join(newFolder(), 'link.txt');
     symlinkSync(file, link);

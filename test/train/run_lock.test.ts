@@ -41,7 +41,7 @@ describe("the lock of a run's folder", () => {
     assert.equal(await readFile(lockOf(folder), 'utf8'), other);
   });
 
-  it('is had by one of many that want it at once', async () => {
+  it('goes to one of many that want it at once', async () => {
     const folder = newFolder();
     await writeFile(lockOf(folder), await lockWith(folder, { start: '1' }));
     const taken = await Promise.allSettled(Array.from({ length: 8 }, () => RunLock.take(folder)));
@@ -92,7 +92,7 @@ describe("the lock of a run's folder", () => {
 });
 
 describe('two runs in one folder', () => {
-  it('are one run and one refusal before its first step; the folder is free after any end', async () => {
+  it('the second is refused before its first step; the folder is free however the first ends', async () => {
     const config = parseConfig(tinyRun({ maxSteps: 5, checkpoint: { everySteps: 1 } }));
     const steps = [0, 0];
     const runs = await Promise.allSettled([0, 1].map((i) => train(config, { onStep: () => (steps[i]! += 1) })));

@@ -165,7 +165,7 @@ describe('at the start a run refuses', () => {
     await run({ ...alone, data: { files: [data.files[1]!], packing: false }, batchSize: 2 });
   });
 
-  it('what the disk has no room for', async () => {
+  it('checkpoints that the disk has no room for', async () => {
     using device = openDevice('meta');
     using model = new Decoder(decoderConfig({ ...tinyLlama, hidden_size: 2 ** 20, vocab_size: 2 ** 23 }), { device });
     using optimizer = new AdamW(model.trainableParameters());
@@ -180,7 +180,7 @@ describe('at the start a run refuses', () => {
 });
 
 describe('a run warns', () => {
-  it('of texts that are held back for nothing', async () => {
+  it('of texts that are held back for validation without evaluation', async () => {
     const warnings: RunWarning[] = [];
     const data = { files: [textFile('some text '.repeat(50))], validation: { fraction: 0.3 } };
     await run({ data, maxSteps: 1 }, { onWarning: (warning) => warnings.push(warning) });

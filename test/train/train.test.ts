@@ -229,7 +229,7 @@ describe('train stops', () => {
     assert.ok((await bytes()).equals(trained));
   });
 
-  it('and removes no file of the user beside its checkpoints', async () => {
+  it("and removes no file of the user's from the folder of checkpoints", async () => {
     const outDir = newFolder();
     const kept = join(outDir, 'checkpoints', '.gitignore');
     await mkdir(dirname(kept));
@@ -238,7 +238,7 @@ describe('train stops', () => {
     assert.equal(await readFile(kept, 'utf8'), '*');
   });
 
-  it('at once when the signal has come before', async () => {
+  it('at once if the signal came before the run', async () => {
     const { metrics, outDir } = await run({}, { signal: AbortSignal.abort() });
     assert.equal(metrics.length, 0);
     assert.ok(existsSync(join(outDir, 'model.safetensors')));
@@ -286,7 +286,7 @@ describe('a step that is not finite', () => {
     for (const message of skipped) assert.match(message, /the gradient of lm_head\.weight is not finite/);
   });
 
-  it('is skipped by choice, and changes nothing', async () => {
+  it("is skipped with nonFinite 'skip', and changes nothing", async () => {
     const path = await folderWith('model.norm.weight', Number.NaN);
     const skipped: string[] = [];
     const { metrics, outDir } = await run(

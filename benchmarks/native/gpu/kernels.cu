@@ -19,7 +19,7 @@ void copy(const Tensor& from, const Tensor& to) {
   copy(from, to, bytes_of(from));
 }
 
-// With a cold L2, in turn with the copy, and repeated, with a hot one.
+// With a cold L2, in turn with the copy; then repeatedly with a warm L2.
 void measure(const std::string& name, double bytes, const std::function<void()>& work, const std::function<void()>& prepare = nullptr) {
   constexpr std::int64_t most = 1 << 30;
   static const Buffer from = std::move(Buffer(Dtype::bf16, 1, most / 2).random()), to(Dtype::bf16, 1, most / 2);
@@ -36,7 +36,7 @@ void measure(const std::string& name, double bytes, const std::function<void()>&
           {"hotShareOfCopy", median_ratio(times[1], times[2])}});
 }
 
-// The backward in place over one gate|up buffer, as chunked_mlp has it.
+// The backward in place in one gate|up buffer, as chunked_mlp runs it.
 void glu(std::int64_t N) {
   Buffer gate_up(Dtype::bf16, N, 2 * F), dy(Dtype::bf16, N, F), gate_up_before(Dtype::bf16, N, 2 * F), dy_before(Dtype::bf16, N, F);
   gate_up_before.random(), dy_before.random();
@@ -68,7 +68,7 @@ void cross_entropies(std::int64_t N) {
   run("cross_entropy, all outputs of tokens", {}, true);
 }
 
-constexpr std::int64_t num_partials = 2 * 132;  // as TypeScript gives
+constexpr std::int64_t num_partials = 2 * 132;  // as TypeScript chooses
 
 void norm_and_rope(std::int64_t N) {
   constexpr std::int64_t D = 128;
@@ -111,7 +111,7 @@ void elementwise(std::int64_t N) {
   measure("softcap_backward" + sizes, 3 * bytes_of(x), [&] { softcap_backward(context(), dy, x, y, 30); });
 }
 
-// Ids that all differ, and ids as often as words in a text: the r-th in frequency 1/r as often as the first.
+// Ids that all differ, and ids distributed like words in a text: the r-th most frequent occurs 1/r as often as the first.
 void embeddings(std::int64_t N) {
   Buffer weight(Dtype::bf16, V, C), y(Dtype::bf16, N, C), ids(Dtype::i32, 1, N), dweight(Dtype::f32, V, C), scratch(Dtype::f64, 1, 2 * N);
   const Workspace workspace{static_cast<const Tensor&>(scratch).data, static_cast<std::size_t>(N) * 16};

@@ -37,7 +37,7 @@ std::vector<std::int32_t> distinct_ids(std::int64_t N) {
   return ids;
 }
 
-// Nothing waits for the device in between, so that it never waits for the host.
+// The host never waits for the device in between, so the device is never idle.
 std::vector<std::vector<double>> time_in_turn(const std::vector<Run>& runs) {
   static const Buffer flush(Dtype::f32, 1, flush_bytes / sizeof(float));
   std::vector<std::vector<cuda::Event>> begins, ends;

@@ -16,7 +16,7 @@ constexpr std::int64_t C = 4096, F = 14336, V = 128256;
 
 cuda::Context& context();
 
-// Device memory of its own.
+// Owns device memory.
 class Buffer {
  public:
   Buffer(Dtype dtype, std::int64_t rows, std::int64_t cols) {
@@ -58,17 +58,17 @@ inline double bytes_of(const Tensor& tensor) {
   return double(tensor.size()) * double(size_of(tensor.dtype));
 }
 
-// What TypeScript gives to every product: 32 MiB.
+// The workspace that TypeScript passes to every product: 32 MiB.
 Workspace product_workspace();
 
 // n * 7919 mod V for n < N: no id comes twice.
 std::vector<std::int32_t> distinct_ids(std::int64_t N);
 
-// One way to do the work, and what comes before it and is not timed.
+// One way to do the work, and what runs before it untimed.
 struct Run {
   std::function<void()> work;
   std::function<void()> prepare = nullptr;
-  bool is_cold = false;  // L2 is written over before
+  bool is_cold = false;  // L2 is overwritten first
 };
 
 // Milliseconds [run][repetition] of runs that take turns.
