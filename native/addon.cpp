@@ -38,6 +38,8 @@ Napi::Value initialize_all(Napi::Env env, Napi::Object exports) {
   ROW(glu_backward, "rrrwww");
   ROW(chunked_mlp_forward, "rrwwsf");
   ROW(chunked_mlp_backward, of_chunked_mlp_backward);
+  ROW(chunked_experts_forward, "rrws");
+  ROW(chunked_experts_backward, "rrrfs");
   ROW(dropout, "rw");
   ROW(softcap_forward, "rw");
   ROW(softcap_backward, "rrw");

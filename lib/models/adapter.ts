@@ -1,6 +1,7 @@
 // Types that describe the low-rank adapters of a model's projections; see lora.ts.
 import type { Parameter } from '../autograd/parameter.ts';
 import type { LowRankAdapter } from '../ops/low_rank.ts';
+import type { DecoderConfig } from './decoder_config.ts';
 
 /** Projections that can have an adapter, as checkpoints name them. */
 export const LORA_MODULES = [
@@ -17,11 +18,27 @@ export const LORA_MODULES = [
 export const FUSED_MODULES = ['qkv_proj', 'gate_up_proj'] as const;
 export type LoraModule = (typeof LORA_MODULES)[number] | (typeof FUSED_MODULES)[number];
 
-/** Modules that get adapters unless some are named. */
-export const DEFAULT_MODULES: readonly LoraModule[] = [
-  ...LORA_MODULES.filter((name) => name !== 'lm_head'),
-  ...FUSED_MODULES,
-];
+/** Those of an MLP. */
+const MLP_MODULES: readonly LoraModule[] = ['gate_proj', 'up_proj', 'down_proj', 'gate_up_proj'];
+
+/**
+ * The modules that get adapters: those named, or all but lm_head. In a model with mixtures of experts the MLPs have none, and unless some are
+ * named, all other modules do.
+ * @throws RangeError if a module of an MLP is named there
+ */
+export function adaptedModules(
+  { layers }: Pick<DecoderConfig, 'layers'>,
+  named: readonly LoraModule[] | undefined,
+): readonly LoraModule[] {
+  const isMixture = layers.some(({ mlp }) => mlp.experts);
+  const ofMlp = isMixture ? named?.find((name) => MLP_MODULES.includes(name)) : undefined;
+  if (ofMlp)
+    throw new RangeError(`addLora: module '${ofMlp}' cannot have adapters in a model with mixtures of experts`);
+  if (named) return named;
+  return [...LORA_MODULES, ...FUSED_MODULES].filter(
+    (name) => name !== 'lm_head' && !(isMixture && MLP_MODULES.includes(name)),
+  );
+}
 
 /** The place, rank and alpha of one adapter. */
 export interface AdapterLayout {

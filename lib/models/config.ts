@@ -32,7 +32,11 @@ export function withQuantization(config: DecoderConfig, quantization: Quantizati
   if (quantization !== null && quantization !== 'nf4') {
     throw new RangeError(`config.json: quantization must be 'nf4' or null, got ${brief(quantization)}`);
   }
-  return { ...config, quantization: quantization ?? config.quantization };
+  const wanted = quantization ?? config.quantization;
+  if (wanted && config.layers.some(({ mlp }) => mlp.experts)) {
+    throw new RangeError(`config.json: quantization must be null for a mixture of experts, got '${wanted}'`);
+  }
+  return { ...config, quantization: wanted };
 }
 
 /** The family of a config.json. */

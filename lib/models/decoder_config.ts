@@ -95,6 +95,18 @@ export interface MlpSpec {
   isFused: boolean;
   /** Whether its three projections have biases. */
   bias: boolean;
+  /** A mixture of such MLPs, not fused and without biases; null: one MLP. */
+  experts: ExpertsSpec | null;
+}
+
+/** A router gives each token to `perToken` of `count` MLPs; see chunked_experts.ts. */
+export interface ExpertsSpec {
+  count: number;
+  perToken: number;
+  /** Whether the weights of a token's experts are divided by their sum. */
+  isNormalized: boolean;
+  /** Names in checkpoints, below the layer's: of the block, which holds `gate` and `experts`, and of an expert's projections. */
+  names: { block: string; gate: string; up: string; down: string };
 }
 
 /** y = x / sqrt(mean(x²) + eps) · (weight + offset). */

@@ -8,7 +8,7 @@ import { empty } from '../runtime/tensor.ts';
 import {
   type Adapter,
   type AdapterLayout,
-  DEFAULT_MODULES,
+  adaptedModules,
   FUSED_MODULES,
   LORA_MODULES,
   type Lora,
@@ -24,7 +24,7 @@ export interface LoraOptions {
   alpha?: number;
   /** Dropout probability of the adapters' inputs. @default 0 */
   dropout?: number;
-  /** Projections that get adapters. @default all except lm_head */
+  /** Projections that get adapters. @default all except lm_head, and except MLPs in a model with mixtures of experts */
   modules?: readonly LoraModule[];
   /** Seed of A's initial values and of dropout. @default 0 */
   seed?: number;
@@ -90,13 +90,13 @@ export function removeLora(model: Decoder): void {
 
 function layoutOf(model: Decoder, options: LoraOptions): LoraLayout {
   const { rank, alpha = rank, dropout = 0, seed = 0, useRslora = false } = options;
-  const modules = options.modules ?? DEFAULT_MODULES;
   const known: readonly LoraModule[] = [...LORA_MODULES, ...FUSED_MODULES];
-  for (const name of modules) {
+  for (const name of options.modules ?? []) {
     if (!known.includes(name)) {
       throw new RangeError(`addLora: module '${name}' is none of ${known.join(', ')}`);
     }
   }
+  const modules = adaptedModules(model.config, options.modules);
   if (modules.length === 0) throw new RangeError('addLora: modules must not be empty');
   const adapters: AdapterLayout[] = [];
   for (const [path] of model.projections()) {

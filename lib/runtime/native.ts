@@ -61,6 +61,33 @@ export interface GateUp {
   isKept: boolean;
 }
 
+/** See native/ops/chunked_experts.h. */
+export interface ExpertWeights {
+  router: Tensor;
+  gateUp: Tensor;
+  down: Tensor;
+}
+export interface ExpertGradients {
+  dx: Optional;
+  drouter: WeightGradient | null;
+  dgateUp: WeightGradient | null;
+  ddown: WeightGradient | null;
+}
+export interface ExpertScratch {
+  logits: Tensor;
+  probabilities: Tensor;
+  weights: Tensor;
+  experts: Tensor;
+  offsets: Tensor;
+  order: Tensor;
+  places: Tensor;
+  rows: Tensor;
+  gateUp: Tensor;
+  dweights: Optional;
+  drows: Optional;
+  dh: Optional;
+}
+
 /** See native/ops/nf4.h. */
 export interface Nf4 {
   codes: Tensor;
@@ -174,6 +201,10 @@ export interface Kernels {
   chunked_mlp_forward(x: Tensor, weights: MlpWeights, y: Tensor, gateUp: GateUp, h: Tensor, workspace: Optional, activation: number, adapters: MlpAdapters): void;
   // biome-ignore format: one line for each kernel
   chunked_mlp_backward(dy: Tensor, x: Tensor, weights: MlpWeights, gradients: MlpGradients, gateUp: GateUp, dh: Tensor, workspace: Optional, activation: number, adapters: MlpAdapters): void;
+  // biome-ignore format: one line for each kernel
+  chunked_experts_forward(x: Tensor, weights: ExpertWeights, y: Tensor, scratch: ExpertScratch, workspace: Optional, activation: number, normalized: boolean): void;
+  // biome-ignore format: one line for each kernel
+  chunked_experts_backward(dy: Tensor, x: Tensor, weights: ExpertWeights, gradients: ExpertGradients, scratch: ExpertScratch, workspace: Optional, activation: number, normalized: boolean): void;
   dropout(x: Tensor, y: Tensor, dropout: Dropout, op: number, firstRow: number): void;
   softcap_forward(x: Tensor, y: Tensor, cap: number): void;
   softcap_backward(dy: Tensor, y: Tensor, dx: Tensor, cap: number): void;

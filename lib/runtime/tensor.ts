@@ -224,6 +224,23 @@ export class Tensor {
     return this.#derive(byteOffset, Object.freeze([rows!, end - begin]), count);
   }
 
+  /** Tensors (rows,…) that follow one another in memory, as one with all of their rows: a constant. null if they do not. */
+  static joined(tensors: readonly Tensor[]): Tensor | null {
+    const [first] = tensors;
+    if (!first) return null;
+    const { storage, byteOffset, shape, dtype } = first.#elements;
+    const cols = sizeOf(shape.slice(1));
+    let [end, rows] = [byteOffset, 0];
+    for (const tensor of tensors) {
+      const of = tensor.#elements;
+      const isNext = of.storage === storage && of.byteOffset === end && of.rowStride === undefined;
+      if (!isNext || of.dtype !== dtype || sizeOf(of.shape.slice(1)) !== cols) return null;
+      end += tensor.sizeBytes;
+      rows += of.shape[0] ?? 1;
+    }
+    return first.#derive(byteOffset, Object.freeze([rows, cols]));
+  }
+
   /** The same elements in another shape, on the same memory. Throws if gradients flow to the tensor; use the op `reshape` there. */
   reshape(shape: readonly number[]): Tensor {
     this.#requireConstant(`reshape(x, [${shape}])`, `reshape([${shape}])`);

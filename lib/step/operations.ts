@@ -1,6 +1,6 @@
 // Counts the operations of a training step from shapes: those of products and attention, which take nearly all of its time.
-import { DEFAULT_MODULES, type LoraLayout, type LoraModule } from '../models/adapter.ts';
-import type { AttentionSpec, DecoderConfig, LayerSpec } from '../models/decoder_config.ts';
+import { adaptedModules, type LoraLayout, type LoraModule } from '../models/adapter.ts';
+import type { AttentionSpec, DecoderConfig, LayerSpec, MlpSpec } from '../models/decoder_config.ts';
 import type { LoraOptions } from '../models/lora.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { segmentsOf } from '../models/segments.ts';
@@ -45,7 +45,7 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
   const { B, T, policy, lora, accumulationSteps = 1 } = step;
   const { attentionHeadGroups: groups = 1 } = policy;
   const N = B * T;
-  const rankOf = ranks(lora);
+  const rankOf = ranks(config, lora);
   const { vocabSize: V, hiddenSize: C } = config;
   /** Counts of a projection of N rows, with its adapter. */
   const product = (path: string, O: number, I: number): Counts => {
@@ -59,7 +59,6 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
   for (const [i, spec] of config.layers.entries()) {
     const path = `model.layers.${i}`;
     const { numHeads: H, numKeyValueHeads: G, headSize: D } = spec.attention;
-    const F = spec.mlp.intermediateSize;
     const projections = spec.attention.isFused
       ? product(`${path}.self_attn.qkv_proj`, (H + 2 * G) * D, C)
       : added(
@@ -68,10 +67,7 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
           ...(spec.attention.areValuesKeys ? [] : [product(`${path}.self_attn.v_proj`, G * D, C)]),
         );
     const output = product(`${path}.self_attn.o_proj`, C, H * D);
-    const gateUp = spec.mlp.isFused
-      ? product(`${path}.mlp.gate_up_proj`, 2 * F, C)
-      : added(product(`${path}.mlp.gate_proj`, F, C), product(`${path}.mlp.up_proj`, F, C));
-    const down = product(`${path}.mlp.down_proj`, C, F);
+    const { gateUp, down } = ofMlp(path, spec.mlp, C, product);
     const pairs = B * 4 * H * D * visiblePairs(T, spec.attention);
     const attention = { forward: pairs, backward: pairs * ATTENTION_BACKWARD };
     const again = runAgain(spec, policy, inner.has(i));
@@ -97,6 +93,28 @@ export function stepOperations(config: DecoderConfig, step: CountedStep): StepOp
   return sum;
 }
 
+/** The projections of an MLP. Of a mixture each token counts for every expert that takes it, and gate and up are counted with the router. */
+function ofMlp(
+  layer: string,
+  { intermediateSize: F, isFused, experts }: MlpSpec,
+  C: number,
+  product: (path: string, O: number, I: number) => Counts,
+): { gateUp: Counts; down: Counts } {
+  if (experts) {
+    const path = `${layer}.${experts.names.block}`;
+    const taken = (O: number, I: number) => {
+      const one = product(path, O, I);
+      return { forward: one.forward * experts.perToken, backward: one.backward * experts.perToken };
+    };
+    return { gateUp: added(product(path, experts.count, C), taken(2 * F, C)), down: taken(C, F) };
+  }
+  const path = `${layer}.mlp`;
+  const gateUp = isFused
+    ? product(`${path}.gate_up_proj`, 2 * F, C)
+    : added(product(`${path}.gate_proj`, F, C), product(`${path}.up_proj`, F, C));
+  return { gateUp, down: product(`${path}.down_proj`, C, F) };
+}
+
 /** Layers whose forward runs again for the next layer's input: all layers of a segment except its last. */
 function innerLayers(config: DecoderConfig, policy: StepPolicy): ReadonlySet<number> {
   const inner = new Set(config.layers.keys());
@@ -115,7 +133,7 @@ function runAgain(
   isInner: boolean,
 ): Record<'projections' | 'output' | 'attention' | 'gateUp' | 'down', number> {
   const { recompute } = policy;
-  const mlpSave = mlp.bias ? 'input' : policy.mlpSave; // with biases, gate and up are never saved
+  const mlpSave = mlp.bias || mlp.experts ? 'input' : policy.mlpSave; // of these gate and up are never saved
   const ofLayer = recompute === 'none' ? 0 : 1;
   // Whether the backward runs the MLP's forward again: for gate and up if they are saved, or for a norm that reads its output. With such a
   // norm, 'attention' keeps the output, and gate and up too.
@@ -170,12 +188,13 @@ function added(...counts: Counts[]): Counts {
 }
 
 /** The rank of a projection's adapter; 0 if it has none. */
-function ranks(lora: LoraOptions | LoraLayout | null | undefined): (path: string) => number {
+function ranks(config: DecoderConfig, lora: LoraOptions | LoraLayout | null | undefined): (path: string) => number {
   if (!lora) return () => 0;
   if ('adapters' in lora) {
     const byPath = new Map(lora.adapters.map(({ path, rank }) => [path, rank]));
     return (path) => byPath.get(path) ?? 0;
   }
-  const { rank, modules = DEFAULT_MODULES } = lora;
+  const { rank } = lora;
+  const modules = adaptedModules(config, lora.modules);
   return (path) => (modules.includes(path.split('.').at(-1) as LoraModule) ? rank : 0);
 }

@@ -43,12 +43,13 @@ export type TimedStep = CountedStep &
  * Seconds of a step: operations and bytes one after another. Inputs that are offloaded go out beside the forward and come back beside the
  * backward; what of their copies takes longer is added. null where a rate is not known: other dtypes than bf16, weights in 4 bits, head sizes
  * that were not measured, the CPU, and where attention is not cuDNN's over whole sequences (packed documents, T that is no multiple of 128,
- * windows, soft-caps).
+ * windows, soft-caps), and mixtures of experts.
  */
 export function stepSeconds(config: DecoderConfig, step: TimedStep, rates: Rates): number | null {
   const { B, T, policy, dtype = 'float32', isPacked = false, like, accumulationSteps = 1 } = step;
   const isCudnn = like?.kind === 'cuda' && like.attention === 'cudnn';
   if (dtype !== 'bfloat16' || config.quantization || isPacked || !isCudnn) return null;
+  if (config.layers.some(({ mlp }) => mlp.experts)) return null;
   const specs = config.layers.map(({ attention }) => attention);
   if (T % 128 !== 0 || specs.some(({ window, softcap }) => softcap > 0 || (window > 0 && window < T))) return null;
   const [headSize, ...others] = new Set(specs.map((spec) => spec.headSize));

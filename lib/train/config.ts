@@ -103,7 +103,9 @@ const runFields = z.strictObject({
         .array(z.enum([...LORA_MODULES, ...FUSED_MODULES]))
         .min(1)
         .optional()
-        .describe('projections that get an adapter; default: all but lm_head'),
+        .describe(
+          'projections that get an adapter; default: all but lm_head, in mixtures of experts those of attention',
+        ),
       useRslora: z.boolean().optional().describe('multiply by alpha / sqrt(rank) instead; default: false'),
     })
     .refine(({ from, rank }) => (from === undefined) !== (rank === undefined), {

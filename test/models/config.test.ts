@@ -258,6 +258,30 @@ describe('decoderConfig', () => {
     assert.equal(attentionOf(decoderConfig({ ...llama, num_key_value_heads: null })).numKeyValueHeads, 4);
   });
 
+  it('reads mixtures of experts, with their defaults', () => {
+    const mlpsOf = (source: Record<string, unknown>) =>
+      decoderConfig({ ...tiny, ...source }).layers.map(({ mlp: { intermediateSize, experts } }) =>
+        experts ? [intermediateSize, experts.count, experts.perToken, experts.isNormalized] : intermediateSize,
+      );
+    const mixtral = { model_type: 'mixtral' };
+    assert.deepEqual(mlpsOf(mixtral), Array(3).fill([160, 8, 2, true]));
+    assert.deepEqual(attentionOf(decoderConfig({ ...tiny, ...mixtral })).rope?.theta, 1e6);
+    assert.deepEqual(windowsOf(decoderConfig({ ...tiny, ...mixtral, sliding_window: 7 })), [7, 7, 7]);
+    const qwen = { model_type: 'qwen3_moe' };
+    assert.deepEqual(mlpsOf(qwen), Array(3).fill([768, 128, 8, false]));
+    const some = { num_experts: 16, decoder_sparse_step: 2, mlp_only_layers: [0], norm_topk_prob: true };
+    assert.deepEqual(mlpsOf({ ...qwen, ...some }), [160, [768, 16, 8, true], 160]);
+    assert.deepEqual(mlpsOf({ ...qwen, mlp_only_layers: [1] })[1], 160);
+    assert.deepEqual(mlpsOf({ ...qwen, num_local_experts: 9 })[0], [768, 9, 8, false]);
+    assert.deepEqual(windowsOf(decoderConfig({ ...tiny, ...qwen, sliding_window: 7 })), [0, 0, 0]);
+    assert.deepEqual(mlpsOf({ model_type: 'olmoe' }), Array(3).fill([160, 64, 8, false]));
+    assert.equal(attentionOf(decoderConfig({ ...tiny, model_type: 'olmoe' })).qkNorm, 'all');
+    assert.throws(
+      () => decoderConfig({ ...tiny, ...mixtral }, { quantization: 'nf4' }),
+      /quantization must be null for a mixture of experts, got 'nf4'/,
+    );
+  });
+
   for (const [model, field, value] of [
     ['llama', 'mlp_bias', true],
     ['llama', 'hidden_act', 'relu'],
@@ -311,6 +335,17 @@ describe('decoderConfig', () => {
     ['gemma4_text', 'per_layer_config', { 1: { head_dim: 32 } }],
     ['gemma4_text', 'per_layer_config', { 1: { num_key_value_heads: 3 } }],
     ['gemma4_text', 'per_layer_config', { 1: { intermediate_size: 3 } }],
+    ['mixtral', 'output_router_logits', true],
+    ['mixtral', 'router_jitter_noise', 0.1],
+    ['mixtral', 'num_experts_per_tok', 9],
+    ['mixtral', 'attention_bias', true],
+    ['mixtral', 'sliding_window', 0],
+    ['qwen3_moe', 'output_router_logits', true],
+    ['qwen3_moe', 'mlp_only_layers', 1],
+    ['qwen3_moe', 'decoder_sparse_step', 0],
+    ['qwen3_moe', 'num_experts', '8'],
+    ['olmoe', 'clip_qkv', 8],
+    ['olmoe', 'norm_topk_prob', 1],
     ['glm4', 'mlp_bias', true],
     ['glm4', 'sliding_window', 5],
     ['hunyuan_v1_dense', 'sliding_window', 5],

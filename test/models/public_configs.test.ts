@@ -56,6 +56,9 @@ const loads: [
   tied: boolean,
   windows: string,
 ][] = [
+  ['Mixtral-8x7B', of('mixtral', [4096, 14336, 32, 32, 8, 32000], { max_position_embeddings: 32768, num_experts_per_tok: 2, num_local_experts: 8, output_router_logits: false, rope_theta: 1e6, router_aux_loss_coef: 0.02, sliding_window: null, tie_word_embeddings: false }), 128, 'default 1000000', false, ''],
+  ['Qwen3-30B-A3B', of('qwen3_moe', [2048, 6144, 48, 32, 4, 151936], { architectures: ['Qwen3MoeForCausalLM'], attention_bias: false, decoder_sparse_step: 1, head_dim: 128, max_window_layers: 48, mlp_only_layers: [], moe_intermediate_size: 768, norm_topk_prob: true, num_experts: 128, num_experts_per_tok: 8, output_router_logits: false, rms_norm_eps: 1e-6, rope_scaling: null, rope_theta: 1e6, router_aux_loss_coef: 0.001, sliding_window: null, tie_word_embeddings: false, use_sliding_window: false }), 128, 'default 1000000', false, ''],
+  ['OLMoE-1B-7B', of('olmoe', [2048, 1024, 16, 16, 16, 50304], { attention_bias: false, clip_qkv: null, norm_topk_prob: false, num_experts: 64, num_experts_per_tok: 8, output_router_logits: false, rope_scaling: null, rope_theta: 10000, router_aux_loss_coef: 0.01, tie_word_embeddings: false }), 128, 'default 10000', false, ''],
   ['Llama-2-7b', of('llama', [4096, 11008, 32, 32, 32, 32000], { pretraining_tp: 1, rope_scaling: null, tie_word_embeddings: false }), 128, 'default 10000', false, ''],
   ['Llama-2-13b', of('llama', [5120, 13824, 40, 40, 40, 32000], { pretraining_tp: 2, pad_token_id: 0, _name_or_path: 'meta-llama/Llama-2-13b-hf' }), 128, 'default 10000', false, ''],
   ['CodeLlama-7b', of('llama', [4096, 11008, 32, 32, 32, 32016], { rope_theta: 1000000, pretraining_tp: 1 }), 128, 'default 1000000', false, ''],

@@ -22,7 +22,7 @@ import {
   tensor,
   tidy,
 } from '../../lib/index.ts';
-import { FUSED_MODULES, LORA_MODULES } from '../../lib/models/adapter.ts';
+import { FUSED_MODULES, LORA_MODULES, type LoraModule } from '../../lib/models/adapter.ts';
 import { evaluate } from '../../lib/train/evaluate.ts';
 import { assertClose } from '../support/compare.ts';
 import { openTestDevice } from '../support/devices.ts';
@@ -49,6 +49,12 @@ async function read(tensor: Tensor): Promise<Float32Array> {
 const logitsOf = (model: Decoder) =>
   read(noGrad(() => tidy(() => model.logits(batchOf(model.device), plainPolicy(T)))));
 
+/** All modules that may have adapters. */
+const modulesOf = ({ config }: Decoder): LoraModule[] =>
+  config.layers.some(({ mlp }) => mlp.experts)
+    ? ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'lm_head']
+    : [...LORA_MODULES, ...FUSED_MODULES];
+
 /** Rows of V. */
 const rowsOf = (logits: Float32Array) => Array.from({ length: T }, (_, t) => [...logits.subarray(t * V, (t + 1) * V)]);
 
@@ -59,7 +65,7 @@ for (const family of used) {
       using device = openTestDevice();
       using model = await loadModel(folder, { device });
       const plain = await logitsOf(model);
-      const { adapters } = addLora(model, { rank: 2, modules: [...LORA_MODULES, ...FUSED_MODULES] });
+      const { adapters } = addLora(model, { rank: 2, modules: modulesOf(model) });
       for (const { b } of adapters.values()) b.write(Float32Array.from(normals(b.size, 3, 0.2)));
       const logits = await logitsOf(model);
       assert.ok(logits.some((value, i) => Math.abs(value - plain[i]!) > 0.01));
@@ -72,7 +78,7 @@ for (const family of used) {
     it("takes the memory that 'meta' says, with adapters", async () => {
       using device = openTestDevice();
       using model = await loadModel(folder, { device });
-      const lora = { rank: 3, dropout: 0.1, modules: [...LORA_MODULES, ...FUSED_MODULES] };
+      const lora = { rank: 3, dropout: 0.1, modules: modulesOf(model) };
       addLora(model, lora);
       using optimizer = new AdamW(model.trainableParameters());
       using step = new TrainStep(model, optimizer, { policy: chunks });

@@ -6,6 +6,7 @@ import {
   type Decoder,
   type Device,
   type Dtype,
+  decoderConfig,
   type GradientDtype,
   type HostBatch,
   nextToken,
@@ -53,6 +54,21 @@ export const parityLimits = {
   cpu: { float32: { loss: 2e-6, gradient: 1e-5, losses: 5e-6, gradNorms: 1e-4 }, bfloat16 },
   cuda: { float32: { loss: 1e-5, gradient: 5e-5, losses: 2e-5, gradNorms: 1e-4 }, bfloat16 },
 };
+
+/**
+ * The limits of a case. In bf16 a mixture of experts gives a token to another expert where two are about as probable, and each expert of these
+ * small models has few tokens.
+ */
+export function limitsOf(
+  folder: string,
+  kind: keyof typeof parityLimits,
+  dtype: 'float32' | 'bfloat16',
+): (typeof parityLimits)['cpu']['bfloat16'] {
+  const limits = parityLimits[kind][dtype];
+  const { layers } = decoderConfig(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')));
+  const isMixture = layers.some(({ mlp }) => mlp.experts);
+  return isMixture && dtype === 'bfloat16' ? { ...limits, gradient: 0.4 } : limits;
+}
 
 /** Folders below `root` that hold a case. */
 export function parityCases(root: string): string[] {

@@ -5,7 +5,7 @@ import { basename, join } from 'node:path';
 import { decoderConfig, type StepPolicy } from '../../lib/index.ts';
 import { mostHeadGroups } from '../../lib/models/head_groups.ts';
 import { openTestDevice } from './devices.ts';
-import { parityCases, parityLimits, runParityCase } from './parity.ts';
+import { limitsOf, parityCases, runParityCase } from './parity.ts';
 
 const whole = 2 ** 30;
 export const parityPolicies: Record<string, StepPolicy> = {
@@ -52,7 +52,7 @@ export function parityTests(isWanted: Wanted): void {
         it(`${basename(folder)}, ${dtype}: ${name}`, async () => {
           using device = openTestDevice();
           const errors = await runParityCase(folder, device, policy, dtype);
-          const limits = parityLimits[device.target.kind][dtype];
+          const limits = limitsOf(folder, device.target.kind, dtype);
           for (const key of ['loss', 'gradient', 'losses', 'gradNorms'] as const) {
             assert.ok(
               errors[key] <= limits[key],

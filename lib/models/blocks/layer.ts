@@ -5,6 +5,7 @@ import { tidy } from '../../runtime/scope.ts';
 import type { Tensor } from '../../runtime/tensor.ts';
 import type { LayerSpec } from '../decoder_config.ts';
 import { Attention } from './attention.ts';
+import { Experts } from './experts.ts';
 import type { Forward } from './forward.ts';
 import { Mlp } from './mlp.ts';
 import { Norm } from './norm.ts';
@@ -23,7 +24,7 @@ export class Layer {
   readonly #attentionOutput: Norm | null;
   readonly #mlpInput: Norm | null;
   readonly #mlpOutput: Norm | null;
-  readonly #mlp: Mlp;
+  readonly #mlp: Mlp | Experts;
 
   constructor(spec: LayerSpec, index: number, maker: Maker) {
     const layer = { path: `model.layers.${index}`, index };
@@ -35,7 +36,8 @@ export class Layer {
     this.#attentionOutput = norm(norms.attentionOutput);
     this.#mlpInput = norm(norms.mlpInput);
     this.#mlpOutput = norm(norms.mlpOutput);
-    this.#mlp = new Mlp(spec.mlp, layer, maker);
+    const { experts } = spec.mlp;
+    this.#mlp = experts ? new Experts(spec.mlp, experts, layer, maker) : new Mlp(spec.mlp, layer, maker);
     this.#scalar = spec.hasScalar ? maker.constant(`${layer.path}.layer_scalar`) : null;
   }
 

@@ -103,6 +103,7 @@ export function plainDecoder(fields: Fields, source: HuggingFaceConfig, defaults
         activation: 'silu',
         isFused: false,
         bias: defaults.hasMlpBias ? fields.boolean('mlp_bias', false) : false,
+        experts: null,
       },
       residualScale: 1,
       hasScalar: false,

@@ -13,11 +13,14 @@ import { llama } from './llama.ts';
 import { ministral3 } from './ministral3.ts';
 import { mistral } from './mistral.ts';
 import { mistral3 } from './mistral3.ts';
+import { mixtral } from './mixtral.ts';
 import { olmo2 } from './olmo2.ts';
 import { olmo3 } from './olmo3.ts';
+import { olmoe } from './olmoe.ts';
 import { phi3 } from './phi3.ts';
 import { qwen2 } from './qwen2.ts';
 import { qwen3 } from './qwen3.ts';
+import { qwen3Moe } from './qwen3_moe.ts';
 import { seedOss } from './seed_oss.ts';
 import { smollm3 } from './smollm3.ts';
 
@@ -39,6 +42,9 @@ const all: readonly Family[] = [
   phi3,
   glm4,
   ministral3,
+  mixtral,
+  qwen3Moe,
+  olmoe,
   gemma4,
   mistral3,
   gemma3Images,
