@@ -56,6 +56,10 @@ export interface Sizes {
   inBackward?: boolean;
   /** Whether a step runs before those that are timed. @default true */
   warmUp?: boolean;
+  /** What the Llama's step may take of the host, in bytes. @default 0 */
+  hostMemoryLimit?: number;
+  /** What is fixed of the Llama's policy. @default each layer's input and attention's output kept, where that fits */
+  policy?: Partial<StepPolicy>;
 }
 
 /** Steps before a capture. */
@@ -242,16 +246,19 @@ function llama(device: Device, dtype: Dtype, sizes: Sizes) {
   const { N, chunkSize, layers = 32, stateBits, gradientDtype, inBackward = false } = sizes;
   const config = decoderConfig({ ...presetConfig('Llama-3-8B'), num_hidden_layers: layers });
   const { target: like, memoryLimit } = device;
+  const hostMemoryLimit = device.host.limit;
   const fixed = { mlpChunkSize: chunkSize, lossChunkSize: chunkSize, mlpSave: 'input' } as const;
-  const shape = { B: 1, T: N, dtype, gradientDtype, like, memoryLimit, masterWeights: false, stateBits, inBackward };
-  const fits = (recompute: StepPolicy['recompute']) => {
+  const limits = { memoryLimit, hostMemoryLimit };
+  const shape = { B: 1, T: N, dtype, gradientDtype, like, ...limits, masterWeights: false, stateBits, inBackward };
+  const fits = (policy: Partial<StepPolicy>) => {
     try {
-      return planStep(config, { ...shape, fixed: { ...fixed, recompute } });
+      return planStep(config, { ...shape, fixed: policy });
     } catch {
       return null;
     }
   };
-  const plan = fits('attention') ?? fits('layer') ?? fits('segments');
+  const keeping = (recompute: StepPolicy['recompute']) => fits({ ...fixed, recompute });
+  const plan = sizes.policy ? fits(sizes.policy) : (keeping('attention') ?? keeping('layer') ?? keeping('segments'));
   if (!plan) throw new RangeError(`llama3: T ${N} does not fit ${memoryLimit} bytes`);
   const model = new Decoder(config, { device, dtype, gradientDtype }).initialize(1);
   const optimizer = new AdamW(model.trainableParameters(), { masterWeights: false, stateBits });
@@ -282,6 +289,7 @@ export const llama3: Case = async (device, dtype, sizes, rounds) => {
   const { reservedBytes: peakBytes } = device.memory();
   const how = [
     `recompute: '${policy.recompute}'`,
+    ...(policy.offloadedInputs ? [`${policy.offloadedInputs} inputs on the host`] : []),
     ...(sizes.stateBits === undefined ? [] : [`${sizes.stateBits}-bit states`]),
     ...(inBackward ? ['step in the backward'] : []),
   ];

@@ -46,6 +46,17 @@ export const plans = {
   llama3_8bit: [8192, 61440, 131072].map((N) => llama3Plan(N, 1, { stateBits: 8, gradientDtype: 'bfloat16' })),
   // The step in the backward beside the ordinary step.
   llama3_in_backward: [false, true].map((inBackward) => llama3Plan(8192, 3, { stateBits: 8, inBackward })),
+  // Each layer's input on the host beside the same step without: the ratio of both is the cost of the copies.
+  llama3_offload: [16384, 32768].flatMap((N) =>
+    [0, 32].map((offloadedInputs) =>
+      llama3Plan(N, 3, {
+        stateBits: 8,
+        inBackward: true,
+        hostMemoryLimit: 9 * 2 ** 30,
+        policy: { mlpChunkSize: 8192, lossChunkSize: 8192, mlpSave: 'input', recompute: 'layer', offloadedInputs },
+      }),
+    ),
+  ),
   // The paper's setting: its 60K, and the longest that fits 78 GiB.
   llama3_paper: [
     llama3Plan(61440, 1, { stateBits: 16, inBackward: true }),

@@ -19,11 +19,10 @@ export function ranksFrom(text: string): NumRanks {
 /**
  * Runs this command once more for each rank. Rank 0 has this process's output; what others write to standard error gets their number.
  * Signals are passed on, and where this process is killed the ranks stop as at SIGTERM.
- * @param device of the configuration
+ * @param size number of ranks, at least 2: one alone is not told that it is a rank, and would start another
  * @returns the exit code: 0 where every rank ended well
  */
-export async function launchRanks(numRanks: NumRanks, device: string): Promise<number> {
-  const size = numRanks === 'all' ? numGpus(device) : numRanks;
+export async function launchRanks(size: number): Promise<number> {
   const port = await freePort();
   const children = Array.from({ length: size }, (_, rank) => start(rank, size, port));
   const pass = (signal: NodeJS.Signals) => {
@@ -39,7 +38,13 @@ export async function launchRanks(numRanks: NumRanks, device: string): Promise<n
   }
 }
 
-function numGpus(device: string): number {
+/**
+ * How many ranks --gpus asks for.
+ * @param device of the configuration
+ * @throws RangeError for 'all' where there is no GPU
+ */
+export function numRanksOf(gpus: NumRanks, device: string): number {
+  if (gpus !== 'all') return gpus;
   const { devices, problem } = addon().describe_cuda();
   if (device === 'cpu') throw new RangeError("--gpus all: device is 'cpu'; say how many processes");
   if (devices.length === 0) throw new RangeError(`--gpus all: there is none: ${problem}`);

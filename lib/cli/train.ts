@@ -3,7 +3,7 @@ import { type RankPlace, rankPlace } from '../ranks/place.ts';
 import { readRunConfig } from '../train/config_file.ts';
 import { Progress } from '../train/metrics.ts';
 import { train } from '../train/train.ts';
-import { launchRanks, type NumRanks } from './launch.ts';
+import { launchRanks, type NumRanks, numRanksOf } from './launch.ts';
 import { outliveOutput } from './outlive_output.ts';
 import { jsonOutput, terminalOutput } from './run_output.ts';
 import { listenForStop } from './stop_signals.ts';
@@ -19,14 +19,16 @@ export interface TrainArguments {
 }
 
 /**
- * Trains, on several processes where environment variables say that this is one of them, or where --gpus asks for them. SIGINT, SIGTERM and SIGHUP stop between two micro-batches and save, a second Ctrl-C ends at once. Output that cannot be written
- * does not end a run.
+ * Trains: as one of several processes where environment variables say so, or starts them where --gpus asks for more than one. SIGINT,
+ * SIGTERM and SIGHUP stop between two micro-batches and save, a second Ctrl-C ends at once. Output that cannot be written does not end a
+ * run.
  */
 export async function runTrain({ config: path, set = [], out, resume, json, ...rest }: TrainArguments): Promise<void> {
   const config = await readRunConfig(path, out === undefined ? set : [...set, `outDir=${out}`]);
   const ranks = rankPlace(process.env);
-  if (rest.gpus !== undefined && !ranks) {
-    process.exitCode = await launchRanks(rest.gpus, config.device);
+  const numRanks = ranks || rest.gpus === undefined ? 1 : numRanksOf(rest.gpus, config.device);
+  if (numRanks > 1) {
+    process.exitCode = await launchRanks(numRanks);
     return;
   }
   requireNumRanks(rest.gpus, ranks);

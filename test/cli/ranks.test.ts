@@ -50,7 +50,7 @@ async function until(condition: () => boolean, seconds = 30): Promise<void> {
   }
 }
 
-describe('minisequence train --gpus 2', () => {
+describe('minisequence train --gpus', () => {
   itOnCpuRanks('trains on two processes: one output, each file once', async () => {
     const { child, text, outDir } = await startRanks({ maxSteps: 4 });
     assert.deepEqual(await once(child, 'close'), [0, null], text.errors);
@@ -98,6 +98,16 @@ describe('minisequence train --gpus 2', () => {
     child.kill('SIGKILL');
     await once(child, 'exit');
     await until(() => !ranks.some(isAlive));
+  });
+
+  it('trains in its own process where it is to start one rank', async () => {
+    const config = join(newFolder(), 'config.yaml');
+    await writeFile(config, stringify(tinyRun({ maxSteps: 5000, outDir: newFolder() })));
+    const child = startCommand('train', '--config', config, '--gpus', '1');
+    await once(child.stdout, 'data');
+    assert.deepEqual(ranksOf(child), []);
+    child.kill('SIGTERM');
+    assert.deepEqual(await once(child, 'close'), [0, null]);
   });
 
   itOnCpuRanks("refuses numbers that are none, and 'all' without a GPU", async () => {
