@@ -7,6 +7,7 @@ const folder = join(import.meta.dirname, '..', 'benchmarks', 'results');
 /** Files that docs/benchmarks.md shows, the newest first. */
 export const SHOWN = [
   'h100_2026-11-28_in_backward',
+  'h100_2026-11-28_offload',
   'h100_2026-11-28',
   'h200_2026-11-26',
   'h200_2026-11-25',
