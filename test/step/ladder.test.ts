@@ -1,14 +1,14 @@
 // What a step keeps, rung by rung: its memory is what `meta` says, to the byte. Each pair of what it depends on; test/slow has the product.
 import assert from 'node:assert/strict';
-import { hasFloat64, openTestDevice } from '../support/devices.ts';
+import { hasFloat64 } from '../support/devices.ts';
 import { pairwise } from '../support/pairwise.ts';
-import { factors, isAllowed, nameOf, requirePlannedMemory } from '../support/step_memory.ts';
+import { deviceOfStep, factors, isAllowed, nameOf, requirePlannedMemory } from '../support/step_memory.ts';
 import { touchedBytes } from '../support/touched.ts';
 
 describe('a step takes what meta says, to the byte', () => {
   for (const choice of pairwise(factors, isAllowed)) {
     it(nameOf(choice), async () => {
-      using device = openTestDevice();
+      using device = deviceOfStep();
       const { reservedBytes, peakBytes, peak } = await requirePlannedMemory(device, choice);
       if (!hasFloat64) return; // pages are of the host's memory
       const touched = touchedBytes(device.address(0));

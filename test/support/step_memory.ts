@@ -5,6 +5,7 @@ import {
   addLora,
   Decoder,
   type Device,
+  type DeviceOptions,
   decoderConfig,
   type HostBatch,
   type HuggingFaceConfig,
@@ -17,6 +18,8 @@ import {
   TrainStep,
 } from '../../lib/index.ts';
 import { LORA_MODULES } from '../../lib/models/adapter.ts';
+import type { Quantization } from '../../lib/models/decoder_config.ts';
+import { openTestDevice } from './devices.ts';
 import type { Choice } from './pairwise.ts';
 import { integers } from './random.ts';
 import { tinyLlama } from './runs.ts';
@@ -35,10 +38,14 @@ const dtypes: Record<string, Pick<StepShape, 'dtype' | 'gradientDtype' | 'master
   'bfloat16 without masters': { dtype: 'bfloat16', masterWeights: false },
   'bfloat16, gradients too': { dtype: 'bfloat16', masterWeights: false, gradientDtype: 'bfloat16' },
 };
-const adapters: Record<string, LoraOptions | null> = {
-  none: null,
-  'rank 4': { rank: 4, modules: LORA_MODULES, dropout: 0.1 },
+const lora: LoraOptions = { rank: 4, modules: LORA_MODULES, dropout: 0.1 };
+const adapters: Record<string, { lora: LoraOptions | null; quantization?: Quantization }> = {
+  none: { lora: null },
+  'rank 4': { lora },
+  'rank 4, weights in 4 bits': { lora, quantization: 'nf4' },
 };
+/** More than the inputs of all layers take. */
+const HOST_MEMORY = 2 ** 22;
 
 /** What a step's memory depends on. Another factor is one line here, and one where `memoryOf` uses it. */
 export const factors = {
@@ -54,6 +61,9 @@ export const factors = {
     { recompute: 'segments', slots: 3 },
     { recompute: 'layer', attentionHeadGroups: 2 },
     { recompute: 'segments', attentionHeadGroups: 2 },
+    { recompute: 'attention', offloadedInputs: 5 },
+    { recompute: 'layer', offloadedInputs: 2 },
+    { recompute: 'segments', slots: 4, attentionHeadGroups: 2, offloadedInputs: 3 },
   ] satisfies Partial<StepPolicy>[],
   dtype: Object.keys(dtypes),
   stateBits: [32, 16, 8] satisfies StateBits[],
@@ -72,6 +82,10 @@ export function isAllowed({ dtype, update }: StepChoice): boolean {
   return !(dtypes[dtype]!.gradientDtype === 'bfloat16' && update === 'after two micro-batches');
 }
 
+/** A device of its own, which allows the host memory that a step may take. */
+export const deviceOfStep = (options: DeviceOptions = {}): Device =>
+  openTestDevice({ hostMemoryLimit: HOST_MEMORY, ...options });
+
 export const nameOf = (choice: StepChoice) =>
   Object.entries(choice)
     .map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
@@ -85,14 +99,20 @@ function batchOf({ B, T, isPacked }: StepChoice['batch']): HostBatch {
 }
 
 /**
- * Runs one step of a new model on the device, whose memory must be free, and fails unless it takes what `meta` says, to the byte.
- * @returns what `meta` says
+ * Runs one step of a new model on the device, whose memory must be free, and fails unless it takes what `meta` says of device and host, to
+ * the byte.
+ * @param batches of further steps of the same model, each of which must take that too
+ * @returns what `meta` says of the last step
  */
-export async function requirePlannedMemory(device: Device, choice: StepChoice): Promise<MemoryStatistics> {
-  const config = decoderConfig(models[choice.model]!);
+export async function requirePlannedMemory(
+  device: Device,
+  choice: StepChoice,
+  batches: readonly StepChoice['batch'][] = [choice.batch],
+): Promise<MemoryStatistics> {
+  const { lora, quantization } = adapters[choice.adapters]!;
+  const config = decoderConfig(models[choice.model]!, { quantization });
   const { dtype, gradientDtype, masterWeights } = dtypes[choice.dtype]!;
-  const lora = adapters[choice.adapters]!;
-  const { stateBits, batch } = choice;
+  const { stateBits } = choice;
   const policy: StepPolicy = { mlpChunkSize: 16, lossChunkSize: 25, mlpSave: 'input', ...choice.rung };
   const inBackward = choice.update === 'in the backward';
   const accumulationSteps = choice.update === 'after two micro-batches' ? 2 : 1;
@@ -100,24 +120,22 @@ export async function requirePlannedMemory(device: Device, choice: StepChoice): 
   if (lora) addLora(model, lora);
   using optimizer = new AdamW(model.trainableParameters(), { stateBits, masterWeights });
   using trainStep = new TrainStep(model, optimizer, { policy, inBackward });
-  device.arena.resetPeak();
-  const batches = Array.from({ length: accumulationSteps }, () => batchOf(batch));
-  const { loss } = await trainStep.run(batches, { learningRate: 1e-3 });
-  assert.ok(Number.isFinite(await loss));
-  await device.synchronize();
-  const ofOptimizer = { stateBits, masterWeights, inBackward, accumulationSteps };
-  const planned = simulateStep({
-    config,
-    ...batch,
-    dtype,
-    gradientDtype,
-    lora,
-    policy,
-    ...ofOptimizer,
-    like: device.target,
-  });
-  const { numAllocations, ...measured } = device.memory();
-  const { numAllocations: _, ...expected } = planned;
-  assert.deepEqual(measured, expected);
-  return planned;
+  const ofModel = { config, dtype, gradientDtype, lora, like: device.target };
+  const ofStep = { ...ofModel, policy, stateBits, masterWeights, inBackward, accumulationSteps };
+  let planned: MemoryStatistics | null = null;
+  let hostBytes = 0;
+  for (const batch of batches) {
+    device.arena.resetPeak();
+    const microBatches = Array.from({ length: accumulationSteps }, () => batchOf(batch));
+    const { loss } = await trainStep.run(microBatches, { learningRate: 1e-3 });
+    assert.ok(Number.isFinite(await loss));
+    await device.synchronize();
+    planned = simulateStep({ ...ofStep, ...batch });
+    const { numAllocations, ...measured } = device.memory();
+    const { numAllocations: _, ...expected } = planned;
+    hostBytes = Math.max(hostBytes, expected.hostBytes); // of the largest step so far
+    assert.deepEqual(measured, { ...expected, hostBytes }, JSON.stringify(batch));
+    assert.equal(hostBytes > 0, (policy.offloadedInputs ?? 0) > 0);
+  }
+  return planned!;
 }
