@@ -20,6 +20,19 @@ const kinds: { name: string; kills: number; options: Partial<RunConfigInput> }[]
       maxGradNorm: 0.5,
     },
   },
+  {
+    name: 'bf16 without masters, 8-bit states, step in the backward, inputs of layers in host memory',
+    kills: 12,
+    options: {
+      dtype: 'bfloat16',
+      masterWeights: false,
+      optimizer: { learningRate: 3e-3, stateBits: 8, inBackward: true },
+      maxGradNorm: 0.5,
+      recompute: 'layer',
+      offloadedInputs: 2,
+      hostMemoryLimit: '1MiB',
+    },
+  },
 ];
 /** Longer than a start takes, so that kills fall into loading, steps, checkpoints and validation. */
 const LONGEST_LIFE = 1500;

@@ -42,20 +42,24 @@ const worker = `
     if (round % 2 === 0) await shared.data();
   }`;
 
-/** Ends so many workers, each at another moment, and asks for what the main thread computes afterwards. */
+/** Ends so many workers, two at a time and each at another moment, and asks for what the main thread computes afterwards. */
 export async function endWorkers(how: 'terminate' | 'throw' | 'exit', count: number): Promise<void> {
   const code = `
     import { Worker } from 'node:worker_threads';
     const url = new URL('data:text/javascript,' + encodeURIComponent(${JSON.stringify(worker)}));
-    for (let i = 0; i < ${count}; i++) {
-      const after = Math.random() * 60;
-      const worker = new Worker(url, { workerData: { how: '${how}', after } });
-      worker.on('error', ({ message }) => { if (message !== 'user bug') throw new Error(message); });
-      const ended = new Promise((done) => worker.once('exit', done));
-      await new Promise((done) => worker.once('message', done));
-      if ('${how}' === 'terminate') setTimeout(() => worker.terminate(), after);
-      await ended;
-    }
+    let number = 0;
+    const endEach = async () => {
+      while (number++ < ${count}) {
+        const after = Math.random() * 60;
+        const worker = new Worker(url, { workerData: { how: '${how}', after } });
+        worker.on('error', ({ message }) => { if (message !== 'user bug') throw new Error(message); });
+        const ended = new Promise((done) => worker.once('exit', done));
+        await new Promise((done) => worker.once('message', done));
+        if ('${how}' === 'terminate') setTimeout(() => worker.terminate(), after);
+        await ended;
+      }
+    };
+    await Promise.all([endEach(), endEach()]);
     const ms = await import('${index}');
     console.log((await ms.scale(ms.tensor([1, 2, 3]), 2).data()).join());`;
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', code]);
