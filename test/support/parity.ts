@@ -10,6 +10,7 @@ import {
   type GradientDtype,
   type HostBatch,
   nextToken,
+  type StateBits,
   type StepPolicy,
   Tape,
   TrainStep,
@@ -96,7 +97,7 @@ export async function runParityCase(
   gradientDtype: GradientDtype = 'float32',
 ): Promise<ParityErrors> {
   const load = () => loadModel(folder, { device, dtype, gradientDtype });
-  const { oneStep, training } = JSON.parse(readFileSync(join(folder, 'expected.json'), 'utf8')) as Expected;
+  const { oneStep, training } = expectedOf(folder);
   const one = await runOneStep(folder, await load(), policy, oneStep);
   const twenty = await runTraining(await load(), policy, training);
   return { ...one, ...twenty };
@@ -132,13 +133,37 @@ async function runOneStep(
   return { loss: lossError, gradient, worstGradient };
 }
 
+/** Losses of a case's short training in f32, under optimizer states of so many bits. */
+export async function trainingLosses(
+  folder: string,
+  device: Device,
+  policy: StepPolicy,
+  stateBits: StateBits,
+): Promise<number[]> {
+  const { losses } = await train(await loadModel(folder, { device }), policy, expectedOf(folder).training, stateBits);
+  return losses;
+}
+
+const expectedOf = (folder: string): Expected => JSON.parse(readFileSync(join(folder, 'expected.json'), 'utf8'));
+
 async function runTraining(
   model: Decoder,
   policy: StepPolicy,
   training: Expected['training'],
 ): Promise<Pick<ParityErrors, 'losses' | 'gradNorms'>> {
+  const { losses, gradNorms } = await train(model, policy, training);
+  return { losses: relativeError(losses, training.losses), gradNorms: relativeError(gradNorms, training.gradNorms) };
+}
+
+/** Trains the model and disposes it. */
+async function train(
+  model: Decoder,
+  policy: StepPolicy,
+  training: Expected['training'],
+  stateBits: StateBits = 32,
+): Promise<Record<'losses' | 'gradNorms', number[]>> {
   const { lr, maxGradNorm, steps, ...options } = training.hyperparameters;
-  const optimizer = new AdamW(model.trainableParameters(), options);
+  const optimizer = new AdamW(model.trainableParameters(), { ...options, stateBits });
   const losses: number[] = [];
   const gradNorms: number[] = [];
   const trainStep = new TrainStep(model, optimizer, { policy, maxGradNorm });
@@ -151,5 +176,5 @@ async function runTraining(
   trainStep.dispose();
   optimizer.dispose();
   model.dispose();
-  return { losses: relativeError(losses, training.losses), gradNorms: relativeError(gradNorms, training.gradNorms) };
+  return { losses, gradNorms };
 }
