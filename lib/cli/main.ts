@@ -130,6 +130,7 @@ program
   )
   .option('--packed', 'sequences of several documents', false)
   .addOption(oneOf('--device <kind>', "cuda with cuDNN's attention, or this machine's CPU", ['cuda', 'cpu']))
+  .option('--html <file>', 'write a page: memory by length for each way to train, and through the step')
   .option('--ignore-fields <name...>', ignoredFields)
   .option('--json', 'print one JSON object', false)
   .action(runPlan);

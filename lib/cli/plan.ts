@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { InvalidArgumentError } from 'commander';
 import { parseJsonFile, readSmallFile } from '../io/json.ts';
 import { readConfig } from '../io/weights.ts';
+import { writeWhole } from '../io/whole_file.ts';
 import { decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
@@ -11,14 +12,17 @@ import type { HuggingFaceConfig } from '../models/fields.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { presetConfig, presets } from '../models/presets.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
+import { planPage } from '../report/plan_page.ts';
 import { openDevice } from '../runtime/device.ts';
 import type { GradientDtype } from '../runtime/dtype.ts';
 import { categories, formatBytes, type MemoryStatistics } from '../runtime/memory/statistics.ts';
 import { type PolicyMemory, policyBefore } from '../step/before.ts';
+import { memoryByLength } from '../step/by_length.ts';
 import { type LongestStep, longestSteps } from '../step/longest.ts';
 import { type StepOperations, stepOperations } from '../step/operations.ts';
 import { type PlanOptions, paperSetting, planStep } from '../step/plan.ts';
 import { secondsByGpu } from '../step/rates.ts';
+import { stepTimeline } from '../step/timeline.ts';
 import { policyText, rungText, whole, whyText } from './policy_text.ts';
 
 export interface PlanArguments {
@@ -40,6 +44,8 @@ export interface PlanArguments {
   packed: boolean;
   device: 'cpu' | 'cuda';
   ignoreFields?: string[];
+  /** A page that is written. */
+  html?: string;
   json: boolean;
 }
 
@@ -67,7 +73,7 @@ interface Report {
 }
 
 /** Prints the plan of a step. Where none fits, the error says what it takes. */
-export async function runPlan({ model, json, ...options }: PlanArguments): Promise<void> {
+export async function runPlan({ model, json, html, ...options }: PlanArguments): Promise<void> {
   if (options.max === (options.sequenceLength !== undefined)) {
     throw new RangeError('plan: give either --sequence-length, or --max for the longest that fits');
   }
@@ -79,6 +85,10 @@ export async function runPlan({ model, json, ...options }: PlanArguments): Promi
     );
   }
   const report = planned(model, config, options);
+  if (html !== undefined) {
+    const text = pageOf(report, config, shapeOf(options));
+    await writeWhole(html, (handle) => handle.writeFile(text));
+  }
   console.log(json ? JSON.stringify(report, null, 2) : format(report));
 }
 
@@ -111,29 +121,18 @@ async function configOf(model: string): Promise<HuggingFaceConfig> {
   }
 }
 
-function planned(
-  model: string,
-  config: DecoderConfig,
-  options: Omit<PlanArguments, 'model' | 'json' | 'ignoreFields'>,
-): Report {
-  const {
-    memory: memoryLimit,
-    hostMemory: hostMemoryLimit = 0,
-    batchSize: B,
-    dtype,
-    gradientDtype,
-    masterWeights,
-    inBackward,
-    max,
-  } = options;
+type StepArguments = Omit<PlanArguments, 'model' | 'json' | 'html' | 'ignoreFields'>;
+
+/** What a step's memory depends on, without its length. */
+function shapeOf({ batchSize: B, dtype, gradientDtype, masterWeights, inBackward, ...options }: StepArguments) {
   const ofOptimizer = { stateBits: Number(options.stateBits) as StateBits, masterWeights, inBackward };
   const step: Omit<PlanOptions, 'T'> = {
     B,
     dtype,
     gradientDtype,
     ...(options.paper ? paperSetting : ofOptimizer),
-    memoryLimit,
-    hostMemoryLimit,
+    memoryLimit: options.memory,
+    hostMemoryLimit: options.hostMemory ?? 0,
     isPacked: options.packed,
     lora: options.lora === undefined ? null : { rank: options.lora },
     like:
@@ -141,7 +140,33 @@ function planned(
         ? { kind: 'cuda', attention: 'cudnn' }
         : { kind: 'cpu', threads: availableParallelism() },
   };
-  const longest = max ? longestSteps(config, { ...step, granule: GRANULE }) : undefined;
+  return step;
+}
+
+/** Lengths of the plots: up to a quarter more than the planned one. */
+const POINTS = 9;
+
+/** The page of a plan. */
+function pageOf(report: Report, config: DecoderConfig, step: Omit<PlanOptions, 'T'>): string {
+  const { model, parameters, batchSize: B, sequenceLength: T, memoryLimit, policy, before } = report;
+  const { memoryLimit: _, hostMemoryLimit: __, fixed: ___, ...shape } = step;
+  const lengths = Array.from({ length: POINTS }, (_, i) => Math.ceil((1.25 * T * (i + 1)) / POINTS));
+  return planPage({
+    model,
+    parameters,
+    B,
+    T,
+    memoryLimit,
+    policy: [policyText(policy), whyText(before, memoryLimit)],
+    byLength: memoryByLength(config, { ...shape, fixed: step.fixed }, lengths),
+    timeline: stepTimeline({ config, T, policy, ...shape }),
+  });
+}
+
+function planned(model: string, config: DecoderConfig, options: StepArguments): Report {
+  const step = shapeOf(options);
+  const { B, memoryLimit, hostMemoryLimit = 0 } = step;
+  const longest = options.max ? longestSteps(config, { ...step, granule: GRANULE }) : undefined;
   const longestT = longest && Math.max(...longest.map(({ T }) => T));
   const T = longestT === undefined ? options.sequenceLength! : longestT || GRANULE; // where nothing fits, its error says so
   const plan = planStep(config, { ...step, T });
@@ -171,6 +196,8 @@ function numParameters(config: DecoderConfig): number {
 }
 
 const BAR = 40;
+/** A bar of a chart on a terminal, full for `most`. */
+const barOf = (value: number, most: number) => '#'.repeat(Math.round((BAR * value) / most));
 
 /** Two digits: 0.45 s, 36 s. */
 const secondsText = (seconds: number) => `${whole(Number(seconds.toPrecision(2)))} s`;
@@ -198,7 +225,7 @@ function format(report: Report): string {
   for (const category of categories) {
     const bytes = peak[category];
     if (bytes === 0) continue;
-    const bar = process.stdout.isTTY ? `  ${'#'.repeat(Math.round((BAR * bytes) / peakBytes))}` : '';
+    const bar = process.stdout.isTTY ? `  ${barOf(bytes, peakBytes)}` : '';
     lines.push(line(category, `${formatBytes(bytes).padStart(11)}${bar}`));
   }
   lines.push(line('peak', formatBytes(peakBytes).padStart(11)));
@@ -213,7 +240,10 @@ function format(report: Report): string {
   if (times.length > 0) lines.push(line('time', `about ${times.join(', ')}`));
   if (report.longest) {
     lines.push('', 'longest T of each rung:');
-    for (const { rung, T } of report.longest) lines.push(`  ${whole(T).padStart(11)}  ${rungText(rung)}`);
+    for (const { rung, T } of report.longest) {
+      const bar = process.stdout.isTTY ? `${barOf(T, Math.max(report.longestT!, 1)).padEnd(BAR)}  ` : '';
+      lines.push(`  ${whole(T).padStart(11)}  ${bar}${rungText(rung)}`);
+    }
   }
   return lines.join('\n');
 }
