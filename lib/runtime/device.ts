@@ -26,7 +26,7 @@ export interface DeviceOptions {
   memoryLimit?: number;
   /**
    * Most bytes of host memory beside the device's own, for inputs of layers (`StepPolicy.offloadedInputs`). It is pinned on CUDA, and
-   * allocated when a step first needs it, as much as it needs. @default 0: none
+   * allocated when a step first needs it, as much as it needs, beside what JavaScript does. @default 0: none
    */
   hostMemoryLimit?: number;
   /** Number of CPU threads. @default the number of cores available to the process, over `sharedBy` */
@@ -119,11 +119,12 @@ export class Device {
     this.arena = new Arena(memory, options);
     const allocator =
       id === null
-        ? { name, allocate: () => 0, free() {} }
+        ? { name, allocate: () => 0, free() {}, reallocate: async () => 0 }
         : {
             name,
             allocate: (bytes: number) => addon().allocate_host(id, bytes),
             free: (address: number) => addon().free_host(id, address),
+            reallocate: (address: number, bytes: number) => addon().reallocate_host(id, address, bytes),
           };
     this.host = new HostMemory(allocator, options.hostMemoryLimit);
   }

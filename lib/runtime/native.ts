@@ -292,6 +292,8 @@ export interface DeviceCalls {
   available_bytes(id: number): number;
   allocate_host(id: number, bytes: number): number;
   free_host(id: number, address: number): void;
+  /** Frees host memory, unless the address is 0, and allocates another; both on the command thread, after all commands so far. */
+  reallocate_host(id: number, address: number, bytes: number): Promise<number>;
   write(id: number, address: number, bytes: Uint8Array, owner?: number): void;
   copy_within(id: number, to: number, from: number, bytes: number): void;
   /** Copies after all commands so far and beside those that come; returns the number of its event. See context.h. */

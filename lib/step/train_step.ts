@@ -2,6 +2,7 @@
 
 import { type HostBatch, toDevice } from '../models/batch.ts';
 import type { Decoder } from '../models/decoder.ts';
+import { offloadedBytes } from '../models/offload.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { requireSequenceModel, sequencePart } from '../models/sequence_part.ts';
 import { nextToken } from '../objectives/next_token.ts';
@@ -185,13 +186,16 @@ export class TrainStep {
     const shared = this.#sequence?.size ?? 1;
     const place = Math.floor((group?.rank ?? 0) / shared); // ranks that share sequences have the same micro-batches
     const counts = ofRanks.filter((_, rank) => rank % shared === 0).map(({ batches }) => batches);
+    const policy = this.#policies.of(batches);
+    await this.#prepareHost(policy, longestFirst[0]![1]);
+    signal?.throwIfAborted();
     const scalars = this.#scalars[this.#numRuns % 2];
     if (!scalars) throw new Error('TrainStep: used after dispose()');
     this.#numRuns += 1;
     const run = this.#numRuns;
     const options = {
       objective,
-      policy: this.#policies.of(batches),
+      policy,
       divisor: Math.max(numTargets, 1),
       learningRate,
       maxGradNorm: this.#maxGradNorm,
@@ -224,6 +228,12 @@ export class TrainStep {
   #parts(batches: readonly HostBatch[]): readonly HostBatch[] {
     const sequence = this.#sequence;
     return sequence ? batches.map((batch) => sequencePart(batch, sequence)) : batches;
+  }
+
+  /** Host memory for the inputs of the longest micro-batch: allocating it may take a minute, in which ranks and signals are served. */
+  #prepareHost(policy: StepPolicy, { inputs }: HostBatch): Promise<void> {
+    const { config, dtype, device } = this.#model;
+    return device.host.prepare(offloadedBytes(config, policy, { N: inputs.length, dtype }));
   }
 
   /** Of all ranks, by rank. */

@@ -38,15 +38,15 @@ export async function planRun(
   const options = await planOptions(config, modelConfig, on);
   const { memoryLimit, hostMemoryLimit, fixed, ...step } = options;
   /** A run that cannot have its host memory ends here. */
-  const reserveHost = (policy: StepPolicy) => {
+  const prepareHost = (policy: StepPolicy) => {
     const N = config.batchSize * on.data.training.T;
-    on.device.host.reserve(offloadedBytes(modelConfig, policy, { N, dtype: config.dtype }));
+    return on.device.host.prepare(offloadedBytes(modelConfig, policy, { N, dtype: config.dtype }));
   };
   if (earlier) {
     const continued = { config: modelConfig, ...step, policy: earlier };
     const { reservedBytes, hostBytes } = simulateStep(continued);
     if (stepFits({ ...continued, memoryLimit, hostMemoryLimit })) {
-      reserveHost(earlier);
+      await prepareHost(earlier);
       return { policy: earlier, reservedBytes, memoryLimit, before: null, isContinued: true };
     }
     if (!mayChange) {
@@ -59,7 +59,7 @@ export async function planRun(
   const plan = planStep(modelConfig, options);
   const { policy, memory } = plan;
   const before = policyBefore(modelConfig, options, plan);
-  reserveHost(policy);
+  await prepareHost(policy);
   return { policy, reservedBytes: memory.reservedBytes, memoryLimit, before, isContinued: false };
 }
 

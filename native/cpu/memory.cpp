@@ -12,8 +12,19 @@
 #include <limits>
 #include <string>
 
+#include "host_pages.h"
+
 namespace mst::cpu {
 namespace {
+
+// A field of a file of fields and numbers; the largest size_t if there is none.
+std::size_t field_of(const char* path, const std::string& field) {
+  std::ifstream file(path);
+  std::size_t number;
+  for (std::string name; file >> name; file.ignore(std::numeric_limits<std::streamsize>::max(), '\n'))
+    if (name == field && file >> number) return number;
+  return std::numeric_limits<std::size_t>::max();
+}
 
 // The first number in a file; the largest size_t if the file says "max" or cannot be read.
 std::size_t number_in(const char* path) {
@@ -24,10 +35,8 @@ std::size_t number_in(const char* path) {
 
 // A field of /proc/meminfo, in bytes.
 std::size_t meminfo(const std::string& field) {
-  std::ifstream file("/proc/meminfo");
-  for (std::string name, line; file >> name; std::getline(file, line))
-    if (name == field + ":") return std::stoull(line) << 10;
-  return std::numeric_limits<std::size_t>::max();
+  const std::size_t kibibytes = field_of("/proc/meminfo", field + ":");
+  return kibibytes == std::numeric_limits<std::size_t>::max() ? kibibytes : kibibytes << 10;
 }
 
 // Half of the addresses that this process may still use (ulimit -v); the other half is left to everything else in it.
@@ -51,9 +60,20 @@ std::size_t control_group_bytes() {
 
 }  // namespace
 
+std::size_t host_room() {
+  constexpr const char* files[][3] = {{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.stat", "anon"},
+                                      {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.stat", "total_rss"}};
+  std::size_t room = meminfo("MemTotal");
+  for (const auto& [limit_path, stat_path, field] : files) {
+    const std::size_t limit = number_in(limit_path), used = field_of(stat_path, field);
+    if (used <= limit && limit != std::numeric_limits<std::size_t>::max()) room = std::min(room, limit - used);
+  }
+  return room;
+}
+
 Memory::~Memory() {
   for (const auto& [base, bytes] : reserved_) munmap(base, bytes);
-  for (const auto& [base, bytes] : host_) munmap(base, bytes);
+  for (const auto& [begin, bytes] : host_) unmap_host(begin, bytes);
 }
 
 std::size_t Memory::granularity() const {
@@ -79,18 +99,17 @@ void Memory::unmap(char* begin, std::size_t bytes) {
 }
 
 char* Memory::allocate_host(std::size_t bytes) {
-  void* const base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (base == MAP_FAILED) throw OutOfMemory(message_of("cpu: allocating ", bytes, " bytes failed: ", std::strerror(errno)));
+  char* const begin = map_host(bytes);
   const std::lock_guard lock(mutex_);
-  host_.emplace(base, bytes);
-  return static_cast<char*>(base);
+  host_.emplace(begin, bytes);
+  return begin;
 }
 
 void Memory::free_host(char* begin) {
   const std::lock_guard lock(mutex_);
   const auto found = host_.find(begin);
   MST_CHECK(found != host_.end(), "cpu: no host memory begins at ", static_cast<void*>(begin));
-  munmap(found->first, found->second);
+  unmap_host(found->first, found->second);
   host_.erase(found);
 }
 

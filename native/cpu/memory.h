@@ -10,6 +10,10 @@
 
 namespace mst::cpu {
 
+// The most that this process could get if all that can be given back, such as files in memory, were: of the machine, or of the control
+// group's limit what its processes do not hold themselves. An upper bound; memory that is past it ends the process.
+std::size_t host_room();
+
 class Memory final : public mst::Memory {
  public:
   Memory() = default;
@@ -28,7 +32,7 @@ class Memory final : public mst::Memory {
  private:
   std::mutex mutex_;  // guards what follows
   std::vector<std::pair<void*, std::size_t>> reserved_;
-  std::map<void*, std::size_t> host_;
+  std::map<char*, std::size_t> host_;
 };
 
 }  // namespace mst::cpu

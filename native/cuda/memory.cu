@@ -1,6 +1,7 @@
 // See memory.h.
 #include "memory.h"
 
+#include "../cpu/host_pages.h"
 #include "common/check.h"
 
 namespace mst::cuda {
@@ -12,6 +13,14 @@ void check(CUresult status, const char* call) {
   driver().get_error_string(status, &text);
   if (status == CUDA_ERROR_OUT_OF_MEMORY) throw OutOfMemory(message_of("cuda: ", call, ": ", text));
   MST_FAIL("cuda: ", call, ": ", text);
+}
+
+// Frees host memory: pages of this process, or, with mapped_bytes 0, of cudaHostAlloc.
+cudaError_t release_host(char* begin, std::size_t mapped_bytes) {
+  if (mapped_bytes == 0) return cudaFreeHost(begin);
+  const cudaError_t status = cudaHostUnregister(begin);
+  cpu::unmap_host(begin, mapped_bytes);
+  return status;
 }
 
 }  // namespace
@@ -29,7 +38,7 @@ Memory::~Memory() {
     driver().mem_release(piece.handle);
   }
   for (const auto& [base, bytes] : reserved_) driver().mem_address_free(base, bytes);
-  for (char* const begin : host_) cudaFreeHost(begin);
+  for (const auto& [begin, bytes] : host_) release_host(begin, bytes);
 }
 
 char* Memory::reserve(std::size_t bytes) {
@@ -75,24 +84,39 @@ std::size_t Memory::available_bytes() const {
   return free_bytes;
 }
 
+// Pages that are there already are pinned fast. cudaHostAlloc, which provides and pins them by one thread, serves where a system does not
+// allow to pin a process's own pages.
 char* Memory::allocate_host(std::size_t bytes) {
   CUDA_CHECK(cudaSetDevice(index_));
-  void* begin = nullptr;
-  const cudaError_t status = cudaHostAlloc(&begin, bytes, cudaHostAllocDefault);
-  if (status == cudaErrorMemoryAllocation) {
+  char* begin = cpu::map_host(bytes);
+  cpu::touch_host(begin, bytes);
+  cudaError_t status = cudaHostRegister(begin, bytes, cudaHostRegisterDefault);
+  std::size_t mapped_bytes = bytes;
+  if (status != cudaSuccess) {
     cudaGetLastError();  // reported below; the next call must not see it
-    throw OutOfMemory(message_of("cuda: cudaHostAlloc: ", cudaGetErrorString(status)));
+    cpu::unmap_host(begin, bytes);
+    mapped_bytes = 0;
+    void* allocated = nullptr;
+    if (status != cudaErrorMemoryAllocation) status = cudaHostAlloc(&allocated, bytes, cudaHostAllocDefault);
+    begin = static_cast<char*>(allocated);
+  }
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    throw OutOfMemory(message_of("cuda: ", bytes, " bytes could not be pinned: ", cudaGetErrorString(status)));
   }
   CUDA_CHECK(status);
   const std::lock_guard lock(mutex_);
-  host_.insert(static_cast<char*>(begin));
-  return static_cast<char*>(begin);
+  host_.emplace(begin, mapped_bytes);
+  return begin;
 }
 
 void Memory::free_host(char* begin) {
   const std::lock_guard lock(mutex_);
-  MST_CHECK(host_.erase(begin) == 1, "cuda: no host memory begins at ", static_cast<void*>(begin));
-  CUDA_CHECK(cudaFreeHost(begin));
+  const auto found = host_.find(begin);
+  MST_CHECK(found != host_.end(), "cuda: no host memory begins at ", static_cast<void*>(begin));
+  const cudaError_t status = release_host(found->first, found->second);
+  host_.erase(found);
+  CUDA_CHECK(status);
 }
 
 }  // namespace mst::cuda

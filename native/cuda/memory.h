@@ -3,7 +3,6 @@
 
 #include <map>
 #include <mutex>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -42,7 +41,7 @@ class Memory final : public mst::Memory {
   std::mutex mutex_;  // guards what follows
   std::vector<std::pair<CUdeviceptr, std::size_t>> reserved_;
   std::map<CUdeviceptr, Piece> pieces_;  // by address, as map() made them
-  std::set<char*> host_;
+  std::map<char*, std::size_t> host_;    // bytes of what allocate_host() has mapped and pinned; 0: of cudaHostAlloc
 };
 
 }  // namespace mst::cuda

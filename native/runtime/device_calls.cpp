@@ -166,6 +166,33 @@ void free_host(const Napi::CallbackInfo& info) {
   freed.wait();  // also returns if the command fails: it destroys its promise
 }
 
+Napi::Value reallocate_host(const Napi::CallbackInfo& info) {
+  const auto open = device_of(info);
+  const auto before = static_cast<std::uintptr_t>(integer(info, 1, 0, max_safe_integer));
+  const auto bytes = static_cast<std::size_t>(integer(info, 2, 1, max_safe_integer));
+  if (before != 0 && open->host.erase(before) == 0) throw ArgumentError("native: argument 2: no host memory of the device begins there");
+  const auto allocated = std::make_shared<char*>(nullptr);
+  Queue::Command command = [before, bytes, allocated](Context& context) {
+    if (before != 0) {
+      context.synchronize();
+      context.memory().free_host(reinterpret_cast<char*>(before));
+    }
+    *allocated = context.memory().allocate_host(bytes);
+  };
+  auto settled = [bytes, allocated, device = std::weak_ptr(open)](bool is_fulfilled) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(*allocated);
+    const auto open = device.lock();
+    if (open && begin != 0) {
+      if (is_fulfilled)
+        open->host.emplace(begin, bytes);
+      else  // with the error of an earlier command
+        open->queue.push([begin](Context& context) { context.memory().free_host(reinterpret_cast<char*>(begin)); });
+    }
+    return static_cast<double>(begin);
+  };
+  return {info.Env(), environment_of(info).fence(open->queue, std::move(command), nullptr, {}, std::move(settled))};
+}
+
 void write(const Napi::CallbackInfo& info) {
   const auto open = device_of(info);
   const Napi::Uint8Array from = bytes_of(info, 2);
@@ -336,6 +363,7 @@ void add_device_calls(Napi::Env env, Napi::Object exports) {
   add("available_bytes", available_bytes);
   add("allocate_host", allocate_host);
   add("free_host", free_host);
+  add("reallocate_host", reallocate_host);
   add("write", write);
   add("copy_within", copy_within);
   add("copy_beside", copy_beside);

@@ -16,6 +16,7 @@ namespace mst {
 //   available_bytes(id) → number
 //   allocate_host(id, bytes) → address    host memory for copy_beside, pinned on CUDA
 //   free_host(id, address)                waits for all commands
+//   reallocate_host(id, address | 0, bytes) → Promise of an address   both, enqueued: frees the memory there, if it is not 0, and allocates
 //   write(id, address, bytes: Uint8Array, owner?)   copies the bytes now and enqueues the transfer; owner: see failures.h
 //   read(id, address, into: Uint8Array, owner?) → Promise   resolves when `into` holds the bytes; rejects with the error of the
 //                                         command that should have written them

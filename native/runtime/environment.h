@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -54,9 +55,11 @@ class Environment {
   // Ends all queues. Called at the end of the process, before exit() destroys libraries that a command may be using.
   void close_all();
 
+  // Called on the environment's thread before a promise is settled: whether it will be fulfilled. Returns the number that it then gets.
+  using Settled = std::function<double(bool is_fulfilled)>;
   // Enqueues a fence and returns the promise that it settles. Until then the event loop stays alive, and so does `kept`, whose memory the
-  // command uses; `kept` may be null.
-  napi_value fence(Queue& queue, Queue::Command command, napi_value kept, Accesses accesses);
+  // command uses; `kept` may be null. Without `settled` the promise gets undefined.
+  napi_value fence(Queue& queue, Queue::Command command, napi_value kept, Accesses accesses, Settled settled = nullptr);
 
  private:
   struct Pending;
@@ -105,8 +108,9 @@ struct Environment::Pending {
   Environment* environment = nullptr;
   napi_deferred deferred = nullptr;
   napi_ref kept = nullptr;
-  std::string error;  // empty: fulfilled
-  bool is_lost = false;
+  Settled settled;
+  std::string error;           // empty: fulfilled
+  const char* code = nullptr;  // of the error
   Pending* next = nullptr;
 };
 
@@ -139,9 +143,10 @@ inline void Environment::close_all() {
   devices_.clear();
 }
 
-inline napi_value Environment::fence(Queue& queue, Queue::Command command, napi_value kept, Accesses accesses) {
+inline napi_value Environment::fence(Queue& queue, Queue::Command command, napi_value kept, Accesses accesses, Settled settled) {
   auto pending = std::make_unique<Pending>();
   pending->environment = this;
+  pending->settled = std::move(settled);
   napi_value promise = nullptr;
   MST_CHECK(!kept || napi_create_reference(env_, kept, 1, &pending->kept) == napi_ok, "native: the environment is ending");
   if (napi_create_promise(env_, &pending->deferred, &promise) != napi_ok) {
@@ -154,7 +159,8 @@ inline napi_value Environment::fence(Queue& queue, Queue::Command command, napi_
       if (error) std::rethrow_exception(error);
     } catch (const std::exception& thrown) {
       waiting->error = thrown.what();
-      waiting->is_lost = dynamic_cast<const DeviceLost*>(&thrown) != nullptr;
+      if (dynamic_cast<const DeviceLost*>(&thrown)) waiting->code = device_lost_code;
+      if (dynamic_cast<const OutOfMemory*>(&thrown)) waiting->code = out_of_memory_code;
     }
     Environment& self = *waiting->environment;
     {
@@ -190,13 +196,14 @@ inline void Environment::settle(napi_env env) {
     next = pending->next;
     napi_handle_scope scope = nullptr;
     napi_open_handle_scope(env, &scope);
-    if (pending->error.empty()) {
-      napi_value undefined = nullptr;
-      napi_get_undefined(env, &undefined);
-      napi_resolve_deferred(env, pending->deferred, undefined);
+    const bool is_fulfilled = pending->error.empty();
+    const double number = pending->settled ? pending->settled(is_fulfilled) : 0;
+    if (is_fulfilled) {
+      napi_value value = nullptr;
+      if (!pending->settled || napi_create_double(env, number, &value) != napi_ok) napi_get_undefined(env, &value);
+      napi_resolve_deferred(env, pending->deferred, value);
     } else {
-      const char* const code = pending->is_lost ? device_lost_code : nullptr;
-      if (const napi_value error = make_error(env, napi_create_error, code, pending->error.c_str()))
+      if (const napi_value error = make_error(env, napi_create_error, pending->code, pending->error.c_str()))
         napi_reject_deferred(env, pending->deferred, error);
     }
     forget(pending);

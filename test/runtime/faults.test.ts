@@ -263,6 +263,22 @@ describe('faults of CUDA', () => {
       assert.deepEqual([result.breakdown.other, result.y], [2 ** 22, 2 ** 20]);
     });
 
+    it('pins memory of the host while the event loop turns', () => {
+      const file = join(newFolder(), 'go on');
+      const { result } = run(
+        fake,
+        `import { writeFileSync } from 'node:fs';
+         const device = ms.openDevice('cuda', { hostMemoryLimit: 2 ** 20 });
+         let numTurns = 0;
+         const turn = () => { if (++numTurns === 5) writeFileSync(${JSON.stringify(file)}, ''); else setImmediate(turn); };
+         setImmediate(turn);
+         await device.host.prepare(2 ** 20);
+         report({ numTurns, bytes: device.memory().hostBytes });`,
+        { FAKE_CUDA_PINNING_WAITS: file },
+      );
+      assert.deepEqual(result, { numTurns: 5, bytes: 2 ** 20 });
+    });
+
     it('gives back all memory that it took when it is closed', () => {
       const { result } = run(
         fake,

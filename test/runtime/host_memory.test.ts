@@ -1,13 +1,30 @@
 // Memory of the host beside a device's: the slab and its blocks, copies there and back, and what is refused.
 import assert from 'node:assert/strict';
-import { embedding, OutOfMemoryError, openDevice, tensor, zeros } from '../../lib/index.ts';
+import {
+  AdamW,
+  Decoder,
+  decoderConfig,
+  embedding,
+  OutOfMemoryError,
+  openDevice,
+  TrainStep,
+  tensor,
+  zeros,
+} from '../../lib/index.ts';
 import { type HostAllocator, HostMemory } from '../../lib/runtime/memory/host_memory.ts';
 import { addon } from '../../lib/runtime/native.ts';
 import { empty } from '../../lib/runtime/tensor.ts';
-import { itOnCpu, openTestDevice } from '../support/devices.ts';
+import { openTestDevice } from '../support/devices.ts';
+import { integers } from '../support/random.ts';
+import { tinyLlama } from '../support/runs.ts';
 
 const SIZE = 2 ** 14;
 const numbers = Float32Array.from({ length: SIZE / 4 }, (_, i) => i);
+
+/** Resolves when the event loop has turned `count` times. */
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise(setImmediate);
+}
 
 /** Notes what is allocated and freed; of `available` bytes. */
 function recorded(available = Infinity) {
@@ -26,6 +43,11 @@ function recorded(available = Infinity) {
     free(address) {
       used -= sizes.get(address)!;
       calls.push(`free ${sizes.get(address)}`);
+    },
+    async reallocate(address, bytes) {
+      if (address !== 0) allocator.free(address);
+      await turns(10);
+      return allocator.allocate(bytes);
     },
   };
   return { allocator, calls };
@@ -79,9 +101,85 @@ describe('host memory', () => {
     assert.throws(() => new HostMemory(allocator, 0).reserve(1), /do not fit in hostMemoryLimit 0 B/);
   });
 
+  it('comes while the event loop turns; who asks meanwhile gets its own in turn, or is told', async () => {
+    const { allocator, calls } = recorded(8192);
+    const host = new HostMemory(allocator, 2 ** 20);
+    let numTurns = 0;
+    let isDone = false;
+    const count = () => {
+      numTurns += 1;
+      if (!isDone) setImmediate(count);
+    };
+    setImmediate(count);
+    const both = Promise.all([host.prepare(1024), host.prepare(4096), host.prepare(2048)]);
+    assert.throws(() => host.reserve(512), /fake: host memory: 512 B are wanted while another slab is being allocated/);
+    await both;
+    isDone = true;
+    assert.ok(numTurns >= 20, `${numTurns}`);
+    assert.equal(host.bytes, 4096);
+    await assert.rejects(host.prepare(8193), /8.00 KiB .* could not be allocated \(no more\), although .* 1.00 MiB/);
+    assert.equal(host.bytes, 0);
+    await assert.rejects(host.prepare(2 ** 21), /2.00 MiB .* do not fit in hostMemoryLimit 1.00 MiB/);
+    await host.prepare(512);
+    const block = host.allocate(512);
+    await assert.rejects(host.prepare(513), /513 B more do not fit in the slab of 512 B, of which 512 B are in use/);
+    host.release(block);
+    host.reserve(512);
+    assert.deepEqual(calls, ['allocate 1024', 'free 1024', 'allocate 4096', 'free 4096', 'allocate 512']);
+  });
+
+  it('is allocated by the command thread: a step that needs it waits, and the event loop does not', async () => {
+    using device = openTestDevice({ hostMemoryLimit: 2 ** 20 });
+    const calls = addon();
+    const { reallocate_host } = calls;
+    let numTurns = 0;
+    calls.reallocate_host = async (...args) => {
+      for (; numTurns < 25; numTurns++) await turns(1);
+      return reallocate_host(...args);
+    };
+    try {
+      using model = new Decoder(decoderConfig(tinyLlama), { device }).initialize(1);
+      using optimizer = new AdamW(model.trainableParameters());
+      const policy = {
+        mlpChunkSize: 24,
+        lossChunkSize: 24,
+        mlpSave: 'input',
+        recompute: 'layer',
+        offloadedInputs: 2,
+      } as const;
+      using step = new TrainStep(model, optimizer, { policy });
+      const batch = { inputs: integers(31, 256, 1), targets: integers(31, 256, 2), T: 31 };
+      const stopped = new AbortController();
+      const running = step.run([batch], { learningRate: 1e-3, signal: stopped.signal });
+      setImmediate(() => stopped.abort(new Error('stopped while memory comes')));
+      await assert.rejects(running, /stopped while memory comes/);
+      assert.equal(numTurns, 25);
+      assert.ok(device.host.bytes > 0);
+      const { loss } = await step.run([batch], { learningRate: 1e-3 });
+      assert.ok(Number.isFinite(await loss));
+    } finally {
+      calls.reallocate_host = reallocate_host;
+    }
+  });
+
+  it('that came with the error of an earlier command is freed', async () => {
+    using device = openTestDevice({ hostMemoryLimit: 2 ** 20 });
+    await device.host.prepare(SIZE);
+    using x = zeros([SIZE / 4], { device });
+    addon().check_bytes(device.id!, x.view[0]!, 1, 16, 'zeros');
+    await assert.rejects(device.host.prepare(2 * SIZE), /zeros: byte 0 was overwritten/);
+    assert.equal(device.host.bytes, 0);
+    await device.host.prepare(2 * SIZE);
+    assert.equal(device.host.bytes, 2 * SIZE);
+    const { address } = device.host.allocate(SIZE);
+    device.arena.waitFor(device.copyBeside('toHost', address, x.view[0]!, SIZE));
+    await device.synchronize();
+    await assert.rejects(async () => addon().reallocate_host(device.id!, 4096, 4096), /argument 2: no host memory/);
+  });
+
   it('takes copies of the device, and gives them back', async () => {
     using device = openTestDevice({ hostMemoryLimit: 2 ** 20 });
-    device.host.reserve(2 * SIZE);
+    await device.host.prepare(2 * SIZE);
     assert.equal(device.memory().hostBytes, 2 * SIZE);
     const blocks = [1, 2].map(() => device.host.allocate(SIZE));
     const values = [numbers, numbers.map((x) => -x)];
@@ -100,7 +198,7 @@ describe('host memory', () => {
       assert.deepEqual(await back.data(), values[i]);
     }
     for (const block of blocks) device.host.release(block);
-    device.host.reserve(8 * SIZE); // frees the slab and allocates another
+    await device.host.prepare(8 * SIZE); // frees the slab and allocates another
     const block = device.host.allocate(SIZE);
     using x = tensor(numbers, { device });
     using back = zeros([SIZE / 4], { device });
@@ -149,10 +247,15 @@ describe('host memory', () => {
     }
   });
 
-  itOnCpu('that the host has not is an error with a code', () => {
+  it('that the host has not is an error with a code, and both numbers', async () => {
     using device = openTestDevice();
-    const tooMuch = 2 ** 52; // more than a process has addresses for
-    assert.throws(() => addon().allocate_host(device.id!, tooMuch), { code: 'OUT_OF_MEMORY' });
+    const tooMuch = 2 ** 52;
+    const error = {
+      code: 'OUT_OF_MEMORY',
+      message: /the host has \d+ bytes for this process, and 4503599627370496 were/,
+    };
+    assert.throws(() => addon().allocate_host(device.id!, tooMuch), error);
+    await assert.rejects(addon().reallocate_host(device.id!, 0, tooMuch), error);
   });
 
   it('is counted on meta, and freed with its device', () => {

@@ -4,6 +4,8 @@
 //   FAKE_CUDA_COMPUTE   their compute capability, 80 or 90 as the code that is built, others have none; default 80
 //   FAKE_CUDA_BYTES     memory of a device; default 1 GiB, of which a context takes 16 MiB
 //   FAKE_CUDA_HOST_BYTES   the most that one allocation of pinned memory may take; default 1 GiB
+//   FAKE_CUDA_PINNING_WAITS   a file: pages are pinned when it is there; after 10 s without it, that fails
+//   FAKE_CUDA_PINS_NO_PAGES   1: the system does not allow to pin a process's pages
 //   FAKE_CUDA_LOSS      an error: from then on every call that works on the device fails with it
 //   FAKE_CUDA_ORDER     commands-first or copies-first: of the first stream and all others, these run at once and those as late as events
 //                       and waits allow; default: everything runs at once
@@ -11,6 +13,7 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -281,6 +284,19 @@ cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) {
   if (bytes > number("FAKE_CUDA_HOST_BYTES", 1024 * mib)) return note(cudaErrorMemoryAllocation);
   *pointer = std::calloc(1, bytes);
   return cudaSuccess;
+}
+cudaError_t cudaHostRegister(void*, std::size_t bytes, unsigned) {
+  if (const cudaError_t lost = loss()) return lost;
+  if (const char* const file = std::getenv("FAKE_CUDA_PINNING_WAITS"))
+    for (int i = 0; access(file, F_OK) != 0; ++i) {
+      if (i == 1000) return note(cudaErrorUnknown);
+      usleep(10'000);
+    }
+  if (number("FAKE_CUDA_PINS_NO_PAGES", 0)) return note(cudaErrorNotSupported);
+  return bytes > number("FAKE_CUDA_HOST_BYTES", 1024 * mib) ? note(cudaErrorMemoryAllocation) : cudaSuccess;
+}
+cudaError_t cudaHostUnregister(void*) {
+  return loss();
 }
 cudaError_t cudaFreeHost(void* pointer) {
   std::free(pointer);
