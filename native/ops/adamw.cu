@@ -10,7 +10,7 @@
 namespace mst::cuda {
 namespace {
 
-// Roots and quotients within 2 units in the last place; exact ones take some 20 instructions each.
+// Roots and quotients within 2 units in the last place; exact ones take some 20 instructions each. Quotients below 2^-126 become 0.
 __device__ inline float quick_root(float x) {
 #ifdef __CUDACC__
   float root;
@@ -22,10 +22,50 @@ __device__ inline float quick_root(float x) {
 }
 __device__ inline float quick_quotient(float a, float b) {
 #ifdef __CUDACC__
-  return __fdividef(a, b);
+  float quotient;
+  asm("div.approx.ftz.f32 %0, %1, %2;" : "=f"(quotient) : "f"(a), "f"(b));
+  return quotient;
 #else
   return a / b;
 #endif
+}
+
+// Integers: the smallest and the largest of three, one instruction on compute 9.0.
+__device__ inline std::uint32_t smallest_of(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+#ifdef __CUDACC__
+  return __vimin3_u32(a, b, c);
+#else
+  return std::min({a, b, c});
+#endif
+}
+__device__ inline std::uint32_t largest_of(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+#ifdef __CUDACC__
+  return __vimax3_u32(a, b, c);
+#else
+  return std::max({a, b, c});
+#endif
+}
+// Four of the eight bytes of `low` and `high`, each named by 4 bits of `selector`, from the lowest on. 8 + i stands for byte i's sign: 0 or
+// 0xff.
+template <std::uint32_t selector>
+__device__ inline std::uint32_t select_bytes(std::uint32_t low, std::uint32_t high) {
+#ifdef __CUDACC__
+  std::uint32_t selected;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(selected) : "r"(low), "r"(high), "n"(selector));
+  return selected;
+#else
+  const std::uint64_t both = std::uint64_t{high} << 32 | low;
+  std::uint32_t selected = 0;
+  for (int i = 0; i < 4; ++i) {
+    const std::uint32_t name = selector >> 4 * i & 0xfu, byte = both >> 8 * (name & 7u) & 0xffu;
+    selected |= (name < 8 ? byte : byte >> 7 ? 0xffu : 0) << 8 * i;
+  }
+  return selected;
+#endif
+}
+// Byte 2 of each of four words.
+__device__ inline std::uint32_t third_bytes(const std::uint32_t (&words)[4]) {
+  return select_bytes<0x5410>(select_bytes<0x0062>(words[0], words[1]), select_bytes<0x0062>(words[2], words[3]));
 }
 
 struct Update {
@@ -53,6 +93,13 @@ __device__ bool is_finite(const float* factor) {
 // A value rounded to bf16 by 16 random bits.
 __device__ inline float rounded_at_random(float value, std::uint32_t random) {
   return __uint_as_float(round_at_random(__float_as_uint(value), random) << 16);
+}
+
+// The bits of a value whose upper half is that value rounded to bf16 by 16 random bits, the lower ones of `random`.
+__device__ inline std::uint32_t raised_at_random(float value, std::uint32_t random) {
+  constexpr float largest = 3.40282347e38f;
+  const std::uint32_t bits = __float_as_uint(value);
+  return fabsf(value) <= largest ? bits + (random & 0xffffu) : bits;
 }
 
 __global__ void adamw_count_kernel(std::int32_t* num_steps, const float* gradient_factor) {
@@ -104,11 +151,14 @@ __global__ void adamw_kernel(T* parameter, float* master, const G* gradient, M* 
 constexpr int per_lane = 8;  // a warp updates a block of states, each lane 8 elements
 static_assert(per_lane * 32 == adamw_block);
 
-// The largest magnitude in the warp's block. As integers the bits of magnitudes are in ascending order, with NaN above all others.
+// The largest magnitude in the warp's block. As integers the bits of magnitudes are in ascending order, with NaN above all others. Values
+// that are not signed are magnitudes already.
+template <bool is_signed>
 __device__ inline float largest_magnitude(const float (&values)[per_lane]) {
+  const auto magnitude = [&](int j) { return __float_as_uint(is_signed ? fabsf(values[j]) : values[j]); };
   std::uint32_t largest = 0;
 #pragma unroll
-  for (const float value : values) largest = Max::combine(largest, __float_as_uint(fabsf(value)));
+  for (int j = 0; j < per_lane; j += 2) largest = largest_of(largest, magnitude(j), magnitude(j + 1));
   return __uint_as_float(warp_reduce<Max>(largest));
 }
 
@@ -130,6 +180,21 @@ __device__ inline void store_part(const float (&from)[per_lane], int count, T* t
 #pragma unroll
     for (int j = 0; j < per_lane; ++j)
       if (j < count) to[j] = from_float<T>(from[j]);
+  }
+}
+// Stores bf16 elements, the upper halves of these values.
+template <bool in_vectors, class T>
+__device__ inline void store_upper_halves(const float (&from)[per_lane], int count, T* to) {
+  if constexpr (in_vectors && sizeof(T) < sizeof(float)) {
+    Vector<T, per_lane> vector;
+#pragma unroll
+    for (int i = 0; i < per_lane / 2; ++i)
+      vector.words[i] = select_bytes<0x7632>(__float_as_uint(from[2 * i]), __float_as_uint(from[2 * i + 1]));
+    store_vector(vector, to);
+  } else {
+#pragma unroll
+    for (int j = 0; j < per_lane; ++j)
+      if (j < count) to[j] = from_float<T>(__uint_as_float(__float_as_uint(from[j]) & 0xffff0000u));
   }
 }
 struct Codes {
@@ -173,10 +238,9 @@ struct States8 {
 // lies. Few lanes of a warp differ in the power of two, so that most of their reads are of the same words.
 struct Places {
   static constexpr int first_octave = 127 - 24, num_octaves = 24;  // below 2^-23 there is one line, from 0 on
-  static constexpr int fraction_bits = 15;
-  static constexpr float base = 256;  // added to places, so that the last bit of the f32 is 2^-15
-  float4 ends[num_octaves];           // slope and offset of the octave's first line, then of its last
-  float2 middles[num_octaves];        // of the line across the power of ten, if there is one
+  static constexpr float base = 256;                               // added to places, so that the last bit of the f32 is 2^-15
+  float4 ends[num_octaves];                                        // slope and offset of the octave's first line, then of its last
+  float2 middles[num_octaves];                                     // of the line across the power of ten, if there is one
 
   // Fills the table from the magnitudes. All threads of the block must call it.
   template <bool is_signed>
@@ -193,16 +257,21 @@ struct Places {
     }
   }
   // Stochastic rounding of x in [0, largest]: the number of the magnitude below or above x, chosen by 15 random bits such that the mean is
-  // x. The number is in bits 15 to 22 of the result.
+  // x: bits 1 to 15 of `random`. The number is byte 2 of the result, in ascending order. Places are positive, so that as integers their
+  // bits are in ascending order.
   template <bool is_signed>
   __device__ std::uint32_t at_random(float x, std::uint32_t random) const {
     constexpr float last = base + (DynamicMap<is_signed>::size - 1);
-    const int exponent = static_cast<int>(__float_as_uint(x) >> 23), octave = exponent > first_octave ? exponent - first_octave : 0;
+    const int exponent = static_cast<int>(__float_as_uint(x) >> 23),
+              octave = (exponent > first_octave ? exponent : first_octave) - first_octave;
     const float4 two = ends[octave];
     const float2 middle = middles[octave];
-    const float place = fminf(fminf(last, fmaf(x, middle.x, middle.y)), fminf(fmaf(x, two.x, two.y), fmaf(x, two.z, two.w)));
-    return __float_as_uint(place) + ((1u << fraction_bits) - 1) - random;
+    const std::uint32_t lowest = smallest_of(__float_as_uint(fmaf(x, middle.x, middle.y)), __float_as_uint(fmaf(x, two.x, two.y)),
+                                             __float_as_uint(fmaf(x, two.z, two.w)));
+    const std::uint32_t place = lowest < __float_as_uint(last) ? lowest : __float_as_uint(last);
+    return (place << 1) + (~random & 0xfffeu);
   }
+  static constexpr std::uint32_t first_number = 0x87010000u;  // the least that at_random() returns for number 1
 
  private:
   // Slope and offset of the line through the two magnitudes around x.
@@ -215,6 +284,14 @@ struct Places {
     return float2{slope, fmaf(-map[below], slope, base + static_cast<float>(below))};
   }
 };
+
+// The codes of four signed numbers, 127 plus or minus the number of each's magnitude, which is byte 2 of its place.
+__device__ inline std::uint32_t signed_codes(const std::uint32_t (&places)[4], const float* values) {
+  const auto bits = [&](int j) { return __float_as_uint(values[j]); };
+  const std::uint32_t negative = select_bytes<0x5410>(select_bytes<0x00fb>(bits(0), bits(1)), select_bytes<0x00fb>(bits(2), bits(3)));
+  // A negative one's byte n becomes 127 ^ n = 127 - n, another's (128 ^ n) - 1 = 127 + n; no byte borrows from the next.
+  return (third_bytes(places) ^ negative ^ 0x80808080u) - (~negative & 0x01010101u);
+}
 
 struct Maps {
   DynamicMap<true> of_m;
@@ -248,31 +325,36 @@ __device__ inline void update_block(T* parameter, float* master, const G* gradie
     u.apply(g[j] * factor, mean[j], square[j], updated[j], tables.corrections);
   }
   constexpr float largest_m = signed_map.largest(), largest_v = unsigned_map.largest();
-  const float new_m_scale = largest_magnitude(mean) / largest_m, new_v_scale = largest_magnitude(square) / largest_v;
+  const float new_m_scale = largest_magnitude<true>(mean) / largest_m, new_v_scale = largest_magnitude<false>(square) / largest_v;
   const float per_m = new_m_scale > 0.0f ? 1.0f / new_m_scale : 0.0f, per_v = new_v_scale > 0.0f ? 1.0f / new_v_scale : 0.0f;
   if (lane == 0) {
     states.m_scales[block] = new_m_scale;
     states.v_scales[block] = new_v_scale;
   }
   if (master) store_part<in_vectors>(updated, count, master + first);
-  m_codes = {}, v_codes = {};
+  const bool is_rounded = sizeof(T) < sizeof(float) && !master;
 #pragma unroll
   for (int four = 0; four < per_lane; four += 4) {
     const Philox random = state_words((u.first + first + four) / 4, u.keys, u.op, t);
+    std::uint32_t m_places[4], v_places[4];
 #pragma unroll
-    for (int j = four; j < four + 4; ++j) {
-      const std::uint32_t word = random.words[j - four];
-      const std::uint32_t m_place = tables.signed_places.at_random<true>(fminf(fabsf(mean[j]) * per_m, largest_m), word >> 1 & 0x7fffu),
-                          v_place = tables.unsigned_places.at_random<false>(fminf(square[j] * per_v, largest_v), word >> 17);
-      m_codes.put(j, signed_code(static_cast<int>(m_place >> Places::fraction_bits & 0xffu), mean[j] < 0.0f));
-      v_codes.put(j, positive_code(static_cast<int>(v_place >> Places::fraction_bits & 0xffu), square[j]));
+    for (int j = 0; j < 4; ++j) {
+      const float value = square[four + j];
+      m_places[j] = tables.signed_places.at_random<true>(fminf(fabsf(mean[four + j]) * per_m, largest_m), random.words[j]);
+      v_places[j] = tables.unsigned_places.at_random<false>(fminf(value * per_v, largest_v), random.words[j] >> 16);
+      if (value > 0.0f && v_places[j] < Places::first_number) v_places[j] = Places::first_number;
     }
-    if (sizeof(T) == sizeof(float) || master) continue;
+    m_codes.words[four / 4] = signed_codes(m_places, mean + four);
+    v_codes.words[four / 4] = third_bytes(v_places);
+    if (!is_rounded) continue;
     const Philox of_parameter = rounding_words((u.first + first + four) / 4, u.keys, u.op, t);
 #pragma unroll
-    for (int j = four; j < four + 4; ++j) updated[j] = rounded_at_random(updated[j], of_parameter.words[j - four]);
+    for (int j = 0; j < 4; ++j) updated[four + j] = __uint_as_float(raised_at_random(updated[four + j], of_parameter.words[j]));
   }
-  store_part<in_vectors>(updated, count, parameter + first);
+  if (is_rounded)
+    store_upper_halves<in_vectors>(updated, count, parameter + first);
+  else
+    store_part<in_vectors>(updated, count, parameter + first);
   store_codes<in_vectors>(m_codes, count, states.m + first);
   store_codes<in_vectors>(v_codes, count, states.v + first);
 }

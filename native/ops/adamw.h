@@ -53,8 +53,9 @@ inline std::int64_t blocks_of(const Tensor& parameter) {
 // word, with counter (i / 4 low word, i / 4 high word, op, t); for m the lower and for v the upper half, with op + 2³¹. bf16: the bits are
 // added to those of the f32, whose lower half is cut off. u8: by magnitude_at_random, on CUDA with the upper 15 of the 16 bits. A positive
 // v never becomes 0, which would divide by eps.
-// CUDA takes roots and quotients in f32 within 2 units in the last place. The scales of a block are its largest |m| and largest v, each
-// divided by the largest magnitude of its map. A NaN in a block makes its scale NaN, so that it is not lost.
+// CUDA takes roots and quotients in f32 within 2 units in the last place, and quotients below 2^-126 as 0. The scales of a block are its
+// largest |m| and largest v, each divided by the largest magnitude of its map. A NaN in a block makes its scale NaN, so that it is not
+// lost.
 KERNEL(adamw, const Tensor& parameter, const OptionalTensor& master, const Tensor& gradient, const AdamwStates& states,
        const OptionalTensor& gradient_factor, const Tensor& num_steps, const AdamwSettings& settings);
 
