@@ -31,8 +31,8 @@ const BAR = 13;
 const GAP = 14;
 const TOP = 62;
 /** Colours of the methods, in their order, on light and on dark pages. */
-const COLOURS = ['#8b949e', '#6e7781', '#54aeff', '#218bff', '#0550ae'];
-const DARK = ['#6e7681', '#9aa5af', '#79c0ff', '#388bfd', '#a5d6ff'];
+const COLOURS = ['#8b949e', '#6e7781', '#54aeff', '#218bff', '#0550ae', '#8250df'];
+const DARK = ['#6e7681', '#9aa5af', '#79c0ff', '#388bfd', '#a5d6ff', '#d2a8ff'];
 /** Names in the chart of columns whose own need the table around them. */
 const NAMES: Record<string, string> = { "the paper's setting": 'mini-sequences', '8-bit states': 'and 8-bit states' };
 

@@ -15,6 +15,7 @@ const memoryLimit = 78 * 2 ** 30;
 const like = { kind: 'cuda', attention: 'cudnn' } as const;
 /** More rows than any sequence has: one chunk. */
 const whole = { mlpChunkSize: 2 ** 31 - 1, lossChunkSize: 2 ** 31 - 1 };
+const segments = { recompute: 'segments', mlpSave: 'input' } as const;
 const in8Bits = { ...paperSetting, stateBits: 8, fixed: { recompute: 'layer', mlpSave: 'input' } } as const;
 
 const columns: Record<string, Omit<LongestOptions, 'B' | 'memoryLimit'>> = {
@@ -22,7 +23,8 @@ const columns: Record<string, Omit<LongestOptions, 'B' | 'memoryLimit'>> = {
   recomputation: { ...paperSetting, fixed: { ...whole, recompute: 'layer', mlpSave: 'input', attentionHeadGroups: 1 } },
   "the paper's setting": paperSetting,
   '8-bit states': in8Bits,
-  'and segments': { ...in8Bits, fixed: { recompute: 'segments', mlpSave: 'input' } },
+  'and segments': { ...in8Bits, fixed: segments },
+  'and host memory': { ...in8Bits, fixed: segments, hostMemoryLimit: 108 * 2 ** 30 },
 };
 
 /** Thousands (of 1,024) of tokens in the paper: plain, with recomputation, with mini-sequences. */
