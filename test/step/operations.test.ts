@@ -6,6 +6,8 @@ import { presetConfig } from '../../lib/models/presets.ts';
 import {
   type AttentionInputs,
   type AttentionOptions,
+  type ExpertScratch,
+  type ExpertWeights,
   type Kernels,
   kernels,
   type LowRank,
@@ -36,6 +38,18 @@ function ofAdapters(x: object, adapters: MlpAdapters, names: Names): number {
   return names.reduce((total, name) => total + 2 * shapeOf(x)[0] * each(adapters[name]), 0);
 }
 
+/** Of products of x with weights of a mixture: k experts of E for each token. */
+function ofExperts(
+  x: object,
+  weights: ExpertWeights,
+  { experts }: ExpertScratch,
+  names: readonly (keyof ExpertWeights)[],
+): number {
+  const taken = shapeOf(experts)[1] / shapeOf(weights.router)[0];
+  const each = (name: keyof ExpertWeights) => size(weights[name]) * (name === 'router' ? 1 : taken);
+  return names.reduce((total, name) => total + 2 * shapeOf(x)[0] * each(name), 0);
+}
+
 /** Runs `step` and adds up what the kernels that it calls take: 2 for each multiplication and addition of a product. */
 function counted(step: () => void): { total: number; attention: number } {
   const sum = { total: 0, attention: 0 };
@@ -60,6 +74,13 @@ function counted(step: () => void): { total: number; attention: number } {
       const trained = ALL.filter((name) => ({ gate, up, down })[name]);
       sum.total += ofMlp(x, weights, again) + ofAdapters(x, adapters, again);
       sum.total += ofMlp(x, weights, ALL) + ofMlp(x, weights, trained) + 2 * ofAdapters(x, adapters, ALL);
+    },
+    chunked_experts_forward(x, weights, _y, scratch) {
+      sum.total += ofExperts(x, weights, scratch, ['router', 'gateUp', 'down']);
+    },
+    chunked_experts_backward(_dy, x, weights, _gradients, scratch) {
+      const all = ofExperts(x, weights, scratch, ['router', 'gateUp', 'down']);
+      sum.total += ofExperts(x, weights, scratch, ['router', 'gateUp']) + 2 * all;
     },
     chunked_cross_entropy(hidden, head, _targets, _outputs, gradients) {
       const products = 1 + (gradients.dhidden ? 1 : 0) + (gradients.dweight ? 1 : 0);
@@ -88,6 +109,13 @@ const configs: Record<string, DecoderConfig> = {
     num_hidden_layers: 4,
   }),
 };
+const experts = { num_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 24, decoder_sparse_step: 2 };
+configs['qwen3_moe, with experts in every second layer'] = decoderConfig({
+  ...tinyLlama,
+  ...experts,
+  model_type: 'qwen3_moe',
+  num_hidden_layers: 4,
+});
 const policies = RECOMPUTE.flatMap((recompute) =>
   (['input', 'gateUp'] as const).flatMap((mlpSave) =>
     [1, 2].map(

@@ -41,6 +41,8 @@ export interface Case
   extends Pick<SimulatedStep, 'dtype' | 'gradientDtype' | 'masterWeights' | 'stateBits' | 'isPacked'> {
   tied?: boolean;
   lora?: boolean;
+  /** Whether MLPs are mixtures of experts. */
+  experts?: boolean;
   /** @default 2 */
   layers?: number;
   policy?: SimulatedStep['policy'];
@@ -77,6 +79,8 @@ export const cases: Record<string, Case> = {
     layers: 5,
     policy: { ...policy, recompute: 'segments', slots: 3 },
   },
+  'f32, experts': { experts: true, stateBits: 8 },
+  'bf16 gradients, experts': { dtype: 'bfloat16', gradientDtype: 'bfloat16', masterWeights: false, experts: true },
   'bf16, LoRA with dropout, packed': { dtype: 'bfloat16', lora: true, stateBits: 8, isPacked: true },
 };
 
@@ -87,18 +91,33 @@ export function batchOf(seed: number, isPacked = false): HostBatch {
   return { inputs: integers(T, V, seed), targets, T, documentStart };
 }
 
-export const configOf = ({ tied = false, layers = 2 }: Case) =>
-  decoderConfig({ ...fields, num_hidden_layers: layers, tie_word_embeddings: tied });
+const mixture = { model_type: 'mixtral', num_local_experts: 4, num_experts_per_tok: 2 };
+
+export const configOf = ({ tied = false, layers = 2, experts = false }: Case) =>
+  decoderConfig({
+    ...fields,
+    ...(experts ? mixture : {}),
+    num_hidden_layers: layers,
+    tie_word_embeddings: tied,
+  });
 
 export async function withStep<R>(
   options: TrainStepOptions,
   fn: (step: TrainStep, model: Decoder, optimizer: AdamW) => Promise<R>,
-  { tied, layers, lora: isLora, policy: fixed = policy, device: shared, ...of }: Case & { device?: Device } = {},
+  {
+    tied,
+    layers,
+    experts,
+    lora: isLora,
+    policy: fixed = policy,
+    device: shared,
+    ...of
+  }: Case & { device?: Device } = {},
 ): Promise<R> {
   const device = shared ?? openTestDevice();
   try {
     const { dtype, gradientDtype, masterWeights, stateBits } = of;
-    const config = configOf({ tied, layers });
+    const config = configOf({ tied, layers, experts });
     using model = new Decoder(config, { device, dtype, gradientDtype }).initialize(1);
     if (isLora) {
       for (const { b } of addLora(model, lora).adapters.values()) {
