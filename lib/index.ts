@@ -64,6 +64,7 @@ export { type ClippedNorm, type Clipping, clipGradNorm } from './optim/clip.ts';
 export type { Optimizer, UpdateOptions } from './optim/optimizer.ts';
 export { type RankPlace, rankPlace } from './ranks/place.ts';
 export { ProcessGroup } from './ranks/process_group.ts';
+export { Shards } from './ranks/shards.ts';
 export { RankError, RankStore, type StoreOptions } from './ranks/store.ts';
 export {
   type Device,

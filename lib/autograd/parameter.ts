@@ -37,6 +37,8 @@ export class Parameter extends Tensor {
   stored: StoredValues | null = null;
   /** f32 master copy of a bf16 parameter. The optimizer updates it and rounds it into the parameter. */
   master: Tensor | null = null;
+  /** Makes the whole master copy where ranks share it; the caller disposes it. Null: there is `master`, or none. */
+  readMaster: (() => Promise<Tensor>) | null = null;
 
   /** @param tensor the parameter takes over its memory; this handle is disposed */
   constructor(tensor: Tensor, { name = null, gradientDtype }: ParameterOptions = {}) {

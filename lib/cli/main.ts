@@ -129,6 +129,12 @@ program
       .conflicts(['dtype', 'gradientDtype', 'lora', '4bit', 'stateBits', 'masterWeights', 'inBackward']),
   )
   .option('--packed', 'sequences of several documents', false)
+  .option(
+    '--gpus <n>',
+    "GPUs that share the optimizer's states (parallel.shard optimizer); the figures are those of one of them",
+    numberFrom({ min: 1, isInteger: true }),
+    1,
+  )
   .addOption(oneOf('--device <kind>', "cuda with cuDNN's attention, or this machine's CPU", ['cuda', 'cpu']))
   .option('--html <file>', 'write a page: memory by length for each way to train, and through the step')
   .option('--ignore-fields <name...>', ignoredFields)

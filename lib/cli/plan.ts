@@ -2,6 +2,7 @@
 import { statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { InvalidArgumentError } from 'commander';
+import type { Parameter } from '../autograd/parameter.ts';
 import { parseJsonFile, readSmallFile } from '../io/json.ts';
 import { readConfig } from '../io/weights.ts';
 import { writeWhole } from '../io/whole_file.ts';
@@ -9,12 +10,14 @@ import { decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { HuggingFaceConfig } from '../models/fields.ts';
+import { addLora } from '../models/lora.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { presetConfig, presets } from '../models/presets.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
+import { Shards } from '../ranks/shards.ts';
 import { planPage } from '../report/plan_page.ts';
 import { openDevice } from '../runtime/device.ts';
-import type { GradientDtype } from '../runtime/dtype.ts';
+import { dtypes, type GradientDtype } from '../runtime/dtype.ts';
 import { categories, formatBytes, type MemoryStatistics } from '../runtime/memory/statistics.ts';
 import { type PolicyMemory, policyBefore } from '../step/before.ts';
 import { memoryByLength } from '../step/by_length.ts';
@@ -42,6 +45,8 @@ export interface PlanArguments {
   /** The paper's own setting instead of these. */
   paper: boolean;
   packed: boolean;
+  /** Ranks that share the optimizer's states. */
+  gpus: number;
   device: 'cpu' | 'cuda';
   ignoreFields?: string[];
   /** A page that is written. */
@@ -65,6 +70,10 @@ interface Report {
   /** The policy that was tried just before it and does not fit; null: it is the first. */
   before: PolicyMemory | null;
   operations: StepOperations;
+  /** Ranks that share the optimizer's states; the figures are those of the one with the largest part. */
+  gpus: number;
+  /** Bytes of gradients and weights that each sends to the others in a step. */
+  sentBytes: number;
   /** About how long the step takes on GPUs whose rates are known, by name. */
   seconds: ReturnType<typeof secondsByGpu>;
   /** With --max: of each rung. */
@@ -134,6 +143,7 @@ function shapeOf({ batchSize: B, dtype, gradientDtype, masterWeights, inBackward
     memoryLimit: options.memory,
     hostMemoryLimit: options.hostMemory ?? 0,
     isPacked: options.packed,
+    shards: options.gpus > 1 ? new Shards(0, options.gpus) : null,
     lora: options.lora === undefined ? null : { rank: options.lora },
     like:
       options.device === 'cuda'
@@ -183,7 +193,9 @@ function planned(model: string, config: DecoderConfig, options: StepArguments): 
     memory: { reservedBytes, peakBytes, peak, hostBytes },
     before: policyBefore(config, { ...step, T }, plan),
     operations: stepOperations(config, { B, T, policy, lora: step.lora }),
-    seconds: secondsByGpu(config, { ...step, T, policy }),
+    gpus: options.gpus,
+    sentBytes: sentBytes(config, step, options.gpus),
+    seconds: options.gpus > 1 ? {} : secondsByGpu(config, { ...step, T, policy }), // how long an exchange takes is not known
     longest,
     longestT,
   };
@@ -193,6 +205,20 @@ function numParameters(config: DecoderConfig): number {
   using device = openDevice('meta');
   using model = new Decoder(config, { device, dtype: 'bfloat16' });
   return model.numParameters();
+}
+
+/** What a rank sends: of the other ranks' parts its gradients, and its part of the weights to each. */
+function sentBytes(
+  config: DecoderConfig,
+  { dtype, gradientDtype, lora }: Omit<PlanOptions, 'T'>,
+  gpus: number,
+): number {
+  using device = openDevice('meta');
+  using model = new Decoder(config, { device, dtype, gradientDtype });
+  if (lora) addLora(model, lora);
+  const each = ({ size, sizeBytes, gradientDtype }: Parameter) => sizeBytes + size * dtypes[gradientDtype].bytes;
+  const bytes = model.trainableParameters().reduce((sum, parameter) => sum + each(parameter), 0);
+  return Math.round((bytes * (gpus - 1)) / gpus);
 }
 
 const BAR = 40;
@@ -238,6 +264,10 @@ function format(report: Report): string {
   lines.push('', line('operations', `${tera(total)}: ${parts}; of these attention ${tera(attention)}`));
   const times = Object.entries(report.seconds).map(([gpu, seconds]) => `${secondsText(seconds)} on one ${gpu}`);
   if (times.length > 0) lines.push(line('time', `about ${times.join(', ')}`));
+  if (report.gpus > 1) {
+    const text = `${report.gpus} share the optimizer's states; each sends ${formatBytes(report.sentBytes)} a step`;
+    lines.push(line('GPUs', text));
+  }
   if (report.longest) {
     lines.push('', 'longest T of each rung:');
     for (const { rung, T } of report.longest) {

@@ -17,22 +17,27 @@ export async function* elementsOf(
   onLost: OnLost,
 ): AsyncGenerator<Uint8Array> {
   const count = PIECE_BYTES / dtypes.float64.bytes;
-  for (let begin = 0; begin < parameter.size; begin += count) {
-    const range = { begin, end: Math.min(begin + count, parameter.size) };
-    yield await pieceOf(parameter, to, range, onLost);
+  const made = holds(parameter.dtype, to) ? null : await parameter.readMaster?.();
+  try {
+    for (let begin = 0; begin < parameter.size; begin += count) {
+      const range = { begin, end: Math.min(begin + count, parameter.size), master: made ?? parameter.master };
+      yield await pieceOf(parameter, to, range, onLost);
+    }
+  } finally {
+    made?.dispose();
   }
 }
 
 async function pieceOf(
   parameter: Parameter,
   to: SafetensorsDtype,
-  { begin, end }: { begin: number; end: number },
+  { begin, end, master }: { begin: number; end: number; master: Tensor | null },
   onLost: OnLost,
 ): Promise<Uint8Array> {
   const read = (tensor: Tensor) => slice(tensor, begin, end, (piece) => piece.data());
   let data = await read(parameter);
   let { dtype } = parameter;
-  const { master, stored } = parameter;
+  const { stored } = parameter;
   if (holds(dtype, to)) return toFile(data, dtype, to);
   if (master && data instanceof Uint16Array) {
     data = unrounded(data, (await read(master)) as Float32Array);

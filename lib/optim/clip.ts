@@ -3,6 +3,7 @@
 import type { Parameter } from '../autograd/parameter.ts';
 import { requireFinite } from '../ops/check.ts';
 import { numPartials } from '../ops/workspace.ts';
+import type { Shards } from '../ranks/shards.ts';
 import type { Device } from '../runtime/device.ts';
 import { computeDtype } from '../runtime/dtype.ts';
 import { kernels } from '../runtime/native.ts';
@@ -70,12 +71,26 @@ export function clippedNorm(parameters: readonly Parameter[]): ClippedNorm {
   });
 }
 
+/** Gradients of which each of several ranks has a part. */
+export interface SharedNorm {
+  /** This rank's; null: it has all. */
+  readonly shards: Shards | null;
+  /** Overwrites a tensor with its sum over all ranks. */
+  sum(tensor: Tensor): void;
+}
+
 /**
  * Computes the norm of all gradients and the factor that clips them; a parameter without a gradient counts as 0. Changes no gradient.
  * @param maxNorm 0: no clipping
  * @param into overwritten and returned. @default new memory, which the caller disposes
+ * @param shared with shards: each rank counts its parts, and the sum is the norm
  */
-export function clipGradNorm(parameters: readonly Parameter[], maxNorm: number, into?: ClippedNorm): ClippedNorm {
+export function clipGradNorm(
+  parameters: readonly Parameter[],
+  maxNorm: number,
+  into?: ClippedNorm,
+  shared: SharedNorm | null = null,
+): ClippedNorm {
   requireFinite('clipGradNorm', 'maxNorm', maxNorm, { min: 0 });
   if (parameters.length === 0) throw new Error('clipGradNorm: parameters is empty');
   const result = into ?? clippedNorm(parameters);
@@ -87,9 +102,9 @@ export function clipGradNorm(parameters: readonly Parameter[], maxNorm: number, 
       const partials = squarePartials(result.norm.device);
       parameters.forEach(({ grad }, i) => {
         const square = result.squares.rows(i, i + 1);
-        if (grad) kernels.sum_of_squares(grad, square, partials);
-        else kernels.fill(square, 0);
+        sumOfSquares(grad, square, partials, shared);
       });
+      if (shared?.shards) shared.sum(result.squares);
       kernels.clip_factor(result.squares, result.norm, result.factor, maxNorm);
     });
   } catch (error) {
@@ -97,6 +112,16 @@ export function clipGradNorm(parameters: readonly Parameter[], maxNorm: number, 
     throw error;
   }
   return result;
+}
+
+/** square := that of this rank's part of a gradient, or of the whole one. */
+function sumOfSquares(grad: Tensor | null, square: Tensor, partials: Tensor, shared: SharedNorm | null): void {
+  const shards = shared?.shards;
+  if (grad && !shards) kernels.sum_of_squares(grad, square, partials);
+  else {
+    kernels.fill(square, 0);
+    if (grad) shards?.of(grad, (part) => kernels.sum_of_squares(part, square, partials));
+  }
 }
 
 /** Workspace of sum_of_squares. */
@@ -119,9 +144,17 @@ export interface OwnNorm {
  * @param into overwritten
  * @param maxNorm 0: no clipping
  * @param scale a further factor
+ * @param shared as for clipGradNorm
  */
-export function clipOwnNorm(gradient: Tensor, { square, norm, factor }: OwnNorm, maxNorm: number, scale = 1): void {
-  tidy(() => kernels.sum_of_squares(gradient, square, squarePartials(gradient.device)));
+export function clipOwnNorm(
+  gradient: Tensor,
+  { square, norm, factor }: OwnNorm,
+  maxNorm: number,
+  scale = 1,
+  shared: SharedNorm | null = null,
+): void {
+  tidy(() => sumOfSquares(gradient, square, squarePartials(gradient.device), shared));
+  if (shared?.shards) shared.sum(square);
   kernels.clip_factor(square, norm, factor, maxNorm);
   if (scale !== 1) kernels.scale(factor, factor, scale);
 }

@@ -1,5 +1,6 @@
 // The interface of optimizers, as training steps and checkpoints use it.
 import type { Parameter } from '../autograd/parameter.ts';
+import type { Shards } from '../ranks/shards.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 
 export interface UpdateOptions {
@@ -11,6 +12,8 @@ export interface UpdateOptions {
 /** An optimizer owns its state, which its constructor allocates. */
 export interface Optimizer {
   readonly parameters: readonly Parameter[];
+  /** Which part of each parameter `update` updates, where other ranks update the others; null or absent: the whole. */
+  readonly shards?: Shards | null;
   /** Begins a step; calls of `update` follow. */
   beginStep(options: UpdateOptions): void;
   /** Updates one of the parameters from its gradient. */

@@ -2,7 +2,7 @@
 import { tidy } from '../runtime/scope.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 
-/** Parts begin at multiples of it: it is the number of elements that share a scale in 8 bits, and so no scale is shared by two ranks. */
+/** Parts begin at multiples of it: it is the number of elements that share a scale in 8 bits, so that no two ranks share one. */
 export const SHARD_BLOCK = 256;
 
 /** Elements of a tensor, flat. */
@@ -29,13 +29,17 @@ export class Shards {
     return Math.min(Math.ceil(Math.ceil(n / SHARD_BLOCK) / this.size) * SHARD_BLOCK, n);
   }
 
-  /** This rank's part of n elements; it may be empty. */
-  range(n: number): Range {
+  /**
+   * This rank's part of n elements; it may be empty.
+   * @param unit elements that are counted as one: 1, or SHARD_BLOCK for their scales
+   */
+  range(n: number, unit: 1 | typeof SHARD_BLOCK = 1): Range {
     const part = this.length(n);
-    return { begin: Math.min(this.rank * part, n), end: Math.min((this.rank + 1) * part, n) };
+    const [begin, end] = [this.rank * part, (this.rank + 1) * part].map((i) => Math.ceil(Math.min(i, n) / unit));
+    return { begin: begin!, end: end! };
   }
 
-  /** Calls fn with this rank's part (n,) of a tensor, or of several of one size; does nothing where it is empty. */
+  /** Calls fn with this rank's part of a tensor, flat, as a view; does nothing where it is empty. */
   of(tensor: Tensor, fn: (part: Tensor) => void): void {
     const { begin, end } = this.range(tensor.size);
     if (begin < end) tidy(() => fn(tensor.alias().reshape([tensor.size]).rows(begin, end)));

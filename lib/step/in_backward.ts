@@ -6,6 +6,7 @@ import type { Batch } from '../models/batch.ts';
 import { clipOwnNorm, factorOf } from '../optim/clip.ts';
 import { kernels } from '../runtime/native.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
+import { Exchange } from './exchange.ts';
 import type { MicroStepOptions, StepParts } from './micro_steps.ts';
 
 /**
@@ -40,6 +41,7 @@ export function requireOneMicroBatch(count: number): void {
 export class StepInBackward {
   readonly #parts: StepParts;
   readonly #options: MicroStepOptions;
+  readonly #exchange: Exchange;
   readonly #tape = new Tape();
   readonly #loss: Tensor;
   /** Whether the optimizer has counted the step. */
@@ -56,12 +58,13 @@ export class StepInBackward {
     }
     this.#parts = parts;
     this.#options = options;
+    this.#exchange = new Exchange(group, parts.optimizer);
     const batch = makeBatch();
     const context = { policy, divisor, dropout: { ...dropout, step: dropout.step + numbers[0]! } };
     this.#loss = this.#tape.run(() => objective.loss(model, batch, context));
     kernels.fill(scalars.loss, 0);
     kernels.add_to(this.#loss, scalars.loss);
-    group?.allReduce(scalars.loss);
+    this.#exchange.sum(scalars.loss);
   }
 
   /**
@@ -71,7 +74,8 @@ export class StepInBackward {
    */
   backward(previousNorm: number | null): void {
     const { model, optimizer, scalars } = this.#parts;
-    const { clipping, maxGradNorm, group } = this.#options;
+    const { clipping, maxGradNorm } = this.#options;
+    const exchange = this.#exchange;
     const trained = model.trainableParameters();
     const indices = new Map(trained.map((parameter, i) => [parameter, i]));
     const updated = new Set(optimizer.parameters);
@@ -85,10 +89,11 @@ export class StepInBackward {
         index === undefined
           ? empty([1], { dtype: scalars.squares.dtype, device: scalars.squares.device })
           : scalars.squares.rows(index, index + 1);
-      group?.allReduce(parameter.grad!);
-      clipOwnNorm(parameter.grad!, { ...scalars, square }, maxOwnNorm, scale);
+      exchange.sumGradient(parameter);
+      clipOwnNorm(parameter.grad!, { ...scalars, square }, maxOwnNorm, scale, exchange);
       this.#begin();
       optimizer.update(parameter, { ...this.#rate, gradientFactor: scalars.factor });
+      exchange.gather(parameter);
       this.#numUpdated += 1;
       parameter.zeroGrad();
     };

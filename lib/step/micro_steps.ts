@@ -10,6 +10,7 @@ import type { ProcessGroup } from '../ranks/process_group.ts';
 import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
+import { Exchange } from './exchange.ts';
 
 /** Results of a step on the device; they can be read while the next step runs. */
 export interface StepScalars extends ClippedNorm {
@@ -93,21 +94,16 @@ export function* microSteps(
         kernels.add_to(loss, scalars.loss);
       });
     }
-    if (group) sumOverRanks(group, model, scalars);
-    clipGradNorm(model.trainableParameters(), clipping === 'global' ? maxGradNorm : 0, scalars);
+    const exchange = new Exchange(group, optimizer);
+    const trained = model.trainableParameters();
+    exchange.sum(scalars.loss);
+    for (const parameter of trained) exchange.sumGradient(parameter);
+    clipGradNorm(trained, clipping === 'global' ? maxGradNorm : 0, scalars, exchange);
     if (clipping === 'parameter') updateClipped({ model, optimizer, scalars }, { learningRate, maxGradNorm });
     else optimizer.step(learningRate, scalars.factor);
+    for (const parameter of trained) exchange.gather(parameter);
   } finally {
     model.zeroGrad();
-  }
-}
-
-/** Sums the loss and each gradient over all ranks; all divide by the number of targets of the whole step. */
-function sumOverRanks(group: ProcessGroup, model: Decoder, { loss }: StepScalars): void {
-  group.allReduce(loss);
-  for (const parameter of model.trainableParameters()) {
-    if (!parameter.grad) throw new Error(`TrainStep: ${parameter} has no gradient on rank ${group.rank}`);
-    group.allReduce(parameter.grad);
   }
 }
 

@@ -13,6 +13,7 @@ import type { Objective } from '../objectives/objective.ts';
 import { AdamW } from '../optim/adamw.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
 import type { Optimizer } from '../optim/optimizer.ts';
+import type { Shards } from '../ranks/shards.ts';
 import { type Device, type DeviceOptions, type DeviceTarget, openDevice } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
 import { OutOfMemoryError } from '../runtime/memory/errors.ts';
@@ -38,7 +39,9 @@ export interface StepShape {
   masterWeights?: boolean;
   /** Bits of each element of AdamW's m and v. @default 32 */
   stateBits?: StateBits;
-  /** Another optimizer. @default AdamW with `masterWeights` and `stateBits` */
+  /** This rank's part of each parameter, where the states of AdamW are shared between ranks. @default null: the whole */
+  shards?: Shards | null;
+  /** Another optimizer. @default AdamW with `masterWeights`, `stateBits` and `shards` */
   makeOptimizer?: (parameters: readonly Parameter[]) => Optimizer;
   /** Whether each parameter is updated, and its gradient freed, inside the backward; with one micro-batch alone. @default false */
   inBackward?: boolean;
@@ -73,10 +76,11 @@ export function simulateStep(step: SimulatedStep): MemoryStatistics {
     gradientDtype,
     masterWeights,
     stateBits,
+    shards,
     objective = nextToken(),
     inBackward = false,
   } = step;
-  const { makeOptimizer = (parameters) => new AdamW(parameters, { masterWeights, stateBits }) } = step;
+  const { makeOptimizer = (parameters) => new AdamW(parameters, { masterWeights, stateBits, shards }) } = step;
   if (inBackward) requireOneMicroBatch(accumulationSteps);
   using device = openDevice('meta', { like, memoryLimit, hostMemoryLimit });
   if (timeline) device.arena.startTimeline(timeline);

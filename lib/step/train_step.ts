@@ -13,6 +13,7 @@ import { CLIPPINGS, type Clipping, clippingOf, clippingProblem } from '../optim/
 import type { Optimizer } from '../optim/optimizer.ts';
 import type { ProcessGroup } from '../ranks/process_group.ts';
 import { tidy } from '../runtime/scope.ts';
+import { requireShards } from './exchange.ts';
 import { requireOneMicroBatch, StepInBackward } from './in_backward.ts';
 import { disposeScalars, microSteps, requireTrainable, type StepScalars, stepScalars } from './micro_steps.ts';
 import { StepPolicies } from './step_policies.ts';
@@ -99,7 +100,7 @@ export class TrainStep {
   #step = 0;
   #isRunning = false;
 
-  /** @param optimizer must have all of the model's trainable parameters */
+  /** @param optimizer must have all of the model's trainable parameters; with shards, the group's */
   constructor(model: Decoder, optimizer: Optimizer, options: TrainStepOptions = {}) {
     const { maxGradNorm = 1, policy = null, objective = nextToken(), seed = 0 } = options;
     const { clipping = null, inBackward = false, previousNorm = null, group = null, sequence = 1 } = options;
@@ -117,6 +118,7 @@ export class TrainStep {
     this.#inBackward = inBackward;
     if (group && !policy)
       throw new RangeError('TrainStep: group needs a policy, the same on every rank; policy is null');
+    requireShards(optimizer, group);
     this.#group = group;
     this.#sequence = sequenceRanks(model, group, sequence);
     if (previousNorm !== null) {

@@ -3,9 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readAdapter, saveAdapter } from '../io/adapters.ts';
-import { fileDtypes, toFile } from '../io/elements.ts';
 import { writeChatTemplate } from '../io/model_folder.ts';
-import { SafetensorsFile, writeSafetensors } from '../io/safetensors.ts';
 import { saveModel } from '../io/save_model.ts';
 import { readWeights } from '../io/weights.ts';
 import { syncFolder } from '../io/whole_file.ts';
@@ -13,10 +11,11 @@ import type { Decoder } from '../models/decoder.ts';
 import type { AdamW } from '../optim/adamw.ts';
 import type { Evaluation } from './evaluate.ts';
 import type { RunWarning } from './events.ts';
+import { readOptimizer, writeOptimizer } from './optimizer_files.ts';
+import type { RunRanks } from './run_ranks.ts';
 import { CheckpointError, type RunState, readState, writeState } from './run_state.ts';
 
 const FOLDER = 'checkpoints';
-const OPTIMIZER = 'optimizer.safetensors';
 const NAME = /^step-(\d+)$/;
 /** A checkpoint that is being written or removed. */
 const LEFTOVER = /^\.step-\d+(\.[0-9a-f]{16}\.removed)?$/;
@@ -27,6 +26,11 @@ export interface Beside {
   tokenizerFrom: string | null;
   /** The run's own template, in place of the tokenizer's. */
   chatTemplate: string | null;
+}
+
+export interface SavedWith {
+  beside: Beside;
+  ranks: RunRanks;
 }
 
 /** A run's checkpoints: those of the last steps, and of the best validation loss. */
@@ -54,7 +58,11 @@ export class Checkpoints {
     for (const name of await this.#names()) if (LEFTOVER.test(name)) await this.#remove(name);
   }
 
-  async save(model: Decoder, optimizer: AdamW, state: RunState, beside: Beside): Promise<void> {
+  /**
+   * Writes all files to a hidden folder, which then gets the checkpoint's name. Where ranks share the optimizer's states, every rank calls
+   * it, writes its part, and `save` of rank 0 does the rest when all have.
+   */
+  async save(model: Decoder, optimizer: AdamW, state: RunState, { beside, ranks }: SavedWith): Promise<void> {
     const { tokenizerFrom, chatTemplate } = beside;
     const name = nameOf(state.step);
     const temporary = join(this.#folder, `.${name}`);
@@ -65,15 +73,7 @@ export class Checkpoints {
       if (model.lora) await saveAdapter(model, temporary, { dtype: model.dtype });
       else await saveModel(model, temporary, { dtype: model.dtype, tokenizerFrom });
       if (chatTemplate !== null) await writeChatTemplate(temporary, chatTemplate, null);
-      await writeSafetensors(
-        join(temporary, OPTIMIZER),
-        [...optimizer.state()].map(([name, tensor]) => ({
-          name,
-          dtype: fileDtypes[tensor.dtype]!,
-          shape: tensor.shape,
-          data: async () => toFile(await tensor.data(), tensor.dtype, fileDtypes[tensor.dtype]!),
-        })),
-      );
+      await this.#writeOptimizer(temporary, optimizer, ranks);
       await writeState(temporary, state);
       await this.#hide(name); // of the same step, from before the run was continued
       await rename(temporary, join(this.#folder, name));
@@ -83,6 +83,18 @@ export class Checkpoints {
     }
     await syncFolder(this.#folder);
     await this.removeOld(state.best?.step);
+  }
+
+  /** What another rank than 0 does while that saves the checkpoint of a step. */
+  async savePart(optimizer: AdamW, step: number, ranks: RunRanks): Promise<void> {
+    await this.#writeOptimizer(join(this.#folder, `.${nameOf(step)}`), optimizer, ranks);
+  }
+
+  /** Where ranks share the states: when rank 0 has made the folder, and until all have written. */
+  async #writeOptimizer(folder: string, optimizer: AdamW, ranks: RunRanks): Promise<void> {
+    if (optimizer.shards) await ranks.gather(null);
+    await writeOptimizer(folder, optimizer);
+    if (optimizer.shards) await ranks.gather(null);
   }
 
   /** Removes all but the last ones and the best. Warns if one cannot be removed. */
@@ -121,15 +133,7 @@ export class Checkpoints {
   async restore(model: Decoder, optimizer: AdamW, step: number): Promise<void> {
     const folder = join(this.#folder, nameOf(step));
     await (model.lora ? readAdapter : readWeights)(model, folder);
-    const file = await SafetensorsFile.open(join(folder, OPTIMIZER));
-    try {
-      for (const [name, tensor] of optimizer.state()) {
-        tensor.write(await file.read(name));
-        await tensor.device.synchronize();
-      }
-    } finally {
-      await file.close();
-    }
+    await readOptimizer(folder, optimizer);
   }
 
   async #names(): Promise<string[]> {

@@ -248,6 +248,16 @@ const runFields = z.strictObject({
     .enum(['stop', 'skip'])
     .default('stop')
     .describe('when a loss or gradient is NaN or infinite; with optimizer.inBackward skip is for losses alone'),
+  parallel: z
+    .strictObject({
+      shard: z
+        .enum(['none', 'optimizer'])
+        .default('none')
+        .describe(
+          'what ranks share: optimizer, the states and master weights: each has a part, updates that part of the weights, and sends it to the others',
+        ),
+    })
+    .prefault({}),
   seed: z.int().nonnegative().default(0).describe('of the first weights and of the order of sequences'),
   tensorboard: z
     .boolean()

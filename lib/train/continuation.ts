@@ -36,8 +36,8 @@ const CHANGEABLE_OPTIONS = [
   'threads',
   'accumulationSteps',
 ];
-/** How matrix products and attention are computed: may change with the machine. */
-const MACHINE_OPTIONS = ['attention', 'matmul', 'tuneMatmul', 'deterministic'];
+/** How matrix products, attention and ranks compute: may change with the machine. */
+const MACHINE_OPTIONS = ['parallel', 'attention', 'matmul', 'tuneMatmul', 'deterministic'];
 
 export interface ContinuationOptions {
   outDir: string;

@@ -2,6 +2,7 @@
 import type { Decoder } from '../models/decoder.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import type { RankPlace } from '../ranks/place.ts';
+import type { Shards } from '../ranks/shards.ts';
 import type { EvaluationMetrics, StepMetrics } from './metrics.ts';
 import type { RunPlan } from './policy.ts';
 import type { Sample } from './samples.ts';
@@ -45,6 +46,8 @@ export interface RunStart {
   /** Rows of the longest one, padding included. */
   longestSequence: number;
   isPacked: boolean;
+  /** This rank's part of what ranks share; null: they share nothing. */
+  shards: Shards | null;
 }
 
 /** What happens in a run, in its order. */

@@ -6,6 +6,7 @@ import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { presetConfig } from '../models/presets.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
+import type { Shards } from '../ranks/shards.ts';
 import type { DeviceTarget } from '../runtime/device.ts';
 import type { Dtype, GradientDtype } from '../runtime/dtype.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
@@ -35,15 +36,18 @@ export interface ComparedStep {
   lora?: LoraLayout | null;
   masterWeights?: boolean;
   stateBits?: StateBits;
+  shards?: Shards | null;
   inBackward?: boolean;
   policy: StepPolicy;
   like: DeviceTarget;
 }
 
+type ComparedStart = Pick<RunStart, 'model' | 'policy' | 'longestSequence' | 'isPacked' | 'shards'>;
+
 /** The longest step of a run. */
 export function comparedStep(
   config: RunConfig,
-  { model, policy, longestSequence, isPacked }: Pick<RunStart, 'model' | 'policy' | 'longestSequence' | 'isPacked'>,
+  { model, policy, longestSequence, isPacked, shards }: ComparedStart,
 ): ComparedStep {
   return {
     config: model.config,
@@ -56,6 +60,7 @@ export function comparedStep(
     lora: model.lora?.layout,
     masterWeights: config.masterWeights,
     stateBits: config.optimizer.stateBits,
+    shards,
     inBackward: config.optimizer.inBackward,
     policy,
     like: model.device.target,

@@ -3,6 +3,7 @@ import { adapterLayout } from '../io/adapters.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import { offloadedBytes } from '../models/offload.ts';
 import type { StepPolicy } from '../models/policy.ts';
+import type { Shards } from '../ranks/shards.ts';
 import type { Device } from '../runtime/device.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
 import { type PolicyMemory, policyBefore } from '../step/before.ts';
@@ -21,19 +22,24 @@ export interface RunPlan extends PolicyMemory {
   isContinued: boolean;
 }
 
+interface PlannedOn {
+  device: Device;
+  data: RunData;
+  /** That of the run that goes on; null: there is none. */
+  earlier: StepPolicy | null;
+  /** Whether another is chosen where the earlier one does not fit. */
+  mayChange: boolean;
+  /** This rank's, where ranks share the optimizer's states. */
+  shards: Shards | null;
+}
+
 /**
  * The fastest policy that fits the device for the longest sequences, with what the configuration fixes. Reads no weights. Allocates
  * the host memory that it takes.
- * @param on.earlier that of the run that goes on; null: there is none
- * @param on.mayChange whether another is chosen where the earlier one does not fit
  * @throws OutOfMemoryError where none fits, with the longest T that does and what would help, or where the host has not the memory for inputs
  * @throws Error where the earlier one does not fit and may not change
  */
-export async function planRun(
-  config: RunConfig,
-  modelConfig: DecoderConfig,
-  on: { device: Device; data: RunData; earlier: StepPolicy | null; mayChange: boolean },
-): Promise<RunPlan> {
+export async function planRun(config: RunConfig, modelConfig: DecoderConfig, on: PlannedOn): Promise<RunPlan> {
   const { earlier, mayChange } = on;
   const options = await planOptions(config, modelConfig, on);
   const { memoryLimit, hostMemoryLimit, fixed, ...step } = options;
@@ -66,7 +72,7 @@ export async function planRun(
 async function planOptions(
   config: RunConfig,
   modelConfig: DecoderConfig,
-  { device, data: { training, validation } }: { device: Device; data: RunData },
+  { device, data: { training, validation }, shards }: Pick<PlannedOn, 'device' | 'data' | 'shards'>,
 ): Promise<PlanOptions> {
   const { chunkSizes, mlpSave, recompute, slots, attentionHeadGroups, offloadedInputs } = config;
   const { dtype, gradientDtype, lora, model } = config;
@@ -92,6 +98,7 @@ async function planOptions(
         : lora && { ...lora, rank: lora.rank! },
     masterWeights: config.masterWeights,
     stateBits: config.optimizer.stateBits,
+    shards,
     inBackward: config.optimizer.inBackward,
     like: device.target,
     memoryLimit: device.memoryLimit,

@@ -77,10 +77,10 @@ export class Run {
   async run(): Promise<TrainResult> {
     const { outDir, optimizer: settings, seed, masterWeights, maxGradNorm, clipping } = this.#config;
     const { inBackward, ...ofAdamW } = settings;
-    const { model, state, events, group } = this.#parts;
+    const { model, state, events, group, ranks } = this.#parts;
     const problem = warmupProblem(this.#schedule);
     if (problem) events.warn({ code: 'warm-up', message: problem });
-    const options = { ...ofAdamW, seed, masterWeights, readStored: false };
+    const options = { ...ofAdamW, seed, masterWeights, readStored: false, shards: ranks.shards(this.#config) };
     using optimizer = new AdamW(model.trainableParameters(), options);
     this.#files = new RunFiles(this.#config, this.#parts, optimizer);
     await this.#files.restore();
@@ -98,7 +98,8 @@ export class Run {
       await this.#emitStart();
       await this.#steps();
       // A run that was stopped before its first step must not overwrite an earlier one's model.
-      if (this.#isFirst && (this.#done > 0 || (await modelIn(outDir)) === null)) await this.#files.saveModel();
+      const saves = this.#isFirst && (this.#done > 0 || (await modelIn(outDir)) === null);
+      if (await this.#asFirst(saves)) await this.#files.saveModel();
       await this.#metrics?.sync();
     } catch (error) {
       failure = error;
@@ -137,7 +138,7 @@ export class Run {
   }
 
   async #emitStart(): Promise<void> {
-    const { model, plan, data, events } = this.#parts;
+    const { model, plan, data, events, ranks } = this.#parts;
     const { training, numTokens } = data;
     const start = {
       model,
@@ -149,6 +150,7 @@ export class Run {
       numSequences: training.length,
       longestSequence: training.T,
       isPacked: training.isPacked,
+      shards: ranks.shards(this.#config),
     };
     await events.emit({ type: 'start', start });
   }
@@ -160,17 +162,34 @@ export class Run {
       if (!(await this.#enqueue(step))) break;
       await this.#logPending(1);
       const saves = isDue(step, this.#numSteps, checkpoint.everySteps);
-      if (!this.#isFirst || (!saves && !this.#after.isDue(step))) continue;
+      if (!(this.#isFirst || this.#isSharded) || (!saves && !this.#after.isDue(step))) continue;
       await this.#logPending();
-      await this.#requireFinite();
-      const { isDone, isBest } = await this.#after.run(step);
-      if (!isDone) continue; // the signal has come, and every rank must learn of it
-      if (saves || (isBest && checkpoint.keepBest)) await this.#save(step);
+      const follows = this.#isFirst && (await this.#follow(step));
+      if (await this.#asFirst(follows === 'best' ? checkpoint.keepBest || saves : follows && saves))
+        await this.#save(step);
       this.#lastDone = performance.now();
     }
     await this.#logPending();
     await this.#requireFinite();
-    if (this.#isFirst && this.#done > this.#files.saved && !this.#isFinished) await this.#save(this.#done);
+    const isLeft = this.#isFirst && this.#done > this.#files.saved && !this.#isFinished;
+    if (await this.#asFirst(isLeft)) await this.#save(this.#done);
+  }
+
+  /** What is done after a step beside its checkpoint. False: the signal has come, and every rank must learn of it. */
+  async #follow(step: number): Promise<boolean | 'best'> {
+    await this.#requireFinite();
+    const { isDone, isBest } = await this.#after.run(step);
+    return isDone && (isBest ? 'best' : true);
+  }
+
+  /** Whether ranks share the optimizer's states, so that a checkpoint needs all of them. */
+  get #isSharded(): boolean {
+    return this.#parts.ranks.shards(this.#config) !== null;
+  }
+
+  /** What rank 0 says, for every rank that must take part. */
+  async #asFirst(value: boolean): Promise<boolean> {
+    return this.#isSharded ? (await this.#parts.ranks.gather(value))[0]! : value;
   }
 
   /** False on every rank where the signal has come to one. */
@@ -232,6 +251,7 @@ export class Run {
   }
 
   async #save(step: number): Promise<void> {
+    if (!this.#isFirst) return await this.#files.saveCheckpointPart(step);
     await this.#requireFinite();
     const { unwritten } = this.#metrics!;
     if (unwritten.length === 0) await this.#metrics!.sync();
@@ -249,11 +269,11 @@ export class Run {
 
   /**
    * If a file could not be read or written, the model in memory is sound: tries to save a checkpoint. After any other error it may not be;
-   * the last checkpoint is what remains. The same holds for a step that is half done.
+   * the last checkpoint is what remains. The same holds for a step that is half done, and where other ranks have a part of the states.
    */
   async #rescue(error: unknown): Promise<void> {
-    if (!this.#isFirst || error instanceof HalfStepError || (error instanceof NonFiniteError && error.isHalfDone))
-      return;
+    if (!this.#isFirst || this.#isSharded || error instanceof HalfStepError) return;
+    if (error instanceof NonFiniteError && error.isHalfDone) return;
     const isSkipped = error instanceof NonFiniteError && this.#config.nonFinite === 'skip';
     if (!isSkipped && !/^E[A-Z0-9]+$/.test(String((error as NodeJS.ErrnoException | null)?.code))) return;
     try {

@@ -10,6 +10,7 @@ import type { Beside } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
 import type { RunParts } from './run_parts.ts';
 import type { RunState } from './run_state.ts';
+import { withWholeMasters } from './shared_masters.ts';
 import { modelIn, requireSpace } from './start_checks.ts';
 
 export class RunFiles {
@@ -51,7 +52,7 @@ export class RunFiles {
     const { everySteps } = this.#config.checkpoint;
     const present = (await checkpoints.steps()).length;
     const more = everySteps === undefined ? 0 : Math.ceil(stepsLeft / everySteps);
-    await requireSpace(this.#config, model, this.#optimizer.state(), { present, more });
+    await requireSpace(this.#config, model, this.#optimizer, { present, more });
   }
 
   async writeConfig(): Promise<void> {
@@ -60,17 +61,28 @@ export class RunFiles {
   }
 
   async saveCheckpoint(state: Omit<RunState, 'machine' | 'sources' | 'config'>): Promise<void> {
-    const { model, checkpoints, machine, sources, events } = this.#parts;
+    const { model, checkpoints, machine, sources, events, ranks } = this.#parts;
     const { step, isTold, seconds, policy, best, previousNorm, unwritten } = state;
     const progress = { step, isTold, seconds, policy, best, previousNorm, unwritten };
     const whole = { ...progress, machine, sources, config: this.#config };
-    await checkpoints.save(model, this.#optimizer, whole, this.#beside);
+    await checkpoints.save(model, this.#optimizer, whole, { beside: this.#beside, ranks });
     this.#saved = step;
     await events.emit({ type: 'checkpoint', step });
   }
 
-  /** The model, or its adapters, in HuggingFace's layout. */
+  /** This rank's part of a checkpoint that rank 0 saves. */
+  async saveCheckpointPart(step: number): Promise<void> {
+    const { checkpoints, ranks } = this.#parts;
+    await checkpoints.savePart(this.#optimizer, step, ranks);
+    this.#saved = step;
+  }
+
+  /** The model, or its adapters, in HuggingFace's layout. Where ranks share the optimizer, every rank calls it. */
   async saveModel(): Promise<void> {
+    await withWholeMasters(this.#optimizer, this.#parts, () => this.#saveModel());
+  }
+
+  async #saveModel(): Promise<void> {
     const { outDir } = this.#config;
     const { model } = this.#parts;
     const { tokenizerFrom, chatTemplate } = this.#beside;

@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import { setTimeout as wait } from 'node:timers/promises';
 import { packageInfo } from '../io/package_info.ts';
 import type { RankPlace } from '../ranks/place.ts';
+import { Shards } from '../ranks/shards.ts';
 import { RankStore } from '../ranks/store.ts';
 import type { Device } from '../runtime/device.ts';
 import { addon } from '../runtime/native.ts';
@@ -55,6 +56,11 @@ export class RunRanks {
   /** Whether this rank writes files and tells what happens. */
   get isFirst(): boolean {
     return this.rank === 0;
+  }
+
+  /** This rank's part of what ranks share; null: they share nothing, or there is one rank. */
+  shards({ parallel }: RunConfig): Shards | null {
+    return parallel.shard === 'optimizer' && this.size > 1 ? new Shards(this.rank, this.size) : null;
   }
 
   /** Values of all ranks, by rank. */

@@ -85,11 +85,17 @@ export class RunReport {
   }
 
   #factsOf(): RunFacts {
-    const { model, data, machine } = this.#parts;
+    const { model, data, machine, ranks } = this.#parts;
     const { policy, numSteps, stepsDone } = this.#progress;
     const { training, numTokens } = data;
     const { T, isPacked } = training;
-    const step = comparedStep(this.#config, { model, policy, longestSequence: T, isPacked });
+    const step = comparedStep(this.#config, {
+      model,
+      policy,
+      longestSequence: T,
+      isPacked,
+      shards: ranks.shards(this.#config),
+    });
     const trained = model.trainableParameters().reduce((sum, { size }) => sum + size, 0);
     const { memoryLimit } = model.device;
     return {

@@ -6,6 +6,7 @@ import { ADAPTER_FILES, INDEX_FILE, WEIGHTS_FILE } from '../io/model_folder.ts';
 import type { Decoder } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import { longestShort } from '../models/rope_tables.ts';
+import type { AdamW } from '../optim/adamw.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
 import { dtypeBytes } from '../runtime/safetensors_dtype.ts';
 import type { Tensor } from '../runtime/tensor.ts';
@@ -137,7 +138,7 @@ export function requireRope({ layers }: DecoderConfig, { training, validation }:
 export async function requireSpace(
   config: RunConfig,
   model: Decoder,
-  optimizerState: Iterable<[string, Tensor]>,
+  optimizer: AdamW,
   numCheckpoints: { present: number; more: number },
 ): Promise<void> {
   const { outDir, checkpoint, evaluation } = config;
@@ -149,7 +150,8 @@ export async function requireSpace(
     const stored = model.lora ? undefined : model.origin?.stored.get(name!)?.dtype;
     return sum + size * dtypeBytes[stored ?? fileDtypes[dtype]];
   }, 0);
-  const ofCheckpoint = inMemory(parameters) + inMemory([...optimizerState].map(([, tensor]) => tensor));
+  const ofCheckpoint =
+    inMemory(parameters) + inMemory([...optimizer.state()].map(([, tensor]) => tensor)) * (optimizer.shards?.size ?? 1);
   const best = checkpoint.keepBest && evaluation.everySteps !== undefined ? 1 : 0;
   const left = Math.max(0, checkpoint.keepLast + best - numCheckpoints.present);
   const atOnce = checkpoint.everySteps === undefined ? 0 : Math.min(numCheckpoints.more, left);

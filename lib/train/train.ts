@@ -133,7 +133,13 @@ async function trainLocked(
       });
     }
     const earlier = change ? null : (state?.policy ?? null); // another machine has another memory
-    const plan = await planRun(config, modelConfig, { device, data, earlier, mayChange: allowOtherMachine });
+    const plan = await planRun(config, modelConfig, {
+      device,
+      data,
+      earlier,
+      mayChange: allowOtherMachine,
+      shards: ranks.shards(config),
+    });
     if (earlier && !plan.isContinued) {
       const message =
         'the run goes on with another policy, since its own does not fit: its losses have other last bits';

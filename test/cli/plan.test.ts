@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execPath } from 'node:process';
 import { bytesFrom } from '../../lib/cli/plan.ts';
-import { decoderConfig, longestSteps, planStep, simulateStep, stepOperations } from '../../lib/index.ts';
+import { decoderConfig, longestSteps, planStep, Shards, simulateStep, stepOperations } from '../../lib/index.ts';
 import { presets } from '../../lib/models/presets.ts';
 import { secondsByGpu } from '../../lib/step/rates.ts';
 import { commandLine, runCommand } from '../support/command.ts';
@@ -112,6 +112,21 @@ describe('minisequence plan', () => {
     assert.equal(report.memory.reservedBytes, simulateStep(step).reservedBytes);
     assert.equal(report.parameters, 134_515_008);
     assert.match(refused(...given.slice(1)), /projections in 4 bits are frozen.*--lora RANK/);
+  });
+
+  it('plans one of several GPUs that share the optimizer', () => {
+    const args = ['--model', 'Qwen3-0.6B', '--memory', '78GiB', '--sequence-length', '4096', '--gpus', '4', '--json'];
+    const report = JSON.parse(runCommand(['plan', ...args]));
+    const config = decoderConfig(presets['Qwen3-0.6B']!);
+    const options = { B: 1, T: 4096, dtype: 'bfloat16', like, memoryLimit: 78 * 2 ** 30 } as const;
+    const { policy, memory } = planStep(config, { ...options, shards: new Shards(0, 4) });
+    assert.deepEqual([report.policy, report.memory.reservedBytes], [policy, memory.reservedBytes]);
+    // f32 gradients and bf16 weights of the other three ranks' parts
+    assert.deepEqual([report.gpus, report.sentBytes], [4, (report.parameters * 6 * 3) / 4]);
+    const { peak } = simulateStep({ config, ...options, policy });
+    const states = report.parameters * 12; // two moments and a master copy
+    assert.ok(Math.abs(peak.optimizer - report.memory.peak.optimizer - (states * 3) / 4) < states / 1000);
+    assert.deepEqual(report.seconds, {});
   });
 
   it('reports each wrong option', () => {

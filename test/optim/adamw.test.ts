@@ -53,7 +53,7 @@ class HostAdamW {
       beta2,
       eps,
       weightDecay,
-    }: Required<Omit<AdamWOptions, 'masterWeights' | 'stateBits' | 'seed' | 'readStored'>>,
+    }: Required<Omit<AdamWOptions, 'masterWeights' | 'stateBits' | 'seed' | 'readStored' | 'shards'>>,
   ): void {
     this.#step += 1;
     gradient.forEach((g, i) => {

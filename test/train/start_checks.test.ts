@@ -170,7 +170,7 @@ describe('at the start a run refuses', () => {
     using model = new Decoder(decoderConfig({ ...tinyLlama, hidden_size: 2 ** 20, vocab_size: 2 ** 23 }), { device });
     using optimizer = new AdamW(model.trainableParameters());
     const config = parseConfig(tinyRun({ checkpoint: { everySteps: 1 } }));
-    const more = (count: number) => requireSpace(config, model, optimizer.state(), { present: 0, more: count });
+    const more = (count: number) => requireSpace(config, model, optimizer, { present: 0, more: count });
     await assert.rejects(more(0), /the disk has .* free, and the run writes 88\.00 TiB: the model of 88\.00 TiB$/);
     await assert.rejects(
       more(9),
