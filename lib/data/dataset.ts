@@ -1,5 +1,6 @@
 // Documents as sequences of T tokens: the one place where inputs and targets are shifted.
 import { IGNORE_INDEX } from '../ops/loss_options.ts';
+import { roundUp } from '../runtime/shape.ts';
 import { idOf } from '../text/encode.ts';
 import { formatNote } from './notes.ts';
 import { shuffled } from './shuffle.ts';
@@ -48,7 +49,7 @@ export interface Dataset {
  */
 export function paddedLength(length: number, T: number): number {
   const step = length <= 512 ? 64 : Math.max(128, 2 ** (Math.floor(Math.log2(length)) - 4));
-  return Math.min(T, Math.ceil(length / step) * step);
+  return Math.min(T, roundUp(length, step));
 }
 
 /** A stretch of one document: `length` inputs, and as many targets one token further on. */

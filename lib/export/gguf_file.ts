@@ -2,6 +2,7 @@
 // (the format's description: docs/gguf.md in the repository of ggml).
 import type { FileHandle } from 'node:fs/promises';
 import { writeFully, writeWhole } from '../io/whole_file.ts';
+import { roundUp } from '../runtime/shape.ts';
 
 const MAGIC = 0x4655_4747; // 'GGUF' as it stands in the file
 const VERSION = 3;
@@ -60,7 +61,7 @@ export async function writeGguf(path: string, metadata: GgufMetadata, tensors: r
   });
 }
 
-const padded = (bytes: number) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+const padded = (bytes: number) => roundUp(bytes, ALIGNMENT);
 
 async function pad(handle: FileHandle, bytes: number): Promise<void> {
   await writeFully(handle, new Uint8Array(padded(bytes) - bytes));

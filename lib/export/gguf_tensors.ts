@@ -3,6 +3,7 @@ import { fromFile } from '../io/elements.ts';
 import type { Place } from '../io/stored_names.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import { dtypeBytes } from '../runtime/safetensors_dtype.ts';
+import { sizeOf } from '../runtime/shape.ts';
 import { type Architecture, ropeTensors } from './architectures.ts';
 import { bytesIn, type ExportType, encoded, ggufTypes, typeOf } from './gguf_elements.ts';
 import type { GgufTensor } from './gguf_file.ts';
@@ -66,10 +67,7 @@ export function modelTensors(
       name: ggufName(name, config),
       shape,
       type: ggufTypes[to].tensor,
-      bytes: bytesIn(
-        to,
-        shape.reduce((product, size) => product * size, 1),
-      ),
+      bytes: bytesIn(to, sizeOf(shape)),
       pieces: () =>
         pieces(place, {
           shape,

@@ -3,6 +3,7 @@
 import { close, closeSync, fstat, open, read, readSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { dtypeBytes, type SafetensorsDtype } from '../runtime/safetensors_dtype.ts';
+import { roundUp } from '../runtime/shape.ts';
 import { describeOther } from './other_files.ts';
 import {
   isSizes,
@@ -212,7 +213,7 @@ export async function stageSafetensors(
     return bytes;
   });
   const json = new TextEncoder().encode(JSON.stringify(header));
-  const padded = new Uint8Array(Math.ceil(json.length / ALIGNMENT) * ALIGNMENT).fill(0x20);
+  const padded = new Uint8Array(roundUp(json.length, ALIGNMENT)).fill(0x20);
   padded.set(json);
   const length = new Uint8Array(LENGTH_BYTES);
   new DataView(length.buffer).setBigUint64(0, BigInt(padded.length), true);

@@ -9,7 +9,7 @@ import { requireDtype, requireFinite, requireInteger, requireShape } from './che
 export const IGNORE_INDEX = -100;
 
 /** Values for each token that can be returned with the loss. They have no gradient. */
-export const perTokenOutputs = ['losses', 'lse', 'logProbability', 'entropy', 'correct'] as const;
+const perTokenOutputs = ['losses', 'lse', 'logProbability', 'entropy', 'correct'] as const;
 export type PerTokenOutput = (typeof perTokenOutputs)[number];
 
 export interface CrossEntropyOptions {

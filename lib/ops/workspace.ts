@@ -1,6 +1,7 @@
 // Workspaces of kernels. Their sizes depend only on op, shapes, dtype and target, so `meta` counts the same bytes.
 import type { Device } from '../runtime/device.ts';
 import { computeDtype, type Dtype, dtypes } from '../runtime/dtype.ts';
+import { roundUp } from '../runtime/shape.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 
 const MIB = 2 ** 20;
@@ -29,10 +30,6 @@ export function evenChunkSize(N: number, most: number): number {
 export function logitsWorkspace(device: Device, M: number, V: number, dtype: Dtype): Tensor {
   const cols = device.target.kind === 'cuda' ? roundUp(V, 64) : V;
   return empty([M, cols], { dtype, device, category: 'workspace' });
-}
-
-function roundUp(value: number, unit: number): number {
-  return Math.ceil(value / unit) * unit;
 }
 
 /** Number of partial sums that an op adds in a fixed order: on CUDA two for each of the 132 multiprocessors of an H100 or H200. */

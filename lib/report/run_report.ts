@@ -8,7 +8,7 @@ import { page } from './page.ts';
 import { figure, type LinePlot, type Plot, type Unit, whole, written } from './plots.ts';
 import { type RunRecord, readRun, type StepLine } from './run_folder.ts';
 
-export const REPORT_FILE = 'report.html';
+const REPORT_FILE = 'report.html';
 /** Most points of a curve. */
 const MAX_POINTS = 2000;
 /** Samples shown: the last ones. */
@@ -130,7 +130,7 @@ function curves({ steps, validations }: RunRecord, plots: Plot[]): Markup {
 }
 
 /** At most MAX_POINTS steps: of each of equal parts those with the lowest and the highest loss; the first and the last always. */
-export function thinned(steps: readonly StepLine[]): StepLine[] {
+function thinned(steps: readonly StepLine[]): StepLine[] {
   if (steps.length <= MAX_POINTS) return [...steps];
   const kept = new Set([0, steps.length - 1]);
   const parts = MAX_POINTS / 2 - 1;

@@ -5,6 +5,7 @@ import { Arena } from './memory/arena.ts';
 import { HostMemory } from './memory/host_memory.ts';
 import { formatBytes, type MemoryStatistics } from './memory/statistics.ts';
 import { type AttentionChoice, addon, type MatmulChoice } from './native.ts';
+import { roundUp } from './shape.ts';
 
 /** `'auto'`: cuda if it can be used, otherwise cpu with one warning. */
 export type DeviceName = 'cpu' | 'cuda' | `cuda:${number}` | 'meta' | 'auto';
@@ -247,7 +248,7 @@ export class Device {
 /** Reserves address space for an arena of `wanted` bytes; if that is refused, for half as much, and so on. */
 function reserve(name: string, id: number, granularity: number, wanted: number): { base: number; bytes: number } {
   const most = Math.ceil(Math.min(wanted, MAX_ADDRESSES) / granularity) * granularity;
-  for (let bytes = most; ; bytes = Math.ceil(bytes / 2 / granularity) * granularity) {
+  for (let bytes = most; ; bytes = roundUp(bytes / 2, granularity)) {
     try {
       return { base: addon().reserve(id, bytes), bytes };
     } catch (error) {

@@ -20,6 +20,11 @@ export function sizeOf(shape: readonly number[]): number {
   return product;
 }
 
+/** The smallest multiple of `unit` that is not below `value`. */
+export function roundUp(value: number, unit: number): number {
+  return Math.ceil(value / unit) * unit;
+}
+
 /** A value's class, or its type and value, for errors. */
 export function kindOf(value: unknown): string {
   return typeof value === 'object' ? (value?.constructor?.name ?? String(value)) : `${typeof value} ${String(value)}`;

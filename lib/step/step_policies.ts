@@ -11,7 +11,7 @@ type OptimizerSettings = Pick<PlanOptions, 'masterWeights' | 'stateBits' | 'make
 type Planned = Required<Pick<PlanOptions, 'B' | 'T' | 'isPacked' | 'accumulationSteps'>>;
 
 /** Plans for steps of this model on its device, within the device's memoryLimit and hostMemoryLimit. */
-export function planModelStep(
+function planModelStep(
   model: Decoder,
   options: Omit<PlanOptions, 'dtype' | 'gradientDtype' | 'lora' | 'like' | 'memoryLimit' | 'hostMemoryLimit'>,
 ): StepPolicy {

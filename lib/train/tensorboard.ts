@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { writeFully } from '../io/whole_file.ts';
 import type { RunEvent } from './events.ts';
 
-export const TENSORBOARD_FOLDER = 'tensorboard';
+const TENSORBOARD_FOLDER = 'tensorboard';
 
 /** Counts the files of this process, as their names do. */
 let numFiles = 0;

@@ -5,7 +5,7 @@ import { type RopeConfig, ropeConfig } from '../rope_config.ts';
 import { quantizationOf } from './quantised.ts';
 
 /** Norms before attention and before the MLP. */
-export const PRE_NORMS: LayerNorms = {
+const PRE_NORMS: LayerNorms = {
   attentionInput: 'input_layernorm',
   attentionOutput: null,
   mlpInput: 'post_attention_layernorm',

@@ -1,5 +1,6 @@
 // All memory of one device: one range of addresses that grows at its end, allocated by best fit. On `meta` the same bookkeeping
 // runs without memory, so a step's peak on `meta` equals its peak on the device that `meta` imitates.
+import { roundUp } from '../shape.ts';
 import { arenaOutOfMemory } from './errors.ts';
 import { FreeList } from './free_list.ts';
 import {
@@ -185,8 +186,4 @@ export class Arena {
     }
     this.#timeline?.push({ bytes, category, liveBytes: this.#liveBytes, offset, content });
   }
-}
-
-function roundUp(value: number, multiple: number): number {
-  return Math.ceil(value / multiple) * multiple;
 }

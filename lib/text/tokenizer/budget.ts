@@ -14,7 +14,7 @@ export const QUICK_TOKEN = 512;
 export const QUICK_WORD = 1024;
 
 /** The length that a text of `length` units may grow to. Unicode's normal forms make at most 18 units of one. */
-export const maxLength = (length: number): number => 64 * length + 4096;
+const maxLength = (length: number): number => 64 * length + 4096;
 
 export function checkGrowth(before: number, after: number, what: string): void {
   if (after > maxLength(before))
