@@ -15,6 +15,11 @@ export function tokensOfRank(T: number, ranks: number): number {
   return Math.ceil(T / ranks);
 }
 
+/** The `shared` neighbouring ranks that one of them is of; null for 1, which shares nothing. `shared` must divide their number. */
+export function sequenceRanks(rank: number, shared: number): SequenceRanks | null {
+  return shared === 1 ? null : { first: rank - (rank % shared), size: shared, rank: rank % shared };
+}
+
 /**
  * The part of a batch that one of the ranks has: neighbouring tokens of every sequence, with the targets that they have in it. Sequences are
  * padded at their end to a multiple of the number of ranks: no token before sees the padding, and it has no target.

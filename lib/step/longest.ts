@@ -3,7 +3,7 @@
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { longestFit } from './longest_fit.ts';
-import { type PlanOptions, policiesOf } from './plan.ts';
+import { type PlanOptions, policiesOf, rowsOf } from './plan.ts';
 import { simulateStep, stepFits } from './simulate.ts';
 
 export interface LongestOptions extends Omit<PlanOptions, 'T'> {
@@ -33,7 +33,7 @@ export function longestSteps(config: DecoderConfig, options: LongestOptions): Lo
   if (!Number.isFinite(memoryLimit)) {
     throw new RangeError(`longestSteps: memoryLimit must be a finite number of bytes, got ${memoryLimit}`);
   }
-  const policies = (T: number) => policiesOf(config, B * T, fixed, { T, ...rest, hostMemoryLimit });
+  const policies = (T: number) => policiesOf(config, rowsOf({ B, T, ...rest }), fixed, { T, ...rest, hostMemoryLimit });
   const step = { config, B, hostMemoryLimit, ...rest };
   const keys = new Set(policies(granule).map(keyOf));
   let guess = 16 * granule;

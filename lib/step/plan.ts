@@ -5,6 +5,7 @@ import { mostHeadGroups } from '../models/head_groups.ts';
 import { canOffload, mostOffloaded, offloadedBytes } from '../models/offload.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { fewestSlots, freedOf, hasSlots } from '../models/segments.ts';
+import { tokensOfRank } from '../models/sequence_part.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
 import { either, OutOfMemoryError } from '../runtime/memory/errors.ts';
 import { formatBytes, type MemoryStatistics } from '../runtime/memory/statistics.ts';
@@ -51,13 +52,14 @@ export function planStep(config: DecoderConfig, options: PlanOptions): Plan {
   const simulate = (policy: StepPolicy) =>
     simulateStep({ config, B, T, policy, memoryLimit, hostMemoryLimit, ...rest });
   let last: { policy: StepPolicy; error: OutOfMemoryError } | null = null;
-  for (const policy of policiesOf(config, B * T, fixed, { T, ...rest, hostMemoryLimit })) {
+  const N = rowsOf(options);
+  for (const policy of policiesOf(config, N, fixed, { T, ...rest, hostMemoryLimit })) {
     try {
       const plan = { policy, memory: simulate(policy), before: last?.policy ?? null };
       return fixed.offloadedInputs === undefined ? fewestOffloaded(plan, simulate) : plan;
     } catch (error) {
       if (!(error instanceof OutOfMemoryError)) throw error;
-      if (offloadedBytes(config, policy, { N: B * T, dtype: rest.dtype ?? 'float32' }) > hostMemoryLimit) throw error;
+      if (offloadedBytes(config, policy, { N, dtype: rest.dtype ?? 'float32' }) > hostMemoryLimit) throw error;
       last = { policy, error };
     }
   }
@@ -121,7 +123,7 @@ function nothingFits(
     mostOffloaded(
       config,
       { ...policy, recompute: fixed.recompute ?? 'layer' },
-      { N: B * T, dtype, hostMemoryLimit: limit },
+      { N: rowsOf(options), dtype, hostMemoryLimit: limit },
     );
   if (most(hostMemoryLimit) < most(Infinity)) ofActivations.push('a larger hostMemoryLimit');
   if (Object.keys(fixed).length > 0) ofActivations.unshift(`leaving ${Object.keys(fixed).join(', ')} to the planner`);
@@ -149,15 +151,20 @@ function longestBelow(
   const granule = Math.min(1024, 2 ** Math.max(0, Math.floor(Math.log2(failing / 16))));
   const share = (memoryLimit - bytes.state) / (bytes.needed - bytes.state);
   const fits = (T: number) =>
-    policiesOf(config, B * T, fixed, { T, ...rest, hostMemoryLimit })
+    policiesOf(config, rowsOf({ B, T, ...rest }), fixed, { T, ...rest, hostMemoryLimit })
       .reverse()
       .some((policy) => stepFits({ config, B, T, policy, memoryLimit, hostMemoryLimit, ...rest }));
   return longestFit(fits, { guess: share * failing, granule, most: failing - 1 });
 }
 
+/** Rows of a micro-batch on one rank. */
+export function rowsOf({ B, T, sequence = 1 }: Pick<StepShape, 'B' | 'T' | 'sequence'>): number {
+  return B * tokensOfRank(T, sequence);
+}
+
 /** What the order of policies depends on, besides the model's config and the rows. */
-interface Planned extends Pick<PlanOptions, 'lora' | 'dtype' | 'hostMemoryLimit'> {
-  /** Length of a sequence, which the cost of attention depends on. @default N */
+interface Planned extends Pick<PlanOptions, 'lora' | 'dtype' | 'hostMemoryLimit' | 'sequence'> {
+  /** Length of a sequence, which the cost of attention depends on. @default N · sequence */
   T?: number;
 }
 
@@ -170,7 +177,7 @@ export function policiesOf(
   config: DecoderConfig,
   N: number,
   fixed: Partial<StepPolicy> = {},
-  { T = N, lora, dtype = 'float32', hostMemoryLimit = 0 }: Planned = {},
+  { sequence = 1, T = N * sequence, lora, dtype = 'float32', hostMemoryLimit = 0 }: Planned = {},
 ): StepPolicy[] {
   const { slots, recompute = 'auto' } = fixed;
   if (slots !== undefined && !hasSlots(recompute)) {
@@ -184,15 +191,18 @@ export function policiesOf(
     );
   }
   const most = (policy: StepPolicy) => mostOffloaded(config, policy, { N, dtype, hostMemoryLimit });
-  const operations = (policy: StepPolicy) => stepOperations(config, { B: Math.ceil(N / T), T, policy, lora }).total;
-  const all = candidates(N, config, fixed, { operations, most }).map((candidate) => combined(candidate, fixed));
+  const operations = (policy: StepPolicy) =>
+    stepOperations(config, { B: Math.ceil(N / tokensOfRank(T, sequence)), T, policy, lora }).total;
+  const all = candidates(N, config, fixed, { operations, most, groups: mostHeadGroups(config, sequence) }).map(
+    (candidate) => combined(candidate, fixed),
+  );
   return [...new Map(all.map((policy) => [JSON.stringify(policy), policy])).values()];
 }
 
 type Rung = Pick<StepPolicy, 'mlpSave' | 'recompute' | 'slots' | 'attentionHeadGroups' | 'offloadedInputs'>;
 
 /** What policies keep, from the most memory to the least, with up to three numbers of slots. The place of 'attentionSegments' depends on the model. */
-function ladder(config: DecoderConfig, fixed: Partial<StepPolicy>): Rung[] {
+function ladder(config: DecoderConfig, fixed: Partial<StepPolicy>, groups: number): Rung[] {
   const L = config.layers.length;
   const inSegments = (recompute: StepPolicy['recompute'], mlpSave: StepPolicy['mlpSave'] = 'input'): Rung[] => {
     const fewest = fewestSlots(L, freedOf(config, recompute));
@@ -200,7 +210,6 @@ function ladder(config: DecoderConfig, fixed: Partial<StepPolicy>): Rung[] {
     const isFixed = recompute === fixed.recompute;
     return [...new Set(isFixed ? [...slots, fewest] : slots)].map((slots) => ({ mlpSave, recompute, slots }));
   };
-  const groups = mostHeadGroups(config);
   /** Each also with attention's heads in groups, where the model allows that. What keeps attention's output gains nothing by them. */
   const alsoInGroups = (rungs: Rung[]): Rung[] =>
     groups === 1 ? rungs : rungs.flatMap((rung) => [rung, { ...rung, attentionHeadGroups: groups }]);
@@ -226,13 +235,13 @@ function candidates(
   N: number,
   config: DecoderConfig,
   fixed: Partial<StepPolicy>,
-  { operations, most }: Record<'operations' | 'most', (policy: StepPolicy) => number>,
+  { operations, most, groups }: Record<'operations' | 'most', (policy: StepPolicy) => number> & { groups: number },
 ): StepPolicy[] {
   const chunk = defaultChunkSize(N, config.hiddenSize);
   const chunks = [evenChunkSize(N, 8 * chunk), evenChunkSize(N, 2 * chunk), chunk];
   const small = [chunk / 2, chunk / 4, chunk / 8].map((size) => Math.max(1, Math.floor(size)));
   const policy = (rung: Rung, size: number): StepPolicy => ({ mlpChunkSize: size, lossChunkSize: size, ...rung });
-  const rungs = ladder(config, fixed);
+  const rungs = ladder(config, fixed, groups);
   const offloading = (rung: Rung): Rung[] => {
     const offloadedInputs = fixed.offloadedInputs === undefined ? most(policy(rung, chunk)) : 0;
     return offloadedInputs > 0 ? [{ ...rung, offloadedInputs }] : [];

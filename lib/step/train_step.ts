@@ -4,7 +4,7 @@ import { type HostBatch, toDevice } from '../models/batch.ts';
 import type { Decoder } from '../models/decoder.ts';
 import { offloadedBytes } from '../models/offload.ts';
 import type { StepPolicy } from '../models/policy.ts';
-import { requireSequenceModel, sequencePart } from '../models/sequence_part.ts';
+import { requireSequenceModel, sequencePart, sequenceRanks } from '../models/sequence_part.ts';
 import { nextToken } from '../objectives/next_token.ts';
 import type { Objective } from '../objectives/objective.ts';
 import { requireCount, requireFinite, requireInteger } from '../ops/check.ts';
@@ -120,7 +120,7 @@ export class TrainStep {
       throw new RangeError('TrainStep: group needs a policy, the same on every rank; policy is null');
     requireShards(optimizer, group);
     this.#group = group;
-    this.#sequence = sequenceRanks(model, group, sequence);
+    this.#sequence = checkedSequence(model, group, sequence);
     if (previousNorm !== null) {
       requireFinite('TrainStep', 'previousNorm', previousNorm, { min: 0 });
       if (this.#clipping !== 'previous') {
@@ -307,11 +307,11 @@ function numberInStep(i: number, rank: number, counts: readonly number[]): numbe
 }
 
 /** The `shared` neighbouring ranks that this one is of; null for 1. */
-function sequenceRanks(model: Decoder, group: ProcessGroup | null, shared: number): SequenceRanks | null {
+function checkedSequence(model: Decoder, group: ProcessGroup | null, shared: number): SequenceRanks | null {
   requireCount('TrainStep', 'sequence', shared);
   if (shared === 1) return null;
   const { rank, size } = group ?? { rank: 0, size: 1 };
   if (size % shared !== 0) throw new RangeError(`TrainStep: sequence ${shared} must divide the ${size} ranks of group`);
   requireSequenceModel(model.config, shared);
-  return { first: rank - (rank % shared), size: shared, rank: rank % shared };
+  return sequenceRanks(rank, shared);
 }

@@ -2,7 +2,7 @@
 import type { StepPolicy } from '../models/policy.ts';
 import { better } from './checkpoint.ts';
 import type { RunConfig } from './config.ts';
-import { evaluate } from './evaluate.ts';
+import { type Evaluation, evaluate } from './evaluate.ts';
 import type { RunEvents } from './event_stream.ts';
 import type { RunParts } from './run_parts.ts';
 import type { RunState } from './run_state.ts';
@@ -56,10 +56,10 @@ export class AfterSteps {
   /** Validates and writes samples where they are due. isDone: `signal` has not come between. */
   async run(step: number): Promise<{ isDone: boolean; isBest: boolean }> {
     const { evaluation, samples } = this.#config;
-    const { signal, numSteps } = this.#options;
+    const { numSteps } = this.#options;
     let isBest: boolean | null = false;
     if (this.isDue(step)) {
-      if (signal?.aborted) return { isDone: false, isBest };
+      if (await this.#isStopped(step)) return { isDone: false, isBest };
       if (isDue(step, numSteps, evaluation.everySteps)) isBest = await this.#evaluate(step);
       if (isBest === null) return { isDone: false, isBest: false };
       if (isDue(step, numSteps, samples.everySteps)) await this.#sample(step);
@@ -68,12 +68,40 @@ export class AfterSteps {
     return { isDone: true, isBest };
   }
 
+  /** What other ranks than 0 do while that runs what is due: where ranks share sequences, all validate. */
+  async help(step: number): Promise<void> {
+    if (this.#validatesTogether(step) && !(await this.#isStopped(step))) await this.#validated();
+  }
+
+  #validatesTogether(step: number): boolean {
+    const { evaluation, parallel } = this.#config;
+    return parallel.sequence > 1 && isDue(step, this.#options.numSteps, evaluation.everySteps);
+  }
+
+  /** Whether the signal has come; to any rank, where all validate. */
+  async #isStopped(step: number): Promise<boolean> {
+    const isAborted = this.#options.signal?.aborted ?? false;
+    return this.#validatesTogether(step) ? await this.#parts.ranks.any(isAborted) : isAborted;
+  }
+
+  async #validated(): Promise<Evaluation | null> {
+    const { model, data, ranks } = this.#parts;
+    const { policy, signal } = this.#options;
+    const { batchSize } = this.#config;
+    const sequence = ranks.sequence(this.#config);
+    const options = { policy, batchSize };
+    if (!sequence) return await evaluate(model, data.validation!, { ...options, signal });
+    return await evaluate(model, data.validation!, {
+      ...options,
+      shared: { sequence, part: ranks.part(this.#config), ranks },
+    });
+  }
+
   /** Whether this is the best so far; null where `signal` came between. */
   async #evaluate(step: number): Promise<boolean | null> {
-    const { model, data } = this.#parts;
-    const { policy, signal, events } = this.#options;
-    const evaluation = await evaluate(model, data.validation!, { policy, batchSize: this.#config.batchSize, signal });
+    const evaluation = await this.#validated();
     if (!evaluation) return null;
+    const { events } = this.#options;
     await events.emit({ type: 'evaluation', metrics: { step, ...evaluation } });
     this.best = better(this.best, step, evaluation);
     return this.best?.step === step;

@@ -256,6 +256,11 @@ const runFields = z.strictObject({
         .describe(
           'what ranks share: optimizer, the states and master weights: each has a part, updates that part of the weights, and sends it to the others',
         ),
+      sequence: positive
+        .default(1)
+        .describe(
+          'ranks that share each sequence, a divisor of their number and of the query heads: longer sequences, batchSize · accumulationSteps · ranks / sequence of them a step',
+        ),
     })
     .prefault({}),
   seed: z.int().nonnegative().default(0).describe('of the first weights and of the order of sequences'),

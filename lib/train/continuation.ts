@@ -60,9 +60,10 @@ export function requireSameConfig(state: RunState, config: RunConfig, options: C
 
 /** A step must have as many micro-batches as before, over all ranks: its number says which sequences are next. */
 function requireSameStep(state: RunState, config: RunConfig, { outDir, numRanks }: ContinuationOptions): void {
+  const before = storedConfig(state.config);
   const [then, now] = [
-    { steps: state.config.accumulationSteps, ranks: state.machine.ranks ?? 1 },
-    { steps: config.accumulationSteps, ranks: numRanks },
+    { steps: before.accumulationSteps, ranks: (state.machine.ranks ?? 1) / before.parallel.sequence },
+    { steps: config.accumulationSteps, ranks: numRanks / config.parallel.sequence },
   ];
   if (then.steps * then.ranks === now.steps * now.ranks) return;
   throw new Error(

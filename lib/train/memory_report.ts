@@ -5,6 +5,7 @@ import { decoderConfig } from '../models/config.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import type { StepPolicy } from '../models/policy.ts';
 import { presetConfig } from '../models/presets.ts';
+import { tokensOfRank } from '../models/sequence_part.ts';
 import type { StateBits } from '../optim/adamw_state.ts';
 import type { Shards } from '../ranks/shards.ts';
 import type { DeviceTarget } from '../runtime/device.ts';
@@ -33,6 +34,8 @@ export interface ComparedStep {
   gradientDtype?: GradientDtype;
   accumulationSteps: number;
   isPacked: boolean;
+  /** Ranks that share each sequence. @default 1 */
+  sequence?: number;
   lora?: LoraLayout | null;
   masterWeights?: boolean;
   stateBits?: StateBits;
@@ -57,6 +60,7 @@ export function comparedStep(
     gradientDtype: config.gradientDtype,
     accumulationSteps: config.accumulationSteps,
     isPacked,
+    sequence: config.parallel.sequence,
     lora: model.lora?.layout,
     masterWeights: config.masterWeights,
     stateBits: config.optimizer.stateBits,
@@ -68,7 +72,7 @@ export function comparedStep(
 }
 
 export function compareMemory({ policy, ...step }: ComparedStep): MemoryComparison {
-  const N = step.B * step.T;
+  const N = step.B * tokensOfRank(step.T, step.sequence ?? 1);
   const reserved = (policy: StepPolicy) => simulateStep({ ...step, policy }).reservedBytes;
   return { plain: reserved(plainPolicy(N)), unchunked: reserved(unchunked(policy, N)), miniSequence: reserved(policy) };
 }

@@ -3,6 +3,7 @@ import { adapterLayout } from '../io/adapters.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import { offloadedBytes } from '../models/offload.ts';
 import type { StepPolicy } from '../models/policy.ts';
+import { tokensOfRank } from '../models/sequence_part.ts';
 import type { Shards } from '../ranks/shards.ts';
 import type { Device } from '../runtime/device.ts';
 import { formatBytes } from '../runtime/memory/statistics.ts';
@@ -45,7 +46,7 @@ export async function planRun(config: RunConfig, modelConfig: DecoderConfig, on:
   const { memoryLimit, hostMemoryLimit, fixed, ...step } = options;
   /** A run that cannot have its host memory ends here. */
   const prepareHost = (policy: StepPolicy) => {
-    const N = config.batchSize * on.data.training.T;
+    const N = config.batchSize * tokensOfRank(on.data.training.T, config.parallel.sequence);
     return on.device.host.prepare(offloadedBytes(modelConfig, policy, { N, dtype: config.dtype }));
   };
   if (earlier) {
@@ -92,6 +93,7 @@ async function planOptions(
     gradientDtype,
     accumulationSteps: config.accumulationSteps,
     isPacked: training.isPacked,
+    sequence: config.parallel.sequence,
     lora:
       lora?.from !== undefined
         ? await adapterLayout(modelConfig, lora.from, { ignoreFields })

@@ -59,7 +59,7 @@ export class Run {
     const { plan, data, state, events, signal, ranks } = parts;
     const { policy } = plan;
     this.#policy = policy;
-    this.#batches = new StepBatches(data.training, { ...config, rank: ranks.rank, size: ranks.size });
+    this.#batches = new StepBatches(data.training, { ...config, ...ranks.part(config) });
     const ofEpochs = Math.ceil((config.epochs ?? (config.maxSteps ? Infinity : 1)) * this.#batches.stepsPerEpoch);
     const numSteps = Math.min(config.maxSteps ?? Infinity, ofEpochs);
     this.#numSteps = numSteps;
@@ -89,7 +89,8 @@ export class Run {
     this.#started = performance.now() - (state?.seconds ?? 0) * 1000;
     this.#lastDone = performance.now();
     const previousNorm = state?.previousNorm ?? null;
-    const ofStep = { policy: this.#policy, maxGradNorm, clipping, inBackward, previousNorm, seed, group };
+    const { sequence } = this.#config.parallel;
+    const ofStep = { policy: this.#policy, maxGradNorm, clipping, inBackward, previousNorm, seed, group, sequence };
     using trainStep = new TrainStep(model, optimizer, ofStep);
     this.#trainStep = trainStep;
     let failure: unknown = null;
@@ -157,11 +158,15 @@ export class Run {
 
   async #steps(): Promise<void> {
     const { checkpoint } = this.#config;
-    if (this.#isFirst && this.#after.done < this.#done) await this.#after.run(this.#done);
+    if (this.#after.done < this.#done) {
+      if (this.#isFirst) await this.#after.run(this.#done);
+      else await this.#after.help(this.#done);
+    }
     for (let step = this.#done + 1; step <= this.#numSteps && (await this.#goesOn()); step++) {
       if (!(await this.#enqueue(step))) break;
       await this.#logPending(1);
       const saves = isDue(step, this.#numSteps, checkpoint.everySteps);
+      if (!this.#isFirst) await this.#after.help(step);
       if (!(this.#isFirst || this.#isSharded) || (!saves && !this.#after.isDue(step))) continue;
       await this.#logPending();
       const follows = this.#isFirst && (await this.#follow(step));

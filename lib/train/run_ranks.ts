@@ -2,6 +2,8 @@
 import { hostname } from 'node:os';
 import { setTimeout as wait } from 'node:timers/promises';
 import { packageInfo } from '../io/package_info.ts';
+import { sequenceRanks } from '../models/sequence_part.ts';
+import type { SequenceRanks } from '../ops/head_exchange.ts';
 import type { RankPlace } from '../ranks/place.ts';
 import { Shards } from '../ranks/shards.ts';
 import { RankStore } from '../ranks/store.ts';
@@ -61,6 +63,25 @@ export class RunRanks {
   /** This rank's part of what ranks share; null: they share nothing, or there is one rank. */
   shards({ parallel }: RunConfig): Shards | null {
     return parallel.shard === 'optimizer' && this.size > 1 ? new Shards(this.rank, this.size) : null;
+  }
+
+  /** @throws RangeError unless parallel.sequence divides the ranks */
+  requireSequence({ parallel: { sequence } }: RunConfig): void {
+    if (this.size % sequence === 0) return;
+    throw new RangeError(
+      `parallel.sequence: ${sequence} ranks share each sequence, and there ${this.size === 1 ? 'is 1 rank' : `are ${this.size} ranks`}: ` +
+        'start a multiple of them (--gpus, or a launcher)',
+    );
+  }
+
+  /** Those that share this one's sequences; null: none do. */
+  sequence({ parallel }: RunConfig): SequenceRanks | null {
+    return sequenceRanks(this.rank, parallel.sequence);
+  }
+
+  /** Which of the parts this rank is of that compute micro-batches of their own: one rank each, or those that share sequences. */
+  part({ parallel: { sequence } }: RunConfig): { rank: number; size: number } {
+    return { rank: Math.floor(this.rank / sequence), size: this.size / sequence };
   }
 
   /** Values of all ranks, by rank. */

@@ -10,6 +10,7 @@ import { decoderConfig } from '../models/config.ts';
 import { Decoder } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder_config.ts';
 import { addLora } from '../models/lora.ts';
+import { requireSequenceModel } from '../models/sequence_part.ts';
 import { ProcessGroup } from '../ranks/process_group.ts';
 import { type Device, type DeviceName, openDevice } from '../runtime/device.ts';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer.ts';
@@ -52,6 +53,7 @@ export async function train(config: RunConfig, options: TrainOptions = {}): Prom
     const { outDir } = config;
     const alike = [{ ...config, outDir: null, threads: null }, options.resume ?? false];
     await ranks.requireSame('configuration', hashOf(alike));
+    ranks.requireSequence(config);
     await requireOwnFolder(config);
     await makeFolder(outDir, 'outDir');
     const lock = ranks.isFirst ? await RunLock.take(outDir) : null;
@@ -125,6 +127,7 @@ async function trainLocked(
     const texts = { data: data.fingerprint, validation: data.validationFingerprint };
     requireSame(texts);
     requireRope(modelConfig, data, config.batchSize);
+    requireSequenceModel(modelConfig, config.parallel.sequence);
     for (const note of data.notes) events.warn({ code: 'documents', message: formatNote(note) });
     if (data.validation && config.evaluation.everySteps === undefined) {
       events.warn({
