@@ -55,7 +55,7 @@ describe('configuration', () => {
       samples: { prompts: [], maxTokens: 64, temperature: 0.8 },
       checkpoint: { keepLast: 2, keepBest: true },
       nonFinite: 'stop',
-      parallel: { sequence: 1 },
+      parallel: { shard: 'none', sequence: 1 },
       seed: 0,
       tensorboard: false,
       outDir: 'runs/latest',

@@ -6,7 +6,7 @@ import { linesOf, modelOf, newFolder, tinyRun } from '../support/runs.ts';
 
 /** What rank 0 returns. */
 async function runOnRanks(size: number, sequence: number, options: RunConfigInput, more: Partial<TrainOptions> = {}) {
-  const config = parseConfig({ ...options, threads: 1, parallel: { sequence } });
+  const config = parseConfig({ ...options, threads: 1, parallel: { ...options.parallel, sequence } });
   const [first] = await onRanks(size, (ranks) => train(config, { ...more, ranks }));
   return first!;
 }
@@ -33,6 +33,7 @@ describe('a run of ranks that share sequences', () => {
       2,
       tinyRun({ epochs: 1, batchSize: 3, sequenceLength: 63 }),
     ],
+    ['2 × 2, with a shared optimizer', 4, 2, tinyRun({ maxSteps: 5, parallel: { shard: 'optimizer' } })],
     [
       '2, packed, adapters with dropout',
       2,
@@ -44,7 +45,8 @@ describe('a run of ranks that share sequences', () => {
     itOnCpuRanks(`has the losses and norms of one: ${name}`, async () => {
       const { accumulationSteps = 1 } = options;
       const steps = (accumulationSteps * size) / sequence;
-      const one = parseConfig({ ...options, threads: 1, accumulationSteps: steps, outDir: newFolder() });
+      const alone = { threads: 1, accumulationSteps: steps, parallel: {}, outDir: newFolder() };
+      const one = parseConfig({ ...options, ...alone });
       const expected = await train(one);
       assertClose(
         numbers(await runOnRanks(size, sequence, { ...options, outDir: newFolder() })),
