@@ -72,6 +72,12 @@ export class Node {
     this.#saved = Object.fromEntries(held);
   }
 
+  /** Keeps the output instead of having a region recompute it, with what the op makes for its backward. */
+  keep(output: Tensor, more: Named): void {
+    this.kept = hold(output);
+    this.saveMore(more);
+  }
+
   saveMore(more: Named): void {
     for (const tensor of present(more)) disown(tensor);
     this.#more = more;

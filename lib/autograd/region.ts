@@ -5,7 +5,18 @@ import { own, tidy } from '../runtime/scope.ts';
 import type { Tensor } from '../runtime/tensor.ts';
 import type { OpGradients } from './gradients.ts';
 import { type Named, type Node, type Operation, present } from './node.ts';
-import { compute, isFirstRun, type Mode, noGrad, operation, record, runBackward, withMode } from './tape.ts';
+import {
+  compute,
+  isFirstRun,
+  type KeptInside,
+  keptInside,
+  type Mode,
+  noGrad,
+  operation,
+  record,
+  runBackward,
+  withMode,
+} from './tape.ts';
 
 /**
  * The second run of a region's function, in the backward. It recomputes what the nodes of the first run did not save, and then stops.
@@ -16,11 +27,13 @@ import { compute, isFirstRun, type Mode, noGrad, operation, record, runBackward,
  */
 class Replay implements Mode {
   readonly isFirstRun = false;
+  readonly keepsInside: KeptInside;
   readonly #nodes: readonly Node[];
   #next = 0;
   #numMissing: number;
 
-  constructor(nodes: readonly Node[]) {
+  constructor(nodes: readonly Node[], names: ReadonlySet<string>) {
+    this.keepsInside = { names, node: null };
     this.#nodes = nodes;
     this.#numMissing = nodes.reduce((sum, { numMissing }) => sum + numMissing, 0);
   }
@@ -34,13 +47,7 @@ class Replay implements Mode {
 
   run(op: Operation): Tensor {
     if (this.isComplete) throw new ReplayComplete();
-    const node = this.#nodes[this.#next];
-    if (node?.operation.name !== op.name) {
-      throw new Error(
-        `recompute: ${op.name} ran where ${node?.operation.name ?? 'nothing'} ran the first time; the function must repeat its ops`,
-      );
-    }
-    this.#next += 1;
+    const node = repeated(this.#nodes, this.#next++, op);
     node.save(op.saved);
     this.#numMissing -= present(op.saved).length;
     const output = this.#output(op, node);
@@ -52,6 +59,7 @@ class Replay implements Mode {
   #output(op: Operation, node: Node): Tensor {
     if (node.kept) return node.kept.alias();
     if (this.isComplete) throw new ReplayComplete();
+    this.keepsInside.node = node;
     const { output, more } = compute(op, true);
     node.saveMore(more);
     if (op.savesMore) this.#numMissing -= 1;
@@ -65,10 +73,51 @@ class ReplayComplete extends Error {
     'recompute: everything that the backward needs has been recomputed; the rest of the function does not run';
 }
 
+/**
+ * A run of a region's function between the first and the one before the backward, while a region around it runs again. The nodes of the
+ * first run keep the outputs of the named ops from here on, with what these ops make for their backward.
+ */
+class KeepingRun implements Mode {
+  readonly isFirstRun = false;
+  readonly keepsInside: KeptInside;
+  readonly #nodes: readonly Node[];
+  #next = 0;
+
+  constructor(nodes: readonly Node[], names: ReadonlySet<string>) {
+    this.keepsInside = { names, node: null };
+    this.#nodes = nodes;
+  }
+
+  run(op: Operation): Tensor {
+    const node = repeated(this.#nodes, this.#next++, op);
+    const output = node.kept?.alias() ?? this.#output(op, node);
+    output.requiresGrad = true;
+    return output;
+  }
+
+  #output(op: Operation, node: Node): Tensor {
+    const keeps = this.keepsInside.names.has(op.name);
+    this.keepsInside.node = node;
+    const { output, more } = compute(op, keeps);
+    if (keeps) node.keep(output, more);
+    return output;
+  }
+}
+
+/** The node of the op that ran at this place the first time. */
+function repeated(nodes: readonly Node[], index: number, { name }: Operation): Node {
+  const node = nodes[index];
+  if (node?.operation.name === name) return node;
+  throw new Error(
+    `recompute: ${name} ran where ${node?.operation.name ?? 'nothing'} ran the first time; the function must repeat its ops`,
+  );
+}
+
 /** One region: the nodes that its ops recorded in the first run, and the function that recomputes what they did not save. */
 export class Region {
   readonly #fn: (...inputs: Tensor[]) => Tensor;
   readonly #keep: ReadonlySet<string>;
+  readonly #keepInside: ReadonlySet<string>;
   readonly nodes: Node[] = [];
   readonly #firstRun: Mode = {
     isFirstRun: true,
@@ -77,9 +126,14 @@ export class Region {
   #inputIds: number[] = [];
   #outputId = 0;
 
-  constructor(fn: (...inputs: Tensor[]) => Tensor, keep: readonly string[] = []) {
+  /** @param options see recompute() */
+  constructor(
+    fn: (...inputs: Tensor[]) => Tensor,
+    { keep = [], keepInside = [] }: { keep?: readonly string[]; keepInside?: readonly string[] } = {},
+  ) {
     this.#fn = fn;
     this.#keep = new Set(keep);
+    this.#keepInside = new Set(keepInside);
   }
 
   /** The first run: computes and records, but saves nothing. */
@@ -91,6 +145,14 @@ export class Region {
       this.#outputId = output.id;
       return output;
     });
+  }
+
+  /** Runs the function again, while a region around this one does so, for its output; keeps what that one's `keepInside` says. */
+  runAgain(inputs: readonly Tensor[]): Tensor {
+    const { names, node } = keptInside() ?? {};
+    const first = node?.operation.regions?.[0];
+    if (!first || !names?.size) return noGrad(() => this.#fn(...inputs));
+    return tidy(() => withMode(new KeepingRun(first.nodes, names), () => this.#fn(...localInputs(inputs))));
   }
 
   /**
@@ -121,7 +183,7 @@ export class Region {
   }
 
   #replay(inputs: readonly Tensor[]): void {
-    const replay = new Replay(this.nodes);
+    const replay = new Replay(this.nodes, this.#keepInside);
     if (replay.isComplete) return;
     tidy(() => {
       try {
@@ -160,16 +222,18 @@ export interface InputStore {
  * @param inputs tensors of `fn` that gradients flow to; parameters may be used inside without being listed
  * @param options.keep names of ops ('attention') whose outputs are kept instead of recomputed, with what these ops make for their backward.
  *   A kept op that is itself a region keeps its own `keep`
+ * @param options.keepInside names of ops inside the regions in `fn` whose outputs these keep once `fn` has run again for the backward,
+ *   until their own backward, which then does not run these ops again
  * @param options.name name of this op, for the `keep` of an outer region. @default 'recompute'
  * @param options.store of this region alone: takes the inputs instead of the region's node. @default null
  */
 export function recompute(
   fn: (...inputs: Tensor[]) => Tensor,
   inputs: readonly Tensor[],
-  options: { keep?: readonly string[]; name?: string; store?: InputStore | null } = {},
+  options: { keep?: readonly string[]; keepInside?: readonly string[]; name?: string; store?: InputStore | null } = {},
 ): Tensor {
   const { store = null } = options;
-  const region = new Region(fn, options.keep);
+  const region = new Region(fn, options);
   const firstRun = () => {
     store?.put(inputs);
     return region.run(inputs);
@@ -180,7 +244,7 @@ export function recompute(
     inputs: byIndex,
     saved: store ? {} : byIndex,
     regions: store ? [region, { nodes: [], dispose: () => store.dispose() }] : [region],
-    forward: () => ({ output: isFirstRun() ? firstRun() : noGrad(() => fn(...inputs)) }),
+    forward: () => ({ output: isFirstRun() ? firstRun() : region.runAgain(inputs) }),
     backward(dy, saved, gradients) {
       const results = region.backward(store?.take() ?? present(saved), dy, gradients, { takesDy: true });
       return Object.fromEntries(results.entries());

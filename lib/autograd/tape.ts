@@ -8,10 +8,20 @@ import { type Named, Node, type Operation, present } from './node.ts';
 import { Parameter } from './parameter.ts';
 import { type OnGradient, Uses } from './uses.ts';
 
+/** Of a region that runs again: what the regions inside it keep. */
+export interface KeptInside {
+  /** Of ops whose outputs are kept. */
+  readonly names: ReadonlySet<string>;
+  /** The node that the op that runs had the first time, which has the region of that time. */
+  node: Node | null;
+}
+
 /** How ops that gradients flow through are run. */
 export interface Mode {
   /** False if a region is running again. */
   readonly isFirstRun: boolean;
+  /** What regions inside keep in this run, which is not their first; see `keepInside` of recompute(). */
+  readonly keepsInside?: KeptInside;
   run(op: Operation): Tensor;
 }
 
@@ -21,6 +31,11 @@ let mode: Mode | null = null;
 /** Whether a tape is recording a first run: false without a tape, and false if an outer region is running again. */
 export function isFirstRun(): boolean {
   return mode?.isFirstRun ?? false;
+}
+
+/** What the region of the op that runs keeps, in a run that is not its first; null: nothing. */
+export function keptInside(): KeptInside | null {
+  return mode?.keepsInside ?? null;
 }
 
 /** Runs `fn`, which must be synchronous, in another mode. */

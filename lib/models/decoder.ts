@@ -209,7 +209,8 @@ export class Decoder extends Module {
         const before = x;
         const store = stores?.[i] ?? null;
         const run = (x: Tensor) => inTurn(layers, x, (layer, x) => layer.run(x, forward));
-        x = layers.length > 1 ? recompute(run, [x], { keep: [HEADS], store }) : layers[0]!.run(x, forward, store);
+        const kept = { keep: [HEADS], keepInside: policy.keepAttention ? ['attention'] : [] };
+        x = layers.length > 1 ? recompute(run, [x], { ...kept, store }) : layers[0]!.run(x, forward, store);
         before.dispose(); // the tape has its own handle if the backward needs it
       }
       return this.#last(x);

@@ -25,6 +25,12 @@ export interface StepPolicy {
    */
   slots?: number;
   /**
+   * With 'segments': each layer of a segment but its last keeps attention's output (N,H·D) too, from when the segment is computed again until
+   * its own backward, which then does not run attention once more. It counts as an input (N,C), so that as many slots serve fewer layers.
+   * @default false
+   */
+  keepAttention?: boolean;
+  /**
    * With 'attention', 'layer' and 'segments': how many of the inputs (N,C) that the forward saves, the first ones, are copied to host memory
    * beside commands, and come back one layer or segment ahead of their backward. The device then holds two of them at once. Needs the
    * device's `hostMemoryLimit`. @default 0

@@ -132,7 +132,7 @@ function runAgain(
   policy: StepPolicy,
   isInner: boolean,
 ): Record<'projections' | 'output' | 'attention' | 'gateUp' | 'down', number> {
-  const { recompute } = policy;
+  const { recompute, keepAttention = false } = policy;
   const mlpSave = mlp.bias || mlp.experts ? 'input' : policy.mlpSave; // of these gate and up are never saved
   const ofLayer = recompute === 'none' ? 0 : 1;
   // Whether the backward runs the MLP's forward again: for gate and up if they are saved, or for a norm that reads its output. With such a
@@ -143,10 +143,11 @@ function runAgain(
   const attention = recompute === 'layer' || recompute === 'segments' ? 1 : 0;
   const more = isInner ? 1 : 0;
   const ofHeads = recompute === 'attentionSegments' ? 0 : more;
+  const ofAttention = keepAttention ? 0 : ofHeads; // the run for the next layer's input is the one for its own backward
   return {
     projections: ofLayer + ofHeads,
     output: ofLayer + more,
-    attention: attention + ofHeads,
+    attention: attention + ofAttention,
     gateUp: gateUp + more,
     down: down + more,
   };

@@ -4,7 +4,7 @@ import type { DecoderConfig } from '../models/decoder_config.ts';
 import { mostHeadGroups } from '../models/head_groups.ts';
 import { canOffload, mostOffloaded, offloadedBytes } from '../models/offload.ts';
 import type { StepPolicy } from '../models/policy.ts';
-import { fewestSlots, freedOf, hasSlots } from '../models/segments.ts';
+import { fewestSlots, hasSlots, unitsOf } from '../models/segments.ts';
 import { tokensOfRank } from '../models/sequence_part.ts';
 import { defaultChunkSize, evenChunkSize } from '../ops/workspace.ts';
 import { either, OutOfMemoryError } from '../runtime/memory/errors.ts';
@@ -77,10 +77,12 @@ export const paperSetting = {
 
 /** The candidate with the fixed parts; only policies with segments have slots, and one group of heads goes without saying. */
 function combined(candidate: StepPolicy, fixed: Partial<StepPolicy>): StepPolicy {
-  const { slots, attentionHeadGroups = 1, offloadedInputs = 0, ...policy } = { ...candidate, ...fixed };
+  const all = { ...candidate, ...fixed };
+  const { slots, keepAttention = false, attentionHeadGroups = 1, offloadedInputs = 0, ...policy } = all;
   return {
     ...policy,
     ...(hasSlots(policy.recompute) && slots !== undefined && { slots }),
+    ...(keepAttention && { keepAttention }),
     ...(attentionHeadGroups !== 1 && { attentionHeadGroups }),
     ...(offloadedInputs > 0 && { offloadedInputs }),
   };
@@ -122,7 +124,7 @@ function nothingFits(
   const most = (limit: number) =>
     mostOffloaded(
       config,
-      { ...policy, recompute: fixed.recompute ?? 'layer' },
+      { ...policy, recompute: fixed.recompute ?? 'layer', keepAttention: fixed.keepAttention },
       { N: rowsOf(options), dtype, hostMemoryLimit: limit },
     );
   if (most(hostMemoryLimit) < most(Infinity)) ofActivations.push('a larger hostMemoryLimit');
@@ -185,6 +187,9 @@ export function policiesOf(
       `planStep: fixed.slots ${slots} are those of fixed.recompute 'segments' and 'attentionSegments', got ${recompute}`,
     );
   }
+  if (fixed.keepAttention && recompute !== 'segments') {
+    throw new RangeError(`planStep: fixed.keepAttention is that of fixed.recompute 'segments', got ${recompute}`);
+  }
   if (fixed.offloadedInputs && !canOffload(recompute)) {
     throw new RangeError(
       `planStep: fixed.offloadedInputs ${fixed.offloadedInputs} are those of fixed.recompute 'attention', 'layer' and 'segments', got ${recompute}`,
@@ -199,16 +204,26 @@ export function policiesOf(
   return [...new Map(all.map((policy) => [JSON.stringify(policy), policy])).values()];
 }
 
-type Rung = Pick<StepPolicy, 'mlpSave' | 'recompute' | 'slots' | 'attentionHeadGroups' | 'offloadedInputs'>;
+type Rung = Omit<StepPolicy, 'mlpChunkSize' | 'lossChunkSize'>;
 
-/** What policies keep, from the most memory to the least, with up to three numbers of slots. The place of 'attentionSegments' depends on the model. */
+/**
+ * What policies keep, from the most memory to the least, with up to three numbers of slots. The place of 'attentionSegments' depends on the
+ * model. Segments keep attention's output where their slots suffice for it.
+ */
 function ladder(config: DecoderConfig, fixed: Partial<StepPolicy>, groups: number): Rung[] {
   const L = config.layers.length;
-  const inSegments = (recompute: StepPolicy['recompute'], mlpSave: StepPolicy['mlpSave'] = 'input'): Rung[] => {
-    const fewest = fewestSlots(L, freedOf(config, recompute));
+  const inSlots = (what: Pick<Rung, 'recompute' | 'mlpSave' | 'keepAttention'>, isFixed: boolean): Rung[] => {
+    const fewest = fewestSlots(L, unitsOf(config, what));
+    if (!isFixed && fixed.slots !== undefined && fixed.slots < fewest) return [];
     const slots = [Math.ceil((3 * L) / 4), Math.ceil(L / 2), fewest].filter((S) => S < L && S >= fewest);
-    const isFixed = recompute === fixed.recompute;
-    return [...new Set(isFixed ? [...slots, fewest] : slots)].map((slots) => ({ mlpSave, recompute, slots }));
+    return [...new Set(isFixed ? [...slots, fewest] : slots)].map((slots) => ({ ...what, slots }));
+  };
+  const inSegments = (recompute: StepPolicy['recompute'], mlpSave: StepPolicy['mlpSave'] = 'input'): Rung[] => {
+    const keeping = { recompute, mlpSave, keepAttention: true };
+    if (fixed.keepAttention) return inSlots(keeping, true);
+    const plain = inSlots({ recompute, mlpSave }, recompute === fixed.recompute);
+    if (recompute !== 'segments' || fixed.keepAttention === false) return plain;
+    return [...inSlots(keeping, false), ...plain];
   };
   /** Each also with attention's heads in groups, where the model allows that. What keeps attention's output gains nothing by them. */
   const alsoInGroups = (rungs: Rung[]): Rung[] =>
@@ -246,12 +261,19 @@ function candidates(
     const offloadedInputs = fixed.offloadedInputs === undefined ? most(policy(rung, chunk)) : 0;
     return offloadedInputs > 0 ? [{ ...rung, offloadedInputs }] : [];
   };
+  /** Segments that could keep attention's output in as many slots, unless inputs go to the host: inner layers are then most of what they take. */
+  const isOutdone = ({ recompute, slots, keepAttention }: Rung) =>
+    recompute === 'segments' &&
+    !keepAttention &&
+    fixed.slots === undefined &&
+    !fixed.offloadedInputs &&
+    rungs.some((other) => other.keepAttention && other.slots === slots);
   const smallest = rungs.at(-1)!;
   const counted = rungs.map((rung) => ({ rung, total: fixed.recompute ? 0 : operations(policy(rung, chunk)) }));
   counted.sort((a, b) => a.total - b.total);
   return [
     ...counted.flatMap(({ rung }) => [
-      ...chunks.map((size) => policy(rung, size)),
+      ...(isOutdone(rung) ? [] : chunks.map((size) => policy(rung, size))),
       ...offloading(rung).map((rung) => policy(rung, chunk)),
     ]),
     ...[smallest, ...offloading(smallest)].flatMap((rung) => small.map((size) => policy(rung, size))),

@@ -212,6 +212,10 @@ const runFields = z.strictObject({
     .union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" })
     .default('auto')
     .describe('of recompute: segments and attentionSegments; inputs of layers that have place at once'),
+  keepAttention: z
+    .union([z.literal('auto'), z.boolean()], { error: "must be 'auto', true or false" })
+    .default('auto')
+    .describe("of recompute: segments; a segment that is worked on keeps attention's output, which takes more slots"),
   attentionHeadGroups: z
     .union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" })
     .default('auto')
@@ -290,6 +294,10 @@ export const runSchema = runFields
   .refine(({ recompute, slots }) => slots === 'auto' || hasSlots(recompute), {
     path: ['slots'],
     error: "are those of recompute: 'segments' and 'attentionSegments'",
+  })
+  .refine(({ recompute, keepAttention }) => keepAttention !== true || recompute === 'segments', {
+    path: ['keepAttention'],
+    error: "is that of recompute: 'segments'",
   })
   .refine(({ recompute, offloadedInputs: K }) => K === 'auto' || K === 0 || canOffload(recompute), {
     path: ['offloadedInputs'],

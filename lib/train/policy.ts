@@ -75,7 +75,7 @@ async function planOptions(
   modelConfig: DecoderConfig,
   { device, data: { training, validation }, shards }: Pick<PlannedOn, 'device' | 'data' | 'shards'>,
 ): Promise<PlanOptions> {
-  const { chunkSizes, mlpSave, recompute, slots, attentionHeadGroups, offloadedInputs } = config;
+  const { chunkSizes, mlpSave, recompute, slots, keepAttention, attentionHeadGroups, offloadedInputs } = config;
   const { dtype, gradientDtype, lora, model } = config;
   const fixed: Partial<StepPolicy> = {};
   if (chunkSizes.mlp !== 'auto') fixed.mlpChunkSize = chunkSizes.mlp;
@@ -83,6 +83,7 @@ async function planOptions(
   if (mlpSave !== 'auto') fixed.mlpSave = mlpSave;
   if (recompute !== 'auto') fixed.recompute = recompute;
   if (slots !== 'auto') fixed.slots = slots;
+  if (keepAttention !== 'auto') fixed.keepAttention = keepAttention;
   if (attentionHeadGroups !== 'auto') fixed.attentionHeadGroups = attentionHeadGroups;
   if (offloadedInputs !== 'auto') fixed.offloadedInputs = offloadedInputs;
   const ignoreFields = 'path' in model ? model.ignoreFields : [];

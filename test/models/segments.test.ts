@@ -15,7 +15,7 @@ import {
   tidy,
 } from '../../lib/index.ts';
 import { LORA_MODULES } from '../../lib/models/adapter.ts';
-import { fewestSlots, segmentSizes } from '../../lib/models/segments.ts';
+import { fewestSlots, segmentSizes, segmentsOf } from '../../lib/models/segments.ts';
 import { toBfloat16 } from '../../lib/runtime/dtype.ts';
 import { kernels } from '../../lib/runtime/native.ts';
 import { integers, normals } from '../support/random.ts';
@@ -45,8 +45,8 @@ describe('segmentSizes', () => {
   it('with what layers free, serves more', () => {
     for (const freed of [0.5, 1, 2]) {
       for (let L = 1; L <= 100; L++) {
-        for (let S = fewestSlots(L, freed); S <= L; S++) {
-          const sizes = segmentSizes(L, S, freed);
+        for (let S = fewestSlots(L, { freed }); S <= L; S++) {
+          const sizes = segmentSizes(L, S, { freed });
           let done = 0;
           for (let i = S - 1; i >= 0; i--) {
             assert.ok(sizes[i]! >= 1 && i + sizes[i]! <= S + freed * done, `${L} layers, ${S} slots: ${sizes}`);
@@ -56,8 +56,35 @@ describe('segmentSizes', () => {
         }
       }
     }
-    assert.equal(fewestSlots(57, 1), 5);
-    assert.equal(fewestSlots(58, 1), 6);
+    assert.equal(fewestSlots(57, { freed: 1 }), 5);
+    assert.equal(fewestSlots(58, { freed: 1 }), 6);
+  });
+
+  it('where inner layers keep more than their input, serves fewer', () => {
+    for (const inner of [1.5, 2, 3]) {
+      for (let L = 1; L <= 100; L++) {
+        for (let S = fewestSlots(L, { inner }); S <= L; S++) {
+          const sizes = segmentSizes(L, S, { inner });
+          assert.equal(
+            sizes.reduce((a, b) => a + b),
+            L,
+          );
+          const most = Math.max(...sizes.map((size, i) => i + 1 + inner * (size - 1)));
+          assert.ok(sizes.every((size) => size >= 1) && most <= S, `${L} layers, ${S} slots: ${sizes}`);
+        }
+      }
+    }
+    assert.deepEqual(segmentSizes(36, 11, { inner: 2 }), [6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1]);
+    assert.equal(fewestSlots(37, { inner: 2 }), 12);
+    const wide = decoderConfig({ ...tinyLlama, num_hidden_layers: 9, head_dim: 2 * tinyLlama.hidden_size });
+    const keeping = { recompute: 'segments', slots: 8, keepAttention: true } as const; // outputs are 8 times as wide as inputs
+    assert.throws(() => segmentsOf(wide, keeping), /9 layers need 9 to 9 slots, got 8/);
+    for (const recompute of ['none', 'attention', 'attentionSegments', 'layer'] as const) {
+      assert.throws(
+        () => segmentsOf(wide, { recompute, keepAttention: true }),
+        new RegExp(`keepAttention is for recompute 'segments', got '${recompute}'`),
+      );
+    }
   });
 
   it('needs 8 slots for 29 to 36 layers', () => {
@@ -87,6 +114,8 @@ const recomputing: StepPolicy[] = [
   { ...base, recompute: 'attentionSegments', slots: 4 },
   { ...base, recompute: 'segments' },
   { ...base, recompute: 'segments', slots: 5 },
+  { ...base, recompute: 'segments', keepAttention: true },
+  { ...base, recompute: 'segments', slots: 6, keepAttention: true },
 ];
 
 interface Case {
@@ -100,9 +129,15 @@ const cases: Record<string, Case> = {
   'bf16 and packed documents': { dtype: 'bfloat16', isPacked: true },
   'adapters with dropout': { hasLora: true },
   'adapters with dropout, bf16': { hasLora: true, dtype: 'bfloat16' },
-  'Gemma-2': { source: { model_type: 'gemma2', sliding_window: 5, query_pre_attn_scalar: 8 } },
+  'Gemma-2': { source: { model_type: 'gemma2', head_dim: 8, sliding_window: 5, query_pre_attn_scalar: 8 } },
   'Gemma-3 and packed documents': {
-    source: { model_type: 'gemma3_text', sliding_window: 5, sliding_window_pattern: 3, query_pre_attn_scalar: 8 },
+    source: {
+      model_type: 'gemma3_text',
+      head_dim: 8,
+      sliding_window: 5,
+      sliding_window_pattern: 3,
+      query_pre_attn_scalar: 8,
+    },
     isPacked: true,
   },
 };
@@ -159,6 +194,15 @@ describe('gradients are those of what is saved, bit for bit', () => {
   }
 });
 
+it('attention kept inside segments, by groups of heads: gradients are those of layers by groups, bit for bit', async () => {
+  for (const each of [{ isPacked: true }, { hasLora: true, dtype: 'bfloat16' }] satisfies Case[]) {
+    const inGroups = { ...base, attentionHeadGroups: 2 };
+    const expected = await lossAndGradients(each, { ...inGroups, recompute: 'layer' });
+    const found = await lossAndGradients(each, { ...inGroups, recompute: 'segments', slots: 5, keepAttention: true });
+    assert.deepEqual(found, expected);
+  }
+});
+
 /** Calls of kernels during a forward and backward on `meta`, and bytes of activations at each backward of attention. */
 function traced(policy: StepPolicy, names: readonly string[]) {
   using device = openDevice('meta');
@@ -204,6 +248,10 @@ describe('layers run no more often than they must', () => {
     for (const slots of [4, 5, 6, 7]) {
       assert.deepEqual(callsOf({ recompute: 'segments', slots }), [3 * L - slots, L, 2 * L - slots, L], `${slots}`);
     }
+    for (const slots of [5, 6, 7]) {
+      const keeping = { recompute: 'segments', slots, keepAttention: true } as const;
+      assert.deepEqual(callsOf(keeping), [2 * L, L, 2 * L - slots, L], `${slots}`);
+    }
   });
 
   it('keeping attention, take no more at once than their slots and the outputs of attention', () => {
@@ -226,6 +274,19 @@ describe('layers run no more often than they must', () => {
       const { live } = traced({ ...saved, recompute: 'segments', slots }, names);
       const inputs = live.map((bytes, i) => L - i + (bytes - layer[i]!) / input);
       assert.equal(Math.max(...inputs), slots, `${inputs}`);
+      assert.equal(inputs.at(-1), 1);
+    }
+  });
+
+  it('keeping attention inside segments, take no more at once than their slots, and logs of sums', () => {
+    const input = B * T * tinyLlama.hidden_size * 4;
+    const lse = B * T * tinyLlama.num_attention_heads! * 4;
+    const layer = traced({ ...saved, recompute: 'layer' }, names).live;
+    for (const slots of [5, 6]) {
+      const { live } = traced({ ...saved, recompute: 'segments', slots, keepAttention: true }, names);
+      const inputs = live.map((bytes, i) => L - i + (bytes - layer[i]!) / input);
+      const most = Math.max(...inputs);
+      assert.ok(most >= slots && most <= slots + (L * lse) / input, `${inputs}`);
       assert.equal(inputs.at(-1), 1);
     }
   });

@@ -32,6 +32,7 @@ const base = { mlpChunkSize: 24, lossChunkSize: 24, mlpSave: 'input', recompute:
 const others: StepPolicy[] = [
   { ...base, recompute: 'attention' },
   { ...base, recompute: 'segments', slots: 3 },
+  { ...base, recompute: 'segments', slots: 4, keepAttention: true },
 ];
 const offloading = (offloadedInputs: number): StepPolicy => ({ ...base, offloadedInputs });
 

@@ -130,10 +130,15 @@ const policies = RECOMPUTE.flatMap((recompute) =>
   ),
 );
 
+/** Of 4 layers, the first two in a segment, where attention's output is as wide as the input. */
+const keeping = policies
+  .filter(({ recompute }) => recompute === 'segments')
+  .map((policy): StepPolicy => ({ ...policy, slots: 3, keepAttention: true }));
+
 describe('stepOperations', () => {
   for (const [name, config] of Object.entries(configs)) {
     it(`${name}: counts what a step of every policy calls`, () => {
-      for (const policy of policies) {
+      for (const policy of [...policies, ...keeping]) {
         for (const { B, T } of [
           { B: 1, T: 256 },
           { B: 2, T: 130 },
@@ -152,7 +157,7 @@ describe('stepOperations', () => {
   it('with adapters: the frozen weights have no gradients', () => {
     const [rank, N] = [4, 256];
     for (const config of [configs.llama!, configs['qwen3, with norms of queries and keys']!])
-      for (const policy of policies) {
+      for (const policy of [...policies, ...keeping]) {
         const { total } = counted(() => simulateStep({ config, B: 1, T: N, policy, lora: { rank } }));
         // the first layer's input needs no gradient, through three projections and their adapters
         const ofInput = 2 * N * ((32 + 16 + 16) * 32 + 3 * rank * 32);

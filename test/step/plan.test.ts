@@ -123,6 +123,41 @@ describe('planStep', () => {
     );
   });
 
+  it('has segments keep attention where their slots suffice, and where nothing goes to the host no others there', () => {
+    const deep = decoderConfig({ ...tinyLlama, num_hidden_layers: 12 });
+    const slotsOf = (fixed: Partial<StepPolicy>, offloads = false) => {
+      const segments = policiesOf(deep, 2048, fixed, { hostMemoryLimit: offloads ? 2 ** 30 : 0 }).filter(
+        ({ recompute, attentionHeadGroups, offloadedInputs = 0 }) =>
+          recompute === 'segments' && !attentionHeadGroups && offloadedInputs > 0 === offloads,
+      );
+      const of = (keeps: boolean) => segments.filter(({ keepAttention = false }) => keepAttention === keeps);
+      return [true, false].map((keeps) => [...new Set(of(keeps).map(({ slots }) => slots))]);
+    };
+    assert.deepEqual(slotsOf({}), [[9, 6], [5]]);
+    assert.deepEqual(slotsOf({}, true), [
+      [9, 6],
+      [9, 6, 5],
+    ]);
+    assert.deepEqual(slotsOf({ recompute: 'segments', keepAttention: false }), [[], [9, 6, 5]]);
+    assert.deepEqual(slotsOf({ recompute: 'segments', keepAttention: true }), [[9, 6], []]);
+    assert.deepEqual(slotsOf({ recompute: 'segments', slots: 6 }), [[6], [6]]);
+    assert.deepEqual(slotsOf({ recompute: 'segments', slots: 5 }), [[], [5]]);
+    const options = { ...shape, memoryLimit: Infinity };
+    const fixed = { recompute: 'segments', slots: 6, keepAttention: true } as const;
+    const nothing = { ...shape, memoryLimit: 12 * 2 ** 20, fixed } as const;
+    assert.throws(() => planStep(deep, nothing), /leaving recompute, slots, keepAttention to the planner/);
+    assert.throws(
+      () => planStep(deep, { ...options, fixed: { ...fixed, slots: 5 } }),
+      /12 layers need 6 to 12 slots, got 5/,
+    );
+    for (const recompute of [undefined, 'layer', 'attentionSegments'] as const) {
+      assert.throws(
+        () => planStep(deep, { ...options, fixed: { recompute, keepAttention: true } }),
+        new RegExp(`RangeError: planStep: fixed.keepAttention is that of .*, got ${recompute ?? 'auto'}$`),
+      );
+    }
+  });
+
   it('refuses slots without a recompute that has them', () => {
     for (const recompute of [undefined, 'layer', 'none', 'attention'] as const) {
       assert.throws(

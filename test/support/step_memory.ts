@@ -64,6 +64,8 @@ export const factors = {
     { recompute: 'attention', offloadedInputs: 5 },
     { recompute: 'layer', offloadedInputs: 2 },
     { recompute: 'segments', slots: 4, attentionHeadGroups: 2, offloadedInputs: 3 },
+    { recompute: 'segments', keepAttention: true },
+    { recompute: 'segments', keepAttention: true, attentionHeadGroups: 2 },
   ] satisfies Partial<StepPolicy>[],
   dtype: Object.keys(dtypes),
   stateBits: [32, 16, 8] satisfies StateBits[],
