@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { newFolder } from '../support/runs.ts';
+import { newFolder } from '../../support/runs.ts';
 
 const MAX_BYTES = 60e6;
 

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { deviceCode } from '../support/device_code.ts';
-import { newFolder, textFile, tinyRun } from '../support/runs.ts';
+import { deviceCode } from '../../support/device_code.ts';
+import { newFolder, textFile, tinyRun } from '../../support/runs.ts';
 
 const MAX_BYTES = 50e6;
 const bin = (name: string) => resolve('node_modules', '.bin', name);

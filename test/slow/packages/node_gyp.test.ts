@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { newFolder } from '../support/runs.ts';
+import { newFolder } from '../../support/runs.ts';
 
 const run = promisify(execFile);
 
