@@ -4,7 +4,8 @@
 import type { OpGradients } from '../autograd/gradients.ts';
 import { operation } from '../autograd/tape.ts';
 import { computeDtype, type Dtype } from '../runtime/dtype.ts';
-import { kernels, type WeightGradient } from '../runtime/native.ts';
+import type { WeightGradient } from '../runtime/kernel_arguments.ts';
+import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, Tensor } from '../runtime/tensor.ts';
 import {

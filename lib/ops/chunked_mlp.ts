@@ -1,7 +1,8 @@
 // The gated MLP over mini-sequences. Its (N,F) intermediates exist for one chunk of M rows at a time, in the forward and in the backward.
 
 import { operation } from '../autograd/tape.ts';
-import { kernels, type MlpWeights } from '../runtime/native.ts';
+import type { MlpWeights } from '../runtime/kernel_arguments.ts';
+import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireCount, requireDtype, requireFloat, requireOneDevice, requireShape, rowsAndCols } from './check.ts';

@@ -1,6 +1,7 @@
 // Shared by both cross-entropies: options, values for each token, and the reduction to one loss.
 import { computeDtype } from '../runtime/dtype.ts';
-import { kernels, type LossOptions } from '../runtime/native.ts';
+import type { LossOptions } from '../runtime/kernel_arguments.ts';
+import { kernels } from '../runtime/native.ts';
 import { tidy } from '../runtime/scope.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireFinite, requireInteger, requireShape } from './check.ts';

@@ -1,6 +1,7 @@
 // Low-rank adapters (LoRA, arXiv 2106.09685) of linear layers and of the chunked MLP.
 import type { OpGradients } from '../autograd/gradients.ts';
-import { kernels, type MlpAdapters } from '../runtime/native.ts';
+import type { MlpAdapters } from '../runtime/kernel_arguments.ts';
+import { kernels } from '../runtime/native.ts';
 import { empty, type Tensor } from '../runtime/tensor.ts';
 import { requireDtype, requireShape } from './check.ts';
 import { type DropoutMask, dropout, requireMask } from './dropout.ts';

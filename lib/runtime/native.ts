@@ -2,179 +2,30 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-
-/** The part of a tensor that kernels see; see tensor.ts. */
-interface Tensor {
-  readonly device: { readonly id: number | null };
-  readonly view: Float64Array;
-}
-
-type Optional = Tensor | null;
-
-/** See native/ops/dropout.h. */
-export interface Dropout {
-  probability: number;
-  seed: number;
-  step: number;
-  rows?: SequenceRows | null;
-}
-export interface SequenceRows {
-  T: number;
-  begin: number;
-  count: number;
-}
-/** See native/ops/low_rank.h. */
-export interface LowRank {
-  a: Tensor;
-  b: Tensor;
-  da: Optional;
-  db: Optional;
-  scale: number;
-  op: number;
-}
-
-/** See native/ops/chunked_mlp.h. */
-export interface MlpWeights {
-  gate: Tensor;
-  up: Tensor;
-  down: Tensor;
-}
-export interface MlpAdapters {
-  gate: LowRank | null;
-  up: LowRank | null;
-  down: LowRank | null;
-  scratch: Optional;
-  dropout: Dropout;
-}
-export interface WeightGradient {
-  gradient: Tensor;
-  overwrite: boolean;
-}
-export interface MlpGradients {
-  dx: Optional;
-  dgate: WeightGradient | null;
-  dup: WeightGradient | null;
-  ddown: WeightGradient | null;
-}
-export interface GateUp {
-  memory: Tensor;
-  isKept: boolean;
-}
-
-/** See native/ops/chunked_experts.h. */
-export interface ExpertWeights {
-  router: Tensor;
-  gateUp: Tensor;
-  down: Tensor;
-}
-export interface ExpertGradients {
-  dx: Optional;
-  drouter: WeightGradient | null;
-  dgateUp: WeightGradient | null;
-  ddown: WeightGradient | null;
-}
-export interface ExpertScratch {
-  logits: Tensor;
-  probabilities: Tensor;
-  weights: Tensor;
-  experts: Tensor;
-  offsets: Tensor;
-  order: Tensor;
-  places: Tensor;
-  rows: Tensor;
-  gateUp: Tensor;
-  dweights: Optional;
-  drows: Optional;
-  dh: Optional;
-}
-
-/** See native/ops/nf4.h. */
-export interface Nf4 {
-  codes: Tensor;
-  absmax: Tensor;
-  scales: Tensor;
-  offset: Tensor;
-}
-
-/** See native/ops/attention.h. */
-export interface AttentionInputs {
-  q: Tensor;
-  k: Tensor;
-  v: Tensor;
-  documentStart: Optional;
-}
-export interface AttentionGradients {
-  dq: Tensor;
-  dk: Tensor;
-  dv: Tensor;
-}
-export interface AttentionOptions {
-  T: number;
-  D: number;
-  scale: number;
-  window: number;
-  softcap: number;
-}
-
-/** See native/ops/cross_entropy.h. */
-export interface LossTargets {
-  ids: Tensor;
-  weights: Optional;
-}
-export interface TokenOutputs {
-  losses: Tensor;
-  lse: Optional;
-  logProbability: Optional;
-  entropy: Optional;
-  correct: Optional;
-}
-export interface LossOptions {
-  ignoreIndex: number;
-  labelSmoothing: number;
-  zLoss: number;
-  softcap: number;
-}
-/** See native/ops/chunked_cross_entropy.h. */
-export interface Head {
-  weight: Tensor;
-  lowRank: { low: Tensor; weight: Tensor } | null;
-}
-export interface HeadGradients {
-  scale: number;
-  dhidden: Optional;
-  dweight: Optional;
-  dlow: Optional;
-  dlowWeight: Optional;
-}
-
-/** See native/ops/rope.h. */
-export interface RopeOptions {
-  T: number;
-  D: number;
-  scale: number;
-  isInterleaved: boolean;
-  isInverse: boolean;
-  growth: number;
-  growthPositions: number;
-}
-
-/** See native/ops/adamw.h. */
-export interface AdamwStates {
-  m: Tensor;
-  v: Tensor;
-  mScales: Optional;
-  vScales: Optional;
-}
-export interface AdamwSettings {
-  learningRate: number;
-  beta1: number;
-  beta2: number;
-  eps: number;
-  weightDecay: number;
-  seed: number;
-  op: number;
-  first: number;
-}
+import type {
+  AdamwSettings,
+  AdamwStates,
+  AttentionGradients,
+  AttentionInputs,
+  AttentionOptions,
+  Dropout,
+  ExpertGradients,
+  ExpertScratch,
+  ExpertWeights,
+  GateUp,
+  Head,
+  HeadGradients,
+  LossOptions,
+  LossTargets,
+  MlpAdapters,
+  MlpGradients,
+  MlpWeights,
+  Nf4,
+  OptionalTensor as Optional,
+  RopeOptions,
+  KernelTensor as Tensor,
+  TokenOutputs,
+} from './kernel_arguments.ts';
 
 /** The ops of native/ops/*.h. Call them through `kernels`, which runs each on the device of its tensors. */
 export interface Kernels {

@@ -7,7 +7,8 @@ import { hasSlots } from '../models/segments.ts';
 import { LEAST_EPS } from '../optim/adamw.ts';
 import { CLIPPINGS, clippingProblem } from '../optim/clip.ts';
 import { isVariableName } from '../text/saved_template.ts';
-import { BUILTIN, isRenamed, RENAMED_OPTIONS, renamedValue, withNewNames } from './renamed_options.ts';
+import { BUILTIN, renamedValue, withNewNames } from './renamed_options.ts';
+import { unknownKeys } from './unknown_keys.ts';
 
 const positive = z.int().positive();
 const chunkSize = z.union([z.literal('auto'), positive], { error: "must be 'auto' or a positive integer" });
@@ -353,7 +354,7 @@ export function parseConfig(input: unknown, source = 'config'): RunConfig {
   if (result.success) return result.data;
   const problems = result.error.issues.map((issue) => {
     const place = issue.path.join('.') || 'the whole';
-    return issue.code === 'unrecognized_keys' ? unknownKeys(issue) : `${place}: ${issue.message}`;
+    return issue.code === 'unrecognized_keys' ? unknownKeys(runSchema, issue) : `${place}: ${issue.message}`;
   });
   throw new ConfigError(`${source}: ${problems.join('; ')}`);
 }
@@ -362,38 +363,6 @@ export function parseConfig(input: unknown, source = 'config'): RunConfig {
 export function storedConfig(stored: RunConfig): RunConfig {
   const result = runSchema.safeParse(withNewNames(stored));
   return result.success ? result.data : stored;
-}
-
-function unknownKeys({ keys, path }: { keys: string[]; path: PropertyKey[] }): string {
-  const known = knownKeys(path);
-  return keys
-    .map((key) => {
-      if (path.length === 0 && isRenamed(key)) return `${key}: is named ${RENAMED_OPTIONS[key]} now`;
-      const near = known.find((candidate) => distance(candidate.toLowerCase(), key.toLowerCase()) <= 2);
-      const full = [...path, key].join('.');
-      return `${full}: is not an option${near ? `; did you mean ${near}?` : `; options are ${known.join(', ')}`}`;
-    })
-    .join('; ');
-}
-
-/** Keys of the object at `path`, read off the schema. */
-function knownKeys(path: PropertyKey[]): string[] {
-  let schema: unknown = z.toJSONSchema(runSchema, { io: 'input', unrepresentable: 'any' });
-  for (const key of path) schema = (schema as { properties?: Record<PropertyKey, unknown> }).properties?.[key];
-  return Object.keys((schema as { properties?: object } | undefined)?.properties ?? {});
-}
-
-/** Levenshtein distance. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const before = row;
-    row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      row.push(Math.min(before[j]! + 1, row[j - 1]! + 1, before[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
-    }
-  }
-  return row[b.length]!;
 }
 
 function toBytes(value: number | string): number {

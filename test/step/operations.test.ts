@@ -3,17 +3,16 @@ import assert from 'node:assert/strict';
 import { type DecoderConfig, decoderConfig, type StepPolicy, simulateStep, stepOperations } from '../../lib/index.ts';
 import { RECOMPUTE } from '../../lib/models/policy.ts';
 import { presetConfig } from '../../lib/models/presets.ts';
-import {
-  type AttentionInputs,
-  type AttentionOptions,
-  type ExpertScratch,
-  type ExpertWeights,
-  type Kernels,
-  kernels,
-  type LowRank,
-  type MlpAdapters,
-  type MlpWeights,
-} from '../../lib/runtime/native.ts';
+import type {
+  AttentionInputs,
+  AttentionOptions,
+  ExpertScratch,
+  ExpertWeights,
+  LowRank,
+  MlpAdapters,
+  MlpWeights,
+} from '../../lib/runtime/kernel_arguments.ts';
+import { type Kernels, kernels } from '../../lib/runtime/native.ts';
 import { tinyLlama } from '../support/runs.ts';
 
 /** Pairs of a query and a key that it sees, one by one. */
