@@ -289,6 +289,7 @@ export const llama3: Case = async (device, dtype, sizes, rounds) => {
   const { reservedBytes: peakBytes } = device.memory();
   const how = [
     `recompute: '${policy.recompute}'`,
+    ...(policy.keepAttention ? ["attention's output kept in them"] : []),
     ...(policy.offloadedInputs ? [`${policy.offloadedInputs} inputs on the host`] : []),
     ...(sizes.stateBits === undefined ? [] : [`${sizes.stateBits}-bit states`]),
     ...(inBackward ? ['step in the backward'] : []),

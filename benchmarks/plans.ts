@@ -64,6 +64,25 @@ export const plans = {
   ],
   // The longest that fits 78 GiB with each layer's input kept, and one that takes segments.
   llama3_longest: [llama3Plan(157696, 1, { stateBits: 8, inBackward: true, warmUp: false })],
+  // Segments whose inner layers keep attention's output.
+  llama3_kept: [
+    llama3Plan(262144, 1, {
+      stateBits: 8,
+      inBackward: true,
+      warmUp: false,
+      policy: { mlpSave: 'input', recompute: 'segments', slots: 16, keepAttention: true },
+    }),
+  ],
+  // 448K tokens on one H200, with what the host's memory is good for; pinning it comes before.
+  llama3_448k: [
+    llama3Plan(458752, 1, {
+      stateBits: 8,
+      inBackward: true,
+      warmUp: false,
+      hostMemoryLimit: 108 * 2 ** 30,
+      policy: { mlpSave: 'input' },
+    }),
+  ],
   llama3_segments: [llama3Plan(262144, 1, { stateBits: 8, inBackward: true, warmUp: false })],
 } satisfies Record<string, Plan[]>;
 

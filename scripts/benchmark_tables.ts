@@ -6,6 +6,8 @@ const folder = join(import.meta.dirname, '..', 'benchmarks', 'results');
 
 /** Files that docs/benchmarks.md shows, the newest first. */
 export const SHOWN = [
+  'h200x2_2026-11-28_ranks',
+  'h200_2026-11-28',
   'h100_2026-11-28_in_backward',
   'h100_2026-11-28_offload',
   'h100_2026-11-28',
@@ -68,6 +70,17 @@ interface Native {
   teraflops?: number;
 }
 
+/** Runs on one GPU and on several: tokens/s of all GPUs together, the median of the steps. */
+interface Ranks {
+  T: number;
+  ranks: number;
+  /** Options `parallel`. */
+  parallel: string;
+  tokensPerSecond: number;
+  /** Of each GPU. */
+  reservedBytes: number;
+}
+
 interface Results {
   date: string;
   commit?: string;
@@ -82,6 +95,7 @@ interface Results {
   cases: Case[];
   peers?: Peer[];
   native?: Native[];
+  ranks?: Ranks[];
 }
 
 const read = (name: string) => JSON.parse(readFileSync(join(folder, `${name}.json`), 'utf8')) as Results;
@@ -153,6 +167,25 @@ function ops(cases: readonly Case[]): string {
   );
 }
 
+/** Runs of Llama-3-8B on several GPUs beside one GPU at the same T. */
+function ranksTable(all: readonly Ranks[]): string {
+  if (all.length === 0) return '';
+  const rows = all.map(({ T, ranks, parallel, tokensPerSecond, reservedBytes }) => {
+    const alone = all.find((each) => each.T === T && each.ranks === 1)!;
+    const share = tokensPerSecond / alone.tokensPerSecond / ranks;
+    return [
+      whole(T),
+      ranks,
+      parallel,
+      whole(tokensPerSecond),
+      ranks === 1 ? '' : `${(share * 100).toFixed(1)} %`,
+      gigabytes(reservedBytes),
+    ];
+  });
+  const head = ['T', 'GPUs', 'parallel', 'tokens/s', "of so many times one GPU's", 'reserved on each'];
+  return `All parameters of Llama-3-8B, bf16, 8-bit states, one sequence for each GPU or pair of them:\n\n${table(head, rows)}`;
+}
+
 /** 9.19.0 for 91900. */
 const versionOf = (cudnn: number) => [Math.floor(cudnn / 10000), Math.floor(cudnn / 100) % 100, cudnn % 100].join('.');
 
@@ -211,7 +244,14 @@ function section(name: string): string {
   ];
   const title = `${gpu?.split(',')[0] ?? 'CPU'}: ${name.replaceAll('_', ' ')}`;
   const parts = [`### ${title}`, `${facts.filter(Boolean).join('; ')}.`];
-  return [...parts, steps(results.cases), ops(results.cases), peers(results.peers ?? []), native(results.native ?? [])]
+  return [
+    ...parts,
+    steps(results.cases),
+    ranksTable(results.ranks ?? []),
+    ops(results.cases),
+    peers(results.peers ?? []),
+    native(results.native ?? []),
+  ]
     .filter(Boolean)
     .join('\n\n');
 }
