@@ -1,29 +1,12 @@
 // Collectives between devices: ranks of one process, connected as several processes are.
 import assert from 'node:assert/strict';
-import { type Dtype, openDevice, ProcessGroup, RankStore, tensor } from '../../lib/index.ts';
+import { type Dtype, openDevice, ProcessGroup, type RankStore, tensor } from '../../lib/index.ts';
 import { SHARD_BLOCK, Shards } from '../../lib/ranks/shards.ts';
 import { kernels } from '../../lib/runtime/native.ts';
 import { openTestDevice } from '../support/devices.ts';
 import { normals } from '../support/random.ts';
-import { itOnCpuRanks, onRanks } from '../support/ranks.ts';
-
-/** What each rank makes of a group of CPU devices. */
-const inGroups = <Result>(
-  size: number,
-  work: (group: ProcessGroup, device: ReturnType<typeof openDevice>) => Promise<Result>,
-) =>
-  onRanks(size, async (place) => {
-    const store = await RankStore.connect(place, { version: '1' });
-    using device = openDevice('cpu', { threads: 1, memoryLimit: 2 ** 28 });
-    try {
-      using group = await ProcessGroup.join(store, device);
-      const result = await work(group, device);
-      await store.leave();
-      return result;
-    } finally {
-      store.close();
-    }
-  });
+import { itOnCpuRanks } from '../support/ranks.ts';
+import { inGroups } from '../support/sequence_ranks.ts';
 
 describe('all_reduce', () => {
   for (const size of [2, 3, 4]) {

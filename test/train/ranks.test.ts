@@ -14,8 +14,7 @@ import {
 } from '../../lib/index.ts';
 import { itOnCpuRanks, onRanks } from '../support/ranks.ts';
 import { linesOf, modelOf, newFolder, stepsIn, tinyRun } from '../support/runs.ts';
-
-const steps = ({ metrics }: TrainResult) => metrics.map(({ loss, gradNorm, tokens }) => ({ loss, gradNorm, tokens }));
+import { assertCloseSteps, stepNumbers as steps } from '../support/step_numbers.ts';
 
 /** A run on ranks of one process; what rank 0 returns. */
 async function runOnRanks(
@@ -26,17 +25,6 @@ async function runOnRanks(
   const results = await onRanks(size, (ranks) => train(parseConfig({ ...options, threads: 1 }), { ...more, ranks }));
   for (const { finished } of results) assert.equal(finished, results[0]!.finished);
   return results[0]!;
-}
-
-function assertClose(actual: TrainResult, expected: TrainResult, tolerance: number): void {
-  const [a, b] = [steps(actual), steps(expected)];
-  assert.equal(a.length, b.length);
-  for (const [i, { loss, gradNorm, tokens }] of a.entries()) {
-    assert.equal(tokens, b[i]!.tokens, `tokens of step ${i + 1}`);
-    assert.ok(Math.abs(loss - b[i]!.loss) <= tolerance * b[i]!.loss, `step ${i + 1}: loss ${loss}, ${b[i]!.loss}`);
-    const error = Math.abs(gradNorm - b[i]!.gradNorm) / b[i]!.gradNorm;
-    assert.ok(error <= 10 * tolerance, `step ${i + 1}: norm ${gradNorm}, ${b[i]!.gradNorm}`);
-  }
 }
 
 describe('a run on several ranks', () => {
@@ -56,7 +44,11 @@ describe('a run on several ranks', () => {
       const expected = await train(
         parseConfig({ ...options, threads: 1, accumulationSteps: accumulationSteps * size, outDir: newFolder() }),
       );
-      assertClose(await runOnRanks(size, { ...options, accumulationSteps, outDir: newFolder() }), expected, tolerance);
+      assertCloseSteps(
+        await runOnRanks(size, { ...options, accumulationSteps, outDir: newFolder() }),
+        expected,
+        tolerance,
+      );
     });
   }
 
@@ -65,7 +57,7 @@ describe('a run on several ranks', () => {
     async () => {
       const options = tinyRun({ maxSteps: 5, optimizer: { inBackward: true, learningRate: 3e-3 } });
       const expected = await train(parseConfig({ ...options, threads: 1, batchSize: 3, outDir: newFolder() }));
-      assertClose(await runOnRanks(3, { ...options, outDir: newFolder() }), expected, 1e-6);
+      assertCloseSteps(await runOnRanks(3, { ...options, outDir: newFolder() }), expected, 1e-6);
     },
   );
 
@@ -118,7 +110,7 @@ describe('a run on several ranks', () => {
         resume: true,
         allowOtherMachine: true,
       });
-      assertClose(alone, whole, 1e-6);
+      assertCloseSteps(alone, whole, 1e-6);
     },
   );
 

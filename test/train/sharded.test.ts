@@ -5,8 +5,7 @@ import { join } from 'node:path';
 import { parseConfig, type RunConfigInput, type TrainOptions, type TrainResult, train } from '../../lib/index.ts';
 import { itOnCpuRanks, onRanks } from '../support/ranks.ts';
 import { modelOf, newFolder, stepsIn, tinyModelFolder, tinyRun } from '../support/runs.ts';
-
-const steps = ({ metrics }: TrainResult) => metrics.map(({ loss, gradNorm, tokens }) => ({ loss, gradNorm, tokens }));
+import { assertCloseSteps, stepNumbers as steps } from '../support/step_numbers.ts';
 
 const sharded = (options: Partial<RunConfigInput>) => tinyRun({ parallel: { shard: 'optimizer' }, ...options });
 
@@ -21,17 +20,6 @@ async function runOnRanks(
 
 const alone = (options: RunConfigInput, more: TrainOptions = {}) =>
   train(parseConfig({ ...options, threads: 1, outDir: newFolder() }), more);
-
-function assertClose(actual: TrainResult, expected: TrainResult, tolerance: number): void {
-  const [a, b] = [steps(actual), steps(expected)];
-  assert.equal(a.length, b.length);
-  for (const [i, { loss, gradNorm, tokens }] of a.entries()) {
-    assert.equal(tokens, b[i]!.tokens, `tokens of step ${i + 1}`);
-    assert.ok(Math.abs(loss - b[i]!.loss) <= tolerance * b[i]!.loss, `step ${i + 1}: loss ${loss}, ${b[i]!.loss}`);
-    const error = Math.abs(gradNorm - b[i]!.gradNorm) / b[i]!.gradNorm;
-    assert.ok(error <= 10 * tolerance, `step ${i + 1}: norm ${gradNorm}, ${b[i]!.gradNorm}`);
-  }
-}
 
 /** Larger matrices, so that each of 4 ranks has a part, and narrow states. */
 const wide = { ...(tinyRun().model as { config: object }).config, hidden_size: 64, intermediate_size: 176 };
@@ -52,7 +40,7 @@ describe('a run whose ranks share the optimizer', () => {
     itOnCpuRanks(`has the losses and norms of one rank: ${name}`, async () => {
       const expected = await alone(tinyRun({ accumulationSteps: size, ...options }));
       const found = await runOnRanks(size, sharded(options));
-      assertClose(found, expected, tolerance);
+      assertCloseSteps(found, expected, tolerance);
       assert.ok(found.peakBytes < expected.peakBytes, `${found.peakBytes} bytes, one rank ${expected.peakBytes}`);
     });
   }
@@ -61,7 +49,7 @@ describe('a run whose ranks share the optimizer', () => {
     for (const clipping of ['previous', 'parameter'] as const) {
       const options = { maxSteps: 5, optimizer: { inBackward: true, learningRate: 3e-3 }, clipping, maxGradNorm: 0.1 };
       const expected = await alone(tinyRun({ ...options, batchSize: 3 }));
-      assertClose(await runOnRanks(3, sharded(options)), expected, 1e-5);
+      assertCloseSteps(await runOnRanks(3, sharded(options)), expected, 1e-5);
     }
   });
 
@@ -128,9 +116,9 @@ describe('a run whose ranks share the optimizer', () => {
     ];
     const more = { resume: true, allowOtherMachine: true };
     for (const [i, [size, other]] of others.entries()) {
-      assertClose(await runOnRanks(size, { ...other, outDir: copies[i]! }, more), whole, 1e-3);
+      assertCloseSteps(await runOnRanks(size, { ...other, outDir: copies[i]! }, more), whole, 1e-3);
     }
     const one = parseConfig({ ...options, accumulationSteps: 4, threads: 1, outDir: copies[2]! });
-    assertClose(await train(one, more), whole, 1e-3);
+    assertCloseSteps(await train(one, more), whole, 1e-3);
   });
 });
